@@ -1,0 +1,253 @@
+"""What the installation is: one frozen class, read once at start, from `SLICEWAY_…` variables and the stores file."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from worker.errors import SettingsError
+from worker.limits import MIB, PROTOCOLS, canonical_target, check_slice_size, normal_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX = "SLICEWAY_"
+_SECRETS = ("secret_id", "secret_key")
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class StoreProfile(_Frozen):
+    """A place that jobs may be written to: `[stores.NAME]` in the stores file.
+
+    Each secret is given by value, or as `secret_key_file` (a path), or as `secret_key_env` (a variable's name).
+    """
+
+    name: str
+    protocol: Literal["cos-json"]
+    endpoint: str
+    appid: Annotated[str, Field(pattern=r"^[0-9]+$")]
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    secret_id: SecretStr
+    secret_key: SecretStr
+    tenants: tuple[str, ...] = ("*",)
+    slice_bytes: int = 3 * MIB
+    mark: Literal["auto", "always"] = "auto"
+    max_in_flight: Positive = 64
+    low_speed_bytes_per_s: Positive = 64 * 1024
+    connect_timeout_s: PositiveFloat = 5
+    answer_timeout_s: PositiveFloat = 30
+    finish_timeout_s: PositiveFloat = 120
+    signature_ttl_s: Annotated[int, Field(ge=30, le=86400)] = 300
+    ca_file: Path | None = None
+    proxy: str | None = None
+
+    @field_validator("endpoint")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _slice(self) -> StoreProfile:
+        check_slice_size(self.slice_bytes, self.protocol)
+        return self
+
+    def allows(self, tenant: str) -> bool:
+        """Say whether the tenant may write here."""
+        return "*" in self.tenants or tenant in self.tenants
+
+    def target(self, key: str) -> str:
+        """Return the canonical name of the place that ``key`` has in this store; checks the key.
+
+        Raises:
+            Refused: ``bad_key``.
+        """
+        return canonical_target(
+            protocol=self.protocol,
+            endpoint=self.endpoint,
+            account=self.appid,
+            bucket=self.bucket,
+            key=normal_key(key, self.protocol),
+        )
+
+    @property
+    def whole_bytes(self) -> int:
+        """The largest file, in bytes, that goes up in one request."""
+        return min(self.slice_bytes, PROTOCOLS[self.protocol].whole_bytes)
+
+
+class RootProfile(_Frozen):
+    """A folder that files may be read from: `[roots.NAME]` in the stores file."""
+
+    name: str
+    path: Path
+    tenants: tuple[str, ...] = ("*",)
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        if not value.is_absolute():
+            raise ValueError("must be an absolute path")
+        return value
+
+    def allows(self, tenant: str) -> bool:
+        """Say whether the tenant may read here."""
+        return "*" in self.tenants or tenant in self.tenants
+
+
+class Settings(_Frozen):
+    """Everything that can be set; `docs/settings.md` has the same table, and a test compares the two.
+
+    A field named `api_port` is read from `SLICEWAY_API_PORT`. Durations are seconds, sizes bytes.
+    """
+
+    database_url: str = Field(description="Where jobs live: `postgresql+psycopg://user:password@host/database`.")
+    database_direct_url: str | None = Field(
+        default=None, description="A URL past the pooler, for LISTEN; unset: the database URL itself."
+    )
+    broker_url: str = Field(description="The Celery broker: `redis://:password@host:6379/0`.")
+    stores_file: Path | None = Field(default=None, description="TOML file with `[stores.NAME]` and `[roots.NAME]`.")
+    state_dir: Path | None = Field(default=None, description="Folder of `sliceway up`: embedded servers, logs, keys.")
+    api_host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
+    api_port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8080, description="Port of the API.")
+    api_url: str = Field(default="http://127.0.0.1:8080", description="Where the command line finds the API.")
+    api_key: SecretStr | None = Field(default=None, description="The key that the command line sends.")
+    api_threads: Positive = Field(default=16, description="Requests that one API process serves at once.")
+    max_live_jobs: Positive = Field(default=100_000, description="Live jobs a tenant may have.")
+    worker_processes: Positive = Field(
+        default_factory=lambda: os.cpu_count() or 1, description="Worker processes that `sliceway worker` keeps."
+    )
+    worker_threads: Positive = Field(default=4, description="Slices that one worker process sends at once.")
+    window: Positive = Field(default=8, description="Slices of one job in flight at once.")
+    heartbeat_s: PositiveFloat = Field(default=2.0, description="How often a worker says that it lives.")
+    dead_after_s: PositiveFloat = Field(default=10.0, description="Silence after which a worker counts as dead.")
+    lead_s: PositiveFloat = Field(default=3.0, description="How long a dispatcher leads without renewing.")
+    retry_for_s: Positive = Field(
+        default=86_400, description="Time in failure after which a job fails, if it names none."
+    )
+    wait_for_s: Positive = Field(
+        default=604_800, description="Time that a job waits for an unusable store or an unmounted root before it fails."
+    )
+    flower_host: str = Field(default="127.0.0.1", description="Address that Flower listens on.")
+    flower_port: Annotated[int, Field(ge=0, le=65535)] = Field(default=5555, description="Port of Flower.")
+    flower_basic_auth: SecretStr | None = Field(
+        default=None, description="`user:password` for Flower; it does not start without."
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="`json`, `text`, or `auto`: text on a terminal."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+
+    @cached_property
+    def profiles(self) -> Profiles:
+        """The stores and roots, read from the stores file once.
+
+        Raises:
+            SettingsError: the file cannot be read, or names the table and key that is wrong.
+        """
+        return load_profiles(self.stores_file, os.environ) if self.stores_file else Profiles(stores={}, roots={})
+
+
+class Profiles(_Frozen):
+    """The named stores and roots of the installation."""
+
+    stores: dict[str, StoreProfile]
+    roots: dict[str, RootProfile]
+
+
+def variable(field: str) -> str:
+    """Return the environment variable of a field of `Settings`."""
+    return PREFIX + field.upper()
+
+
+_P = TypeVar("_P", StoreProfile, RootProfile)
+
+
+def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: a variable is missing, wrong or unknown; names it.
+    """
+    known = {variable(field): field for field in Settings.model_fields}
+    given = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+    if unknown := sorted(set(given) - set(known)):
+        raise SettingsError(f"{unknown[0]} is not a setting", advice="Correct its name or remove it.")
+    try:
+        return Settings.model_validate({known[name]: value for name, value in given.items() if value != ""})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else ""
+        what = "is not set" if first["type"] == "missing" else f"is wrong: {_plain(first['msg'])}"
+        raise SettingsError(f"{variable(field)} {what}") from None
+
+
+def load_profiles(file: Path, environ: Mapping[str, str]) -> Profiles:
+    """Read the stores file.
+
+    Raises:
+        SettingsError: the file cannot be read, or a table in it is wrong; names the table and the key.
+    """
+    try:
+        document = tomllib.loads(file.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{PREFIX}STORES_FILE {file} cannot be read: {error}") from error
+    if unknown := sorted(set(document) - {"stores", "roots"}):
+        raise SettingsError(f"{file}: [{unknown[0]}] is not known; there are [stores.NAME] and [roots.NAME]")
+    stores = {
+        name: _profile(StoreProfile, file, "stores", name, _with_secrets(file, name, table, environ))
+        for name, table in document.get("stores", {}).items()
+    }
+    roots = {
+        name: _profile(RootProfile, file, "roots", name, table) for name, table in document.get("roots", {}).items()
+    }
+    return Profiles(stores=stores, roots=roots)
+
+
+def _profile(kind: type[_P], file: Path, table: str, name: str, values: Any) -> _P:
+    if not isinstance(values, dict):
+        raise SettingsError(f"{file}: [{table}.{name}] is not a table")
+    try:
+        return kind.model_validate({**values, "name": name})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"{file}: [{table}.{name}] {key}: {_plain(first['msg'])}") from None
+
+
+def _with_secrets(file: Path, name: str, table: Any, environ: Mapping[str, str]) -> Any:
+    """Replace `secret_key_file` and `secret_key_env` by the secret that they lead to."""
+    if not isinstance(table, dict):
+        return table
+    values = dict(table)
+    for secret in _SECRETS:
+        path, env = values.pop(f"{secret}_file", None), values.pop(f"{secret}_env", None)
+        where = f"{file}: [stores.{name}] {secret}"
+        if sum(given is not None for given in (path, env, values.get(secret))) > 1:
+            raise SettingsError(f"{where} is given more than once; keep one of the value, _file and _env")
+        if path is not None:
+            try:
+                values[secret] = (file.parent / path).read_text().strip()
+            except OSError as error:
+                raise SettingsError(f"{where}_file cannot be read: {error}") from error
+        elif env is not None:
+            if not environ.get(env):
+                raise SettingsError(f"{where}_env: the variable {env} is not set")
+            values[secret] = environ[env]
+    return values
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ")
