@@ -17,9 +17,11 @@ A store or source maps what it meets to this tree at one seam of its own and kee
 
 from __future__ import annotations
 
-from datetime import timedelta
 from enum import StrEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 
 class SlicewayError(Exception):

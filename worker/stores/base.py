@@ -1,7 +1,7 @@
 """What every store offers: six calls over values, and a statement of what the protocol can do.
 
-A store is small on purpose. It knows its protocol, maps every failure to a `StoreError` at one seam, retries nothing but a
-signature with a corrected clock, and keeps no state of an upload: the session travels as an opaque JSON value.
+A store is small on purpose. It knows its protocol, maps every failure to a `StoreError` at one seam, retries nothing but
+a signature with a corrected clock, and keeps no state of an upload: the session travels as an opaque JSON value.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A slice that the store lists: where it begins, its size in bytes, and what stands for its content, if anything."""
+    """A slice that the store lists: where it begins, its size in bytes, and what stands for its content, if told."""
 
     offset_bytes: int
     size_bytes: int
