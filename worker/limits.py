@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from worker.errors import Refused
 
@@ -99,7 +99,7 @@ def canonical_target(*, protocol: str, endpoint: str, account: str, bucket: str,
     parts = urlsplit(endpoint)
     host = (parts.hostname or "").lower()
     port = "" if parts.port in (None, DEFAULT_PORTS.get(parts.scheme)) else f":{parts.port}"
-    return f"{protocol}://{host}{port}/{account}/{bucket}/{quote(key, safe='/')}"
+    return f"{protocol}://{host}{port}/{account}/{bucket}/{key}"
 
 
 def check_slice_size(slice_bytes: int, protocol: str) -> int:

@@ -1,0 +1,166 @@
+"""The way to Postgres: a pool of autocommit connections a process, transactions where a move takes several statements."""
+
+from __future__ import annotations
+
+import functools
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, LiteralString, cast
+
+import psycopg
+from psycopg.rows import dict_row
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.orm import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from alembic.config import Config
+    from sqlalchemy import Engine
+
+CONNECT_TIMEOUT_S = 5
+WAKE_CHANNEL = "sliceway_work"
+
+Tx = psycopg.Connection[dict[str, Any]]
+"""A psycopg connection as `worker.jobs` uses it: rows are dicts; every statement commits, unless in a transaction."""
+
+
+class Database:
+    """A pool of connections to one database; safe to be used by several threads.
+
+    Lists and pages read with SQLAlchemy (`session`); the moves of jobs and slices are hand-written SQL (`connection`,
+    `transaction`).
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 5, prepare: bool = True, application: str = "sliceway") -> None:
+        """Open nothing yet.
+
+        Args:
+            url: a SQLAlchemy URL, `postgresql+psycopg://…`.
+            pool_size: connections kept; as many again may be opened under load.
+            prepare: whether statements may be prepared on the server; not behind a pooler that hands connections on.
+            application: how the connections are named in `pg_stat_activity`.
+        """
+        self.engine: Engine = create_engine(
+            url,
+            isolation_level="AUTOCOMMIT",
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=30,
+            pool_use_lifo=True,
+            connect_args={
+                "connect_timeout": CONNECT_TIMEOUT_S,
+                "application_name": application,
+                "prepare_threshold": 5 if prepare else None,
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 30_000,
+            },
+        )
+
+    @contextmanager
+    def connection(self) -> Iterator[Tx]:
+        """Lend a connection on which every statement commits by itself; a broken one is thrown away."""
+        lent = self.engine.raw_connection()
+        try:
+            connection = cast("Tx", lent.driver_connection)
+            connection.row_factory = dict_row
+            yield connection
+        except psycopg.OperationalError:
+            lent.invalidate()
+            raise
+        finally:
+            lent.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Tx]:
+        """Lend a connection inside a transaction: committed at the end, rolled back on any error."""
+        with self.connection() as connection, connection.transaction():
+            yield connection
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Lend an ORM session for reading."""
+        with Session(self.engine) as session:
+            yield session
+
+    def close(self) -> None:
+        """Close the pool."""
+        self.engine.dispose()
+
+
+def listen(url: str) -> Tx:
+    """Open a connection of its own that listens for work; the caller closes it.
+
+    Raises:
+        psycopg.OperationalError: the database cannot be reached.
+    """
+    connection = psycopg.connect(
+        plain_url(url),
+        autocommit=True,
+        row_factory=dict_row,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        application_name="sliceway listen",
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=3,
+    )
+    connection.execute(f"LISTEN {WAKE_CHANNEL}")
+    return connection
+
+
+def plain_url(url: str) -> str:
+    """Return the URL as psycopg itself takes it."""
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@functools.cache
+def sql(name: str) -> LiteralString:
+    """Return the statement in `worker/jobs/sql/<name>.sql`."""
+    return (files("worker.jobs") / "sql" / f"{name}.sql").read_text()  # type: ignore[return-value]
+
+
+def migrations_folder() -> Path:
+    """Return the folder of the migrations: beside the packages in a checkout, inside `worker` in an installed wheel."""
+    here = Path(__file__).parent
+    return next(folder for folder in (here / "migrations", here.parent / "migrations") if (folder / "env.py").exists())
+
+
+def alembic_config(url: str) -> Config:
+    """Return Alembic's configuration for a database."""
+    from alembic.config import Config  # noqa: PLC0415 - a worker does not pay for it at start
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    config.attributes["url"] = url
+    return config
+
+
+def migrate(url: str, revision: str = "head") -> None:
+    """Bring the database to the revision; several at once wait for each other."""
+    from alembic import command  # noqa: PLC0415
+
+    command.upgrade(alembic_config(url), revision)
+
+
+def pending_migrations(url: str) -> list[str]:
+    """Return the revisions that the database lacks, oldest first; empty when it is up to date."""
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    scripts = ScriptDirectory.from_config(alembic_config(url))
+    engine = create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
+    try:
+        with engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_heads()
+    finally:
+        engine.dispose()
+    wanted = [script.revision for script in scripts.walk_revisions()]
+    known = {revision for head in current for revision in _with_ancestors(scripts, head)}
+    return [revision for revision in reversed(wanted) if revision not in known]
+
+
+def _with_ancestors(scripts: Any, head: str) -> list[str]:
+    return [script.revision for script in scripts.iterate_revisions(head, "base")]
