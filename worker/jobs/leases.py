@@ -1,0 +1,192 @@
+"""Who may do what until when: claims on steps and slices, the workers that hold them, who leads, which stores wait.
+
+Leases and schedules use the database's clock only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg.types.json import Jsonb
+
+from worker.db import Tx, sql
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime, timedelta
+    from uuid import UUID
+
+Row = dict[str, Any]
+
+PROBE_S = 60
+"""How often a store that was found unusable is tried, in seconds."""
+
+
+def json_or_null(value: Any) -> Jsonb | None:
+    """Return the value as a JSON parameter, None as NULL."""
+    return None if value is None else Jsonb(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to work on a job's step (`number` None) or on one slice, until it ends, lapses or is superseded."""
+
+    job_id: UUID
+    number: int | None
+    token: int
+    epoch: int
+    worker: UUID
+
+    @property
+    def actor(self) -> str:
+        """How the history names the holder."""
+        return f"worker {self.worker}"
+
+    def params(self) -> Row:
+        """Return the guard's parameters."""
+        return {
+            "job": self.job_id,
+            "number": self.number,
+            "token": self.token,
+            "epoch": self.epoch,
+            "worker": self.worker,
+            "actor": self.actor,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A slice that the store has: what a checkpoint writes down."""
+
+    claim: Claim
+    tag: str | None
+    digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """How a claim goes back, decided by `retry.py`.
+
+    Attributes:
+        again: the wait until it may be handed out again; None for none.
+        error: what the job and the slice remember; None for an interruption of ours, which leaves no trace.
+        attempt: whether it counts as an attempt.
+        restart_clock: whether the time in failure begins anew.
+    """
+
+    again: timedelta | None
+    error: Row | None
+    attempt: bool = False
+    restart_clock: bool = False
+
+    def params(self) -> Row:
+        """Return the statement's parameters."""
+        return {
+            "again_s": None if self.again is None else self.again.total_seconds(),
+            "error": json_or_null(self.error),
+            "attempt": int(self.attempt),
+            "restart_clock": self.restart_clock,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a dispatcher's turn needs to know.
+
+    Attributes:
+        slots: what all live workers can send at once.
+        claimed_through: the latest time of dispatch among messages that were claimed.
+        next_due: when the next waiting step or slice is due.
+        waiting_stores: stores with an open breaker -> whether a probe is due.
+        in_flight: (store, tenant) -> steps and slices dispatched or being worked on.
+    """
+
+    slots: int
+    claimed_through: datetime | None
+    next_due: datetime | None
+    waiting_stores: dict[str, bool]
+    in_flight: dict[tuple[str, str], int]
+
+
+def survey(tx: Tx) -> Survey:
+    """Look around, in one statement."""
+    row = tx.execute(sql("survey")).fetchone() or {}
+    return Survey(
+        slots=row["slots"],
+        claimed_through=row["claimed_through"],
+        next_due=min((at for at in (row["next_step"], row["next_slice"]) if at), default=None),
+        waiting_stores={breaker["store"]: breaker["due"] for breaker in row["breakers"]},
+        in_flight={(lane["store"], lane["tenant"]): lane["n"] for lane in row["in_flight"]},
+    )
+
+
+def due_steps(tx: Tx, *, per_lane: int, blocked: Sequence[str]) -> list[Row]:
+    """Return the first due steps of every lane (store, tenant) but those of blocked stores."""
+    return tx.execute(sql("due_steps"), {"per_lane": per_lane, "blocked": list(blocked)}).fetchall()
+
+
+def due_slices(tx: Tx, *, per_lane: int, window: int, blocked: Sequence[str]) -> list[Row]:
+    """Return the first due slices of every lane, as many of each job as its window has room for."""
+    params = {"per_lane": per_lane, "window": window, "blocked": list(blocked)}
+    return tx.execute(sql("due_slices"), params).fetchall()
+
+
+def start_worker(tx: Tx, worker: UUID, name: str, *, slots: int, roots: Sequence[str]) -> None:
+    """Register a worker process under its random identity."""
+    tx.execute(sql("start_worker"), {"id": worker, "name": name, "slots": slots, "roots": list(roots)})
+
+
+def heartbeat(tx: Tx, worker: UUID, *, roots: Sequence[str], claimed_through: datetime | None) -> bool:
+    """Say that the worker lives; False if it was taken for dead meanwhile and holds nothing any more."""
+    params = {"id": worker, "roots": list(roots), "claimed_through": claimed_through}
+    return tx.execute(sql("heartbeat"), params).fetchone() is not None
+
+
+def stop_worker(tx: Tx, worker: UUID) -> None:
+    """Say that the worker has stopped of its own will: what it still held counts as no death."""
+    tx.execute(sql("stop_worker"), {"id": worker})
+
+
+def end_dead_workers(tx: Tx, dead_after_s: float) -> list[Row]:
+    """End the workers that were silent for too long; returns their `id` and `name`."""
+    return tx.execute(sql("end_workers"), {"dead_after_s": dead_after_s}).fetchall()
+
+
+def lost_claims(tx: Tx, claims: Sequence[Claim], worker: UUID) -> set[tuple[UUID, int | None]]:
+    """Return which of the claims may not go on, as (job, number): cancelled, superseded or of an older epoch."""
+    params = {
+        "jobs": [claim.job_id for claim in claims],
+        "numbers": [claim.number for claim in claims],
+        "tokens": [claim.token for claim in claims],
+        "epochs": [claim.epoch for claim in claims],
+        "worker": worker,
+    }
+    return {(row["job_id"], row["number"]) for row in tx.execute(sql("lost_claims"), params)}
+
+
+def lead(tx: Tx, holder: UUID, lead_s: float) -> int | None:
+    """Lead the dispatch, or go on leading; returns the term, or None while another leads."""
+    row = tx.execute(sql("lead"), {"holder": holder, "lead_s": lead_s}).fetchone()
+    return row and row["term"]
+
+
+def resign(tx: Tx, holder: UUID) -> None:
+    """Stop leading at once."""
+    tx.execute("UPDATE leadership SET until = now() WHERE name = 'dispatcher' AND holder = %s", [holder])
+
+
+def open_breaker(tx: Tx, store: str, error: Row) -> bool:
+    """Let the store's jobs wait; says whether they did not before."""
+    row = tx.execute(sql("open_breaker"), {"store": store, "error": Jsonb(error), "probe_s": PROBE_S}).fetchone()
+    return row is not None and bool(row["opened"])
+
+
+def close_breaker(tx: Tx, store: str) -> bool:
+    """Let the store's jobs go on; says whether they waited."""
+    return tx.execute(sql("close_breaker"), {"store": store}).fetchone() is not None
+
+
+def note_probes(tx: Tx, stores: Sequence[str]) -> None:
+    """Remember that a probe goes out to these stores now."""
+    tx.execute(sql("probe"), {"stores": list(stores), "probe_s": PROBE_S})

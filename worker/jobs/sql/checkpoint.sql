@@ -1,0 +1,42 @@
+-- The slices of one process that the store has acknowledged, in one statement. Locks: jobs by id, then their slices.
+-- A row whose epoch, token, worker or state is no longer ours drops out alone; `done` under our own token is success, so the
+-- same batch may be sent again. The checkpoint that leaves no slice moves its job on.
+-- May commit asynchronously: a checkpoint lost with the database only sends the slice again.
+WITH asked AS (
+  SELECT * FROM unnest(%(jobs)s::uuid[], %(numbers)s::int[], %(tokens)s::bigint[], %(epochs)s::int[], %(tags)s::text[],
+                       %(digests)s::text[]) AS a(job_id, number, token, epoch, tag, digest)
+), parents AS MATERIALIZED (
+  SELECT id, epoch FROM job WHERE id IN (SELECT job_id FROM asked) ORDER BY id FOR NO KEY UPDATE
+), held AS MATERIALIZED (
+  SELECT s.job_id, s.number, s.state, a.tag, a.digest
+  FROM asked a
+  JOIN parents p ON p.id = a.job_id AND p.epoch = a.epoch
+  JOIN slice s ON s.job_id = a.job_id AND s.number = a.number AND s.token = a.token
+  WHERE s.worker = %(worker)s AND s.state IN ('sending', 'done')
+  ORDER BY s.job_id, s.number
+  FOR NO KEY UPDATE OF s
+), done AS (
+  UPDATE slice s SET state = 'done', lease_until = NULL, done_at = now(), error = NULL, tag = h.tag, digest = h.digest
+  FROM held h
+  WHERE s.job_id = h.job_id AND s.number = h.number AND s.state = 'sending'
+  RETURNING s.job_id, s.size_bytes
+), moved AS (
+  UPDATE job j SET
+    slices_left = j.slices_left - d.slices,
+    bytes_done = j.bytes_done + d.bytes,
+    failing_since = NULL,
+    error = CASE WHEN j.state = 'uploading' THEN NULL ELSE j.error END,
+    state = CASE WHEN j.state = 'uploading' AND j.slices_left = d.slices THEN 'finishing' ELSE j.state END,
+    step = CASE WHEN j.state = 'uploading' AND j.slices_left = d.slices THEN 'pending' ELSE j.step END,
+    not_before = CASE WHEN j.state = 'uploading' AND j.slices_left = d.slices THEN NULL ELSE j.not_before END,
+    updated_at = now()
+  FROM (SELECT job_id, count(*) AS slices, sum(size_bytes) AS bytes FROM done GROUP BY job_id) d
+  WHERE j.id = d.job_id
+  RETURNING j.id, j.epoch, j.state, j.step, j.slices_left
+), told AS (
+  INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor)
+  SELECT id, 'slices_done', 'uploading', 'finishing', epoch, %(actor)s FROM moved
+  WHERE state = 'finishing' AND step = 'pending' AND slices_left = 0
+)
+SELECT h.job_id, h.number, m.state, m.slices_left, set_config('synchronous_commit', 'off', true)
+FROM held h LEFT JOIN moved m ON m.id = h.job_id

@@ -1,0 +1,20 @@
+-- New jobs, as many as collide with nothing: neither an idempotency key of the tenant nor a live job on the target.
+-- In the order of their targets, so that two batches that collide wait for each other instead of locking each other out.
+WITH asked AS (
+  SELECT * FROM jsonb_to_recordset(%(jobs)s::jsonb) AS j(
+    id uuid, tenant text, priority smallint, source jsonb, store text, key text, target text, overwrite boolean,
+    attributes text, labels jsonb, verify text, slice_size int, retry_for_s int, idempotency_key text, request_digest text)
+  ORDER BY target
+), made AS (
+  INSERT INTO job (id, tenant, state, step, priority, source, store, key, target, overwrite, attributes, labels, verify,
+                   slice_size, retry_for_s, idempotency_key, request_digest)
+  SELECT id, tenant, 'queued', 'pending', priority, source, store, key, target, overwrite, attributes, labels, verify,
+         slice_size, retry_for_s, idempotency_key, decode(request_digest, 'hex')
+  FROM asked
+  ON CONFLICT DO NOTHING
+  RETURNING id, epoch
+), told AS (
+  INSERT INTO event (job_id, kind, to_state, epoch, actor)
+  SELECT id, 'enqueued', 'queued', epoch, %(actor)s FROM made
+)
+SELECT id FROM made

@@ -1,0 +1,37 @@
+-- The job fails for good, by the word of who holds its step (`number` NULL), holds a slice, or of the dispatcher (`worker` NULL:
+-- quarantine). What was dispatched is taken back; what is being sent may still checkpoint, for a later retry.
+WITH parent AS MATERIALIZED (
+  SELECT id, epoch, state, step, token, worker FROM job WHERE id = %(job)s AND epoch = %(epoch)s FOR NO KEY UPDATE
+), held AS MATERIALIZED (
+  SELECT s.number FROM parent p JOIN slice s ON s.job_id = p.id
+  WHERE s.number = %(number)s AND s.token = %(token)s AND s.worker = %(worker)s AND s.state = 'sending'
+  FOR NO KEY UPDATE OF s
+), allowed AS (
+  SELECT p.* FROM parent p
+  WHERE p.state NOT IN ('succeeded', 'failed', 'cancelled')
+    AND CASE WHEN %(worker)s::uuid IS NULL THEN true
+             WHEN %(number)s::int IS NULL THEN p.step = 'running' AND p.token = %(token)s AND p.worker = %(worker)s
+             ELSE EXISTS (SELECT FROM held) END
+), freed AS (
+  UPDATE slice s SET state = 'pending', worker = NULL, lease_until = NULL,
+    error = CASE WHEN s.state = 'sending' THEN %(error)s::jsonb ELSE s.error END,
+    attempts = s.attempts + CASE WHEN s.state = 'sending' THEN 1 ELSE 0 END
+  FROM parent p
+  WHERE s.job_id = p.id AND (s.number IN (SELECT number FROM held) OR s.state = 'dispatched' AND EXISTS (SELECT FROM allowed))
+), moved AS (
+  UPDATE job j SET
+    state = CASE a.state WHEN 'cancelling' THEN a.state ELSE 'failed' END,
+    step = CASE WHEN %(number)s::int IS NULL THEN 'idle' ELSE j.step END,
+    worker = CASE WHEN %(number)s::int IS NULL THEN NULL ELSE j.worker END,
+    lease_until = CASE WHEN %(number)s::int IS NULL THEN NULL ELSE j.lease_until END,
+    not_before = NULL,
+    error = %(error)s::jsonb || jsonb_build_object('at', now()),
+    finished_at = CASE a.state WHEN 'cancelling' THEN NULL ELSE now() END,
+    updated_at = now()
+  FROM allowed a WHERE j.id = a.id
+  RETURNING j.id, j.epoch, a.state AS before, j.state
+), told AS (
+  INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
+  SELECT id, 'failed', before, state, epoch, %(actor)s, %(error)s::jsonb FROM moved WHERE state = 'failed'
+)
+SELECT state FROM moved

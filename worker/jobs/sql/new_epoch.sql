@@ -1,0 +1,36 @@
+-- The session is lost: the job starts afresh. Slices are deleted in the same transaction; late checkpoints fail on the epoch.
+WITH parent AS MATERIALIZED (
+  SELECT id, epoch, state, step, token, worker FROM job WHERE id = %(job)s AND epoch = %(epoch)s FOR NO KEY UPDATE
+), held AS MATERIALIZED (
+  SELECT s.number FROM parent p JOIN slice s ON s.job_id = p.id
+  WHERE s.number = %(number)s AND s.token = %(token)s AND s.worker = %(worker)s AND s.state = 'sending'
+  FOR NO KEY UPDATE OF s
+), allowed AS (
+  SELECT p.* FROM parent p
+  WHERE CASE WHEN %(number)s::int IS NULL
+             THEN p.step = 'running' AND p.token = %(token)s AND p.worker = %(worker)s
+                  AND p.state IN ('initializing', 'finishing', 'cancelling')
+             ELSE p.state IN ('uploading', 'cancelling') AND EXISTS (SELECT FROM held) END
+), freed AS (
+  UPDATE slice s SET state = 'pending', worker = NULL, lease_until = NULL
+  FROM allowed a WHERE a.state = 'cancelling' AND s.job_id = a.id AND s.number IN (SELECT number FROM held)
+), cleared AS (
+  DELETE FROM slice s USING allowed a WHERE s.job_id = a.id AND a.state <> 'cancelling'
+), moved AS (
+  UPDATE job j SET
+    state = CASE a.state WHEN 'cancelling' THEN a.state ELSE 'queued' END,
+    step = CASE WHEN a.state <> 'cancelling' THEN 'pending' WHEN %(number)s::int IS NULL THEN 'idle' ELSE j.step END,
+    worker = NULL, lease_until = NULL,
+    not_before = now() + make_interval(secs => %(again_s)s::float8),
+    epoch = CASE a.state WHEN 'cancelling' THEN j.epoch ELSE j.epoch + 1 END,
+    session = CASE a.state WHEN 'cancelling' THEN j.session END,
+    session_losses = j.session_losses + 1,
+    slices_total = NULL, slices_left = NULL, bytes_done = 0, existed = NULL,
+    error = %(error)s::jsonb, updated_at = now()
+  FROM allowed a WHERE j.id = a.id
+  RETURNING j.id, j.epoch, a.state AS before, j.state
+), told AS (
+  INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
+  SELECT id, 'session_lost', before, state, epoch, %(actor)s, %(error)s::jsonb FROM moved WHERE state = 'queued'
+)
+SELECT state FROM moved

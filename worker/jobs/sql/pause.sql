@@ -1,0 +1,13 @@
+-- Init and new slices do not start; what is in flight ends; the target stays reserved. `run` grows: see retry.sql.
+WITH moved AS (
+  UPDATE job SET paused_at = now(), pause_reason = %(reason)s, run = run + 1,
+    step = CASE WHEN state = 'queued' AND step = 'dispatched' THEN 'pending' ELSE step END, updated_at = now()
+  WHERE id = %(job)s AND state IN ('queued', 'initializing', 'uploading', 'finishing') AND paused_at IS NULL
+  RETURNING id, epoch
+), freed AS (
+  UPDATE slice s SET state = 'pending', worker = NULL FROM moved m WHERE s.job_id = m.id AND s.state = 'dispatched'
+), told AS (
+  INSERT INTO event (job_id, kind, epoch, actor, cause)
+  SELECT id, 'paused', epoch, %(actor)s, jsonb_build_object('reason', %(reason)s::text) FROM moved
+)
+SELECT id FROM moved

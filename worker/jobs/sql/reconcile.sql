@@ -1,0 +1,44 @@
+-- The slices as the store's own list has them: done if it lists them and we had claimed them in this session, else pending.
+-- Used when an upload is taken up again (init) and when finish finds slices missing. What is being sent stays as it is.
+WITH held AS MATERIALIZED (
+  SELECT id, epoch, state FROM job
+  WHERE id = %(job)s AND epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
+  FOR NO KEY UPDATE
+), rows AS MATERIALIZED (
+  SELECT s.job_id, s.number, s.size_bytes, s.state,
+         CASE WHEN s.state = 'sending' THEN 'sending'
+              WHEN s.number = ANY(%(listed)s::int[]) AND (s.state = 'done' OR s.claimed_at IS NOT NULL) THEN 'done'
+              ELSE 'pending' END AS becomes
+  FROM held h JOIN slice s ON s.job_id = h.id WHERE h.state <> 'cancelling'
+  ORDER BY s.number FOR NO KEY UPDATE OF s
+), corrected AS (
+  UPDATE slice s SET state = r.becomes, worker = NULL, lease_until = NULL, not_before = NULL,
+    done_at = CASE r.becomes WHEN 'done' THEN now() END
+  FROM rows r
+  WHERE s.job_id = r.job_id AND s.number = r.number AND r.state <> r.becomes
+), counted AS (
+  SELECT count(*) FILTER (WHERE becomes <> 'done') AS slices_left,
+         coalesce(sum(size_bytes) FILTER (WHERE becomes = 'done'), 0) AS bytes_done,
+         count(*) FILTER (WHERE state = 'done' AND becomes = 'pending') AS missing
+  FROM rows
+), moved AS (
+  UPDATE job j SET
+    state = CASE WHEN h.state = 'cancelling' THEN h.state WHEN c.slices_left = 0 THEN 'finishing' ELSE 'uploading' END,
+    step = CASE WHEN h.state <> 'cancelling' AND c.slices_left = 0 THEN 'pending' ELSE 'idle' END,
+    worker = NULL, lease_until = NULL, not_before = NULL, failing_since = NULL, attempts = 0,
+    error = CASE WHEN h.state = 'cancelling' THEN j.error END,
+    slices_left = CASE WHEN h.state = 'cancelling' THEN j.slices_left ELSE c.slices_left END,
+    bytes_done = CASE WHEN h.state = 'cancelling' THEN j.bytes_done ELSE c.bytes_done END,
+    updated_at = now()
+  FROM held h, counted c WHERE j.id = h.id
+  RETURNING j.id, j.epoch, h.state AS before, j.state, j.slices_left, c.missing
+), told AS (
+  INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
+  SELECT id,
+         CASE WHEN before = 'finishing' AND state = 'uploading' THEN 'slices_missing'
+              WHEN before = 'finishing' THEN 'finish_deferred'
+              WHEN state = 'finishing' THEN 'all_slices_held' ELSE 'session_opened' END,
+         before, state, epoch, %(actor)s, jsonb_build_object('slices_left', slices_left, 'not_listed', missing)
+  FROM moved WHERE state <> 'cancelling'
+)
+SELECT state, slices_left, missing FROM moved

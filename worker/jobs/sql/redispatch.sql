@@ -1,0 +1,19 @@
+-- Messages that may be lost are published again with the same token: the claim is guarded, one copy wins.
+WITH step_rows AS MATERIALIZED (
+  SELECT id FROM job WHERE step = 'dispatched' AND dispatched_at < coalesce(%(before)s::timestamptz, 'infinity')
+  ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+), slice_rows AS MATERIALIZED (
+  SELECT job_id, number FROM slice WHERE state = 'dispatched' AND dispatched_at < coalesce(%(before)s::timestamptz, 'infinity')
+  ORDER BY job_id, number FOR NO KEY UPDATE SKIP LOCKED
+), steps AS (
+  UPDATE job j SET dispatched_at = now() FROM step_rows r WHERE j.id = r.id
+  RETURNING j.id AS job_id, NULL::int AS number, j.token, j.epoch, j.run, j.state, j.store, j.key, j.size_bytes, j.deaths,
+            NULL::bigint AS offset_bytes, NULL::int AS slice_size_bytes, j.slices_total, j.priority
+), slices AS (
+  UPDATE slice s SET dispatched_at = now()
+  FROM slice_rows r JOIN job j ON j.id = r.job_id
+  WHERE s.job_id = r.job_id AND s.number = r.number
+  RETURNING s.job_id, s.number, s.token, j.epoch, j.run, j.state, j.store, j.key, j.size_bytes, s.deaths,
+            s.offset_bytes, s.size_bytes, j.slices_total, j.priority
+)
+SELECT * FROM steps UNION ALL SELECT * FROM slices

@@ -1,0 +1,29 @@
+-- A step goes back, to be handed out again: init to `queued`, finish and abort where they are. `again_s` NULL means at once.
+-- A job that was cancelled meanwhile only lets go of the claim; the dispatcher hands out the abort when all claims have ended.
+WITH held AS MATERIALIZED (
+  SELECT id, epoch, state, error FROM job
+  WHERE id = %(job)s AND epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
+  FOR NO KEY UPDATE
+), freed AS (
+  UPDATE job j SET
+    state = CASE h.state WHEN 'initializing' THEN 'queued' ELSE h.state END,
+    step = CASE h.state WHEN 'cancelling' THEN 'idle' ELSE 'pending' END,
+    worker = NULL,
+    lease_until = NULL,
+    not_before = now() + make_interval(secs => %(again_s)s::float8),
+    attempts = j.attempts + %(attempt)s,
+    failing_since = CASE WHEN %(error)s::jsonb IS NULL THEN j.failing_since
+                         WHEN %(restart_clock)s THEN now() ELSE coalesce(j.failing_since, now()) END,
+    error = coalesce(%(error)s::jsonb, j.error),
+    updated_at = now()
+  FROM held h WHERE j.id = h.id
+  RETURNING j.id, j.epoch, h.state AS before, j.state, h.error AS old_error
+), told AS (
+  INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
+  SELECT id, CASE before WHEN 'initializing' THEN 'init_deferred' WHEN 'finishing' THEN 'finish_deferred' ELSE 'abort_deferred' END,
+         before, state, epoch, %(actor)s, coalesce(%(error)s::jsonb, '{"code": "interrupted"}'::jsonb)
+  FROM freed
+  -- a long outage is one line of history, not one an attempt; but every move of the state is written
+  WHERE before <> state OR (%(error)s::jsonb IS NOT NULL AND old_error->>'code' IS DISTINCT FROM %(error)s::jsonb->>'code')
+)
+SELECT state FROM freed

@@ -1,0 +1,41 @@
+-- What dead, stopped or stuck workers held goes back. Liveness is the heartbeat alone; a lease is a hard deadline.
+-- A death counts only against what its worker held when it died. Locks: jobs by id, then their slices by number.
+WITH lost_slices AS MATERIALIZED (
+  SELECT s.job_id, s.number, s.token, coalesce(w."end" = 'dead', false) AS died
+  FROM slice s LEFT JOIN worker w ON w.id = s.worker
+  WHERE s.state = 'sending' AND (w.id IS NULL OR w.ended_at IS NOT NULL OR s.lease_until < now())
+), lost_steps AS MATERIALIZED (
+  SELECT j.id, j.token, coalesce(w."end" = 'dead', false) AS died
+  FROM job j LEFT JOIN worker w ON w.id = j.worker
+  WHERE j.step = 'running' AND (w.id IS NULL OR w.ended_at IS NOT NULL OR j.lease_until < now())
+), parents AS MATERIALIZED (
+  SELECT id, state, step, token, epoch FROM job
+  WHERE id IN (SELECT job_id FROM lost_slices UNION SELECT id FROM lost_steps)
+  ORDER BY id FOR NO KEY UPDATE
+), held AS MATERIALIZED (
+  SELECT s.job_id, s.number, l.died
+  FROM parents p JOIN slice s ON s.job_id = p.id JOIN lost_slices l USING (job_id, number)
+  WHERE s.state = 'sending' AND s.token = l.token
+  ORDER BY s.job_id, s.number FOR NO KEY UPDATE OF s
+), freed AS (
+  UPDATE slice s SET state = 'pending', worker = NULL, lease_until = NULL, not_before = NULL, deaths = s.deaths + h.died::int
+  FROM held h WHERE s.job_id = h.job_id AND s.number = h.number
+  RETURNING s.job_id, s.number, s.deaths
+), stepped AS (
+  UPDATE job j SET
+    state = CASE j.state WHEN 'initializing' THEN 'queued' ELSE j.state END,
+    step = CASE j.state WHEN 'cancelling' THEN 'idle' ELSE 'pending' END,
+    worker = NULL, lease_until = NULL, deaths = j.deaths + l.died::int, updated_at = now()
+  FROM parents p JOIN lost_steps l USING (id)
+  WHERE j.id = p.id AND p.step = 'running' AND p.token = l.token
+  RETURNING j.id, j.epoch, p.state AS before, j.state, j.deaths
+), told AS (
+  INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
+  SELECT id, 'worker_lost', before, state, epoch, 'dispatcher', NULL::jsonb FROM stepped
+  UNION ALL
+  SELECT p.id, 'worker_lost', NULL, NULL, p.epoch, 'dispatcher', jsonb_build_object('slices', count(*))
+  FROM freed f JOIN parents p ON p.id = f.job_id GROUP BY p.id, p.epoch
+)
+SELECT f.job_id, f.number, f.deaths, p.epoch FROM freed f JOIN parents p ON p.id = f.job_id
+UNION ALL
+SELECT id, NULL, deaths, epoch FROM stepped

@@ -1,0 +1,12 @@
+-- Init tells what it knows of the source before it talks to the store, and how far it has hashed; extends its own lease.
+UPDATE job SET
+  fingerprint = %(fingerprint)s::jsonb,
+  size_bytes = %(size_bytes)s,
+  hashing = %(hashing)s::jsonb,
+  digests = %(digests)s::jsonb,
+  existed = coalesce(%(existed)s, existed),
+  lease_until = now() + make_interval(secs => %(lease_s)s),
+  updated_at = now()
+WHERE id = %(job)s AND epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
+  AND state = 'initializing'
+RETURNING id

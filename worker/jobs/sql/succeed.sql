@@ -1,0 +1,28 @@
+-- The object is ours and proven. The slices are folded into a summary and deleted: their table holds live work only.
+WITH held AS MATERIALIZED (
+  SELECT id, epoch, state FROM job
+  WHERE id = %(job)s AND epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
+    AND state IN ('initializing', 'finishing', 'cancelling')
+  FOR NO KEY UPDATE
+), folded AS (
+  SELECT count(s.*) AS slices, coalesce(sum(s.sends), 0) AS sends, coalesce(sum(s.attempts), 0) AS failed_attempts,
+         coalesce(sum(s.deaths), 0) AS deaths
+  FROM held h LEFT JOIN slice s ON s.job_id = h.id
+), moved AS (
+  UPDATE job j SET
+    state = 'succeeded', step = 'idle', worker = NULL, lease_until = NULL, not_before = NULL, failing_since = NULL,
+    error = NULL, session = NULL, hashing = NULL, digests = NULL, slices_left = 0, bytes_done = j.size_bytes,
+    result = %(result)s::jsonb || jsonb_build_object('slices', to_jsonb(f)),
+    finished_at = now(), updated_at = now()
+  FROM held h, folded f WHERE j.id = h.id
+  RETURNING j.id, j.epoch, h.state AS before
+), cleared AS (
+  DELETE FROM slice s USING moved m WHERE s.job_id = m.id
+), told AS (
+  INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
+  SELECT id,
+         CASE before WHEN 'initializing' THEN 'stored_at_once' WHEN 'finishing' THEN 'proven' ELSE 'cancel_too_late' END,
+         before, 'succeeded', epoch, %(actor)s, %(result)s::jsonb
+  FROM moved
+)
+SELECT before FROM moved

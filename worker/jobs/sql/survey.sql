@@ -1,0 +1,14 @@
+-- What a dispatcher's turn needs to know, in one round: slots of live workers, what is in flight, stores that wait.
+SELECT
+  (SELECT coalesce(sum(slots), 0) FROM worker WHERE ended_at IS NULL) AS slots,
+  (SELECT max(claimed_through) FROM worker WHERE claimed_through > now() - interval '1 hour') AS claimed_through,
+  (SELECT min(not_before) FROM job WHERE step = 'pending' AND not_before IS NOT NULL) AS next_step,
+  (SELECT min(not_before) FROM slice WHERE state = 'pending' AND not_before IS NOT NULL) AS next_slice,
+  (SELECT coalesce(jsonb_agg(jsonb_build_object('store', store, 'due', probe_at <= now())), '[]') FROM breaker) AS breakers,
+  (SELECT coalesce(jsonb_agg(f), '[]') FROM (
+     SELECT j.store, j.tenant, sum(n)::int AS n
+     FROM (SELECT job_id, count(*) AS n FROM slice WHERE state IN ('dispatched', 'sending') GROUP BY job_id
+           UNION ALL
+           SELECT id, 1 FROM job WHERE step IN ('dispatched', 'running')) i
+     JOIN job j ON j.id = i.job_id
+     GROUP BY j.store, j.tenant) f) AS in_flight

@@ -1,0 +1,19 @@
+-- What waited until now is due. SKIP LOCKED: a row that someone is moving is looked at again in the next turn.
+WITH steps AS (
+  UPDATE job SET not_before = NULL WHERE id IN (
+    SELECT id FROM job WHERE step = 'pending' AND not_before <= now() ORDER BY not_before LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)
+  RETURNING 1
+), slices AS (
+  UPDATE slice s SET not_before = NULL FROM (
+    SELECT job_id, number FROM slice WHERE state = 'pending' AND not_before <= now() ORDER BY not_before LIMIT 1000
+    FOR NO KEY UPDATE SKIP LOCKED) d
+  WHERE s.job_id = d.job_id AND s.number = d.number
+  RETURNING 1
+), aborts AS (  -- a cancelled job whose last claim has ended
+  UPDATE job SET step = 'pending' WHERE id IN (
+    SELECT j.id FROM job j WHERE j.state = 'cancelling' AND j.step = 'idle'
+      AND NOT EXISTS (SELECT FROM slice s WHERE s.job_id = j.id AND s.state = 'sending')
+    FOR NO KEY UPDATE SKIP LOCKED)
+  RETURNING 1
+)
+SELECT (SELECT count(*) FROM steps) AS steps, (SELECT count(*) FROM slices) AS slices, (SELECT count(*) FROM aborts) AS aborts

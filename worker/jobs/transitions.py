@@ -1,0 +1,311 @@
+"""Every write of a state: one guarded statement each, its event in the same transaction.
+
+The guard of a claim's move names epoch, token and worker in its WHERE; where no row answers, `StaleClaim` is raised and
+nothing was changed. Each statement stands in `sql/`, to be read and explained; `states.MOVES` is the table that they obey.
+Locks are taken job rows first, by id, then their slices by number; slices are locked without their job only with SKIP LOCKED.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg import errors as pg
+from psycopg.types.json import Jsonb
+
+from worker.db import WAKE_CHANNEL, Tx, sql
+from worker.errors import Conflict, NotFound, StaleClaim
+from worker.jobs.leases import Acknowledged, Claim, Deferral, json_or_null
+from worker.jobs.states import FINAL, JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+    from uuid import UUID
+
+Row = dict[str, Any]
+
+FRESH_AFTER = frozenset({"source_changed", "source_gone", "source_refused", "digest_mismatch", "session_lost"})
+"""Errors after which a retry cannot go on with the old session and fingerprint."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A validated request to upload one file; see the columns of `models.Job`."""
+
+    id: UUID
+    tenant: str
+    priority: int
+    source: Mapping[str, Any]
+    store: str
+    key: str
+    target: str
+    overwrite: bool
+    attributes: str | None
+    labels: Mapping[str, str]
+    verify: str
+    slice_size: int | None
+    retry_for_s: int
+    idempotency_key: str | None
+    request_digest: bytes | None
+
+
+def _one(tx: Tx, statement: str, params: Row) -> Row:
+    """Run a guarded statement.
+
+    Raises:
+        StaleClaim: its guard found nothing.
+    """
+    row = tx.execute(sql(statement), params).fetchone()
+    if row is None:
+        number = params.get("number")
+        what = f"job {params['job']}" + ("" if number is None else f" slice {number}")
+        raise StaleClaim(f"{what}: the claim with token {params.get('token')} is no longer held ({statement})")
+    return row
+
+
+def enqueue(tx: Tx, jobs: Sequence[NewJob], actor: str) -> set[UUID]:
+    """Insert the jobs that collide with nothing, and wake the dispatcher at the commit.
+
+    Returns:
+        The ids inserted. A missing one collided with its tenant's idempotency key or with a live job on its target.
+    """
+    rows = [
+        {**asdict(job), "id": str(job.id), "request_digest": job.request_digest.hex() if job.request_digest else None}
+        for job in jobs
+    ]
+    made = tx.execute(sql("enqueue"), {"jobs": Jsonb(rows), "actor": actor}).fetchall()
+    wake(tx)
+    return {row["id"] for row in made}
+
+
+def wake(tx: Tx) -> None:
+    """Tell the dispatcher that there may be work; heard when the transaction commits."""
+    tx.execute(f"NOTIFY {WAKE_CHANNEL}")
+
+
+def claim_step(tx: Tx, claim: Claim, source: JobState, lease: timedelta) -> Row:
+    """Take the job's step for which a message came; ``source`` is the state that the step starts from.
+
+    Returns:
+        The job's row, and `breaker_open`.
+
+    Raises:
+        StaleClaim: the message is stale or a duplicate, or the job is paused or was cancelled.
+    """
+    return _one(tx, "claim_step", claim.params() | {"source": source, "lease_s": lease.total_seconds()})
+
+
+def claim_slice(tx: Tx, claim: Claim, *, low_speed: int, slack: timedelta) -> Row:
+    """Take the slice for which a message came; its lease is ``slack`` plus the time it takes at ``low_speed`` bytes/s.
+
+    Raises:
+        StaleClaim: the message is stale or a duplicate, or the job is not uploading any more.
+    """
+    return _one(tx, "claim_slice", claim.params() | {"low_speed": low_speed, "slack_s": slack.total_seconds()})
+
+
+def checkpoint(tx: Tx, batch: Sequence[Acknowledged], worker: UUID) -> dict[tuple[UUID, int], Row]:
+    """Record slices of one process as done, in one statement; may be repeated.
+
+    Returns:
+        For each slice that is done under its own claim, (job, number) -> its job's `state` and `slices_left` where this
+        statement changed them. A stale claim is missing.
+    """
+    params = {
+        "jobs": [done.claim.job_id for done in batch],
+        "numbers": [done.claim.number for done in batch],
+        "tokens": [done.claim.token for done in batch],
+        "epochs": [done.claim.epoch for done in batch],
+        "tags": [done.tag for done in batch],
+        "digests": [done.digest for done in batch],
+        "worker": worker,
+        "actor": f"worker {worker}",
+    }
+    return {(row["job_id"], row["number"]): row for row in tx.execute(sql("checkpoint"), params)}
+
+
+def release(tx: Tx, claim: Claim, deferral: Deferral) -> None:
+    """Give a step or slice back, to be handed out again.
+
+    Raises:
+        StaleClaim: it was no longer held.
+    """
+    statement = "release_step" if claim.number is None else "release_slice"
+    _one(tx, statement, claim.params() | deferral.params())
+
+
+def save_progress(tx: Tx, claim: Claim, known: Row, lease: timedelta) -> None:
+    """Store what init knows (`fingerprint`, `size_bytes`, `hashing`, `digests`, `existed`) and extend its lease.
+
+    Raises:
+        StaleClaim: the step is no longer held, or the job was cancelled.
+    """
+    params = {
+        "fingerprint": json_or_null(known["fingerprint"]),
+        "size_bytes": known["size_bytes"],
+        "hashing": json_or_null(known["hashing"]),
+        "digests": json_or_null(known["digests"]),
+        "existed": known["existed"],
+        "lease_s": lease.total_seconds(),
+    }
+    _one(tx, "save_progress", claim.params() | params)
+
+
+def open_session(tx: Tx, claim: Claim, session: Row, plan: Row, cause: Row) -> JobState:
+    """Store the session and the plan (`slice_bytes`, `ordered`, `total`, `held`, `bytes_done`) with one row a slice.
+
+    Returns:
+        The job's new state; `cancelling` if it was cancelled meanwhile.
+    """
+    params = plan | {"session": Jsonb(session), "left": plan["total"] - len(plan["held"]), "cause": Jsonb(cause)}
+    return JobState(_one(tx, "open_session", claim.params() | params)["state"])
+
+
+def reconcile(tx: Tx, claim: Claim, listed: Sequence[int]) -> Row:
+    """Make the slices what the store's list says; the job goes on to `uploading`, or to `finishing` if none is missing.
+
+    Returns:
+        `state`, `slices_left`, and `missing`: checkpoints that the list did not have.
+    """
+    return _one(tx, "reconcile", claim.params() | {"listed": list(listed)})
+
+
+def succeed(tx: Tx, claim: Claim, result: Row) -> None:
+    """End the job well: the object is proven ours."""
+    _one(tx, "succeed", claim.params() | {"result": Jsonb(result)})
+
+
+def fail(tx: Tx, claim: Claim, error: Row) -> JobState:
+    """End the job badly, by the holder of its step or of a slice."""
+    return JobState(_one(tx, "fail", claim.params() | {"error": Jsonb(error)})["state"])
+
+
+def quarantine(tx: Tx, job_id: UUID, epoch: int, error: Row) -> None:
+    """End the job badly, by the dispatcher; nothing happens if it has ended or begun afresh meanwhile."""
+    params = {"job": job_id, "epoch": epoch, "number": None, "token": None, "worker": None, "actor": "dispatcher"}
+    tx.execute(sql("fail"), params | {"error": Jsonb(error)})
+
+
+def new_epoch(tx: Tx, claim: Claim, error: Row, again: timedelta | None) -> JobState:
+    """Start the job afresh with a new session, by the holder of its step or of a slice."""
+    params = {"error": Jsonb(error), "again_s": None if again is None else again.total_seconds()}
+    return JobState(_one(tx, "new_epoch", claim.params() | params)["state"])
+
+
+def cancelled(tx: Tx, claim: Claim, left_open: str | None) -> None:
+    """End a cancelled job; ``left_open`` says why its session was left to expire."""
+    _one(tx, "cancelled", claim.params() | {"left_open": left_open})
+
+
+def cancel(tx: Tx, job_id: UUID, actor: str) -> JobState:
+    """Cancel a job, durably: from the commit on none of its slices is claimed. Repeating it changes nothing.
+
+    Raises:
+        Conflict: it has ended otherwise.
+        NotFound: there is no such job.
+    """
+    row = tx.execute(sql("cancel"), {"job": job_id, "actor": actor}).fetchone()
+    wake(tx)
+    if row is not None:
+        return JobState(row["state"])
+    state = _state(tx, job_id)["state"]
+    if state in {JobState.CANCELLING, JobState.CANCELLED}:
+        return JobState(state)
+    raise Conflict(f"job {job_id} has already {state}", code="not_cancellable", advice="Nothing is left to cancel.")
+
+
+def retry(tx: Tx, job_id: UUID, actor: str, *, force: bool = False) -> JobState:
+    """Put a failed or cancelled job back to work, or a paused one; on a live job nothing happens.
+
+    Session and checkpoints are kept where the store may still have them. Call it in a transaction of its own: a refusal
+    rolls it back.
+
+    Raises:
+        Conflict: `superseded`, `key_busy` or `not_retryable`.
+        NotFound: there is no such job.
+    """
+    row = _state(tx, job_id)
+    state = JobState(row["state"])
+    if row["paused_at"] is not None and state not in FINAL:
+        tx.execute(sql("resume"), {"job": job_id, "actor": actor})
+        wake(tx)
+        return state
+    if state not in {JobState.FAILED, JobState.CANCELLED}:
+        if state is JobState.SUCCEEDED or state is JobState.CANCELLING:
+            raise Conflict(
+                f"job {job_id} is {state}",
+                code="not_retryable",
+                advice="Only failed and cancelled jobs can be retried.",
+            )
+        return state
+    if row["superseded_by"] is not None and not force:
+        raise Conflict(
+            f"job {row['superseded_by']} has put a newer object at {row['key']!r} since",
+            code="superseded",
+            advice="Retry with force to replace it nevertheless.",
+            extra={"job_id": str(row["superseded_by"])},
+        )
+    fresh = state is JobState.CANCELLED or row["session"] is None or (row["error"] or {}).get("code") in FRESH_AFTER
+    params = {"job": job_id, "before": state, "actor": actor, "force": force, "fresh": fresh}
+    try:
+        tx.execute(sql("retry"), params)
+    except pg.UniqueViolation:
+        raise Conflict(
+            f"another live job holds {row['key']!r}", code="key_busy", advice="Wait until it has ended, or cancel it."
+        ) from None
+    wake(tx)
+    return JobState.QUEUED
+
+
+def _state(tx: Tx, job_id: UUID) -> Row:
+    row = tx.execute(
+        """SELECT j.state, j.paused_at, j.session, j.error, j.key,
+             (SELECT o.id FROM job o WHERE o.target = j.target AND o.state = 'succeeded' AND o.id > j.id
+              ORDER BY o.id DESC LIMIT 1) AS superseded_by
+           FROM job j WHERE j.id = %(job)s FOR NO KEY UPDATE OF j""",
+        {"job": job_id},
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"there is no job {job_id}")
+    return row
+
+
+def pause(tx: Tx, job_id: UUID, actor: str, reason: str) -> None:
+    """Start no new work for the job until it is retried; what is in flight ends. Repeating it changes nothing."""
+    tx.execute(sql("pause"), {"job": job_id, "actor": actor, "reason": reason})
+
+
+def note(tx: Tx, claim: Claim, kind: str, cause: Row) -> None:
+    """Write an event that moves nothing."""
+    tx.execute(
+        """INSERT INTO event (job_id, kind, epoch, actor, cause)
+           VALUES (%(job)s, %(kind)s, %(epoch)s, %(actor)s, %(cause)s)""",
+        claim.params() | {"kind": kind, "cause": Jsonb(cause)},
+    )
+
+
+def dispatch(tx: Tx, steps: Sequence[UUID], slices: Sequence[tuple[UUID, int]]) -> list[Row]:
+    """Mark what was chosen as dispatched, with a new token; returns what is still due, as messages are made of it."""
+    params = {"steps": list(steps), "jobs": [job for job, _ in slices], "numbers": [number for _, number in slices]}
+    return tx.execute(sql("dispatch"), params).fetchall()
+
+
+def redispatch(tx: Tx, before: Any = None) -> list[Row]:
+    """Return what was dispatched before a time (None: everything), to be published again with the same token."""
+    return tx.execute(sql("redispatch"), {"before": before}).fetchall()
+
+
+def promote_due(tx: Tx) -> bool:
+    """Make due what waited until now, and hand out aborts whose claims have ended; says whether there was any."""
+    row = tx.execute(sql("wake")).fetchone()
+    return row is not None and any(row.values())
+
+
+def rescue(tx: Tx) -> list[Row]:
+    """Take back what dead, stopped or stuck workers hold.
+
+    Returns:
+        What was freed: `job_id`, `number` (None for a step), `epoch`, and the `deaths` it has seen.
+    """
+    return tx.execute(sql("rescue")).fetchall()
