@@ -1,0 +1,173 @@
+"""The control endpoint: faults, the request journal, settings, and a look (or a hand) inside. On loopback only."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import re
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from worker.emulator.config import MIB, Settings
+from worker.emulator.faults import Rule
+from worker.emulator.form import Content
+from worker.emulator.refusals import PlainRefusal, Refusal
+from worker.emulator.targets import Target, target_of
+from worker.emulator.uploads import Intent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.emulator.store import Store
+
+_LONGEST_WAIT_S = 60.0
+
+
+class ControlServer(ThreadingHTTPServer):
+    """Serves the control endpoint of one store.
+
+    | request | does |
+    | --- | --- |
+    | `GET /health` | answers when the emulator does |
+    | `GET, POST, DELETE /rules`, `DELETE /rules/<id>` | the fault plan; POST one rule or a list |
+    | `GET, DELETE /requests` | the journal; query: fields of an entry, `after`, `count` and `timeout_s` to wait |
+    | `POST /release` | lets held requests go: all, or `{"number": n}` |
+    | `GET, PATCH /settings` | what may change while it runs |
+    | `GET, POST /uploads` | unfinished uploads of `?bucket=`; plant one |
+    | `POST /expire` | discard unfinished uploads, or only those `older_than_s` |
+    | `GET, POST /objects` | objects of `?bucket=`; plant one |
+    """
+
+    daemon_threads = True
+
+    def __init__(self, store: Store, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.control = _Control(store)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away while it waited is not worth a traceback."""
+
+
+class _Control:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._routes: dict[tuple[str, str], Callable[[dict[str, str], Any], Any]] = {
+            ("GET", "/health"): lambda *_: {},
+            ("GET", "/rules"): lambda *_: [rule.to_json() for rule in store.plan.rules()],
+            ("POST", "/rules"): self._add_rules,
+            ("DELETE", "/rules"): lambda *_: store.plan.remove(),
+            ("GET", "/requests"): self._requests,
+            ("DELETE", "/requests"): lambda *_: store.journal.clear(),
+            ("POST", "/release"): lambda _, body: {"released": store.plan.release((body or {}).get("number"))},
+            ("GET", "/settings"): lambda *_: dataclasses.asdict(store.settings),
+            ("PATCH", "/settings"): self._change,
+            ("GET", "/uploads"): self._uploads,
+            ("POST", "/uploads"): self._plant_upload,
+            ("POST", "/expire"): self._expire,
+            ("GET", "/objects"): self._objects,
+            ("POST", "/objects"): self._plant_object,
+        }
+
+    def answer(self, method: str, url: str, body: Any) -> Any:
+        """The JSON value that a request is answered with; LookupError if there is no such thing."""
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if method == "DELETE" and (rule := re.fullmatch(r"/rules/(\d+)", parts.path)):
+            return self._store.plan.remove(int(rule[1]))
+        return self._routes[method, parts.path](query, body)
+
+    def _add_rules(self, _: dict[str, str], body: Any) -> list[dict[str, Any]]:
+        rules = [Rule.from_json(each) for each in (body if isinstance(body, list) else [body])]
+        return [self._store.plan.add(rule).to_json() for rule in rules]
+
+    def _requests(self, query: dict[str, str], _: Any) -> list[dict[str, Any]]:
+        count = int(query.pop("count", 0))
+        timeout_s = min(float(query.pop("timeout_s", 0)), _LONGEST_WAIT_S)
+        return self._store.journal.select(query, count=count, timeout_s=timeout_s)
+
+    def _change(self, _: dict[str, str], body: Any) -> dict[str, Any]:
+        unknown = set(body) - {each.name for each in dataclasses.fields(Settings)}
+        if unknown:
+            raise ValueError(f"no such settings: {', '.join(sorted(unknown))}")
+        for name, value in body.items():
+            setattr(self._store.settings, name, value)
+        return dataclasses.asdict(self._store.settings)
+
+    def _place(self, given: dict[str, Any]) -> str:
+        return self._target({**given, "path": ""}).place
+
+    def _target(self, given: dict[str, Any]) -> Target:
+        appid = given.get("appid") or self._store.config.accounts[0].appid
+        return target_of(f"/files/v2/{appid}/{given['bucket']}/{quote(given['path'])}", self._store.config.accounts)
+
+    def _uploads(self, query: dict[str, str], _: Any) -> list[dict[str, Any]]:
+        records = self._store.records
+        return [
+            {**dataclasses.asdict(upload), "slices": records.slices(upload.session)}
+            for upload in records.uploads(self._place(query))
+        ]
+
+    def _objects(self, query: dict[str, str], _: Any) -> list[dict[str, Any]]:
+        return [dataclasses.asdict(stored) for stored in self._store.records.objects(self._place(query))]
+
+    def _expire(self, _: dict[str, str], body: Any) -> dict[str, int]:
+        older_than_s = float((body or {}).get("older_than_s", -1))
+        return {"expired": self._store.uploads.expire(older_than_s=older_than_s)}
+
+    def _plant_object(self, _: dict[str, str], body: Any) -> dict[str, Any]:
+        data = base64.b64decode(body.get("content", ""))
+        content = Content(len(data), memoryview(data))
+        stored = self._store.objects.put(
+            self._target(body),
+            content,
+            sha=content.sha1() if body.get("with_sha") else "",
+            biz_attr=body.get("biz_attr", ""),
+            insert_only=False,
+        )
+        return dataclasses.asdict(stored)
+
+    def _plant_upload(self, _: dict[str, str], body: Any) -> dict[str, Any]:
+        """A half-done upload of somebody else: `slices` maps offsets to Base64, all of it held to the usual rules."""
+        intent = Intent(
+            filesize=body["filesize"],
+            slice_size=body.get("slice_size", MIB),
+            sha=body.get("sha", ""),
+            uploadparts=body.get("uploadparts", ""),
+            insert_only=body.get("insert_only", True),
+            biz_attr=body.get("biz_attr", ""),
+        )
+        begun = self._store.uploads.begin(self._target(body), intent, slice_size=None, serial=False)
+        upload = self._store.uploads.at(self._target(body))
+        if upload is None:
+            raise ValueError("the bytes are here already, so no upload was begun")
+        for offset, text in body.get("slices", {}).items():
+            self._store.uploads.receive(upload, int(offset), memoryview(base64.b64decode(text)))
+        return dataclasses.asdict(begun)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ControlServer
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        try:
+            body = json.loads(self.rfile.read(length) or b"null")
+            status, value = 200, self.server.control.answer(self.command, self.path, body)
+        except LookupError as error:
+            status, value = 404, {"error": f"{self.command} {self.path}: no {error}"}
+        except (ValueError, TypeError, AttributeError, Refusal, PlainRefusal) as error:
+            status, value = 400, {"error": str(error)}
+        answer = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST = do_DELETE = do_PATCH = _answer  # noqa: N815 - names that http.server calls
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""

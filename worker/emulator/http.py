@@ -1,0 +1,246 @@
+"""HTTP/1.1 on one connection: request heads, bodies as a stream, answers. Nothing here knows what is uploaded."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+if TYPE_CHECKING:
+    from io import FileIO
+
+    from worker.emulator.config import Throttle
+
+_HEAD_BYTES = 64 * 1024
+_THROTTLED_READ_BYTES = 64 * 1024
+#: Unread bytes of a refused request that are swallowed so that the client gets to read the answer.
+_LINGER_BYTES = 256 * 1024 * 1024
+_LINGER_S = 10.0
+
+
+class Disconnected(Exception):
+    """The peer went away, or stalled for too long."""
+
+
+class BadRequest(Exception):
+    """What arrived is not a request that can be answered in order; answer with `status` and close."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        self.status = status
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The head of a request."""
+
+    method: str
+    #: The path as sent, still percent-encoded.
+    path: str
+    query: dict[str, str]
+    #: Names in lower case.
+    headers: dict[str, str]
+    content_length: int
+    keep_alive: bool
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a request is answered with: bytes, or a range of a file."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json; charset=utf-8"
+    headers: dict[str, str] = field(default_factory=dict)
+    file: FileIO | None = None
+    file_offset: int = 0
+    file_bytes: int = 0
+    #: Answer to HEAD: the length is told, the body is not sent.
+    bodiless: bool = False
+
+    def head(self, *, now_s: float, keep_alive: bool) -> bytes:
+        """The status line and headers."""
+        try:
+            phrase = HTTPStatus(self.status).phrase
+        except ValueError:
+            phrase = "Unknown"
+        length = self.file_bytes if self.file is not None else len(self.body)
+        headers = {
+            "Server": "tencent-cos",
+            "Date": formatdate(now_s, usegmt=True),
+            "Content-Type": self.content_type,
+            "Content-Length": str(length),
+            "Connection": "keep-alive" if keep_alive else "close",
+            **self.headers,
+        }
+        lines = [f"HTTP/1.1 {self.status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+class Connection:
+    """One client connection: reads heads, lends the body, sends answers, keeps what was pipelined."""
+
+    def __init__(
+        self, sock: socket.socket, throttle: Throttle, *, idle_timeout_s: float, stall_timeout_s: float
+    ) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock = sock
+        self._throttle = throttle
+        self._idle_timeout_s = idle_timeout_s
+        self._stall_timeout_s = stall_timeout_s
+        self._buffer = bytearray(_HEAD_BYTES)
+        self._start = 0
+        self._end = 0
+        self._body_left = 0
+        self._continue_due = False
+
+    @property
+    def body_left_bytes(self) -> int:
+        """Bytes of the current request's body that nobody has read yet."""
+        return self._body_left
+
+    def next_request(self) -> Request | None:
+        """The head of the next request, or None when the peer is done.
+
+        Raises:
+            Disconnected: The peer went away within a head.
+            BadRequest: What arrived is not HTTP/1.x with a Content-Length.
+        """
+        self._sock.settimeout(self._idle_timeout_s)
+        while (stop := self._buffer.find(b"\r\n\r\n", self._start, self._end)) < 0:
+            if self._end - self._start == _HEAD_BYTES:
+                raise BadRequest(431, "the request head is too long")
+            if not self._fill():
+                if self._end == self._start:
+                    return None
+                raise Disconnected("within a request head")
+        head = self._buffer[self._start : stop].decode("latin-1")
+        self._start = stop + 4
+        request = _parse_head(head.lstrip("\r\n"))
+        self._body_left = request.content_length
+        self._continue_due = request.headers.get("expect", "").lower() == "100-continue"
+        self._sock.settimeout(self._stall_timeout_s)
+        return request
+
+    def _fill(self) -> int:
+        if self._start:
+            left = self._end - self._start
+            self._buffer[:left] = self._buffer[self._start : self._end]
+            self._start, self._end = 0, left
+        with memoryview(self._buffer) as view:
+            try:
+                received = self._sock.recv_into(view[self._end :])
+            except OSError:
+                received = 0
+        self._end += received
+        return received
+
+    def read_into(self, view: memoryview) -> int:
+        """Reads some of the body into `view` and returns how much; 0 only at the end of the body.
+
+        Raises:
+            Disconnected: The peer went away before the body was whole.
+        """
+        wanted = min(len(view), self._body_left)
+        if not wanted:
+            return 0
+        if self._continue_due:
+            self._continue_due = False
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        buffered = min(wanted, self._end - self._start)
+        if buffered:
+            view[:buffered] = self._buffer[self._start : self._start + buffered]
+            self._start += buffered
+            received = buffered
+        else:
+            received = self._receive(view[: min(wanted, _THROTTLED_READ_BYTES) if self._throttle.limited else wanted])
+        self._body_left -= received
+        self._throttle.spend(received)
+        return received
+
+    def _receive(self, view: memoryview) -> int:
+        try:
+            received = self._sock.recv_into(view)
+        except OSError as error:
+            raise Disconnected(str(error)) from error
+        if not received:
+            raise Disconnected("within a request body")
+        return received
+
+    def skip_body(self) -> None:
+        """Reads what is left of the current body and forgets it."""
+        with memoryview(bytearray(_THROTTLED_READ_BYTES)) as view:
+            while self.read_into(view):
+                pass
+
+    def send(self, data: bytes) -> None:
+        """Sends all of it.
+
+        Raises:
+            Disconnected: The peer went away.
+        """
+        try:
+            self._sock.sendall(data)
+        except OSError as error:
+            raise Disconnected(str(error)) from error
+
+    def send_file(self, file: FileIO, offset_bytes: int, size_bytes: int) -> None:
+        """Sends a range of a file without reading it into this process.
+
+        Raises:
+            Disconnected: The peer went away.
+        """
+        try:
+            self._sock.sendfile(file, offset_bytes, size_bytes)
+        except OSError as error:
+            raise Disconnected(str(error)) from error
+
+    def linger(self) -> None:
+        """Swallows for a while what a peer still sends; closed on at once, it would never see its answer."""
+        left = _LINGER_BYTES
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+            self._sock.settimeout(_LINGER_S)
+            with memoryview(bytearray(_HEAD_BYTES)) as view:
+                while left > 0 and (received := self._sock.recv_into(view)):
+                    left -= received
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Ends the connection; a reader blocked in it wakes up."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._sock.close()
+
+
+def _parse_head(head: str) -> Request:
+    request_line, *header_lines = head.split("\r\n")
+    try:
+        method, target, version = request_line.split(" ")
+    except ValueError:
+        raise BadRequest(400, "not an HTTP request line") from None
+    if version not in {"HTTP/1.1", "HTTP/1.0"}:
+        raise BadRequest(505, "only HTTP/1.x is spoken here")
+    headers: dict[str, str] = {}
+    for line in header_lines:
+        name, colon, value = line.partition(":")
+        if not colon or name != name.strip():
+            raise BadRequest(400, "a header line without a name")
+        headers[name.lower()] = value.strip()
+    if "transfer-encoding" in headers:
+        raise BadRequest(411, "a body needs a Content-Length")
+    length = headers.get("content-length", "0")
+    if not length.isascii() or not length.isdigit():
+        raise BadRequest(400, "Content-Length is not a number")
+    path, _, query = target.partition("?")
+    if path.startswith(("http://", "https://")):
+        path = "/" + path.split("/", 3)[3] if path.count("/") >= 3 else "/"  # noqa: PLR2004 - scheme://host/path
+    wish = headers.get("connection", "").lower()
+    keep_alive = "close" not in wish if version == "HTTP/1.1" else "keep-alive" in wish
+    values = parse_qs(query, keep_blank_values=True)
+    return Request(method, path, {name: each[0] for name, each in values.items()}, headers, int(length), keep_alive)

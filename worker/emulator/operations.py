@@ -1,0 +1,242 @@
+"""The operations in the protocol's own words: fields in, `data` out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from worker.emulator.config import MIB
+from worker.emulator.records import Folder, Stored, Upload
+from worker.emulator.refusals import Refusal, too_large
+from worker.emulator.uploadparts import read_sha
+from worker.emulator.uploads import Intent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.emulator.folders import Folders
+    from worker.emulator.form import Form
+    from worker.emulator.objects import Objects
+    from worker.emulator.records import Records
+    from worker.emulator.targets import Target
+    from worker.emulator.uploads import Uploads
+
+_LARGEST_SIMPLE_BYTES = 20 * MIB
+#: What a file without a verified digest is said to have.
+_NO_SHA = "0" * 32
+
+Data = dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One operation that a client asks for."""
+
+    target: Target
+    form: Form
+    #: Host and port that the client spoke to, for the addresses in the answer.
+    host: str
+    #: init only, and by a fault: the slice size to give, and whether to insist on order.
+    slice_size: int | None = None
+    serial: bool = False
+
+    def text(self, name: str) -> str:
+        """A field, or the empty string."""
+        return self.form.fields.get(name, "")
+
+    def number(self, name: str, *, missing: int = -5999) -> int:
+        """A field that is a decimal number.
+
+        Raises:
+            Refusal: `missing` if it is not there, -5999 if it is no number.
+        """
+        text = self.text(name)
+        if not text:
+            raise Refusal(missing, name)
+        if not text.isascii() or not text.isdigit():
+            raise Refusal(-5999, name)
+        return int(text)
+
+
+#: Operation of the protocol -> its short name here, in fault rules and in the journal.
+OPS = {
+    "upload_slice_init": "init",
+    "upload_slice_data": "data",
+    "upload_slice_list": "list",
+    "upload_slice_finish": "finish",
+    "upload": "upload",
+    "stat": "stat",
+    "delete": "delete",
+    "create": "create",
+    "list": "list_folder",
+}
+#: Short names of operations that want a signature for one use.
+ONE_TIME = frozenset({"delete"})
+#: Operations of GET; all others are POSTed. A list of slices is taken either way.
+GET_OPS = frozenset({"stat", "list", "upload_slice_list"})
+
+
+class Operations:
+    """Carries out calls."""
+
+    def __init__(self, records: Records, uploads: Uploads, objects: Objects, folders: Folders) -> None:
+        self._records = records
+        self._uploads = uploads
+        self._objects = objects
+        self._folders = folders
+        self._table: dict[str, Callable[[Call], Data]] = {
+            "init": self._init,
+            "data": self._data,
+            "list": self._list,
+            "finish": self._finish,
+            "upload": self._upload,
+            "stat": self._stat,
+            "delete": self._delete,
+            "create": self._create,
+            "list_folder": self._list_folder,
+        }
+
+    def run(self, op: str, call: Call) -> Data:
+        """Carries out the operation of this short name and returns the answer's `data`.
+
+        Raises:
+            Refusal: With the code that the protocol has for it.
+            PlainRefusal: The file is too large.
+        """
+        return self._table[op](call)
+
+    def _init(self, call: Call) -> Data:
+        intent = Intent(
+            filesize=call.number("filesize", missing=-5971),
+            slice_size=call.number("slice_size", missing=-284),
+            sha=read_sha(call.text("sha")),
+            uploadparts=call.text("uploadparts"),
+            insert_only=_insert_only(call),
+            biz_attr=call.text("biz_attr"),
+        )
+        begun = self._uploads.begin(call.target, intent, slice_size=call.slice_size, serial=call.serial)
+        if isinstance(begun, Stored):
+            return call.target.addresses(call.host)
+        data: dict[str, Any] = {"session": begun.session, "slice_size": begun.slice_size}
+        if begun.serial:
+            data["serial_upload"] = 1
+        return data
+
+    def _data(self, call: Call) -> Data:
+        upload = self._uploads.find(call.target, call.text("session"))
+        offset_bytes = call.number("offset", missing=-286)
+        content = call.form.content
+        if content is None:
+            raise Refusal(-5990)
+        if content.draft is not None:
+            raise Refusal(-5991)
+        sha = read_sha(call.text("sha"))
+        if sha and upload.sha and sha != upload.sha:
+            raise Refusal(-174)
+        data: dict[str, Any] = {"session": upload.session, "offset": offset_bytes, "datalen": content.size_bytes}
+        if call.text("datamd5"):
+            data["datamd5"] = content.md5()
+            if data["datamd5"] != call.text("datamd5").lower():
+                raise Refusal(-5999, "datamd5 is not that of the bytes received")
+        self._uploads.receive(upload, offset_bytes, content.view)
+        return data
+
+    def _list(self, call: Call) -> Data:
+        upload = self._uploads.at(call.target)
+        if upload is None:
+            if self._objects.find(call.target) is None:
+                raise Refusal(-197)
+            return call.target.addresses(call.host)
+        slices = self._records.slices(upload.session)
+        data: dict[str, Any] = {
+            "session": upload.session,
+            "slice_size": upload.slice_size,
+            "filesize": upload.filesize,
+            "listparts": [{"offset": offset, "datalen": size} for offset, size in slices],
+        }
+        if upload.sha:
+            data["sha"] = upload.sha
+        if upload.serial:
+            data["serial_upload"] = 1
+        return data
+
+    def _finish(self, call: Call) -> Data:
+        self._uploads.finish(
+            call.target,
+            call.text("session"),
+            filesize=call.number("filesize", missing=-5971),
+            sha=read_sha(call.text("sha")),
+        )
+        return call.target.addresses(call.host)
+
+    def _upload(self, call: Call) -> Data:
+        content = call.form.content
+        if content is None:
+            raise Refusal(-5990)
+        if content.size_bytes > _LARGEST_SIMPLE_BYTES:
+            raise too_large()
+        self._objects.put(
+            call.target,
+            content,
+            sha=read_sha(call.text("sha")),
+            biz_attr=call.text("biz_attr"),
+            insert_only=_insert_only(call),
+        )
+        return call.target.addresses(call.host)
+
+    def _stat(self, call: Call) -> Data:
+        if call.target.is_folder:
+            return _entry(self._folders.find(call.target), call)
+        found = self._objects.find(call.target) or self._uploads.at(call.target)
+        if found is None:
+            raise Refusal(-197)
+        data = _entry(found, call)
+        if isinstance(found, Upload):
+            data["filelen"] = self._records.received_bytes(found.session)
+        return data
+
+    def _delete(self, call: Call) -> Data:
+        if call.target.is_folder:
+            self._folders.delete(call.target)
+        else:
+            self._objects.delete(call.target)
+        return None
+
+    def _create(self, call: Call) -> Data:
+        return {"ctime": int(self._folders.create(call.target, call.text("biz_attr")).created_s)}
+
+    def _list_folder(self, call: Call) -> Data:
+        entries, context, over = self._folders.page(
+            call.target, most=call.number("num", missing=-165), context=call.text("context")
+        )
+        infos = []
+        for each in entries:
+            name = each.path.rstrip("/").rpartition("/")[2] + ("/" if isinstance(each, Folder) else "")
+            info = _entry(each, Call(call.target.sibling(each.path), call.form, call.host))
+            infos.append({"name": name, **info})
+        return {"context": context, "listover": over, "infos": infos}
+
+
+def _insert_only(call: Call) -> bool:
+    return (call.number("insertOnly") if call.text("insertOnly") else 1) != 0
+
+
+def _entry(each: Stored | Upload | Folder, call: Call) -> dict[str, Any]:
+    """What stat and list_folder tell of a file or folder."""
+    changed_s = each.modified_s if isinstance(each, Stored) else each.created_s
+    common = {"biz_attr": each.biz_attr, "ctime": int(each.created_s), "mtime": int(changed_s)}
+    if isinstance(each, Folder):
+        return {**common, "authority": "eInvalid"}
+    addresses = call.target.addresses(call.host)
+    return {
+        **common,
+        "authority": "eWPrivateRPublic",
+        "filesize": each.filesize,
+        "filelen": each.filesize,
+        "sha": (each.sha if isinstance(each, Stored) else "") or _NO_SHA,
+        "slicesize": each.slice_size,
+        "forbid": 0,
+        "custom_headers": {},
+        "access_url": addresses["access_url"],
+        "source_url": addresses["source_url"],
+    }

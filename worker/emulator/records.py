@@ -1,0 +1,255 @@
+"""What the emulator knows about objects, unfinished uploads and folders: one SQLite file, synced at every commit."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS uploads (
+    session TEXT PRIMARY KEY, bucket TEXT NOT NULL, path TEXT NOT NULL, content TEXT NOT NULL,
+    filesize INTEGER NOT NULL, slice_size INTEGER NOT NULL, serial INTEGER NOT NULL, sha TEXT NOT NULL,
+    uploadparts TEXT NOT NULL, insert_only INTEGER NOT NULL, biz_attr TEXT NOT NULL, created_s REAL NOT NULL,
+    UNIQUE (bucket, path));
+CREATE TABLE IF NOT EXISTS slices (
+    session TEXT NOT NULL REFERENCES uploads ON DELETE CASCADE, offset INTEGER NOT NULL, size INTEGER NOT NULL,
+    PRIMARY KEY (session, offset)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS objects (
+    bucket TEXT NOT NULL, path TEXT NOT NULL, content TEXT NOT NULL, filesize INTEGER NOT NULL,
+    slice_size INTEGER NOT NULL, sha TEXT NOT NULL, biz_attr TEXT NOT NULL, session TEXT NOT NULL,
+    created_s REAL NOT NULL, modified_s REAL NOT NULL, PRIMARY KEY (bucket, path));
+CREATE INDEX IF NOT EXISTS objects_by_sha ON objects (sha) WHERE sha <> '';
+CREATE TABLE IF NOT EXISTS folders (
+    bucket TEXT NOT NULL, path TEXT NOT NULL, biz_attr TEXT NOT NULL, created_s REAL NOT NULL,
+    PRIMARY KEY (bucket, path));
+CREATE TABLE IF NOT EXISTS used_signatures (mac BLOB PRIMARY KEY) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An unfinished upload. `bucket` is `<appid>/<bucket>`; `sha` and `uploadparts` are empty when none were sent."""
+
+    session: str
+    bucket: str
+    path: str
+    content: str
+    filesize: int
+    slice_size: int
+    serial: int
+    sha: str
+    uploadparts: str
+    insert_only: int
+    biz_attr: str
+    created_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A complete object. `session` is empty unless slices made it; `sha` is empty unless it was sent and verified."""
+
+    bucket: str
+    path: str
+    content: str
+    filesize: int
+    slice_size: int
+    sha: str
+    biz_attr: str
+    session: str
+    created_s: float
+    modified_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder; its path ends with a slash."""
+
+    bucket: str
+    path: str
+    biz_attr: str
+    created_s: float
+
+
+_Row = TypeVar("_Row", Upload, Stored, Folder)
+_TABLES: dict[type, str] = {Upload: "uploads", Stored: "objects", Folder: "folders"}
+#: Sorts after every path that begins alike.
+_LAST = "\U0010ffff"
+
+
+class Records:
+    """The records, shared by all threads. Everything that belongs together happens within one `transaction`."""
+
+    def __init__(self, file: Path, *, fsync: bool) -> None:
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'OFF'}")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Lets go of the file; nothing waits to be written."""
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, alone, and on disk when it is left; an exception undoes it."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    def _select(self, kind: type[_Row], where: str, *values: object) -> list[_Row]:
+        columns = ", ".join(each.name for each in fields(kind))
+        sql = f"SELECT {columns} FROM {_TABLES[kind]} WHERE {where}"  # noqa: S608 - our own names, no values
+        return [kind(*row) for row in self._rows(sql, *values)]
+
+    # uploads and their slices
+
+    def upload(self, session: str) -> Upload | None:
+        """The unfinished upload of this session."""
+        return _one(self._select(Upload, "session = ?", session))
+
+    def upload_at(self, bucket: str, path: str) -> Upload | None:
+        """The unfinished upload to this path."""
+        return _one(self._select(Upload, "bucket = ? AND path = ?", bucket, path))
+
+    def uploads(self, bucket: str) -> list[Upload]:
+        """All unfinished uploads of a bucket, by path."""
+        return self._select(Upload, "bucket = ? ORDER BY path", bucket)
+
+    def add_upload(self, upload: Upload) -> None:
+        """Begins an upload; there must be none at its path."""
+        self._insert("uploads", astuple(upload))
+
+    def drop_upload(self, session: str) -> None:
+        """Forgets an upload and its slices."""
+        self._rows("DELETE FROM uploads WHERE session = ?", session)
+
+    def created_before(self, limit_s: float) -> list[Upload]:
+        """Unfinished uploads begun before this time."""
+        return self._select(Upload, "created_s < ?", limit_s)
+
+    def slices(self, session: str) -> list[tuple[int, int]]:
+        """(offset, size) of every slice received, ascending."""
+        sql = "SELECT offset, size FROM slices WHERE session = ? ORDER BY offset"
+        return self._rows(sql, session)
+
+    def slice_at(self, session: str, offset_bytes: int) -> int | None:
+        """Size of the slice received at this offset."""
+        rows = self._rows("SELECT size FROM slices WHERE session = ? AND offset = ?", session, offset_bytes)
+        return rows[0][0] if rows else None
+
+    def received_bytes(self, session: str) -> int:
+        """Sum of the slices received."""
+        rows = self._rows("SELECT coalesce(sum(size), 0) FROM slices WHERE session = ?", session)
+        return int(rows[0][0])
+
+    def add_slice(self, session: str, offset_bytes: int, size_bytes: int) -> bool:
+        """Records a slice, on disk when this returns; False if the session is gone."""
+        try:
+            self._insert("slices", (session, offset_bytes, size_bytes))
+        except sqlite3.IntegrityError:
+            return False
+        return True
+
+    # objects
+
+    def object_at(self, bucket: str, path: str) -> Stored | None:
+        """The complete object at this path."""
+        return _one(self._select(Stored, "bucket = ? AND path = ?", bucket, path))
+
+    def object_with(self, bucket: str, sha: str, filesize: int) -> Stored | None:
+        """Some object of the bucket with this content."""
+        return _one(self._select(Stored, "sha = ? AND bucket = ? AND filesize = ? LIMIT 1", sha, bucket, filesize))
+
+    def objects(self, bucket: str) -> list[Stored]:
+        """All objects of a bucket, by path."""
+        return self._select(Stored, "bucket = ? ORDER BY path", bucket)
+
+    def put_object(self, stored: Stored) -> None:
+        """Makes this the object at its path."""
+        self._rows("DELETE FROM objects WHERE bucket = ? AND path = ?", stored.bucket, stored.path)
+        self._insert("objects", astuple(stored))
+
+    def drop_object(self, bucket: str, path: str) -> None:
+        """Forgets an object."""
+        self._rows("DELETE FROM objects WHERE bucket = ? AND path = ?", bucket, path)
+
+    # folders
+
+    def folder(self, bucket: str, path: str) -> Folder | None:
+        """The folder of this path, which ends with a slash."""
+        return _one(self._select(Folder, "bucket = ? AND path = ?", bucket, path))
+
+    def add_folder(self, folder: Folder) -> None:
+        """Makes a folder; one that is there already stays as it is."""
+        self._rows("INSERT OR IGNORE INTO folders VALUES (?, ?, ?, ?)", *astuple(folder))
+
+    def drop_folder(self, bucket: str, path: str) -> None:
+        """Forgets a folder."""
+        self._rows("DELETE FROM folders WHERE bucket = ? AND path = ?", bucket, path)
+
+    def children(self, bucket: str, folder: str, prefix: str, after: str, most: int) -> list[str]:
+        """Paths of what lies directly in a folder, by name, beginning with the prefix and beyond `after`."""
+        sql = """
+            SELECT path FROM (SELECT path FROM objects WHERE bucket = :bucket
+                              UNION SELECT path FROM folders WHERE bucket = :bucket)
+            WHERE path >= :start AND path < :stop AND path > :after AND path <> :folder
+              AND instr(rtrim(substr(path, length(:folder) + 1), '/'), '/') = 0
+            ORDER BY path LIMIT :most"""
+        start = folder + prefix
+        given = {
+            "bucket": bucket,
+            "folder": folder,
+            "start": start,
+            "stop": start + _LAST,
+            "after": after,
+            "most": most,
+        }
+        with self._lock:
+            return [path for (path,) in self._db.execute(sql, given)]
+
+    def occupied(self, bucket: str, folder: str) -> bool:
+        """Whether a folder holds anything, an unfinished upload included."""
+        sql = """
+            SELECT 1 FROM (SELECT path FROM objects WHERE bucket = ?1
+                           UNION ALL SELECT path FROM uploads WHERE bucket = ?1
+                           UNION ALL SELECT path FROM folders WHERE bucket = ?1)
+            WHERE path > ?2 AND path < ?3 LIMIT 1"""
+        return bool(self._rows(sql, bucket, folder, folder + _LAST))
+
+    # the rest
+
+    def use_signature(self, mac: bytes) -> bool:
+        """Notes that a one-time signature was used; False if it was before."""
+        with self._lock:
+            return self._db.execute("INSERT OR IGNORE INTO used_signatures VALUES (?)", (mac,)).rowcount == 1
+
+    def contents(self) -> set[str]:
+        """Ids of all content that anything refers to."""
+        rows = self._rows("SELECT content FROM uploads UNION SELECT content FROM objects")
+        return {str(content) for (content,) in rows}
+
+    def _insert(self, table: str, values: tuple[object, ...]) -> None:
+        self._rows(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", *values)  # noqa: S608 - our names
+
+
+def _one(found: list[_Row]) -> _Row | None:
+    return found[0] if found else None

@@ -1,0 +1,105 @@
+"""The service's error codes, each with the HTTP status and the text that it is answered with."""
+
+from __future__ import annotations
+
+#: code -> (HTTP status, message). Statuses of codes that only the older table knows are our choice.
+CODES: dict[int, tuple[int, str]] = {
+    -47: (403, "ERROR_SECRET_ID_NOT_EXIST"),
+    -48: (403, "ERROR_SIGNATURE_WRONG"),
+    -59: (403, "ERROR_SIGNATURE_EXPIRED"),
+    -61: (403, "ERROR_SIGNATURE_BUCKET_MISMATCH"),
+    -63: (403, "ERROR_SIGNATURE_FILEID_MISMATCH"),
+    -70: (403, "ERROR_SIGNATURE_APPID_MISMATCH"),
+    -71: (503, "ERROR_TOO_MANY_REQUESTS"),
+    -73: (403, "ERROR_ONE_TIME_SIGNATURE_WITH_EXPIRY"),
+    -74: (403, "ERROR_SIGNATURE_WITHOUT_EXPIRY"),
+    -76: (403, "ERROR_ONE_TIME_SIGNATURE_WITHOUT_FILEID"),
+    -77: (403, "ERROR_ONE_TIME_SIGNATURE_REUSED"),
+    -81: (403, "ERROR_SIGNATURE_EMPTY"),
+    -94: (400, "ERROR_NO_SESSION"),
+    -95: (400, "ERROR_SESSION_MALFORMED"),
+    -97: (403, "ERROR_SIGNATURE_MISMATCH"),
+    -121: (403, "ERROR_CORS_RULE_MISMATCH"),
+    -133: (404, "ERROR_BUCKET_NOT_EXIST"),
+    -143: (503, "ERROR_INDEX"),
+    -160: (400, "ERROR_FILE_PATH_WITH_SLASH"),
+    -161: (400, "ERROR_FOLDER_PATH_WITHOUT_SLASH"),
+    -165: (400, "ERROR_LIST_NUM"),
+    -168: (400, "ERROR_SHA_MALFORMED"),
+    -173: (409, "ERROR_DIRECTORY_NOT_EMPTY"),
+    -174: (409, "ERROR_SHA_DIFFERS"),
+    -175: (400, "ERROR_FILE_SIZE_MISMATCH"),
+    -177: (409, "ERROR_SAME_FILE_EXISTS"),
+    -178: (409, "ERROR_PATH_CONFLICT"),
+    -180: (400, "ERROR_PATH_ILLEGAL"),
+    -195: (500, "ERROR_STORAGE_BACKEND"),
+    -196: (503, "ERROR_TEMPORARILY_UNAVAILABLE"),
+    -197: (404, "ERROR_FILE_NOT_EXIST"),
+    -199: (400, "ERROR_BUCKET_NAME"),
+    -283: (400, "ERROR_SLICE_TOO_SMALL"),
+    -284: (400, "ERROR_SLICE_SIZE"),
+    -286: (400, "ERROR_SLICE_OFFSET"),
+    -4013: (400, "ERROR_SESSION_UNKNOWN"),
+    -4016: (409, "ERROR_SHA_CHECK_FAILED"),
+    -4018: (409, "ERROR_SAME_FILE_UPLOADED"),
+    -4019: (409, "_ERROR_FILE_NOT_FINISH_UPLOAD"),
+    -4020: (409, "ERROR_UNFINISHED_UPLOAD_OTHER_SHA"),
+    -4024: (400, "ERROR_SLICE_OUT_OF_ORDER"),
+    -4026: (409, "ERROR_SLICE_DIFFERS_FROM_STORED"),
+    -5965: (400, "ERROR_UPLOADPARTS_MALFORMED"),
+    -5971: (400, "ERROR_NO_FILESIZE"),
+    -5980: (400, "ERROR_NO_OP"),
+    -5990: (400, "ERROR_NO_FILECONTENT"),
+    -5991: (400, "ERROR_SLICE_TOO_LARGE"),
+    -5993: (400, "ERROR_MULTIPART_MALFORMED"),
+    -5997: (503, "ERROR_BACKEND_NETWORK"),
+    -5998: (403, "ERROR_SIGNATURE_MALFORMED"),
+    -5999: (400, "ERROR_PARAMETER"),
+    -29094: (400, "ERROR_FINISH_WITHOUT_SHA"),
+    -45062: (404, "ERROR_FILE_NOT_FULLY_UPLOADED"),
+}
+
+
+class Refusal(Exception):
+    """The request is answered with this code; nothing was changed.
+
+    Args:
+        code: One of `CODES`, or any other, which is then answered with status 400.
+        detail: What exactly was wrong, appended to the code's own text.
+        status: HTTP status instead of the code's own.
+    """
+
+    def __init__(self, code: int, detail: str = "", *, status: int | None = None) -> None:
+        known_status, text = CODES.get(code, (400, "ERROR"))
+        self.code = code
+        self.status = known_status if status is None else status
+        self.message = f"{text}: {detail}" if detail else text
+        super().__init__(f"{code} {self.message}")
+
+
+class PlainRefusal(Exception):
+    """The request is answered as the gateway in front of the service would: a status and a body that is not JSON."""
+
+    def __init__(self, status: int, body: bytes, content_type: str) -> None:
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        super().__init__(f"HTTP {status} {content_type}")
+
+
+def too_large() -> PlainRefusal:
+    """What a body beyond the service's limits meets: 413 with a page of HTML."""
+    page = (
+        b"<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n"
+        b"<body><center><h1>413 Request Entity Too Large</h1></center></body>\r\n</html>\r\n"
+    )
+    return PlainRefusal(413, page, "text/html")
+
+
+def unknown_appid() -> PlainRefusal:
+    """What a request for an account that does not exist meets: 400 with an XML error."""
+    xml = (
+        b"<?xml version='1.0' encoding='utf-8' ?>\n<Error>\n<Code>InvalidRequest</Code>\n"
+        b"<Message>Invalid Request</Message>\n</Error>\n"
+    )
+    return PlainRefusal(400, xml, "application/xml")

@@ -1,0 +1,247 @@
+"""One request from head to answer: receive, be faulty as the plan says, check the signature, carry out, answer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import secrets
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from worker.emulator.config import MIB
+from worker.emulator.download import download
+from worker.emulator.faults import Fault, Rule, Strikes
+from worker.emulator.form import Content, Form, FormReader
+from worker.emulator.http import Answer, Connection, Disconnected, Request
+from worker.emulator.operations import GET_OPS, ONE_TIME, OPS, Call, Data
+from worker.emulator.refusals import PlainRefusal, Refusal, too_large
+from worker.emulator.sign import check_claim, read_claim
+from worker.emulator.targets import Target, target_of
+
+if TYPE_CHECKING:
+    from worker.emulator.journal import Entry
+    from worker.emulator.store import Store
+
+#: A simple upload of 20 MiB with room for its fields; anything longer is refused by its Content-Length alone.
+_MOST_BODY_BYTES = 40 * MIB
+_DRIPS = 16
+
+_log = logging.getLogger(__name__)
+
+
+class _Cut(Exception):
+    """The plan wants this connection closed here."""
+
+
+class Service:
+    """Answers requests from a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def handle(self, connection: Connection, request: Request) -> bool:
+        """Answers one request and returns whether the connection can serve another."""
+        entry = self._store.journal.begin(request.method)
+        reader = FormReader(
+            self._store.buffers, self._store.disk.draft, strict_boundary=self._store.config.strict_boundary
+        )
+        try:
+            with reader:
+                keep_alive = self._handle(connection, request, entry, reader)
+        except (_Cut, Disconnected):
+            self._store.journal.end(entry, "cut")
+            return False
+        self._store.journal.end(entry, "answered")
+        return keep_alive
+
+    def _handle(self, connection: Connection, request: Request, entry: Entry, reader: FormReader) -> bool:
+        strikes = Strikes(())
+        try:
+            if request.content_length > _MOST_BODY_BYTES:
+                raise too_large()
+            target = target_of(request.path, self._store.config.accounts)
+            self._store.journal.update(entry, bucket=target.bucket, path=target.path)
+            form = self._receive(connection, request, entry, reader)
+            strikes = self._store.plan.strike(entry)
+            answer = self._perform(request, entry, Call(target, form, request.headers.get("host", "")), strikes)
+        except Refusal as refusal:
+            answer = self._refused(entry, refusal)
+        except PlainRefusal as refusal:
+            answer = Answer(refusal.status, refusal.body, refusal.content_type)
+            self._store.journal.update(entry, status=refusal.status)
+        with contextlib.ExitStack() as closing:
+            if answer.file is not None:
+                closing.callback(answer.file.close)
+            too_much = connection.body_left_bytes > _MOST_BODY_BYTES
+            if not too_much:
+                connection.skip_body()
+            keep_alive = request.keep_alive and not too_much
+            self._send(connection, answer, strikes, keep_alive=keep_alive)
+        if too_much:
+            connection.linger()
+        return keep_alive
+
+    # before the operation
+
+    def _receive(self, connection: Connection, request: Request, entry: Entry, reader: FormReader) -> Form:
+        if request.method in {"GET", "HEAD"}:
+            wire_op = request.query.get("op", "")
+            if wire_op and wire_op not in GET_OPS:
+                raise Refusal(-5980, "an operation of POST, or none at all")
+            self._store.journal.update(entry, op=OPS.get(wire_op, "download"))
+            return Form({name: text for name, text in request.query.items() if text})
+        if request.method != "POST":
+            raise Refusal(-5999, f"method {request.method}", status=405)
+
+        def progress(form: Form, body_bytes: int) -> None:
+            self._note(entry, form, body_bytes)
+            if self._store.plan.cuts_body(entry):
+                self._store.journal.update(entry, faults=(Fault.CUT_BODY.value,))
+                raise _Cut
+
+        progress(reader.form, 0)
+        form = reader.read(connection, request, progress)
+        self._note(entry, form, request.content_length)
+        if entry.op is None:
+            raise Refusal(-5980)
+        if self._store.settings.journal_sha1 and form.content is not None:
+            self._store.journal.update(entry, sha1=form.content.sha1())
+        return form
+
+    def _note(self, entry: Entry, form: Form, body_bytes: int) -> None:
+        """Writes what is known so far of a request into its entry."""
+        offset = form.fields.get("offset", "")
+        entry.body_bytes = body_bytes
+        entry.op = OPS.get(form.fields.get("op", ""))
+        entry.session = form.fields.get("session")
+        entry.offset = int(offset) if offset.isascii() and offset.isdigit() else None
+        entry.size = form.content.size_bytes if form.content is not None else None
+
+    def _authorize(self, request: Request, op: str, target: Target) -> None:
+        if not self._store.settings.verify_signatures:
+            return
+        token = request.headers.get("authorization") or request.query.get("sign", "")
+        claim = read_claim(token, self._store.secret_keys)
+        one_time = op in ONE_TIME
+        check_claim(
+            claim,
+            appid=target.appid,
+            bucket=target.bucket,
+            path=target.path,
+            now_s=self._store.settings.now(),
+            one_time=one_time,
+        )
+        if one_time and not self._store.records.use_signature(claim.mac):
+            raise Refusal(-77)
+
+    # the operation, between its faults
+
+    def _perform(self, request: Request, entry: Entry, call: Call, strikes: Strikes) -> Answer:
+        op = entry.op or ""
+        self._store.journal.update(entry, faults=strikes.names)
+        substitute = self._strike(entry, strikes, "before")
+        if substitute is not None:
+            return substitute
+        call = self._spoilt(call, strikes)
+        if strikes.get(Fault.SWALLOW):
+            answer = self._accepted(entry, _pretended(op, call))
+        else:
+            try:
+                if op == "download":
+                    answer = download(self._store.objects, call.target, request)
+                    self._store.journal.update(entry, status=answer.status, effect=0)
+                else:
+                    self._authorize(request, op, call.target)
+                    data = self._store.operations.run(op, call)
+                    self._store.journal.update(entry, effect=0)
+                    answer = self._accepted(entry, _garbled(data, strikes))
+            except Refusal as refusal:
+                self._store.journal.update(entry, effect=refusal.code)
+                answer = self._refused(entry, refusal)
+            except OSError as error:
+                _log.exception("the store failed")
+                answer = self._refused(entry, Refusal(-195, str(error)))
+        return self._strike(entry, strikes, "after") or answer
+
+    def _strike(self, entry: Entry, strikes: Strikes, when: str) -> Answer | None:
+        """Delays, holds, cuts; returns the answer that is given instead of the true one, if any."""
+        if delay := strikes.get(Fault.DELAY, when):
+            self._store.stopping.wait(delay.delay_s)
+        if strikes.get(Fault.HOLD, when):
+            self._store.journal.update(entry, state="held")
+            self._store.plan.hold(entry.number)
+        if strikes.get(Fault.CUT, when):
+            self._store.journal.update(entry, status=None, code=None)
+            raise _Cut
+        if error := strikes.get(Fault.ERROR, when):
+            return self._refused(entry, _refusal_of(error))
+        if raw := strikes.get(Fault.RAW, when):
+            self._store.journal.update(entry, status=raw.status, code=None)
+            return Answer(raw.status, raw.body.encode(), raw.content_type)
+        return None
+
+    def _spoilt(self, call: Call, strikes: Strikes) -> Call:
+        """The call as the faults want it carried out."""
+        if strikes.get(Fault.LOSE_SESSION) and (upload := self._store.uploads.at(call.target)):
+            self._store.uploads.discard(upload)
+        if strikes.get(Fault.CORRUPT) and call.form.content is not None and call.form.content.view:
+            call.form.content.view[0] ^= 0xFF
+        other = strikes.get(Fault.SLICE_SIZE)
+        return replace(call, slice_size=other.slice_size if other else None, serial=bool(strikes.get(Fault.SERIAL)))
+
+    # the answer
+
+    def _accepted(self, entry: Entry, data: Data) -> Answer:
+        self._store.journal.update(entry, status=200, code=0)
+        return _json_answer(200, 0, "SUCCESS", data)
+
+    def _refused(self, entry: Entry, refusal: Refusal) -> Answer:
+        self._store.journal.update(entry, status=refusal.status, code=refusal.code)
+        return _json_answer(refusal.status, refusal.code, refusal.message, None)
+
+    def _send(self, connection: Connection, answer: Answer, strikes: Strikes, *, keep_alive: bool) -> None:
+        head = answer.head(now_s=self._store.settings.now(), keep_alive=keep_alive)
+        if strikes.get(Fault.TRUNCATE):
+            connection.send(head + answer.body[: len(answer.body) // 2])
+            raise _Cut
+        if drip := strikes.get(Fault.DRIP):
+            whole = head + answer.body
+            for piece in range(_DRIPS):
+                self._store.stopping.wait(drip.delay_s)
+                connection.send(whole[len(whole) * piece // _DRIPS : len(whole) * (piece + 1) // _DRIPS])
+            return
+        connection.send(head if answer.bodiless else head + answer.body)
+        if answer.file is not None and answer.file_bytes and not answer.bodiless:
+            connection.send_file(answer.file, answer.file_offset, answer.file_bytes)
+
+
+def _json_answer(status: int, code: int, message: str, data: Data) -> Answer:
+    envelope: dict[str, Any] = {"code": code, "message": message, "request_id": secrets.token_urlsafe(24)}
+    if data is not None:
+        envelope["data"] = data
+    return Answer(status, json.dumps(envelope).encode())
+
+
+def _refusal_of(rule: Rule) -> Refusal:
+    refusal = Refusal(rule.code, status=rule.status)
+    refusal.message = rule.message
+    return refusal
+
+
+def _garbled(data: Data, strikes: Strikes) -> Data:
+    if data and "session" in data and strikes.get(Fault.WRONG_SESSION):
+        data = {**data, "session": secrets.token_hex(48)}
+    if data and "offset" in data and strikes.get(Fault.WRONG_OFFSET):
+        data = {**data, "offset": data["offset"] + 1}
+    return data
+
+
+def _pretended(op: str, call: Call) -> Data:
+    """What success of this operation would look like."""
+    if op == "init":
+        return {"session": secrets.token_hex(48), "slice_size": call.number("slice_size")}
+    if op == "data":
+        content = call.form.content or Content()
+        return {"session": call.text("session"), "offset": call.number("offset"), "datalen": content.size_bytes}
+    return call.target.addresses(call.host) if op in {"finish", "upload"} else None

@@ -1,0 +1,47 @@
+"""Everything that one emulator's requests share, put together."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from worker.emulator.config import Settings, Throttle
+from worker.emulator.disk import Disk
+from worker.emulator.faults import FaultPlan
+from worker.emulator.folders import Folders
+from worker.emulator.form import Buffers
+from worker.emulator.journal import Journal
+from worker.emulator.objects import Objects
+from worker.emulator.operations import Operations
+from worker.emulator.records import Records
+from worker.emulator.uploads import Uploads
+
+if TYPE_CHECKING:
+    from worker.emulator.config import EmulatorConfig
+
+
+class Store:
+    """The state of an emulator: what is on disk, and what lives as long as the process."""
+
+    def __init__(self, config: EmulatorConfig) -> None:
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        self.config = config
+        self.settings = Settings.of(config)
+        self.stopping = threading.Event()
+        self.throttle = Throttle(self.settings, self.stopping)
+        self.secret_keys = {account.secret_id: account.secret_key for account in config.accounts}
+        self.buffers = Buffers()
+        self.journal = Journal(config.journal_length)
+        self.plan = FaultPlan()
+        self.records = Records(config.data_dir / "records.sqlite3", fsync=config.fsync)
+        self.disk = Disk(config.data_dir / "content", fsync=config.fsync)
+        self.disk.sweep(self.records.contents())
+        self.folders = Folders(self.records, self.settings)
+        self.uploads = Uploads(self.records, self.disk, self.folders, config, self.settings)
+        self.objects = Objects(self.records, self.disk, self.folders, self.uploads, self.settings)
+        self.operations = Operations(self.records, self.uploads, self.objects, self.folders)
+
+    def stop(self) -> None:
+        """Wakes everybody who waits; nobody waits again."""
+        self.stopping.set()
+        self.plan.stop()

@@ -1,0 +1,80 @@
+"""What a request is about: account, bucket and path, and the addresses that answers give for it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote_to_bytes
+
+from worker.emulator.refusals import PlainRefusal, Refusal, unknown_appid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.emulator.config import Account
+
+_PREFIX = "/files/v2/"
+_LONGEST_PATH_BYTES = 850
+#: What the vendor's clients refuse to send, and control characters.
+_ILLEGAL = re.compile(r'[?*:|\\<>"\x00-\x1f\x7f]')
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A place in a bucket. The path is decoded, has no leading slash, and ends with one if it is a folder."""
+
+    appid: str
+    bucket: str
+    path: str
+
+    @property
+    def place(self) -> str:
+        """Account and bucket, as the records name them."""
+        return f"{self.appid}/{self.bucket}"
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the path is one of a folder; the bucket itself is."""
+        return not self.path or self.path.endswith("/")
+
+    def sibling(self, path: str) -> Target:
+        """Another path in the same bucket."""
+        return Target(self.appid, self.bucket, path)
+
+    def parents(self) -> list[str]:
+        """Paths of the folders above, outermost first, without the bucket itself."""
+        steps = self.path.rstrip("/").split("/")[:-1]
+        return ["/".join(steps[: depth + 1]) + "/" for depth in range(len(steps))]
+
+    def addresses(self, host: str) -> dict[str, str]:
+        """The four addresses that a complete object is answered with; three of them can be opened."""
+        url = f"http://{host}{_PREFIX}{self.appid}/{self.bucket}/{quote(self.path)}"
+        resource = f"/{self.appid}/{self.bucket}/{self.path}"
+        return {"access_url": url, "source_url": url, "url": url, "resource_path": resource}
+
+
+def target_of(raw_path: str, accounts: Sequence[Account]) -> Target:
+    """The target that a percent-encoded request path names. Repeated slashes count as one.
+
+    Raises:
+        Refusal: -133 no such bucket, -180 a path that cannot be.
+        PlainRefusal: No such account, or nothing that is served here.
+    """
+    if not raw_path.startswith(_PREFIX):
+        raise PlainRefusal(404, b"<html><body><h1>404 Not Found</h1></body></html>\r\n", "text/html")
+    try:
+        decoded = unquote_to_bytes(raw_path[len(_PREFIX) :]).decode()
+    except UnicodeDecodeError:
+        raise Refusal(-180, "the path is not UTF-8") from None
+    appid, _, rest = decoded.partition("/")
+    bucket, _, path = rest.partition("/")
+    buckets = {name for account in accounts if account.appid == appid for name in account.buckets}
+    if not buckets:
+        raise unknown_appid()
+    if bucket not in buckets:
+        raise Refusal(-133)
+    path = re.sub("/+", "/", path).removeprefix("/")
+    if _ILLEGAL.search(path) or {".", ".."} & set(path.split("/")) or len(path.encode()) > _LONGEST_PATH_BYTES:
+        raise Refusal(-180)
+    return Target(appid, bucket, path)

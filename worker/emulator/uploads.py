@@ -1,0 +1,267 @@
+"""Uploads in slices: begin, receive, list, finish. Every acknowledgement is on disk before it is given."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import threading
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from worker.emulator.records import Stored, Upload
+from worker.emulator.refusals import Refusal
+from worker.emulator.uploadparts import Part, first_mismatch, read_uploadparts
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    from worker.emulator.config import EmulatorConfig, Settings
+    from worker.emulator.disk import Disk
+    from worker.emulator.folders import Folders
+    from worker.emulator.records import Records
+    from worker.emulator.targets import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What a client asks for at init. `sha` and `uploadparts` are empty if it wants no verification."""
+
+    filesize: int
+    slice_size: int
+    sha: str = ""
+    uploadparts: str = ""
+    insert_only: bool = True
+    biz_attr: str = ""
+
+
+class _Claims:
+    """Lets one thread at a time work on one thing."""
+
+    def __init__(self) -> None:
+        self._held: set[Hashable] = set()
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def on(self, thing: Hashable) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: thing not in self._held)
+            self._held.add(thing)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held.discard(thing)
+                self._changed.notify_all()
+
+
+class Uploads:
+    """The unfinished uploads of all buckets, at most one a path."""
+
+    def __init__(
+        self, records: Records, disk: Disk, folders: Folders, config: EmulatorConfig, settings: Settings
+    ) -> None:
+        self._records = records
+        self._disk = disk
+        self._folders = folders
+        self._config = config
+        self._settings = settings
+        self._claims = _Claims()
+
+    def begin(self, target: Target, intent: Intent, *, slice_size: int | None, serial: bool) -> Upload | Stored:
+        """Begins an upload; answers the object instead if the bytes are here already.
+
+        Args:
+            target: Where to.
+            intent: What.
+            slice_size: The size that the client has to use, whatever it asked for.
+            serial: Slices must come one after the other.
+
+        Raises:
+            Refusal: -284 slice size, -5965 uploadparts, -177 a file is there, -4019 and -4020 an unfinished upload
+                is there, and what `Folders.prepare` refuses.
+        """
+        if intent.slice_size not in self._config.slice_sizes:
+            raise Refusal(-284)
+        if intent.sha:
+            parts = read_uploadparts(intent.uploadparts, filesize_bytes=intent.filesize, sha=intent.sha)
+            intent = replace(intent, uploadparts=json.dumps([asdict(part) for part in parts]))
+        self.expire()
+        upload = Upload(
+            session=secrets.token_hex(48),
+            bucket=target.place,
+            path=target.path,
+            content=self._disk.create(intent.filesize),
+            filesize=intent.filesize,
+            slice_size=slice_size or self._settings.forced_slice_size or intent.slice_size,
+            serial=int(serial or self._settings.serial_upload),
+            sha=intent.sha,
+            uploadparts=intent.uploadparts if intent.sha else "",
+            insert_only=int(intent.insert_only),
+            biz_attr=intent.biz_attr,
+            created_s=self._settings.now(),
+        )
+        there: Stored | None = None
+        begun = False
+        try:
+            with self._records.transaction():
+                self._folders.prepare(target)
+                there = self._known(target, intent)
+                if there is None:
+                    self._records.add_upload(upload)
+            begun = there is None
+        finally:
+            if not begun:
+                self._disk.remove(upload.content)
+        return there or upload
+
+    def _known(self, target: Target, intent: Intent) -> Stored | None:
+        """The object that makes an upload needless, if there is one."""
+        stored = self._records.object_at(target.place, target.path)
+        if stored is not None and intent.insert_only:
+            if intent.sha and (stored.sha, stored.filesize) == (intent.sha, intent.filesize):
+                return stored
+            raise Refusal(-177)
+        upload = self._records.upload_at(target.place, target.path)
+        if upload is not None:
+            raise Refusal(-4020 if intent.sha and upload.sha and intent.sha != upload.sha else -4019)
+        if not intent.sha or not self._settings.instant_upload:
+            return None
+        twin = self._records.object_with(target.place, intent.sha, intent.filesize)
+        if twin is None:
+            return None
+        now = self._settings.now()
+        copy = replace(
+            twin,
+            path=target.path,
+            content=self._disk.link(twin.content),
+            biz_attr=intent.biz_attr,
+            session="",
+            created_s=now,
+            modified_s=now,
+        )
+        self._records.put_object(copy)
+        if stored is not None:
+            self._disk.remove(stored.content)
+        return copy
+
+    def find(self, target: Target, session: str) -> Upload:
+        """The unfinished upload that a session names.
+
+        Raises:
+            Refusal: -94 no session given, -4013 none that is known for this target.
+        """
+        if not session:
+            raise Refusal(-94)
+        upload = self._records.upload(session)
+        if upload is None or (upload.bucket, upload.path) != (target.place, target.path) or self._is_old(upload):
+            raise Refusal(-4013)
+        return upload
+
+    def at(self, target: Target) -> Upload | None:
+        """The unfinished upload to a target."""
+        upload = self._records.upload_at(target.place, target.path)
+        return None if upload is None or self._is_old(upload) else upload
+
+    def receive(self, upload: Upload, offset_bytes: int, view: memoryview) -> None:
+        """Keeps a slice. One that is here already is compared, never written over.
+
+        Raises:
+            Refusal: -286 offset, -283 and -5991 length, -4024 out of order, -4026 not the bytes that are here,
+                -4013 the session ended meanwhile.
+        """
+        if offset_bytes % upload.slice_size or offset_bytes >= upload.filesize:
+            raise Refusal(-286)
+        due_bytes = min(upload.slice_size, upload.filesize - offset_bytes)
+        if len(view) != due_bytes:
+            raise Refusal(-283 if len(view) < due_bytes else -5991, f"{len(view)} bytes where {due_bytes} are due")
+        with self._claims.on((upload.session, offset_bytes)):
+            if self._records.slice_at(upload.session, offset_bytes) is not None:
+                if not self._disk.holds(upload.content, offset_bytes, view):
+                    raise Refusal(-4026)
+                return
+            if upload.serial and offset_bytes != self._records.received_bytes(upload.session):
+                raise Refusal(-4024)
+            try:
+                self._disk.write(upload.content, offset_bytes, view)
+            except FileNotFoundError:
+                raise Refusal(-4013) from None
+            if not self._records.add_slice(upload.session, offset_bytes, len(view)):
+                raise Refusal(-4013)
+
+    def finish(self, target: Target, session: str, *, filesize: int, sha: str) -> Stored:
+        """Checks a complete upload and makes it the object at its path; answers the same again when asked again.
+
+        Raises:
+            Refusal: -4013 no such session, -175 not complete or another size, -29094 the digest is missing, -4016 the
+                digest or a state is wrong, -177 a file came to be there meanwhile.
+        """
+        with self._claims.on(session):
+            done = self._records.object_at(target.place, target.path)
+            if done is not None and session and done.session == session and self._is_fresh(done):
+                if done.filesize != filesize:
+                    raise Refusal(-175)
+                return done
+            upload = self.find(target, session)
+            if filesize != upload.filesize or self._records.received_bytes(session) != upload.filesize:
+                raise Refusal(-175)
+            self._verify(upload, sha)
+            return self._publish(target, upload)
+
+    def _verify(self, upload: Upload, sha: str) -> None:
+        if not upload.sha:
+            return
+        if not sha:
+            raise Refusal(-29094)
+        if sha != upload.sha:
+            raise Refusal(-4016)
+        parts = [Part(**each) for each in json.loads(upload.uploadparts)]
+        with self._disk.open(upload.content) as file:
+            wrong = first_mismatch(file, parts)
+        if wrong is not None:
+            raise Refusal(-4016, f"in the bytes before {wrong}")
+
+    def _publish(self, target: Target, upload: Upload) -> Stored:
+        with self._records.transaction():
+            if self._records.upload(upload.session) is None:
+                raise Refusal(-4013)
+            old = self._records.object_at(target.place, target.path)
+            if old is not None and upload.insert_only:
+                raise Refusal(-177)
+            now = self._settings.now()
+            stored = Stored(
+                bucket=upload.bucket,
+                path=upload.path,
+                content=upload.content,
+                filesize=upload.filesize,
+                slice_size=upload.slice_size,
+                sha=upload.sha,
+                biz_attr=upload.biz_attr,
+                session=upload.session,
+                created_s=now,
+                modified_s=now,
+            )
+            self._records.drop_upload(upload.session)
+            self._records.put_object(stored)
+        if old is not None:
+            self._disk.remove(old.content)
+        return stored
+
+    def discard(self, upload: Upload) -> None:
+        """Forgets an unfinished upload and its bytes."""
+        self._records.drop_upload(upload.session)
+        self._disk.remove(upload.content)
+
+    def expire(self, *, older_than_s: float | None = None) -> int:
+        """Discards uploads that are older than this, or than the session's life, and returns how many."""
+        age_s = self._settings.session_ttl_s if older_than_s is None else older_than_s
+        old = self._records.created_before(self._settings.now() - age_s)
+        for upload in old:
+            self.discard(upload)
+        return len(old)
+
+    def _is_old(self, upload: Upload) -> bool:
+        return self._settings.now() - upload.created_s > self._settings.session_ttl_s
+
+    def _is_fresh(self, stored: Stored) -> bool:
+        return self._settings.now() - stored.modified_s <= self._config.finished_ttl_s
