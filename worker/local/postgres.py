@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _USER: Final = "sliceway"
 _ENV: Final = {"PATH": os.defpath, "LC_ALL": "C"}  # nothing of ours: the server may run as another user
 _THROWAWAY: Final = {"fsync": "off", "full_page_writes": "off"}  # commits still reach the kernel: kill loses none
+
+_LAST_BREATH_S: Final = 3.0  # what a server takes to end whose owner was killed just now
 
 
 class EmbeddedPostgres:
@@ -115,18 +118,16 @@ class EmbeddedPostgres:
         """Stop the server if it runs: `fast` ends sessions and writes a checkpoint, `immediate` neither."""
         if self._child:
             self._child.stop(signal.SIGINT if mode == "fast" else signal.SIGQUIT, grace_s=grace_s)
-            self._child = None
 
     def kill(self) -> None:
         """SIGKILL for the server; its backends notice and end."""
         if self._child:
             self._child.kill()
-            self._child = None
 
     def _make_cluster(self, home: Path) -> None:
         """Make the cluster beside its place and move it there: an interrupted attempt is simply made again."""
         new = self.folder / "data.new"
-        subprocess.run(["rm", "-rf", new], check=True)  # noqa: S603, S607
+        shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
         password_file = self.folder / f".password.{secrets.token_hex(4)}"
         write_secret(password_file, remembered_secret(self.folder / "password"))
@@ -178,14 +179,11 @@ class EmbeddedPostgres:
         """
         if not self._lock_lines():
             return
-        postmaster = int(self._lock_lines()[0])
-        if postmaster in set(_processes_in(self._data)):
+        if not wait_until(lambda: not any(_processes_in(self._data)), timeout_s=_LAST_BREATH_S):
             raise LocalError(
-                f"PostgreSQL already runs on {self.folder} (process {postmaster})",
+                f"PostgreSQL already runs on {self.folder} (process {self._lock_lines()[0]})",
                 advice="Stop the sliceway that started it, or choose another folder with --state DIR.",
             )
-        if not wait_until(lambda: not any(_processes_in(self._data)), timeout_s=10):
-            raise LocalError(f"processes of a PostgreSQL that was killed still work in {self.folder}")
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
 

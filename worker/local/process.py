@@ -129,17 +129,28 @@ class Service(Protocol):
         """End it at once; nothing happens if it does not run."""
 
 
-def wait_ready(service: Service, *, timeout_s: float) -> None:
-    """Return once `service`, launched before, is ready.
+def wait_ready(service: Service, *, timeout_s: float, given_up: Callable[[], bool] = lambda: False) -> None:
+    """Return once `service`, launched before, is ready; or sooner, when `given_up` says so.
 
     Raises:
         LocalError: it has ended, or is not ready within `timeout_s`; it no longer runs then.
     """
-    if not wait_until(service.is_ready, timeout_s=timeout_s, alive=lambda: service.poll() is None):
+    ready = wait_until(
+        service.is_ready,
+        timeout_s=timeout_s,
+        poll_s=0.02,
+        alive=lambda: service.poll() is None and not given_up(),
+    )
+    if not ready and not given_up():
         code = service.poll()
         service.kill()
-        fate = f"is not ready after {timeout_s:.0f} s" if code is None else f"ended with code {code}"
-        raise LocalError(f"{service.name} {fate}: {last_line(service.log)} (log: {service.log})")
+        how = f"is not ready after {timeout_s:.0f} s" if code is None else fate(code)
+        raise LocalError(f"{service.name} {how}: {last_line(service.log)} (log: {service.log})")
+
+
+def fate(code: int) -> str:
+    """How a process ended, in words."""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
 def last_line(log: Path) -> str:

@@ -93,13 +93,11 @@ class EmbeddedValkey:
         """Stop the server if it runs."""
         if self._child:
             self._child.stop(grace_s=grace_s)
-            self._child = None
 
     def kill(self) -> None:
         """SIGKILL for the server: without an append-only file its data are gone."""
         if self._child:
             self._child.kill()
-            self._child = None
 
     def pause(self) -> None:
         """Freeze it: connections stay open and nothing answers."""

@@ -1,0 +1,155 @@
+"""Keeps a set of services running: starts them in order, starts again what dies, stops all in reverse order."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from worker.local.errors import LocalError
+from worker.local.process import fate, last_line, wait_ready
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import FrameType, TracebackType
+
+    from worker.local.process import Service
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TICK_S = 0.1
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+_STEADY_S = 60.0  # after this long without a death the next pause is the first one again
+
+
+class Stopped(Exception):
+    """A signal asked us to stop while services were still starting."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    service: Service
+    pause_s: float = _FIRST_PAUSE_S
+    started_at: float = 0.0
+    due_at: float | None = None
+
+
+class Supervisor:
+    """The owner of a state folder and of everything that runs on it; a context manager, used by the main thread.
+
+    On entry it takes the folder's lock and the signals that ask a program to end. Services live until it is left:
+    then each stage is stopped in reverse order of its start. A second signal kills what has not ended yet. Should
+    this process be killed, nothing of it stays behind.
+    """
+
+    def __init__(self, state: Path, *, say: Callable[[str], None] = print) -> None:
+        """Take over nothing yet.
+
+        Args:
+            state: an existing folder.
+            say: told in one line whenever a service dies.
+        """
+        self._state = state
+        self._say = say
+        self._stages: list[tuple[Service, ...]] = []
+        self._watched: list[_Watched] = []
+        self._asked_to_stop = threading.Event()
+        self._ending = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._lock = _lock(self._state)
+        self._handlers = {signum: signal.signal(signum, self._on_signal) for signum in _SIGNALS}
+        self._watcher.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._asked_to_stop.set()  # from here on a signal means: at once
+        self._ending.set()
+        self._watcher.join()
+        for stage in reversed(self._stages):
+            with ThreadPoolExecutor(len(stage)) as pool:
+                list(pool.map(lambda service: service.stop(), stage))
+        for signum, handler in self._handlers.items():
+            signal.signal(signum, handler)
+        os.close(self._lock)
+
+    def start(self, *services: Service, timeout_s: float = 60.0) -> None:
+        """Start services side by side and return once all are ready; what was started before was ready before.
+
+        Raises:
+            LocalError: one of them ended, or is not ready in time.
+            Stopped: a signal came meanwhile.
+        """
+        self._stages.append(services)
+        for service in services:
+            service.launch()
+        for service in services:
+            wait_ready(service, timeout_s=timeout_s, given_up=self._asked_to_stop.is_set)
+            if self._asked_to_stop.is_set():
+                raise Stopped
+        self._watched += [_Watched(service, started_at=time.monotonic()) for service in services]
+
+    def wait(self) -> None:
+        """Return when a signal asks us to stop."""
+        self._asked_to_stop.wait()
+
+    def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
+        if self._asked_to_stop.is_set():
+            for stage in self._stages:
+                for service in stage:
+                    service.kill()
+        self._asked_to_stop.set()
+
+    def _watch(self) -> None:
+        while not self._ending.wait(_TICK_S):
+            for watched in self._watched:
+                self._look_after(watched)
+
+    def _look_after(self, watched: _Watched) -> None:
+        service, now = watched.service, time.monotonic()
+        if watched.due_at is None:
+            code = service.poll()
+            if code is None:
+                return
+            if now - watched.started_at > _STEADY_S:
+                watched.pause_s = _FIRST_PAUSE_S
+            self._say(f"{service.name} {fate(code)}, starts again in {watched.pause_s:g} s: {last_line(service.log)}")
+            watched.due_at = now + watched.pause_s
+            watched.pause_s = min(2 * watched.pause_s, _LONGEST_PAUSE_S)
+        elif now >= watched.due_at:
+            watched.due_at, watched.started_at = None, now
+            try:
+                service.launch()
+            except LocalError as error:
+                self._say(f"{service.name} does not start: {error.message}")
+                watched.due_at = now + watched.pause_s
+
+
+def _lock(state: Path) -> int:
+    """Take the lock of the folder; the kernel lets go of it when we end, however we end.
+
+    Raises:
+        LocalError: another process has it.
+    """
+    lock = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        owner = os.read(lock, 32).decode()
+        os.close(lock)
+        raise LocalError(
+            f"another sliceway (process {owner}) runs on {state}",
+            advice="Stop it, or choose another folder with --state DIR.",
+        ) from error
+    os.ftruncate(lock, 0)
+    os.write(lock, str(os.getpid()).encode())
+    return lock
