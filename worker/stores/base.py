@@ -1,7 +1,7 @@
 """What every store offers: six calls over values, and a statement of what the protocol can do.
 
-A store is small on purpose. It knows its protocol, maps every failure to a `StoreError` at one seam, retries nothing but
-a signature with a corrected clock, and keeps no state of an upload: the session travels as an opaque JSON value.
+A store is small on purpose. It knows its protocol, maps every failure to a `StoreError` at one seam, retries nothing
+but a signature with a corrected clock, and keeps no state of an upload: the session travels as an opaque JSON value.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Capabilities:
         digests_before_init: whether `init` can be given digests of the file, which makes it prove or find its content.
         lists_digests: whether `list_slices` proves the content of each slice by a digest.
         conditional_create: whether the store itself refuses to replace an object.
+        digest: the algorithm of the whole-object digest that the store keeps (a name of `hashlib`), if it has one.
+        digest_bytes: the largest file in bytes whose digests `init` takes; None where it is no matter.
     """
 
     slice_sizes: tuple[int, ...]
@@ -37,6 +39,8 @@ class Capabilities:
     digests_before_init: bool
     lists_digests: bool
     conditional_create: bool
+    digest: str | None = None
+    digest_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +98,11 @@ class Unfinished:
 
     Attributes:
         same_content: the store itself says that it is of the digest that we gave.
+        handle: what the driver wants `list_slices` to be given, so that the listing's handle can be gone on with.
     """
 
     same_content: bool = False
+    handle: Handle | None = None
 
 
 @dataclass(frozen=True, slots=True)
