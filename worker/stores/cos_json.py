@@ -1,0 +1,256 @@
+"""The driver of the COS JSON API ("v4"): what a `StoreDriver` promises, in that protocol's operations."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+from worker.errors import Interrupted, Permanent, SessionGone, Stop, StoreUnusable, Transient
+from worker.limits import GIB, MIB, PROTOCOLS
+from worker.stores import sha1_states
+from worker.stores.base import Aborted, Capabilities, Held, LeftOpen, Listing, Put, Session, Stored, Unfinished
+from worker.stores.cos_json_client import Ask, CosJsonClient
+from worker.stores.cos_json_errors import Kind, Op, failure, kind_of
+
+if TYPE_CHECKING:
+    import httpx
+
+    from worker.settings import StoreProfile
+    from worker.stores.base import Digester, Digests, Guard, Handle, Intent
+    from worker.stores.cos_json_answer import Answer
+
+DIGEST_BYTES = 40 * GIB
+"""The largest file whose `uploadparts`, 95 bytes a MiB, stay below 4 MiB: more we do not put into one field."""
+
+_LIMITS = PROTOCOLS["cos-json"]
+_MARK = re.compile(r"(?:^|\s)(sliceway/[^/\s]+/[0-9]+)$")
+_OTHER_CONTENT = -4020
+_ALREADY = frozenset({Kind.ALREADY})
+_MISSING = frozenset({Kind.MISSING})
+_INIT_ANSWERS = frozenset({Kind.ALREADY, Kind.UNFINISHED, Kind.SLICE_SIZE})
+
+
+class CosJsonStore:
+    """A `StoreDriver` for a bucket behind the COS JSON API.
+
+    A handle is `{"session": …}` and, if init had the file's sha, `"sha"`, which every later request must repeat.
+    """
+
+    capabilities = Capabilities(
+        slice_sizes=_LIMITS.slice_sizes,
+        whole_bytes=_LIMITS.whole_bytes,
+        max_slices=_LIMITS.max_slices,
+        ordered=False,
+        digests_before_init=True,
+        lists_digests=False,
+        conditional_create=True,
+        digest="sha1",
+        digest_bytes=DIGEST_BYTES,
+    )
+
+    def __init__(self, profile: StoreProfile, transport: httpx.BaseTransport | None = None) -> None:
+        self._client = CosJsonClient(profile, transport)
+        self._always_marked = profile.mark == "always"
+        self._check_s = profile.answer_timeout_s
+
+    def init(
+        self, intent: Intent, slice_bytes: int, digests: Digests | None, guard: Guard
+    ) -> Session | Unfinished | Stored:
+        """Begin an upload; with digests, in slices of 1 MiB, the only size that their states fit."""
+        wished = slice_bytes if digests is None else MIB
+        answer = self._init(intent, wished, digests, guard)
+        if not answer.ok and kind_of(answer) is Kind.SLICE_SIZE and wished != MIB:
+            answer = self._init(intent, MIB, digests, guard)
+        sha = {} if digests is None else {"sha": digests.value}
+        if not answer.ok:
+            return _instead_of_a_session(intent.key, answer, sha)
+        if answer.complete:
+            return Stored(details=answer.details())
+        session, size = answer.text("session"), answer.integer("slice_size")
+        if session is None or not size:
+            raise _unreadable(Op.INIT, intent.key, answer, "session and slice_size")
+        return Session({"session": session, **sha}, size, ordered=answer.integer("serial_upload") == 1)
+
+    def _init(self, intent: Intent, slice_bytes: int, digests: Digests | None, guard: Guard) -> Answer:
+        fields = [("filesize", str(intent.size_bytes)), ("slice_size", str(slice_bytes)), *self._wishes(intent)]
+        if digests is not None:
+            if intent.size_bytes > DIGEST_BYTES:
+                raise Permanent(
+                    f"{intent.key!r}: the states of a file above {DIGEST_BYTES} bytes do not fit into a request",
+                    code="digest_too_large",
+                    advice="Enqueue it with verify set to size.",
+                )
+            parts = json.dumps(digests.proof, separators=(",", ":"))
+            fields += [("sha", digests.value), ("uploadparts", parts)]
+        return self._client.call(Ask(Op.INIT, intent.key, tuple(fields), accept=_INIT_ANSWERS), guard)
+
+    def list_slices(self, key: str, handle: Handle | None, guard: Guard) -> Listing | Stored:
+        """Return the unfinished upload at the key; this protocol finds it by key alone."""
+        answer = self._client.call(Ask(Op.LIST, key), guard)
+        if answer.complete:
+            return Stored(details=answer.details())
+        session = answer.text("session")
+        if session is None:
+            raise _unreadable(Op.LIST, key, answer, "session")
+        known, sha = handle or {}, answer.sha()
+        if sha is None and known.get("session", session) == session:
+            sha = known.get("sha")  # lists may leave it out, and every later request must repeat it
+        return Listing(
+            handle={"session": session} | ({"sha": sha} if sha else {}),
+            held=_held(key, answer),
+            slice_bytes=answer.integer("slice_size"),
+            size_bytes=answer.integer("filesize"),
+            digest=answer.sha(),
+        )
+
+    def put_slice(self, key: str, handle: Handle, offset_bytes: int, body: memoryview, guard: Guard) -> Put | Stored:
+        """Send one slice, and compare what the store acknowledges with what was sent."""
+        fields = (("session", handle["session"]), ("offset", str(offset_bytes)), *_sha(handle))
+        answer = self._client.call(Ask(Op.DATA, key, fields, body, _ALREADY), guard)
+        if not answer.ok:
+            return Stored(details=answer.details())
+        sent = {"session": handle["session"], "offset": offset_bytes, "datalen": body.nbytes}
+        told = {
+            "session": answer.text("session"),
+            "offset": answer.integer("offset"),
+            "datalen": answer.integer("datalen"),
+        }
+        optional = sent.keys() if answer.complete else {"datalen"}  # an ordered upload may end with the object, no echo
+        if any(told[name] != sent[name] for name in sent if name in answer.data or name not in optional):
+            raise Transient(
+                f"{Op.DATA} of {key!r} at {offset_bytes}: the store acknowledged another session, offset or size",
+                code="wrong_echo",
+                answer=answer.words,
+                own_fault=True,
+            )
+        return Stored(details=answer.details()) if answer.complete else Put()
+
+    def finish(self, key: str, handle: Handle, size_bytes: int, guard: Guard) -> Stored:
+        """Complete the upload."""
+        fields = (("session", handle["session"]), ("filesize", str(size_bytes)), *_sha(handle))
+        answer = self._client.call(Ask(Op.FINISH, key, fields, accept=_ALREADY), guard)
+        return Stored(details=answer.details())
+
+    def put_whole(self, intent: Intent, body: memoryview, guard: Guard) -> Stored:
+        """Send a small file, its sha going first; the store acknowledges both."""
+        sha = hashlib.sha1(body, usedforsecurity=False).hexdigest()
+        fields = (("sha", sha), *self._wishes(intent))
+        answer = self._client.call(Ask(Op.UPLOAD, intent.key, fields, body, _ALREADY), guard)
+        if not answer.ok:
+            return Stored(details=answer.details())
+        return Stored(size_bytes=body.nbytes, digest=sha, details=answer.details())
+
+    def look(self, key: str, guard: Guard) -> Stored | None:
+        """Return the object at the key if all its bytes are there."""
+        answer = self._client.call(Ask(Op.STAT, key, accept=_MISSING), guard)
+        if not answer.ok:
+            return None
+        declared, present = answer.integer("filesize"), answer.integer("filelen")
+        if declared is None or present is None:
+            raise _unreadable(Op.STAT, key, answer, "filesize and filelen")
+        if present < declared:
+            return None
+        mark = _MARK.search(answer.text("biz_attr") or "")
+        return Stored(declared, answer.sha(), mark.group(1) if mark else None, answer.details())
+
+    def abort(self, key: str, handle: Handle | None, guard: Guard) -> Aborted | LeftOpen:
+        """Discard the unfinished upload by deleting its path, only while no object is there."""
+        try:
+            listing = self.list_slices(key, handle, guard)
+        except SessionGone:
+            return Aborted()
+        if isinstance(listing, Stored):
+            return LeftOpen("the upload is finished: deleting it would delete the object")
+        if handle is not None and listing.handle["session"] != handle["session"]:
+            return LeftOpen("the unfinished upload at the key is of another session")
+        if self.look(key, guard) is not None:
+            return LeftOpen("an object is at the key: deleting the unfinished upload could delete it too")
+        # Between the look and the delete an object may still appear, and the protocol has no conditional delete. What
+        # bounds it: no other job of ours has this target, and our own finish is fenced off before an abort begins; the
+        # one unfinished upload of the path is the one just listed, so nobody can finish another; what is left is a
+        # stranger's one-request upload within the round trip between the two.
+        self._client.call(Ask(Op.DELETE, key, accept=_MISSING), guard)
+        return Aborted()
+
+    def digester(self, progress: Any = None) -> Digester | None:
+        """Return a digester; None where this machine's OpenSSL cannot be used (`sha1_states.MISSING` says it)."""
+        library = sha1_states.library()
+        return sha1_states.Sha1States(library, progress) if library is not None else None
+
+    def check(self) -> None:
+        """Look for an object that nobody has: the store must say, in its own protocol, that it is not there."""
+        key = f"sliceway-check-{secrets.token_hex(8)}"
+        try:
+            answer = self._client.call(Ask(Op.STAT, key, accept=_MISSING), _Deadline(self._check_s))
+        except Interrupted:
+            raise Transient(f"the store gave no whole answer within {self._check_s:g} s") from None
+        if answer.code is None:
+            raise StoreUnusable(
+                "the endpoint does not speak the COS JSON API",
+                advice="Correct the store's endpoint, or the proxy before it.",
+                answer=answer.words,
+            )
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._client.close()
+
+    def _wishes(self, intent: Intent) -> list[tuple[str, str]]:
+        """Return what init and a one-request upload say alike; the attributes end in our mark."""
+        marked = self._always_marked or not intent.attributes
+        attributes = [intent.attributes, intent.mark] if marked else [intent.attributes]
+        return [("biz_attr", " ".join(filter(None, attributes))), ("insertOnly", "0" if intent.overwrite else "1")]
+
+
+class _Deadline:
+    """A guard that knows of time only."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+
+    def check(self) -> None:
+        if self.remaining_s() <= 0:
+            raise Interrupted(Stop.DEADLINE)
+
+    def remaining_s(self) -> float:
+        return max(0.0, self._until - time.monotonic())
+
+
+def _sha(handle: Handle) -> tuple[tuple[str, str], ...]:
+    return (("sha", handle["sha"]),) if "sha" in handle else ()
+
+
+def _instead_of_a_session(key: str, answer: Answer, sha: dict[str, str]) -> Unfinished | Stored:
+    match kind_of(answer):
+        case Kind.UNFINISHED:
+            same = bool(sha) and answer.code != _OTHER_CONTENT
+            return Unfinished(same_content=same, handle=sha if same else None)
+        case Kind.ALREADY:
+            return Stored(details=answer.details())
+        case _:
+            raise failure(Op.INIT, key, answer)
+
+
+def _held(key: str, answer: Answer) -> list[Held]:
+    """Read `listparts`: an array, or a text that holds one, or nothing."""
+    parts = answer.data.get("listparts") or []
+    try:
+        if isinstance(parts, str):
+            parts = json.loads(parts)
+        held = [Held(int(part["offset"]), int(part["datalen"])) for part in parts]
+    except (ValueError, OverflowError, TypeError, KeyError) as error:
+        raise _unreadable(Op.LIST, key, answer, "listparts") from error
+    return sorted(held, key=lambda one: one.offset_bytes)
+
+
+def _unreadable(op: Op, key: str, answer: Answer, lacking: str) -> Transient:
+    return Transient(
+        f"{op} of {key!r}: the store answered success without a readable {lacking}",
+        code="bad_answer",
+        answer=answer.words,
+        own_fault=True,
+    )

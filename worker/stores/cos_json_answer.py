@@ -1,0 +1,139 @@
+"""An answer of a COS JSON store, read from whatever came: a JSON envelope, a gateway's HTML or XML, or nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_SHOWN_CHARS = 200
+_TOKEN_LIKE = re.compile(r"[A-Za-z0-9+/=%_-]{48,}")  # tokens, sessions; longer than any request id or sha
+_SIGN = re.compile(r"(sign|authorization)([=:]\s*)\S+", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_URLS = ("access_url", "source_url", "url", "resource_path")
+_FACTS = ("ctime", "mtime")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the store said.
+
+    Attributes:
+        status: of HTTP.
+        code: of the envelope; None where there was no envelope.
+        data: of the envelope; empty where it had none.
+        words: status, code, message and request id in one line, for people; free of secrets.
+        date: the `Date` header.
+        retry_after: the store's wish, if it gave one.
+        refused_by_gateway: an XML refusal, which is how an unknown appid or bucket is answered.
+    """
+
+    status: int
+    code: int | None
+    words: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    date: str | None = None
+    retry_after: timedelta | None = None
+    refused_by_gateway: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Both the envelope and HTTP say success."""
+        return self.code == 0 and httpx.codes.is_success(self.status)
+
+    @property
+    def complete(self) -> bool:
+        """It describes a finished object: what every client takes for the sign of one."""
+        return self.text("access_url") is not None
+
+    def integer(self, name: str) -> int | None:
+        """Return a number of the data, given as one or as text; None where it is neither."""
+        value = self.data.get(name)
+        if isinstance(value, str) and _NUMBER.fullmatch(value):
+            return int(value)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def text(self, name: str) -> str | None:
+        """Return a non-empty text of the data, else None."""
+        value = self.data.get(name)
+        return value if isinstance(value, str) and value else None
+
+    def sha(self) -> str | None:
+        """Return the sha of the data without a suffix after `_`; None where there is none, or zeros stand for none."""
+        value = (self.text("sha") or "").split("_", 1)[0].lower()
+        return value if re.fullmatch(r"[0-9a-f]{40}", value) and value.strip("0") else None
+
+    def details(self) -> dict[str, str]:
+        """Return what may be shown to people; URLs without their queries, which may carry a signature."""
+        urls = {name: _bare(url) for name in _URLS if (url := self.text(name))}
+        return urls | {name: str(fact) for name in _FACTS if (fact := self.integer(name)) is not None}
+
+
+def read_answer(status: int, headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> Answer:
+    """Make an answer of a response; survives any body. ``secrets`` are taken out of what is kept for people."""
+    envelope = _envelope(body)
+    code = envelope.get("code") if envelope else None
+    data = envelope.get("data") if envelope else None
+    date = headers.get("date")
+    said = str(envelope.get("message", "")) if envelope else body[:1000].decode("utf-8", "replace")
+    request_id = str(envelope.get("request_id", "")) if envelope else ""
+    words = [f"HTTP {status}", f"code {code}" if envelope else "no JSON", _clean(said, secrets)]
+    if request_id:
+        words.append(f"request_id {_clean(request_id, secrets)}")
+    return Answer(
+        status=status,
+        code=code,
+        words=", ".join(word for word in words if word),
+        data=data if isinstance(data, dict) else {},
+        date=date,
+        retry_after=_retry_after(headers.get("retry-after"), date),
+        refused_by_gateway=httpx.codes.is_client_error(status) and b"<Code>InvalidRequest</Code>" in body,
+    )
+
+
+def _envelope(body: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or not isinstance(value.get("code"), int) or isinstance(value["code"], bool):
+        return None
+    return value
+
+
+def _clean(text: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "[secret]")
+    text = _TOKEN_LIKE.sub("[...]", _SIGN.sub(r"\1\2[...]", text))
+    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
+
+
+def _bare(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _retry_after(value: str | None, date: str | None) -> timedelta | None:
+    if value is None:
+        return None
+    if _NUMBER.fullmatch(value):
+        return timedelta(seconds=min(int(value), 86_400))
+    try:
+        until = parsedate_to_datetime(value)
+        now = parsedate_to_datetime(date) if date else datetime.now(UTC)
+        return max(timedelta(0), min(until - now, timedelta(days=1)))
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,152 @@
+"""One request to a COS JSON store: signed, timed, guarded, its answer read within bounds."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import httpx
+
+from worker.errors import Transient, Unknown
+from worker.stores.cos_json_answer import Answer, read_answer
+from worker.stores.cos_json_auth import CosJsonAuth, Signer
+from worker.stores.cos_json_errors import RESIGNED, Kind, Op, broken, failure, kind_of
+from worker.stores.cos_json_form import Form
+from worker.stores.cos_json_sign import file_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from worker.settings import StoreProfile
+    from worker.stores.base import Guard
+
+ANSWER_MAX_BYTES = 1024 * 1024
+LIST_MAX_BYTES = 32 * 1024 * 1024
+"""A list names every slice, some 45 bytes each: this is a file of 2 TiB in slices of 3 MiB."""
+
+_IDLE_MAX_S = 4.0
+"""Servers close idle connections after 5 s (Apache, uvicorn, Node) to 75 s (nginx); ours are dropped before that, so
+that hardly a request meets one that is being closed."""
+
+_WRITE_STALL_S = 10.0
+"""A store that takes no byte for so long is gone. A write that began just before the deadline ends within this."""
+
+_TIMEOUT_MIN_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request to be sent.
+
+    Attributes:
+        fields: of the form, without `op`.
+        content: the file's bytes, sent from where they are.
+        accept: what is an answer here and not a failure.
+    """
+
+    op: Op
+    key: str
+    fields: tuple[tuple[str, str], ...] = ()
+    content: memoryview | None = None
+    accept: frozenset[Kind] = frozenset()
+
+
+class CosJsonClient:
+    """Sends requests of one profile over pooled connections. Safe to be used by several threads."""
+
+    def __init__(self, profile: StoreProfile, transport: httpx.BaseTransport | None = None) -> None:
+        self._profile = profile
+        self._signer = Signer(profile)
+        self._secrets = (profile.secret_key.get_secret_value(), profile.secret_id.get_secret_value())
+        self._http = httpx.Client(
+            transport=transport,
+            verify=ssl.create_default_context(cafile=profile.ca_file),
+            proxy=profile.proxy,
+            trust_env=False,
+            follow_redirects=False,
+            http2=False,
+            # As many connections as threads that send: a limit here would only make them wait for each other.
+            limits=httpx.Limits(
+                max_connections=None,
+                max_keepalive_connections=profile.max_in_flight,
+                keepalive_expiry=_IDLE_MAX_S,
+            ),
+            headers={"User-Agent": "sliceway", "Accept": "application/json", "Accept-Encoding": "identity"},
+        )
+
+    def call(self, ask: Ask, guard: Guard) -> Answer:
+        """Send a request, and once more with a fresh signature if that may mend it; return its success.
+
+        Raises:
+            StoreError: anything but a success or what the request accepts.
+            Interrupted: by the guard; the connection is closed.
+        """
+        answer = self._send(ask, guard)
+        if not answer.ok and kind_of(answer) in RESIGNED:
+            learned = self._signer.learn(answer.date)
+            if learned or kind_of(answer) is Kind.USED_TOKEN:
+                answer = self._send(ask, guard)
+        if answer.ok or kind_of(answer) in ask.accept:
+            return answer
+        raise failure(ask.op, ask.key, answer)
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._http.close()
+
+    def _send(self, ask: Ask, guard: Guard) -> Answer:
+        guard.check()
+        auth = CosJsonAuth(self._signer, ask.key, once=ask.op is Op.DELETE)
+        try:
+            response = self._http.send(self._request(ask, guard), auth=auth, stream=True)
+            try:
+                body = self._read(ask, response, guard)
+            finally:
+                response.close()  # with the body unread, this closes the connection instead of returning it
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise broken(ask.op, ask.key, error) from error
+        return read_answer(response.status_code, response.headers, body, self._secrets)
+
+    def _request(self, ask: Ask, guard: Guard) -> httpx.Request:
+        url = f"{self._profile.endpoint}/files/v2{file_id(self._profile.appid, self._profile.bucket, ask.key)}"
+        timeouts = self._timeouts(ask.op, guard)
+        extensions = {"timeout": timeouts}
+        if ask.op is Op.STAT:
+            return self._http.build_request("GET", url, params={"op": ask.op}, extensions=extensions)
+        if ask.op is Op.DELETE:
+            headers = {"Content-Type": "application/json"}
+            document = json.dumps({"op": ask.op}).encode()
+            return self._http.build_request("POST", url, content=document, headers=headers, extensions=extensions)
+        form = Form((("op", ask.op), *ask.fields), ask.content)
+        headers = {"Content-Type": form.content_type, "Content-Length": str(form.length_bytes)}
+        body = _guarded(form, guard, lambda: timeouts.update(self._timeouts(ask.op, guard)))
+        return self._http.build_request("POST", url, content=body, headers=headers, extensions=extensions)
+
+    def _timeouts(self, op: Op, guard: Guard) -> dict[str, float | None]:
+        """Return the seconds that each phase may take without a sign of life, none past the deadline."""
+        left_s = max(guard.remaining_s(), _TIMEOUT_MIN_S)
+        answer_s = self._profile.finish_timeout_s if op is Op.FINISH else self._profile.answer_timeout_s
+        connect_s = self._profile.connect_timeout_s
+        wishes = {"connect": connect_s, "read": answer_s, "write": _WRITE_STALL_S, "pool": connect_s}
+        return {phase: min(wish_s, left_s) for phase, wish_s in wishes.items()}
+
+    def _read(self, ask: Ask, response: httpx.Response, guard: Guard) -> bytes:
+        most, body = LIST_MAX_BYTES if ask.op is Op.LIST else ANSWER_MAX_BYTES, bytearray()
+        for chunk in response.iter_bytes():
+            guard.check()
+            body += chunk
+            if len(body) > most:
+                kind = Unknown if ask.op in {Op.FINISH, Op.UPLOAD} else Transient
+                raise kind(f"{ask.op} of {ask.key!r}: the store's answer is longer than {most} bytes")
+        return bytes(body)
+
+
+def _guarded(form: Form, guard: Guard, then: Callable[[], None]) -> Iterator[bytes]:
+    """Yield the form, asking the guard before each piece."""
+    for piece in form.pieces():
+        guard.check()
+        yield cast("bytes", piece)  # a view is as good as bytes to the socket
+    # Less time is left for the answer now; httpx reads the timeout of a phase when the phase begins.
+    then()

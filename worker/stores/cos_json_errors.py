@@ -1,0 +1,233 @@
+"""The one seam where what a COS JSON store answers, or fails to answer, becomes a `StoreError`.
+
+Decided by the JSON code first, then by the HTTP status. The table of codes is the vendor's pages 436/8432 and 436/6059
+with a kind for each; what a kind means for an operation stands in `failure`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from enum import StrEnum, auto
+from typing import TYPE_CHECKING
+
+import httpx
+
+from worker.errors import (
+    Incomplete,
+    ObjectExists,
+    Permanent,
+    SessionGone,
+    StoreError,
+    StoreUnusable,
+    Throttled,
+    Transient,
+    Unknown,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from worker.stores.cos_json_answer import Answer
+
+
+class Op(StrEnum):
+    """The operations, by their names on the wire."""
+
+    INIT = "upload_slice_init"
+    DATA = "upload_slice_data"
+    LIST = "upload_slice_list"
+    FINISH = "upload_slice_finish"
+    UPLOAD = "upload"
+    STAT = "stat"
+    DELETE = "delete"
+
+
+_PUBLISHING = frozenset({Op.FINISH, Op.UPLOAD})  # without a clear answer, the object may be there or not
+_NOT_BEGUN = frozenset({408, 503})
+_IN_SESSION = frozenset({Op.DATA, Op.LIST, Op.FINISH})
+
+
+class Kind(StrEnum):
+    """What a code says, whatever the operation."""
+
+    RETRY = auto()
+    RETRY_COUNTED = auto()
+    SLOW_DOWN = auto()
+    UNUSABLE = auto()
+    CLOCK = auto()
+    USED_TOKEN = auto()
+    PERMANENT = auto()
+    MISSING = auto()
+    EXISTS = auto()
+    UNFINISHED = auto()
+    INCOMPLETE = auto()
+    SESSION = auto()
+    DIGEST = auto()
+    ALREADY = auto()
+    SLICE_SIZE = auto()
+
+
+RESIGNED = frozenset({Kind.CLOCK, Kind.USED_TOKEN})
+"""Kinds that a fresh signature may mend, once."""
+
+CODES: Mapping[int, tuple[Kind, str]] = {
+    -47: (Kind.UNUSABLE, "the secret id does not exist"),
+    -48: (Kind.UNUSABLE, "the signature is wrong"),
+    -59: (Kind.CLOCK, "the signature has expired, or a clock is wrong"),
+    -61: (Kind.UNUSABLE, "the bucket is not the signed one"),
+    -63: (Kind.PERMANENT, "the file is not the signed one"),
+    -70: (Kind.UNUSABLE, "the appid is not the signed one"),
+    -71: (Kind.SLOW_DOWN, "too many requests"),
+    -73: (Kind.PERMANENT, "a one-time signature with an expiry"),
+    -74: (Kind.PERMANENT, "a reusable signature without an expiry"),
+    -76: (Kind.PERMANENT, "a one-time signature without a file"),
+    -77: (Kind.USED_TOKEN, "the one-time signature was used before"),
+    -81: (Kind.PERMANENT, "the signature is empty"),
+    -94: (Kind.SESSION, "no session, or a wrong one"),
+    -95: (Kind.SESSION, "no session, or a wrong one"),
+    -96: (Kind.CLOCK, "the signature has expired"),
+    -97: (Kind.UNUSABLE, "the signature does not match"),
+    -121: (Kind.PERMANENT, "the bucket's CORS rules refuse it"),
+    -133: (Kind.UNUSABLE, "the bucket does not exist in this region"),
+    -143: (Kind.SLOW_DOWN, "too many writes in one folder"),
+    -152: (Kind.RETRY, "the store timed out"),
+    -160: (Kind.PERMANENT, "a file's path ends in a slash"),
+    -161: (Kind.PERMANENT, "a folder's path lacks its slash"),
+    -165: (Kind.PERMANENT, "too many entries were asked for"),
+    -168: (Kind.PERMANENT, "the sha is malformed"),
+    -173: (Kind.PERMANENT, "the folder is not empty"),
+    -174: (Kind.PERMANENT, "the sha differs"),
+    -175: (Kind.INCOMPLETE, "bytes are missing"),
+    -177: (Kind.EXISTS, "an object is there"),
+    -178: (Kind.PERMANENT, "a folder is there"),
+    -180: (Kind.PERMANENT, "the path is not allowed"),
+    -195: (Kind.RETRY, "the store's back end failed"),
+    -196: (Kind.RETRY, "the store is unavailable for now"),
+    -197: (Kind.MISSING, "no such file or upload"),
+    -199: (Kind.PERMANENT, "the bucket's name is not allowed"),
+    -283: (Kind.PERMANENT, "the slice is too small"),
+    -284: (Kind.SLICE_SIZE, "the slice size is not allowed"),
+    -285: (Kind.PERMANENT, "the file is too large"),
+    -286: (Kind.SESSION, "the session cannot be read"),
+    -290: (Kind.SESSION, "the session cannot be read"),
+    -300: (Kind.RETRY, "the store is overloaded"),
+    -4013: (Kind.SESSION, "no such session"),
+    -4016: (Kind.DIGEST, "the sha of what arrived differs"),
+    -4017: (Kind.RETRY_COUNTED, "the upload failed"),
+    -4018: (Kind.ALREADY, "the same file is there"),
+    -4019: (Kind.UNFINISHED, "an unfinished upload is there"),
+    -4020: (Kind.UNFINISHED, "an unfinished upload of another file is there"),
+    -4021: (Kind.SESSION, "no such session"),
+    -4024: (Kind.SESSION, "the offset is out of order"),
+    -4025: (Kind.RETRY_COUNTED, "the store could not keep it"),
+    -4026: (Kind.SESSION, "the upload must begin again"),
+    -4027: (Kind.SESSION, "the upload must begin again"),
+    -5965: (Kind.PERMANENT, "uploadparts is not JSON"),
+    -5971: (Kind.PERMANENT, "filesize is missing"),
+    -5979: (Kind.PERMANENT, "sha is missing"),
+    -5980: (Kind.PERMANENT, "op is missing"),
+    -5983: (Kind.SESSION, "no session, or a wrong offset"),
+    -5989: (Kind.RETRY, "the store timed out"),
+    -5990: (Kind.PERMANENT, "filecontent is missing"),
+    -5991: (Kind.PERMANENT, "the slice is too large"),
+    -5993: (Kind.PERMANENT, "the form cannot be read"),
+    -5997: (Kind.RETRY, "the store's back end cannot be reached"),
+    -5998: (Kind.PERMANENT, "the signature is malformed"),
+    -5999: (Kind.PERMANENT, "a parameter is wrong"),
+    -9999: (Kind.RETRY_COUNTED, "unknown failure"),
+    -29094: (Kind.PERMANENT, "the sha that init had is missing"),
+}
+
+STATUSES: Mapping[int, Kind] = {
+    401: Kind.UNUSABLE,
+    403: Kind.UNUSABLE,
+    404: Kind.MISSING,
+    408: Kind.RETRY,
+    413: Kind.PERMANENT,
+    429: Kind.SLOW_DOWN,
+    612: Kind.MISSING,
+    631: Kind.PERMANENT,
+}
+
+_PLAIN: Mapping[Kind, type[StoreError]] = {
+    Kind.UNUSABLE: StoreUnusable,
+    Kind.CLOCK: StoreUnusable,
+    Kind.EXISTS: ObjectExists,
+    Kind.ALREADY: Unknown,
+}
+
+_CLOCK_ADVICE = "Set the clocks of the workers (NTP); waiting jobs go on by themselves."
+
+
+def kind_of(answer: Answer) -> Kind:
+    """Return what an answer says that is not a success."""
+    if known := CODES.get(answer.code or 0):
+        return known[0]
+    if answer.code and httpx.codes.is_success(answer.status):
+        return Kind.RETRY_COUNTED
+    return _by_status(answer)
+
+
+def failure(op: Op, key: str, answer: Answer) -> StoreError:
+    """Return the error for an answer that is not a success."""
+    kind = kind_of(answer)
+    told = f"HTTP {answer.status}, " + ("no JSON" if answer.code is None else f"code {answer.code}")
+    if known := CODES.get(answer.code or 0):
+        told += f" ({known[1]})"
+    message = f"{op} of {key!r}: the store answered {told}"
+    if kind in {Kind.RETRY, Kind.SLOW_DOWN, Kind.RETRY_COUNTED}:
+        return _for_later(kind, op, message, answer)
+    if kind in {Kind.SESSION, Kind.DIGEST, Kind.MISSING, Kind.UNFINISHED, Kind.INCOMPLETE}:
+        return _of_the_upload(kind, op, message, answer)
+    advice = _CLOCK_ADVICE if kind is Kind.CLOCK else None
+    return _PLAIN.get(kind, Permanent)(message, advice=advice, answer=answer.words)
+
+
+def _for_later(kind: Kind, op: Op, message: str, answer: Answer) -> StoreError:
+    if kind is Kind.SLOW_DOWN or answer.retry_after is not None:
+        return Throttled(message, retry_after=answer.retry_after, answer=answer.words)
+    if op in _PUBLISHING and not answer.code and answer.status not in _NOT_BEGUN:
+        return Unknown(message, answer=answer.words)
+    return Transient(message, answer=answer.words, own_fault=kind is Kind.RETRY_COUNTED)
+
+
+def _of_the_upload(kind: Kind, op: Op, message: str, answer: Answer) -> StoreError:
+    words = answer.words
+    if kind is Kind.DIGEST and op is Op.UPLOAD:  # the sha was of the very bytes sent: they were damaged on the way
+        return Transient(message, code="digest_mismatch", answer=words, own_fault=True)
+    if kind is Kind.DIGEST:
+        return SessionGone(message, code="digest_mismatch", answer=words)
+    if kind is Kind.SESSION or (kind is Kind.MISSING and op in _IN_SESSION):
+        return SessionGone(message, answer=words)
+    if op is Op.FINISH and kind in {Kind.INCOMPLETE, Kind.UNFINISHED}:  # -4019 too, by the vendor's iOS page
+        return Incomplete(message, answer=words)
+    if kind is Kind.UNFINISHED:
+        return Permanent(message, code="upload_in_progress", answer=words)
+    return Permanent(message, answer=words)
+
+
+def broken(op: Op, key: str, error: httpx.HTTPError | httpx.InvalidURL) -> StoreError:
+    """Return the error for a request that got no whole answer."""
+    # Texts of httpx and of the system below it name hosts and causes, never headers.
+    message = (
+        f"{op} of {key!r}: no answer from the store ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+    )
+    if isinstance(error.__cause__ and error.__cause__.__cause__, ssl.SSLCertVerificationError):
+        return StoreUnusable(message, advice="Set the store's ca_file, or correct its endpoint.")
+    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+        return StoreUnusable(message, advice="Correct the store's endpoint.")
+    if isinstance(error, httpx.LocalProtocolError):
+        return Permanent(message)
+    never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError)
+    if op in _PUBLISHING and not never_sent:
+        return Unknown(message)
+    return Transient(message)
+
+
+def _by_status(answer: Answer) -> Kind:
+    status = answer.status
+    if status in STATUSES:
+        return STATUSES[status]
+    if httpx.codes.is_redirect(status) or answer.refused_by_gateway:
+        return Kind.UNUSABLE
+    return Kind.PERMANENT if httpx.codes.is_client_error(status) else Kind.RETRY
