@@ -1,0 +1,201 @@
+"""A local file below a named root.
+
+A path is first resolved to a bare handle (`O_PATH`), which opens nothing: a FIFO is not joined and no device touched
+before the handle has been found to be a regular file inside the root. What is then opened for reading is that handle,
+not the path again, so nothing can be swapped in between. Symbolic links are followed as long as they end inside.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NoReturn, Self
+
+from worker.errors import RootUnavailable, SourceChanged, SourceError, SourceGone, SourceRefused
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from worker.settings import RootProfile
+    from worker.sources.base import Fingerprint
+
+_WORDS = {"size": "size", "mtime_ns": "modification time", "inode": "identity (it was replaced)"}
+_NOT_A_FILE = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL})
+_NOT_READABLE = frozenset({errno.EACCES, errno.EPERM})
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
+
+
+def open_file(root: RootProfile, path: str, expected: Fingerprint | None = None) -> FileSource:
+    """Open a file for reading; with ``expected``, only if it still is the one that had this fingerprint.
+
+    Raises:
+        SourceRefused: the path leaves the root, or names no regular file, or one that may not be read.
+        SourceGone: there is no such file in a usable root.
+        SourceChanged: it is not the file that was expected.
+        RootUnavailable: the root cannot be used here.
+    """
+    handle = _locate(root, path)
+    try:
+        fd = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError as error:
+        _fail(root, path, error)
+    finally:
+        os.close(handle)
+    try:
+        return FileSource(root, path, fd, expected)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def usable(root: RootProfile) -> str | None:
+    """Return None if files can be read below the root here, else why not, in a few words.
+
+    An empty root counts as unusable: it is what the mount point of a volume that is not mounted looks like.
+    """
+    try:
+        with os.scandir(root.path) as entries:
+            return None if next(entries, None) else "is empty, as the mount point of an unmounted volume is"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+class FileSource:
+    """A `Source` over an open file.
+
+    Its fingerprint is size, modification time and inode. The device is left out: the same volume has other numbers on
+    other hosts and after a remount.
+    """
+
+    def __init__(self, root: RootProfile, path: str, fd: int, expected: Fingerprint | None) -> None:
+        """Take over the open ``fd``; it stays the caller's if this raises."""
+        self._root = root
+        self._path = path
+        self._fd = fd
+        now = self._stat()
+        self.fingerprint: Fingerprint = now if expected is None else expected
+        self._compare(now)
+        self.size_bytes: int = now["size"]
+
+    def read_into(self, buffer: memoryview, offset_bytes: int) -> None:
+        """Fill the buffer from the offset on; the file is compared with its fingerprint before and after."""
+        self._compare(self._stat())
+        done, whole = 0, buffer.nbytes
+        try:
+            # The kernel's own readahead is 128 KiB deep; the whole range is wanted, and wanted now.
+            os.posix_fadvise(self._fd, offset_bytes, whole, os.POSIX_FADV_WILLNEED)
+            while done < whole:
+                got = os.preadv(self._fd, [buffer[done:]], offset_bytes + done)
+                if got == 0:
+                    raise SourceChanged(f"{self._named}: it ends before byte {offset_bytes + whole}")
+                done += got
+        except OSError as error:
+            _fail(self._root, self._path, error)
+        self._compare(self._stat())
+
+    def check(self) -> None:
+        """Compare what is at the path now, and what is open here, with the fingerprint."""
+        handle = _locate(self._root, self._path)
+        try:
+            self._compare(_fingerprint(os.fstat(handle)))
+        except OSError as error:
+            _fail(self._root, self._path, error)
+        finally:
+            os.close(handle)
+        self._compare(self._stat())
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _named(self) -> str:
+        return f"{self._root.name}:{self._path}"
+
+    def _stat(self) -> Fingerprint:
+        try:
+            return _fingerprint(os.fstat(self._fd))
+        except OSError as error:
+            _fail(self._root, self._path, error)
+
+    def _compare(self, now: Fingerprint) -> None:
+        if changed := [word for name, word in _WORDS.items() if self.fingerprint.get(name) != now[name]]:
+            raise SourceChanged(f"{self._named}: it is not the file that was opened first, by {', '.join(changed)}")
+
+
+def _fingerprint(found: os.stat_result) -> Fingerprint:
+    return {"size": found.st_size, "mtime_ns": found.st_mtime_ns, "inode": found.st_ino}
+
+
+def _locate(root: RootProfile, path: str) -> int:
+    """Return an `O_PATH` handle of the regular file at the path; the caller closes it."""
+    parts = PurePosixPath(path)
+    if not parts.name or parts.is_absolute() or ".." in parts.parts or "\0" in path:
+        raise SourceRefused(f"{root.name}:{path!r} is not a path below the root")
+    try:
+        base = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise RootUnavailable(f"root {root.name} ({root.path}) cannot be opened: {error.strerror}") from error
+    try:
+        handle = os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=base)
+        try:
+            _approve(root, path, base, handle)
+        except BaseException:
+            os.close(handle)
+            raise
+    except (OSError, UnicodeEncodeError) as error:
+        _fail(root, path, error)
+    else:
+        return handle
+    finally:
+        os.close(base)
+
+
+def _approve(root: RootProfile, path: str, base: int, handle: int) -> None:
+    found = os.fstat(handle)
+    if found.st_nlink == 0:
+        raise SourceGone(f"{root.name}:{path} was removed while it was being opened")
+    if not _place(handle).is_relative_to(_place(base)):
+        raise SourceRefused(f"{root.name}:{path} is a link that leads out of the root")
+    if not stat.S_ISREG(found.st_mode):
+        raise SourceRefused(f"{root.name}:{path} is not a regular file")
+
+
+def _place(handle: int) -> Path:
+    """Return where an open handle really is, all links resolved, by the kernel's word."""
+    return Path(f"/proc/self/fd/{handle}").readlink()
+
+
+def _fail(root: RootProfile, path: str, error: OSError | UnicodeEncodeError) -> NoReturn:
+    raise _mapped(root, path, error) from error
+
+
+def _mapped(root: RootProfile, path: str, error: OSError | UnicodeEncodeError) -> SourceError:
+    """Say whose fault a failure is: the path's, the file's, or (all else) the volume's, which may come back."""
+    named = f"{root.name}:{path}"
+    if isinstance(error, UnicodeEncodeError):
+        return SourceRefused(f"{root.name}:{path!r} cannot be a file's name")
+    if reason := usable(root):
+        return RootUnavailable(f"root {root.name} ({root.path}) {reason}")
+    if error.errno in _ABSENT:
+        return SourceGone(f"{named}: there is no such file")
+    if error.errno in _NOT_A_FILE:
+        return SourceRefused(f"{named}: {error.strerror}")
+    if error.errno in _NOT_READABLE:
+        advice = "Let the user that the workers run as read it, then retry."
+        return SourceRefused(f"{named}: {error.strerror}", code="source_unreadable", advice=advice)
+    # EIO, ESTALE, ENXIO, ETIMEDOUT, EMFILE: a volume or host in trouble. A dying disk, a restarted file server and a
+    # full table of open files look alike from here; the job waits, and a file gone for good shows at the next opening.
+    return RootUnavailable(f"{named} cannot be read now: {error.strerror}")
