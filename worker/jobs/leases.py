@@ -168,7 +168,7 @@ def lost_claims(tx: Tx, claims: Sequence[Claim], worker: UUID) -> set[tuple[UUID
 def lead(tx: Tx, holder: UUID, lead_s: float) -> int | None:
     """Lead the dispatch, or go on leading; returns the term, or None while another leads."""
     row = tx.execute(sql("lead"), {"holder": holder, "lead_s": lead_s}).fetchone()
-    return row and row["term"]
+    return None if row is None else int(row["term"])
 
 
 def resign(tx: Tx, holder: UUID) -> None:

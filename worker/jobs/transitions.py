@@ -1,8 +1,8 @@
 """Every write of a state: one guarded statement each, its event in the same transaction.
 
 The guard of a claim's move names epoch, token and worker in its WHERE; where no row answers, `StaleClaim` is raised and
-nothing was changed. Each statement stands in `sql/`, to be read and explained; `states.MOVES` is the table that they obey.
-Locks are taken job rows first, by id, then their slices by number; slices are locked without their job only with SKIP LOCKED.
+nothing was changed. Each statement stands in `sql/`, to be read and explained; `states.MOVES` is the table they obey.
+Locks are taken job rows first, by id, then their slices by number; slices without their job only with SKIP LOCKED.
 """
 
 from __future__ import annotations
