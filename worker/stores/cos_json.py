@@ -96,11 +96,12 @@ class CosJsonStore:
         session = answer.text("session")
         if session is None:
             raise _unreadable(Op.LIST, key, answer, "session")
-        known, sha = handle or {}, answer.sha()
-        if sha is None and known.get("session", session) == session:
-            sha = known.get("sha")  # lists may leave it out, and every later request must repeat it
+        known = handle or {}
+        if known.get("session") != session:
+            sha = answer.sha() or (known.get("sha") if "session" not in known else None)  # what init said of it
+            known = {"session": session} | ({"sha": sha} if sha else {})
         return Listing(
-            handle={"session": session} | ({"sha": sha} if sha else {}),
+            handle=known,
             held=_held(key, answer),
             slice_bytes=answer.integer("slice_size"),
             size_bytes=answer.integer("filesize"),
@@ -145,7 +146,21 @@ class CosJsonStore:
         return Stored(size_bytes=body.nbytes, digest=sha, details=answer.details())
 
     def look(self, key: str, guard: Guard) -> Stored | None:
-        """Return the object at the key if all its bytes are there."""
+        """Return the object at the key if it is finished; an upload that only lacks its finish is not."""
+        found = self._stat(key, guard)
+        if found is None:
+            return None
+        try:
+            listing = self.list_slices(key, None, guard)
+        except SessionGone:
+            return found
+        return None if _may_be(found, listing) else found
+
+    def _stat(self, key: str, guard: Guard) -> Stored | None:
+        """Return what is at the key, all its bytes there: an object, or an upload of which every slice has come.
+
+        The protocol's stat answers for both alike.
+        """
         answer = self._client.call(Ask(Op.STAT, key, accept=_MISSING), guard)
         if not answer.ok:
             return None
@@ -167,8 +182,8 @@ class CosJsonStore:
             return LeftOpen("the upload is finished: deleting it would delete the object")
         if handle is not None and listing.handle["session"] != handle["session"]:
             return LeftOpen("the unfinished upload at the key is of another session")
-        if self.look(key, guard) is not None:
-            return LeftOpen("an object is at the key: deleting the unfinished upload could delete it too")
+        if self._stat(key, guard) is not None:  # in doubt an object: a full upload cannot be told from one
+            return LeftOpen("an object is at the key, or all bytes of one: deleting the upload could delete it")
         # Between the look and the delete an object may still appear, and the protocol has no conditional delete. What
         # bounds it: no other job of ours has this target, and our own finish is fenced off before an abort begins; the
         # one unfinished upload of the path is the one just listed, so nobody can finish another; what is left is a
@@ -233,6 +248,14 @@ def _instead_of_a_session(key: str, answer: Answer, sha: dict[str, str]) -> Unfi
             return Stored(details=answer.details())
         case _:
             raise failure(Op.INIT, key, answer)
+
+
+def _may_be(found: Stored, listing: Listing | Stored) -> bool:
+    """Say whether what stat found may be the unfinished upload of the listing instead of an object."""
+    if isinstance(listing, Stored):
+        return False
+    received_bytes = sum(slice_.size_bytes for slice_ in listing.held)
+    return found.size_bytes == received_bytes and listing.size_bytes in {None, received_bytes}
 
 
 def _held(key: str, answer: Answer) -> list[Held]:

@@ -111,7 +111,7 @@ def _envelope(body: bytes) -> dict[str, Any] | None:
 
 
 def _clean(text: str, secrets: Sequence[str]) -> str:
-    for secret in secrets:
+    for secret in filter(None, secrets):
         text = text.replace(secret, "[secret]")
     text = _TOKEN_LIKE.sub("[...]", _SIGN.sub(r"\1\2[...]", text))
     text = " ".join("".join(char if char.isprintable() else " " for char in text).split())

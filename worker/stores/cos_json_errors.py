@@ -142,6 +142,7 @@ STATUSES: Mapping[int, Kind] = {
     401: Kind.UNUSABLE,
     403: Kind.UNUSABLE,
     404: Kind.MISSING,
+    407: Kind.UNUSABLE,
     408: Kind.RETRY,
     413: Kind.PERMANENT,
     429: Kind.SLOW_DOWN,
