@@ -18,6 +18,7 @@ CREATE TABLE IF NOT EXISTS uploads (
     filesize INTEGER NOT NULL, slice_size INTEGER NOT NULL, serial INTEGER NOT NULL, sha TEXT NOT NULL,
     uploadparts TEXT NOT NULL, insert_only INTEGER NOT NULL, biz_attr TEXT NOT NULL, created_s REAL NOT NULL,
     UNIQUE (bucket, path));
+CREATE INDEX IF NOT EXISTS uploads_by_age ON uploads (created_s);
 CREATE TABLE IF NOT EXISTS slices (
     session TEXT NOT NULL REFERENCES uploads ON DELETE CASCADE, offset INTEGER NOT NULL, size INTEGER NOT NULL,
     PRIMARY KEY (session, offset)) WITHOUT ROWID;

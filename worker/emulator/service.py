@@ -46,13 +46,15 @@ class Service:
         reader = FormReader(
             self._store.buffers, self._store.disk.draft, strict_boundary=self._store.config.strict_boundary
         )
+        state = "cut"
         try:
             with reader:
                 keep_alive = self._handle(connection, request, entry, reader)
+            state = "answered"
         except (_Cut, Disconnected):
-            self._store.journal.end(entry, "cut")
             return False
-        self._store.journal.end(entry, "answered")
+        finally:
+            self._store.journal.end(entry, state)
         return keep_alive
 
     def _handle(self, connection: Connection, request: Request, entry: Entry, reader: FormReader) -> bool:
@@ -112,11 +114,14 @@ class Service:
     def _note(self, entry: Entry, form: Form, body_bytes: int) -> None:
         """Writes what is known so far of a request into its entry."""
         offset = form.fields.get("offset", "")
-        entry.body_bytes = body_bytes
-        entry.op = OPS.get(form.fields.get("op", ""))
-        entry.session = form.fields.get("session")
-        entry.offset = int(offset) if offset.isascii() and offset.isdigit() else None
-        entry.size = form.content.size_bytes if form.content is not None else None
+        self._store.journal.update(
+            entry,
+            body_bytes=body_bytes,
+            op=OPS.get(form.fields.get("op", "")),
+            session=form.fields.get("session"),
+            offset=int(offset) if offset.isascii() and offset.isdigit() else None,
+            size=form.content.size_bytes if form.content is not None else None,
+        )
 
     def _authorize(self, request: Request, op: str, target: Target) -> None:
         if not self._store.settings.verify_signatures:
