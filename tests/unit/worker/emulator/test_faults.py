@@ -1,0 +1,90 @@
+"""Rules strike the requests that they describe, as often as they say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from worker.emulator.faults import Fault, FaultPlan, Rule
+from worker.emulator.journal import Entry
+
+
+def entry(**fields: Any) -> Entry:
+    return Entry(1, 0.0, "POST", **{"bucket": "b", "path": "videos/a.mp4", "op": "data", "offset": 0, **fields})
+
+
+def struck(rule: dict[str, Any], *entries: Entry) -> list[bool]:
+    plan = FaultPlan()
+    plan.add(Rule.from_json({"fault": "error", **rule}))
+    return [bool(plan.strike(each)) for each in entries]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "strikes"),
+    [
+        ({}, True),
+        ({"op": "data"}, True),
+        ({"op": "init"}, False),
+        ({"bucket": "c"}, False),
+        ({"path": "videos/*"}, True),
+        ({"path": "*.mp4"}, True),
+        ({"path": "photos/*"}, False),
+        ({"offset": 0}, True),
+        ({"offset": 1}, False),
+        ({"session": "s"}, False),
+    ],
+)
+def test_every_condition_given_must_hold(conditions: dict[str, Any], strikes: bool) -> None:
+    assert struck(conditions, entry()) == [strikes]
+
+
+def test_only_the_nth_match_is_struck() -> None:
+    assert struck({"nth": 2, "op": "data"}, entry(), entry(op="list"), entry(), entry()) == [False, False, True, False]
+
+
+def test_a_rule_strikes_at_most_count_times() -> None:
+    assert struck({"count": 2}, *[entry()] * 4) == [True, True, False, False]
+
+
+def test_chance_repeats_with_its_seed() -> None:
+    first, second, other = (struck({"probability": 0.5, "seed": seed}, *[entry()] * 64) for seed in (1, 1, 2))
+    assert first == second != other
+    assert 10 < sum(first) < 54
+
+
+def test_rules_combine_and_can_be_removed() -> None:
+    plan = FaultPlan()
+    delay = plan.add(Rule.from_json({"fault": "delay", "delay_s": 1, "when": "after"}))
+    plan.add(Rule.from_json({"fault": "cut"}))
+    strikes = plan.strike(entry())
+    assert strikes.names == ("delay", "cut")
+    assert strikes.get(Fault.DELAY, "after") is delay
+    assert strikes.get(Fault.DELAY, "before") is None
+    plan.remove(delay.id)
+    assert plan.strike(entry()).names == ("cut",)
+    plan.remove()
+    assert not plan.strike(entry())
+
+
+def test_a_cut_within_the_body_waits_for_its_byte() -> None:
+    plan = FaultPlan()
+    plan.add(Rule.from_json({"fault": "cut_body", "body_bytes": 100, "op": "data", "count": 1}))
+    assert not plan.strike(entry(body_bytes=500)), "it strikes within the body only"
+    assert [plan.cuts_body(entry(body_bytes=size)) for size in (99, 100, 101)] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"fault": "flood"},
+        {"fault": "cut", "pth": "*"},
+        {"fault": "cut", "nth": "1"},
+        {"fault": "cut", "when": "later"},
+        {"fault": "cut", "struck": 1},
+    ],
+)
+def test_a_rule_that_says_nothing_sensible_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="rule|Fault"):
+        Rule.from_json(given)
