@@ -1,4 +1,4 @@
-"""The way to Postgres: a pool of autocommit connections a process, transactions where a move takes several statements."""
+"""The way to Postgres: a pool of autocommit connections, and transactions where a move takes several statements."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def plain_url(url: str) -> str:
 @functools.cache
 def sql(name: str) -> LiteralString:
     """Return the statement in `worker/jobs/sql/<name>.sql`."""
-    return (files("worker.jobs") / "sql" / f"{name}.sql").read_text()  # type: ignore[return-value]
+    return (files("worker.jobs") / "sql" / f"{name}.sql").read_text()
 
 
 def migrations_folder() -> Path:

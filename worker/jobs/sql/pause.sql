@@ -1,7 +1,7 @@
 -- Init and new slices do not start; what is in flight ends; the target stays reserved. `run` grows: see retry.sql.
 WITH moved AS (
   UPDATE job SET paused_at = now(), pause_reason = %(reason)s, run = run + 1,
-    step = CASE WHEN state = 'queued' AND step = 'dispatched' THEN 'pending' ELSE step END, updated_at = now()
+    step = CASE step WHEN 'dispatched' THEN 'pending' ELSE step END, updated_at = now()
   WHERE id = %(job)s AND state IN ('queued', 'initializing', 'uploading', 'finishing') AND paused_at IS NULL
   RETURNING id, epoch
 ), freed AS (

@@ -2,6 +2,7 @@
 SELECT
   (SELECT coalesce(sum(slots), 0) FROM worker WHERE ended_at IS NULL) AS slots,
   (SELECT max(claimed_through) FROM worker WHERE claimed_through > now() - interval '1 hour') AS claimed_through,
+  (SELECT max(ended_at) FROM worker WHERE ended_at IS NOT NULL) AS last_ended,
   (SELECT min(not_before) FROM job WHERE step = 'pending' AND not_before IS NOT NULL) AS next_step,
   (SELECT min(not_before) FROM slice WHERE state = 'pending' AND not_before IS NOT NULL) AS next_slice,
   (SELECT coalesce(jsonb_agg(jsonb_build_object('store', store, 'due', probe_at <= now())), '[]') FROM breaker) AS breakers,

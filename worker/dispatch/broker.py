@@ -1,0 +1,133 @@
+"""The way to the broker: task messages in one batch, the queue's length, and whether the broker was emptied."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from kombu import Queue
+from kombu.exceptions import OperationalError
+
+from worker.errors import SettingsError
+from worker.jobs.ids import task_id
+from worker.jobs.names import QUEUE, TASK_OF, TaskName
+from worker.jobs.states import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from celery import Celery
+    from kombu import Connection, Producer
+
+Row = dict[str, Any]
+CANARY = "sliceway:canary"
+ALONE_AFTER_DEATHS = 2
+"""After so many deaths of workers that held it, a slice runs alone in its process."""
+
+
+class Broker:
+    """One connection to the broker, used by one thread.
+
+    Every call may raise one of `errors`; after that `close` and go on: the next call connects again.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._connection: Connection | None = None
+        self._producer: Producer | None = None
+        connection = app.connection_for_write()
+        self.errors: tuple[type[Exception], ...] = (
+            *connection.recoverable_connection_errors,
+            *connection.recoverable_channel_errors,
+            OperationalError,
+        )
+
+    def publish(self, rows: Sequence[Row]) -> None:
+        """Publish a message for each dispatched step or slice, in one round trip where the transport can."""
+        producer = self._connected()
+        with producer.batch():
+            for row in rows:
+                self._publish_one(producer, row)
+
+    def _publish_one(self, producer: Producer, row: Row) -> None:
+        name = TASK_OF[JobState(row["state"])]
+        part = name if row["number"] is None else str(row["number"])
+        message = self._app.amqp.as_task_v2(
+            task_id(row["job_id"], part, row["epoch"], row["run"]),
+            name,
+            args=(),
+            kwargs=arguments(row),
+            argsrepr="()",
+            kwargsrepr=shown(row, name),
+        )
+        producer.publish(
+            message.body, headers=message.headers, serializer="json", exchange="", routing_key=QUEUE,
+            **message.properties,
+        )  # fmt: skip
+
+    def length(self) -> int:
+        """Return how many messages wait in the queue."""
+        channel = self._connected().channel
+        return int(Queue(QUEUE)(channel).queue_declare().message_count)
+
+    def was_emptied(self) -> bool:
+        """Say whether the broker lost its contents since the last call; False where the transport cannot tell."""
+        client = getattr(self._connected().channel, "client", None)
+        if client is None:
+            return False
+        return bool(client.set(CANARY, uuid.uuid4().hex, nx=True))
+
+    def _connected(self) -> Producer:
+        if self._producer is None:
+            self._connection = self._app.connection_for_write()
+            self._connection.ensure_connection(max_retries=0)
+            self._producer = self._connection.Producer()
+        return self._producer
+
+    def close(self) -> None:
+        """Let go of the connection, whatever state it is in."""
+        connection, self._connection, self._producer = self._connection, None, None
+        if connection is not None:
+            with suppress(*self.errors):
+                connection.release()
+
+
+def arguments(row: Row) -> Row:
+    """Return what a task is told: ids only; the rest it reads under its claim."""
+    told: Row = {"job": str(row["job_id"]), "token": row["token"], "epoch": row["epoch"]}
+    if row["number"] is not None:
+        told["number"] = row["number"]
+    if row["deaths"] >= ALONE_AFTER_DEATHS:
+        told["alone"] = True
+    return told
+
+
+def shown(row: Row, name: TaskName) -> str:
+    """Return the arguments as an operator reads them in Flower."""
+    text = f"job={row['job_id']} {row['store']}:{row['key']}"
+    if name is TaskName.SLICE:
+        end = row["offset_bytes"] + row["slice_size_bytes"]
+        text += f" slice {row['number'] + 1}/{row['slices_total']} bytes {row['offset_bytes']}-{end - 1}"
+    return text
+
+
+def check_safe(app: Celery) -> None:
+    """Refuse a broker that would drop messages by itself.
+
+    Raises:
+        SettingsError: its memory policy evicts keys; says which policy, and what to set.
+    """
+    with app.connection_for_read() as connection:
+        client = getattr(connection.default_channel, "client", None)
+        if client is None:
+            return
+        try:
+            policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
+        except client.ResponseError:
+            return  # a managed server that does not show its settings
+    if policy not in (None, "noeviction"):
+        raise SettingsError(
+            f"SLICEWAY_BROKER_URL: the server evicts keys (maxmemory-policy {policy}), so queued messages would vanish",
+            advice="Set maxmemory-policy to noeviction.",
+        )

@@ -1,0 +1,221 @@
+"""The dispatcher: the one place that decides what runs next, and the only publisher of work.
+
+It runs in a thread of every worker process; one leads. Leading is an optimisation: marks are made under SKIP LOCKED with a
+growing token and claims are guarded, so that two leaders at once do no harm. Postgres is the truth; what is in the broker
+can be lost or doubled at any time and is made again from the rows.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import psycopg
+import sqlalchemy.exc
+
+from worker.dispatch.selection import choose
+from worker.jobs import leases, transitions
+from worker.log import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from worker.db import Database, Tx
+    from worker.dispatch.broker import Broker
+    from worker.dispatch.wakeup import Wakeup
+    from worker.settings import Settings
+
+log = logger(__name__)
+
+DATABASE_ERRORS = (psycopg.Error, sqlalchemy.exc.SQLAlchemyError)
+TURN_MIN_S = 0.005
+"""Turns follow each other no faster: what comes meanwhile shares the next one."""
+RESCUE_EVERY_S = 0.5
+BROKER_CHECK_EVERY_S = 1.0
+LANE_ROWS_MAX = 2000
+OVERTAKEN = timedelta(seconds=5)
+"""A message is taken for lost when one published so much later has been claimed."""
+QUARANTINE_DEATHS = 4
+"""Two deaths in company, two more alone: whatever it is kills every worker that takes it."""
+
+
+class Dispatcher:
+    """Takes turns for as long as it leads, and waits to lead otherwise."""
+
+    def __init__(
+        self,
+        db: Database,
+        broker: Broker,
+        wakeup: Wakeup,
+        settings: Settings,
+        holder: UUID,
+        store_caps: Mapping[str, int],
+    ) -> None:
+        self._db, self._broker, self._wakeup, self._settings, self._holder = db, broker, wakeup, settings, holder
+        self._store_caps: defaultdict[str, int] = defaultdict(lambda: 1_000_000, store_caps)
+        self._stop = threading.Event()
+        self._term: int | None = None
+        self._next: dict[str, float] = {}
+        self._unbroken_since = 0.0
+        self._last_turn = 0.0
+        self._lost_since: datetime | None = None
+        self._republish_all = False
+        self._lanes = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this dispatcher leads, as far as it knows."""
+        return self._term is not None
+
+    def run(self) -> None:
+        """Take turns until `stop`; survives the loss of database and broker."""
+        while not self._stop.is_set():
+            try:
+                self._wakeup.connect()
+                sleep_s, busy = self._round()
+            except DATABASE_ERRORS as error:
+                self._database_lost(error)
+                sleep_s, busy = 0.5, False
+            except self._broker.errors as error:
+                self._broker_lost(error)
+                sleep_s, busy = 0.5, False
+            self._wakeup.sleep(sleep_s, busy=busy)
+            self._stop.wait(TURN_MIN_S)
+        self._resign()
+
+    def stop(self) -> None:
+        """End `run` soon. Safe from any thread."""
+        self._stop.set()
+        self._wakeup.wake()
+
+    def _round(self) -> tuple[float, bool]:
+        with self._db.connection() as tx:
+            if self._is_time("lead", self._settings.lead_s / 3):
+                self._lead(tx)
+            if self._term is None:
+                return self._settings.lead_s / 3, False
+            return self._turn(tx)
+
+    def _lead(self, tx: Tx) -> None:
+        term = leases.lead(tx, self._holder, self._settings.lead_s)
+        if term is not None and term != self._term:
+            log.info("dispatcher.leads", term=term)
+            self._republish_all = True  # what the last leader marked may never have been published
+            self._unbroken_since = time.monotonic()
+        self._term = term
+
+    def _turn(self, tx: Tx) -> tuple[float, bool]:
+        now = time.monotonic()
+        if now - self._last_turn > self._settings.dead_after_s / 2:
+            self._unbroken_since = now
+        self._last_turn = now
+        transitions.promote_due(tx)
+        if self._is_time("rescue", RESCUE_EVERY_S):
+            self._rescue(tx)
+        seen = leases.survey(tx)
+        self._republish_lost(tx, seen)
+        in_flight = sum(seen.in_flight.values())
+        free = 2 * seen.slots - in_flight
+        handed_out = self._hand_out(tx, seen, free) if free > 0 else 0
+        busy = in_flight + handed_out > 0
+        if handed_out and handed_out == free:
+            return 0.0, busy  # there may be more as soon as a slot is free: the next nudge tells
+        return self._until_due(seen, busy=busy), busy
+
+    def _until_due(self, seen: leases.Survey, *, busy: bool) -> float:
+        longest = RESCUE_EVERY_S if busy else 1.0
+        if seen.next_due is None:
+            return longest
+        return min(longest, max(0.0, (seen.next_due - datetime.now(UTC)).total_seconds()))
+
+    def _hand_out(self, tx: Tx, seen: leases.Survey, free: int) -> int:
+        waiting = [store for store, due in seen.waiting_stores.items() if not due]
+        per_lane = max(1, min(free, LANE_ROWS_MAX // self._lanes))
+        due = leases.due_steps(tx, per_lane=per_lane, blocked=waiting)
+        due += leases.due_slices(tx, per_lane=per_lane, window=self._settings.window, blocked=waiting)
+        self._lanes = max(1, len({(row["store"], row["tenant"]) for row in due}))
+        probes = [store for store, is_due in seen.waiting_stores.items() if is_due]
+        caps = self._store_caps | dict.fromkeys(probes, 1)
+        chosen = choose(due, free=free, in_flight=seen.in_flight, store_caps=defaultdict(lambda: 1_000_000, caps))
+        if not chosen or self._broker.length() >= 2 * seen.slots:
+            return 0
+        if probed := {row["store"] for row in chosen} & set(probes):
+            leases.note_probes(tx, sorted(probed))
+        marked = transitions.dispatch(
+            tx,
+            [row["job_id"] for row in chosen if row["number"] is None],
+            [(row["job_id"], row["number"]) for row in chosen if row["number"] is not None],
+        )
+        order = {(row["job_id"], row["number"]): place for place, row in enumerate(chosen)}
+        marked.sort(key=lambda row: order[row["job_id"], row["number"]])
+        self._broker.publish(marked)
+        return len(marked)
+
+    def _republish_lost(self, tx: Tx, seen: leases.Survey) -> None:
+        """Publish again what may be lost, with the token it has: one copy of each wins its claim."""
+        if self._is_time("broker", BROKER_CHECK_EVERY_S) and self._broker.was_emptied():
+            log.warning("broker.emptied")
+            self._republish_all = True
+        before: datetime | None = None
+        if not self._republish_all:
+            signs = [seen.last_ended] if seen.last_ended is not None and seen.last_ended != self._lost_since else []
+            if seen.claimed_through is not None and self._is_time("overtaken", RESCUE_EVERY_S):
+                signs.append(seen.claimed_through - OVERTAKEN)
+            if not signs:
+                return
+            before = max(signs)
+        rows = transitions.redispatch(tx, before)
+        self._broker.publish(rows)
+        self._republish_all, self._lost_since = False, seen.last_ended
+        if rows:
+            log.info("dispatcher.republished", messages=len(rows))
+
+    def _rescue(self, tx: Tx) -> None:
+        if time.monotonic() - self._unbroken_since >= self._settings.dead_after_s:
+            for worker in leases.end_dead_workers(tx, self._settings.dead_after_s):
+                log.warning("worker.dead", worker=str(worker["id"]), name=worker["name"])
+        for freed in transitions.rescue(tx):
+            log.warning("claim.freed", job_id=str(freed["job_id"]), number=freed["number"], deaths=freed["deaths"])
+            if freed["deaths"] >= QUARANTINE_DEATHS:
+                what = "the job's own step" if freed["number"] is None else f"slice {freed['number']}"
+                error = {
+                    "code": "quarantined",
+                    "message": f"{freed['deaths']} worker processes died while they worked on {what}, the last two on it alone",
+                    "advice": "Look for the cause in the workers' logs (memory, the file), then retry.",
+                    "at": datetime.now(UTC).isoformat(),
+                }
+                transitions.quarantine(tx, freed["job_id"], freed["epoch"], error)
+
+    def _is_time(self, what: str, every_s: float) -> bool:
+        now = time.monotonic()
+        if now < self._next.get(what, 0.0):
+            return False
+        self._next[what] = now + every_s
+        return True
+
+    def _database_lost(self, error: Exception) -> None:
+        if self._term is not None or "database" not in self._next:
+            log.warning("dispatcher.database_lost", error=str(error))
+        self._next = {"database": 0.0}
+        self._term = None
+        self._unbroken_since = time.monotonic()
+        self._wakeup.disconnect()
+
+    def _broker_lost(self, error: Exception) -> None:
+        if not self._republish_all:
+            log.warning("dispatcher.broker_lost", error=str(error))
+        self._republish_all = True
+        self._broker.close()
+
+    def _resign(self) -> None:
+        self._broker.close()
+        try:
+            with self._db.connection() as tx:
+                leases.resign(tx, self._holder)
+        except DATABASE_ERRORS as error:
+            log.warning("dispatcher.not_resigned", error=str(error))
+        self._wakeup.close()

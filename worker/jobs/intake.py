@@ -1,0 +1,130 @@
+"""What can be a job at all: the rules of the door that need no look at the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from worker.errors import Refused
+from worker.jobs.ids import new_id
+from worker.jobs.transitions import NewJob
+from worker.limits import PROTOCOLS, check_slice_size, normal_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from worker.settings import Settings, StoreProfile
+
+PATH_MAX_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a client asks for, each field of the right type and within its bounds.
+
+    Attributes:
+        slice_bytes: the slice size to ask the store for; None leaves it to the profile.
+        retry_for_s: seconds in failure after which the job fails; None leaves it to the settings.
+        idempotency_key: under which the same request is the same job.
+        digest: of the request, to tell it from another under the same idempotency key.
+    """
+
+    root: str
+    path: str
+    store: str
+    key: str
+    overwrite: bool
+    slice_bytes: int | None
+    verify: str
+    priority: int
+    attributes: str | None
+    labels: Mapping[str, str]
+    retry_for_s: int | None
+    idempotency_key: str | None
+    digest: bytes | None
+
+
+class Intake:
+    """Turns wishes into jobs by what the settings allow; no I/O."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Read the profiles.
+
+        Raises:
+            SettingsError: the stores file is wrong.
+        """
+        self._profiles = settings.profiles
+        self._retry_for_s = settings.retry_for_s
+
+    def new_job(self, wish: Wish, tenant: str) -> NewJob:
+        """Return the job that is to be inserted.
+
+        Raises:
+            Refused: ``unknown_store``, ``unknown_root``, ``bad_path``, ``bad_key``, ``bad_verify`` or
+                ``bad_slice_size``.
+        """
+        store = self._store(wish.store, tenant)
+        self._check_source(wish, tenant)
+        _check_verify(wish, store.protocol)
+        return NewJob(
+            id=new_id(),
+            tenant=tenant,
+            priority=wish.priority,
+            source={"kind": "file", "root": wish.root, "path": wish.path},
+            store=wish.store,
+            key=normal_key(wish.key, store.protocol),
+            target=store.target(wish.key),
+            overwrite=wish.overwrite,
+            attributes=wish.attributes,
+            labels=wish.labels,
+            verify=wish.verify,
+            slice_size=wish.slice_bytes,
+            retry_for_s=self._retry_for_s if wish.retry_for_s is None else wish.retry_for_s,
+            idempotency_key=wish.idempotency_key,
+            request_digest=wish.digest,
+        )
+
+    def _store(self, name: str, tenant: str) -> StoreProfile:
+        store = self._profiles.stores.get(name)
+        if store is None or not store.allows(tenant):
+            raise Refused(
+                f"there is no store {name!r} that tenant {tenant!r} may write to",
+                code="unknown_store",
+                advice="Name a store whose profile lists the tenant.",
+            )
+        return store
+
+    def _check_source(self, wish: Wish, tenant: str) -> None:
+        root = self._profiles.roots.get(wish.root)
+        if root is None or not root.allows(tenant):
+            raise Refused(
+                f"there is no root {wish.root!r} that tenant {tenant!r} may read from",
+                code="unknown_root",
+                advice="Name a root whose profile lists the tenant.",
+            )
+        parts = wish.path.split("/")
+        if not {"", ".", ".."}.isdisjoint(parts) or len(wish.path.encode()) > PATH_MAX_BYTES:
+            raise Refused(
+                "source.path does not name a file below its root",
+                code="bad_path",
+                advice=f"Give a relative path without '.', '..' and empty parts, of at most {PATH_MAX_BYTES} bytes.",
+            )
+
+
+def _check_verify(wish: Wish, protocol: str) -> None:
+    limits = PROTOCOLS[protocol]
+    if wish.slice_bytes is not None:
+        check_slice_size(wish.slice_bytes, protocol)
+    if wish.verify == "slice" and not limits.slice_digest:
+        raise Refused(
+            f"verify 'slice' is not possible: {protocol} has no digest of a slice",
+            code="bad_verify",
+            advice="Use 'auto', 'size' or 'file'.",
+        )
+    forced = limits.verify_slice_bytes
+    if wish.verify == "file" and forced is not None and wish.slice_bytes not in (None, forced):
+        raise Refused(
+            f"verify 'file' needs slices of {forced} bytes, not {wish.slice_bytes}",
+            code="bad_slice_size",
+            advice="Leave slice_size out, or choose another verify.",
+        )

@@ -1,0 +1,166 @@
+"""Keys to the API: who may do what for which tenant.
+
+A key is 256 random bits that its owner sees once; kept is their SHA-256, which at that length needs neither salt nor
+stretching.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from worker.errors import NotFound, Refused
+from worker.jobs.ids import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
+    from uuid import UUID
+
+    from worker.db import Database, Tx
+
+PREFIX = "slw_"
+FRESH_FOR_S = 2.0
+"""A revoked key is refused everywhere after this time."""
+_REMEMBERED = 10_000
+_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_NAME_MAX_CHARS = 100
+
+
+class Scope(StrEnum):
+    """What a key may be used for."""
+
+    SUBMIT = "submit"
+    """Enqueue jobs."""
+    READ = "read"
+    """Look at jobs."""
+    OPERATE = "operate"
+    """Retry and cancel jobs."""
+    ADMIN = "admin"
+    """All of it, on the jobs of every tenant."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key, without what it opens the door with."""
+
+    id: UUID
+    name: str
+    tenant: str
+    scopes: frozenset[Scope]
+    created_at: datetime
+    revoked_at: datetime | None = None
+
+    def may(self, scope: Scope) -> bool:
+        """Say whether the key can be used for that."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+    def sees(self, tenant: str) -> bool:
+        """Say whether the tenant's jobs are there for this key."""
+        return tenant == self.tenant or Scope.ADMIN in self.scopes
+
+    @property
+    def actor(self) -> str:
+        """How the history names whoever used the key."""
+        return f"key {self.id}"
+
+
+def create_key(tx: Tx, tenant: str, scopes: Iterable[Scope], name: str | None = None) -> tuple[ApiKey, str]:
+    """Make a key; its text is returned here and never again.
+
+    Raises:
+        Refused: ``bad_key_name``, ``bad_tenant`` or ``bad_scopes``.
+    """
+    wanted = sorted(set(scopes))
+    if not wanted:
+        raise Refused(
+            "a key without a scope opens nothing", code="bad_scopes", advice=f"Name some of {', '.join(Scope)}."
+        )
+    if not _TENANT.fullmatch(tenant):
+        raise Refused(
+            f"{tenant!r} cannot be a tenant's name",
+            code="bad_tenant",
+            advice="Use 1 to 63 letters, digits, '.', '_' and '-', the first a letter or a digit.",
+        )
+    name = name or tenant
+    if len(name) > _NAME_MAX_CHARS or not name.isprintable():
+        raise Refused(
+            "the key's name is too long or not printable",
+            code="bad_key_name",
+            advice=f"Use at most {_NAME_MAX_CHARS} printable characters.",
+        )
+    text = PREFIX + secrets.token_urlsafe(32)
+    row = tx.execute(
+        "INSERT INTO api_key (id, name, digest, tenant, scopes) VALUES (%s, %s, %s, %s, %s) RETURNING *",
+        (new_id(), name, _digest(text), tenant, [str(scope) for scope in wanted]),
+    ).fetchone()
+    assert row is not None
+    return _key(row), text
+
+
+def list_keys(tx: Tx, tenant: str | None = None) -> list[ApiKey]:
+    """Return the keys of a tenant, or all, oldest first; revoked ones too."""
+    rows = tx.execute(
+        "SELECT * FROM api_key WHERE %(tenant)s::text IS NULL OR tenant = %(tenant)s ORDER BY id",
+        {"tenant": tenant},
+    )
+    return [_key(row) for row in rows]
+
+
+def revoke_key(tx: Tx, key_id: UUID) -> ApiKey:
+    """Refuse the key from now on (everywhere after `FRESH_FOR_S`); repeating it changes nothing.
+
+    Raises:
+        NotFound: there is no such key.
+    """
+    row = tx.execute(
+        "UPDATE api_key SET revoked_at = coalesce(revoked_at, now()) WHERE id = %s RETURNING *", (key_id,)
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"there is no key {key_id}", advice="`sliceway keys list` names them all.")
+    return _key(row)
+
+
+def find_key(tx: Tx, text: str) -> ApiKey | None:
+    """Return the key that the text opens with, unless it was revoked."""
+    row = tx.execute("SELECT * FROM api_key WHERE digest = %s AND revoked_at IS NULL", (_digest(text),)).fetchone()
+    return _key(row) if row else None
+
+
+@dataclass(slots=True)
+class KeyRing:
+    """The keys used in the last seconds, so that not every request asks the database; safe for several threads."""
+
+    database: Database
+    clock: Callable[[], float] = time.monotonic
+    _known: dict[bytes, tuple[float, ApiKey]] = field(default_factory=dict)
+
+    def remembered(self, text: str) -> ApiKey | None:
+        """Return the key if it was good a moment ago; asks nobody."""
+        until, key = self._known.get(_digest(text), (0.0, None))
+        return key if until > self.clock() else None
+
+    def find(self, text: str) -> ApiKey | None:
+        """Return the key if it is good now, and remember it; asks the database."""
+        until = self.clock() + FRESH_FOR_S
+        with self.database.connection() as connection:
+            key = find_key(connection, text)
+        if key is not None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[_digest(text)] = (until, key)
+        return key
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _key(row: dict[str, Any]) -> ApiKey:
+    scopes = frozenset(Scope(scope) for scope in row["scopes"])
+    return ApiKey(row["id"], row["name"], row["tenant"], scopes, row["created_at"], row["revoked_at"])

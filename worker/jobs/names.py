@@ -1,0 +1,27 @@
+"""The names of the Celery tasks and their queue, known to who publishes and to who runs them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from worker.jobs.states import JobState
+
+QUEUE = "sliceway"
+
+
+class TaskName(StrEnum):
+    """What an operator sees in Flower."""
+
+    INIT = "sliceway.init"
+    SLICE = "sliceway.slice"
+    FINISH = "sliceway.finish"
+    ABORT = "sliceway.abort"
+
+
+TASK_OF = {
+    JobState.QUEUED: TaskName.INIT,
+    JobState.UPLOADING: TaskName.SLICE,
+    JobState.FINISHING: TaskName.FINISH,
+    JobState.CANCELLING: TaskName.ABORT,
+}
+"""Which task the dispatcher hands out for a job in this state."""

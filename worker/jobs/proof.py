@@ -1,0 +1,66 @@
+"""Whether an object is the one that a job put there. Pure; standard library only.
+
+Size alone proves nothing where an object existed before: a stranger's, or an older version, may have the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Proof(StrEnum):
+    """Why an object is believed to be ours."""
+
+    DIGEST = "digest"
+    """The store's digest of it is the file's."""
+    MARK = "mark"
+    """It carries this job's and epoch's mark."""
+    ACKNOWLEDGED = "acknowledged"
+    """The store acknowledged the finish of our own session, and the object has the file's size."""
+    NONE_BEFORE = "none_before"
+    """Our session is no longer unfinished, and no object was there before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of an object at the target.
+
+    Attributes:
+        size_bytes: the object's size, if the store tells it.
+        digest: the object's digest, if the store has one that it was given.
+        mark: the mark found with the object.
+        acknowledged: our finish (or one-request upload) was answered with success.
+        session_gone: the store no longer lists our session as unfinished.
+        existed: whether an object was there before the session; None if unknown.
+    """
+
+    size_bytes: int | None
+    digest: str | None
+    mark: str | None
+    acknowledged: bool = False
+    session_gone: bool = False
+    existed: bool | None = None
+
+
+def prove(evidence: Evidence, *, size_bytes: int, digest: str | None, mark: str) -> Proof | None:
+    """Return the strongest proof that the object is the file that the job was to put there, or None.
+
+    Args:
+        evidence: what is known of the object.
+        size_bytes: the file's size.
+        digest: the file's digest in the store's algorithm, if it was taken.
+        mark: what our object carries: `sliceway/<job>/<epoch>`.
+    """
+    if evidence.size_bytes is not None and evidence.size_bytes != size_bytes:
+        return None
+    if digest is not None and evidence.digest is not None:
+        return Proof.DIGEST if evidence.digest == digest else None
+    if evidence.mark is not None:
+        # another job's mark, or that of an older epoch, says that the object is not of this upload
+        return Proof.MARK if evidence.mark == mark else None
+    if evidence.acknowledged:
+        return Proof.ACKNOWLEDGED
+    if evidence.session_gone and evidence.existed is False:
+        return Proof.NONE_BEFORE
+    return None

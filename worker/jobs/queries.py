@@ -1,0 +1,168 @@
+"""What people may look at: jobs, their slices, their history, page by page. Reads only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import func, select, text
+
+from worker.errors import NotFound
+from worker.jobs.models import Job, JobEvent, Slice
+from worker.jobs.states import FINAL, JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Row, Select
+
+    from worker.db import Database, Tx
+    from worker.jobs.keys import ApiKey
+
+PAGE_TIMEOUT_MS = 10_000
+"""A filter that matches little may read much; it does not hold a thread longer than this."""
+RATE_WINDOW_S = 30
+_CLOCK_SLACK_MS = (
+    86_400_000  # ids carry the clock of the API's host, `created_at` the database's: a day apart is too much
+)
+_SHOWN = (
+    *(Job.id, Job.tenant, Job.state, Job.priority, Job.epoch, Job.source, Job.store, Job.key, Job.overwrite),
+    *(Job.attributes, Job.labels, Job.verify, Job.slice_size, Job.retry_for_s, Job.idempotency_key),
+    *(Job.size_bytes, Job.slice_bytes, Job.slices_total, Job.slices_left, Job.bytes_done, Job.attempts),
+    *(Job.paused_at, Job.pause_reason, Job.not_before, Job.failing_since, Job.error, Job.result),
+    *(Job.created_at, Job.started_at, Job.finished_at, Job.updated_at),
+)
+"""What may be shown of a job: neither its session nor its digests, which are large and nobody's business."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which jobs to list; what is None or empty does not matter. Times are by `created_at`, the later one exclusive."""
+
+    tenant: str | None = None
+    states: Collection[JobState] = ()
+    store: str | None = None
+    key_prefix: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    error_code: str | None = None
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows, and after which to go on; ``more`` is false at the end."""
+
+    rows: Sequence[Row[Any]]
+    more: bool
+
+
+def find_job(database: Database, job_id: UUID, key: ApiKey) -> Row[Any]:
+    """Return what may be shown of the job.
+
+    Raises:
+        NotFound: there is none that the key sees.
+    """
+    with database.session() as session:
+        row = session.execute(select(*_SHOWN).where(Job.id == job_id)).one_or_none()
+    if row is None or not key.sees(row.tenant):
+        raise NotFound(f"there is no job {job_id}")
+    return row
+
+
+def upload_rate(database: Database, job_id: UUID) -> int:
+    """Return the bytes a second checkpointed in the last `RATE_WINDOW_S` seconds, or since the job began."""
+    window = func.make_interval(0, 0, 0, 0, 0, 0, RATE_WINDOW_S)
+    since = func.greatest(func.now() - window, Job.started_at)
+    sent = (
+        select(func.coalesce(func.sum(Slice.size_bytes), 0))
+        .where(Slice.job_id == Job.id, Slice.state == "done", Slice.done_at > since)
+        .scalar_subquery()
+    )
+    seconds = func.greatest(func.extract("epoch", func.now() - since), 1)
+    with database.session() as session:
+        return int(session.scalar(select(sent / seconds).where(Job.id == job_id)) or 0)
+
+
+def list_jobs(database: Database, which: Filter, *, after: UUID | None, limit: int) -> Page:
+    """Return jobs, newest first, that are older than ``after``."""
+    statement = _filtered(select(*_SHOWN), which).order_by(Job.id.desc()).limit(limit + 1)
+    if after is not None:
+        statement = statement.where(Job.id < after)
+    with database.session() as session:
+        session.connection(execution_options={"isolation_level": "READ COMMITTED"})
+        session.execute(text(f"SET LOCAL statement_timeout = {PAGE_TIMEOUT_MS}"))
+        return _page(session.execute(statement).all(), limit)
+
+
+def _filtered(statement: Select[Any], which: Filter) -> Select[Any]:
+    conditions = [
+        None if which.tenant is None else Job.tenant == which.tenant,
+        None if not which.states else Job.state.in_(which.states),
+        None if which.store is None else Job.store == which.store,
+        None if which.key_prefix is None else func.starts_with(Job.key, which.key_prefix),
+        None if which.error_code is None else Job.error["code"].astext == which.error_code,
+        None if which.created_from is None else Job.created_at >= which.created_from,
+        None if which.created_from is None else Job.id >= _first_id(which.created_from, -_CLOCK_SLACK_MS),
+        None if which.created_before is None else Job.created_at < which.created_before,
+        None if which.created_before is None else Job.id < _first_id(which.created_before, _CLOCK_SLACK_MS),
+    ]
+    if which.labels:  # the second condition is the index's own
+        conditions += [Job.labels.contains(dict(which.labels)), Job.labels != text("'{}'::jsonb")]
+    return statement.where(*(condition for condition in conditions if condition is not None))
+
+
+def _first_id(moment: datetime, slack_ms: int) -> UUID:
+    """Return the least UUIDv7 of the moment, so that a time is found through the index of ids."""
+    milliseconds = int(moment.timestamp() * 1000) + slack_ms
+    return UUID(int=min(max(milliseconds, 0), 2**48 - 1) << 80)
+
+
+def list_slices(database: Database, job_id: UUID, *, after: int, limit: int) -> Page:
+    """Return the slices of a live or failed job by number, those above ``after``."""
+    statement = (
+        select(
+            *(
+                Slice.number,
+                Slice.offset_bytes,
+                Slice.size_bytes,
+                Slice.state,
+                Slice.attempts,
+                Slice.sends,
+                Slice.deaths,
+            ),
+            *(Slice.not_before, Slice.error, Slice.tag, Slice.digest, Slice.done_at),
+        )
+        .where(Slice.job_id == job_id, Slice.number > after)
+        .order_by(Slice.number)
+        .limit(limit + 1)
+    )
+    with database.session() as session:
+        return _page(session.execute(statement).all(), limit)
+
+
+def list_events(database: Database, job_id: UUID, *, after: int, limit: int) -> Page:
+    """Return the history of a job, oldest first, the events above ``after``."""
+    columns = (JobEvent.id, JobEvent.at, JobEvent.kind, JobEvent.from_state, JobEvent.to_state, JobEvent.epoch)
+    statement = (
+        select(*columns, JobEvent.actor, JobEvent.cause)
+        .where(JobEvent.job_id == job_id, JobEvent.id > after)
+        .order_by(JobEvent.id)
+        .limit(limit + 1)
+    )
+    with database.session() as session:
+        return _page(session.execute(statement).all(), limit)
+
+
+def _page(rows: Sequence[Row[Any]], limit: int) -> Page:
+    return Page(rows[:limit], more=len(rows) > limit)
+
+
+def ended(tx: Tx, job_ids: Collection[UUID]) -> set[UUID]:
+    """Return which of the jobs are in a final state (or are not there any more)."""
+    rows = tx.execute(
+        "SELECT id FROM job WHERE id = ANY(%s) AND state <> ALL(%s)", (list(job_ids), [str(state) for state in FINAL])
+    )
+    return set(job_ids) - {row["id"] for row in rows}

@@ -1,0 +1,175 @@
+"""What follows from a failure: wait, try again, start afresh, or give up. Pure; standard library only.
+
+Attempts count answers that were the slice's or step's own fault. Everything else uses up time: a job fails when it has
+been failing for `retry_for` without any progress, or has waited for an unusable store or an unmounted root for
+`wait_for`. An interruption of ours uses up neither.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from worker.errors import (
+    Interrupted,
+    Permanent,
+    RootUnavailable,
+    SessionGone,
+    SlicewayError,
+    SourceError,
+    Stop,
+    StoreError,
+    StoreUnusable,
+    Throttled,
+    Transient,
+)
+
+ATTEMPTS_MAX = 8
+SESSION_LOSSES_MAX = 5
+BACKOFF_MAX_S = 300.0
+BACKOFF_MIN_S = 0.1
+ROOT_WAIT_MAX_S = 30.0
+STORE_CHANGED_WAIT_S = 30.0
+WAITING_CODES = frozenset({"root_unavailable", "store_unusable", "store_changed"})
+"""Errors that wait for somebody to put the surroundings right; they have a limit of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a decision depends on.
+
+    Attributes:
+        attempts: answers so far that were this slice's or step's own fault.
+        failing_for: time since the first failure after the last progress; None if this is the first.
+        last_code: the job's present error code, if any.
+        session_losses: sessions lost so far.
+        retry_for: how long the job may fail.
+        wait_for: how long it may wait for an unusable store or an unmounted root.
+    """
+
+    attempts: int
+    failing_for: timedelta | None
+    last_code: str | None
+    session_losses: int
+    retry_for: timedelta
+    wait_for: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Hand it out again after ``delay`` (None: at once). ``error`` None leaves no trace: the interruption was ours."""
+
+    delay: timedelta | None
+    error: dict[str, Any] | None = None
+    attempt: bool = False
+    restart_clock: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """Start a new session."""
+
+    error: dict[str, Any]
+    delay: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The job has failed."""
+
+    error: dict[str, Any]
+
+
+Decision = Again | Fresh | GiveUp
+
+
+def describe(error: Exception) -> dict[str, Any]:
+    """Return an error as the row and the history keep it."""
+    if isinstance(error, SlicewayError):
+        code, message, advice = error.code, error.message, error.advice
+    else:
+        code, message, advice = SlicewayError.code, f"{type(error).__name__}: {error}", SlicewayError.advice
+    described = {"code": code, "message": message, "advice": advice, "at": datetime.now(UTC).isoformat()}
+    if isinstance(error, StoreError) and error.answer is not None:
+        described["answer"] = error.answer
+    return described
+
+
+def decide(  # noqa: PLR0911 - one row a class of failure
+    error: Exception, history: History, chance: random.Random | None = None
+) -> Decision:
+    """Decide what follows from ``error``.
+
+    Args:
+        error: what happened; anything outside the tree of `worker.errors` is a fault of ours and counts as an attempt.
+        history: what happened before.
+        chance: where the jitter comes from.
+    """
+    chance = chance or random.Random()  # noqa: S311 - jitter
+    told = describe(error)
+    match error:
+        case Interrupted(stop=Stop.DEADLINE):
+            told |= {"code": "slice_stalled", "message": "the deadline passed: the store took the bytes too slowly"}
+            return _in_time(told, history, _backoff(history, chance))
+        case Interrupted():
+            return Again(None)
+        case StoreUnusable():
+            return _waiting(told, history, timedelta(seconds=STORE_CHANGED_WAIT_S) if _profile(error) else None)
+        case RootUnavailable():
+            delay = min(_backoff(history, chance).total_seconds(), ROOT_WAIT_MAX_S)
+            return _waiting(told, history, timedelta(seconds=delay))
+        case SessionGone():
+            return _fresh(told, history)
+        case SourceError() | Permanent():
+            return GiveUp(told)
+        case Throttled(retry_after=timedelta() as wish):
+            return _in_time(told, history, max(_backoff(history, chance), wish))
+        case Transient(own_fault=False):
+            return _in_time(told, history, _backoff(history, chance))
+        case _:
+            return _attempt(told, history, _backoff(history, chance))
+
+
+def _profile(error: StoreError) -> bool:
+    return error.code == "store_changed"
+
+
+def _waiting(told: dict[str, Any], history: History, delay: timedelta | None) -> Decision:
+    """Wait for the surroundings. Time spent failing otherwise does not count, nor the other way round."""
+    began_now = history.last_code not in WAITING_CODES
+    if not began_now and history.failing_for is not None and history.failing_for > history.wait_for:
+        return GiveUp(told)
+    return Again(delay, told, restart_clock=began_now)
+
+
+def _in_time(told: dict[str, Any], history: History, delay: timedelta) -> Decision:
+    began_now = history.last_code in WAITING_CODES
+    if not began_now and history.failing_for is not None and history.failing_for > history.retry_for:
+        return GiveUp(told)
+    return Again(delay, told, restart_clock=began_now)
+
+
+def _attempt(told: dict[str, Any], history: History, delay: timedelta) -> Decision:
+    if history.attempts + 1 >= ATTEMPTS_MAX:
+        return GiveUp(told)
+    decision = _in_time(told, history, delay)
+    if isinstance(decision, Again):
+        return Again(decision.delay, told, attempt=True, restart_clock=decision.restart_clock)
+    return decision
+
+
+def _fresh(told: dict[str, Any], history: History) -> Decision:
+    # a digest that does not match twice is no accident of the way
+    allowed = 1 if told["code"] == "digest_mismatch" else SESSION_LOSSES_MAX
+    if history.session_losses >= allowed:
+        return GiveUp(told)
+    return Fresh(told, timedelta(seconds=2.0**history.session_losses) if history.session_losses else None)
+
+
+def _backoff(history: History, chance: random.Random) -> timedelta:
+    """Wait about as long as it has been failing, with full jitter: each wait doubles the time, up to five minutes."""
+    failing_s = history.failing_for.total_seconds() if history.failing_for is not None else 0.0
+    ceiling_s = min(BACKOFF_MAX_S, max(1.0, failing_s, 2.0**history.attempts))
+    return timedelta(seconds=chance.uniform(BACKOFF_MIN_S, ceiling_s))
