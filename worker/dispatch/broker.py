@@ -6,7 +6,7 @@ import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from kombu import Queue
+from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from worker.errors import SettingsError
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from celery import Celery
-    from kombu import Connection, Producer
+    from kombu.connection import Connection
+    from kombu.messaging import Producer
 
 Row = dict[str, Any]
 CANARY = "sliceway:canary"

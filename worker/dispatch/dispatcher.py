@@ -1,8 +1,8 @@
 """The dispatcher: the one place that decides what runs next, and the only publisher of work.
 
-It runs in a thread of every worker process; one leads. Leading is an optimisation: marks are made under SKIP LOCKED with a
-growing token and claims are guarded, so that two leaders at once do no harm. Postgres is the truth; what is in the broker
-can be lost or doubled at any time and is made again from the rows.
+It runs in a thread of every worker process; one leads. Leading is an optimisation: marks are made under SKIP LOCKED with
+a growing token and claims are guarded, so that two leaders at once do no harm. Postgres is the truth; what is in the
+broker can be lost or doubled at any time and is made again from the rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sqlalchemy.exc
 
 from worker.dispatch.selection import choose
 from worker.jobs import leases, transitions
-from worker.log import logger
+from worker.log import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from worker.dispatch.wakeup import Wakeup
     from worker.settings import Settings
 
-log = logger(__name__)
+log = get_log(__name__)
 
 DATABASE_ERRORS = (psycopg.Error, sqlalchemy.exc.SQLAlchemyError)
 TURN_MIN_S = 0.005
@@ -48,6 +48,7 @@ class Dispatcher:
 
     def __init__(
         self,
+        *,
         db: Database,
         broker: Broker,
         wakeup: Wakeup,
@@ -128,9 +129,7 @@ class Dispatcher:
 
     def _until_due(self, seen: leases.Survey, *, busy: bool) -> float:
         longest = RESCUE_EVERY_S if busy else 1.0
-        if seen.next_due is None:
-            return longest
-        return min(longest, max(0.0, (seen.next_due - datetime.now(UTC)).total_seconds()))
+        return longest if seen.next_due_s is None else min(longest, max(0.0, seen.next_due_s))
 
     def _hand_out(self, tx: Tx, seen: leases.Survey, free: int) -> int:
         waiting = [store for store, due in seen.waiting_stores.items() if not due]
@@ -184,7 +183,7 @@ class Dispatcher:
                 what = "the job's own step" if freed["number"] is None else f"slice {freed['number']}"
                 error = {
                     "code": "quarantined",
-                    "message": f"{freed['deaths']} worker processes died while they worked on {what}, the last two on it alone",
+                    "message": f"{freed['deaths']} worker processes died at {what}, the last two with nothing else to do",
                     "advice": "Look for the cause in the workers' logs (memory, the file), then retry.",
                     "at": datetime.now(UTC).isoformat(),
                 }

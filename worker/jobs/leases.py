@@ -98,7 +98,7 @@ class Survey:
         slots: what all live workers can send at once.
         claimed_through: the latest time of dispatch among messages that were claimed.
         last_ended: when the last worker ended, dead or stopped.
-        next_due: when the next waiting step or slice is due.
+        next_due_s: seconds until the next waiting step or slice is due; None if none waits.
         waiting_stores: stores with an open breaker -> whether a probe is due.
         in_flight: (store, tenant) -> steps and slices dispatched or being worked on.
     """
@@ -106,7 +106,7 @@ class Survey:
     slots: int
     claimed_through: datetime | None
     last_ended: datetime | None
-    next_due: datetime | None
+    next_due_s: float | None
     waiting_stores: dict[str, bool]
     in_flight: dict[tuple[str, str], int]
 
@@ -118,7 +118,7 @@ def survey(tx: Tx) -> Survey:
         slots=row["slots"],
         claimed_through=row["claimed_through"],
         last_ended=row["last_ended"],
-        next_due=min((at for at in (row["next_step"], row["next_slice"]) if at), default=None),
+        next_due_s=row["next_due_s"],
         waiting_stores={breaker["store"]: breaker["due"] for breaker in row["breakers"]},
         in_flight={(lane["store"], lane["tenant"]): lane["n"] for lane in row["in_flight"]},
     )

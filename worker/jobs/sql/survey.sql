@@ -3,8 +3,9 @@ SELECT
   (SELECT coalesce(sum(slots), 0) FROM worker WHERE ended_at IS NULL) AS slots,
   (SELECT max(claimed_through) FROM worker WHERE claimed_through > now() - interval '1 hour') AS claimed_through,
   (SELECT max(ended_at) FROM worker WHERE ended_at IS NOT NULL) AS last_ended,
-  (SELECT min(not_before) FROM job WHERE step = 'pending' AND not_before IS NOT NULL) AS next_step,
-  (SELECT min(not_before) FROM slice WHERE state = 'pending' AND not_before IS NOT NULL) AS next_slice,
+  (SELECT extract(epoch FROM least(
+     (SELECT min(not_before) FROM job WHERE step = 'pending' AND not_before IS NOT NULL),
+     (SELECT min(not_before) FROM slice WHERE state = 'pending' AND not_before IS NOT NULL)) - now())::float8) AS next_due_s,
   (SELECT coalesce(jsonb_agg(jsonb_build_object('store', store, 'due', probe_at <= now())), '[]') FROM breaker) AS breakers,
   (SELECT coalesce(jsonb_agg(f), '[]') FROM (
      SELECT j.store, j.tenant, sum(n)::int AS n
