@@ -41,20 +41,24 @@ class EmbeddedPostgres:
     name = "postgres"
 
     def __init__(self, folder: Path, *, port: int = 0, durable: bool = True) -> None:
-        """Describe the server; nothing happens before `start`.
+        """Settle where the server is and how it is reached; it runs from `start` on.
 
         Args:
             folder: what is missing of it is made.
             port: 0 takes a free one and keeps it as long as this object lives.
             durable: False gives up crash safety for speed; for clusters that are thrown away.
+
+        Raises:
+            LocalError: we are root, and `nobody` cannot get at the folder.
         """
         self.folder = folder.absolute()
         self.log = self.folder / "postgres.log"
         self._data = self.folder / "data"
-        self._port = port
+        self._port = port or free_port()
         self._durable = durable
         self._child: Child | None = None
         self._account = server_account()
+        make_folder(self.folder, self._account)
 
     @property
     def url(self) -> str:
@@ -81,12 +85,10 @@ class EmbeddedPostgres:
         Raises:
             LocalError: it runs already, or the cluster cannot be made.
         """
-        make_folder(self.folder, self._account)
         home = postgres_home(self._account)
         if not self._data.exists():
             self._make_cluster(home)
         self._clear_stale_lock()
-        self._port = self._port or free_port()
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(self._port),

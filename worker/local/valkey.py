@@ -27,7 +27,7 @@ class EmbeddedValkey:
     name = "valkey"
 
     def __init__(self, folder: Path, *, port: int = 0, durable: bool = True) -> None:
-        """Describe the server; nothing happens before `start`.
+        """Settle where the server is and how it is reached; it runs from `start` on.
 
         Args:
             folder: what is missing of it is made.
@@ -36,9 +36,10 @@ class EmbeddedValkey:
         """
         self.folder = folder.absolute()
         self.log = self.folder / "valkey.log"
-        self._port = port
+        self._port = port or free_port()
         self._durable = durable
         self._child: Child | None = None
+        make_folder(self.folder, None)
 
     @property
     def url(self) -> str:
@@ -60,8 +61,6 @@ class EmbeddedValkey:
         Raises:
             LocalError: it cannot be started.
         """
-        make_folder(self.folder, None)
-        self._port = self._port or free_port()
         settings = {
             "bind": "127.0.0.1",
             "port": str(self._port),

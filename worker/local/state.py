@@ -1,0 +1,118 @@
+"""The folder in which everything of one machine lives, and what is remembered there from one start to the next."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from worker.local.account import make_folder, server_account
+from worker.local.ports import free_port
+from worker.local.secret import write_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+APPID, BUCKET, SECRET_ID = "1250000000", "uploads", "local"
+_KEPT = "# kept by `sliceway up`"
+_STORES = """\
+# Where uploads may go, and where files may come from. Add your own stores and roots, then start again.
+
+[stores.main]
+protocol = "cos-json"
+{endpoint}
+appid = "{appid}"
+bucket = "{bucket}"
+secret_id = "{secret_id}"
+secret_key_file = "emulator-key"
+
+[roots.files]
+path = "{files}"
+"""
+
+
+def default_state(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the state folder is unless someone says otherwise: beside other programs' state; for root, the system's."""
+    if os.geteuid() == 0 and "XDG_STATE_HOME" not in environ:
+        return Path("/var/lib/sliceway")
+    return Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "sliceway"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The names in a state folder."""
+
+    folder: Path
+
+    @classmethod
+    def at(cls, folder: Path) -> State:
+        """The state in `folder`, made if it is not there.
+
+        Raises:
+            LocalError: the folder cannot be made, or cannot be used by the servers.
+        """
+        account = server_account()
+        make_folder(folder.absolute(), account)
+        state = cls(folder.absolute())
+        for sub in (state.logs, state.files):
+            make_folder(sub, None)
+        return state
+
+    @property
+    def logs(self) -> Path:
+        """A log for each role."""
+        return self.folder / "logs"
+
+    @property
+    def files(self) -> Path:
+        """The root `files`: what is put here can be uploaded."""
+        return self.folder / "files"
+
+    @property
+    def api_key(self) -> Path:
+        """The first API key."""
+        return self.folder / "api-key"
+
+    @property
+    def flower_password(self) -> Path:
+        """What Flower asks for."""
+        return self.folder / "flower-password"
+
+    @property
+    def emulator_key(self) -> Path:
+        """The secret that uploads to the emulator are signed with."""
+        return self.folder / "emulator-key"
+
+    @property
+    def stores(self) -> Path:
+        """The stores file."""
+        return self.folder / "stores.toml"
+
+    def ports(self, wanted: Mapping[str, int]) -> dict[str, int]:
+        """A free port for each name: that of last time, else the one wanted, else any.
+
+        Args:
+            wanted: name -> port for the first time; 0 is any.
+        """
+        memory = self.folder / "ports.json"
+        last = json.loads(memory.read_text()) if memory.exists() else {}
+        ports = {name: free_port(last.get(name, port)) for name, port in wanted.items()}
+        write_secret(memory, json.dumps(last | ports))
+        return ports
+
+    def write_stores(self, emulator_port: int) -> None:
+        """See to it that the store `main` leads to the emulator at this port.
+
+        The stores file is written once; afterwards it belongs to whoever runs the system, and only that one line of
+        it is kept up to date.
+        """
+        endpoint = f'endpoint = "http://127.0.0.1:{emulator_port}"  {_KEPT}'
+        if self.stores.exists():
+            kept = re.compile(rf"^endpoint = .*{re.escape(_KEPT)}$", re.MULTILINE)
+            text = kept.sub(endpoint, self.stores.read_text())
+        else:
+            text = _STORES.format(endpoint=endpoint, bucket=BUCKET, appid=APPID, secret_id=SECRET_ID, files=self.files)
+        write_secret(self.stores, text)

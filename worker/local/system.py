@@ -1,0 +1,180 @@
+"""The whole of Sliceway as processes on this machine: servers, emulator, API, worker and Flower."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from worker.db import Database, migrate
+from worker.jobs.keys import Scope, create_key, find_key
+from worker.local.postgres import EmbeddedPostgres
+from worker.local.program import Program, answers
+from worker.local.secret import remembered_secret, write_secret
+from worker.local.state import APPID, BUCKET, SECRET_ID
+from worker.local.supervisor import Supervisor
+from worker.local.valkey import EmbeddedValkey
+from worker.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from worker.local.process import Service
+    from worker.local.state import State
+    from worker.settings import Settings
+
+#: Ports for the first time: those of the settings for what people open, any for the rest.
+USUAL_PORTS = {"api": 8080, "flower": 5555, "emulator": 0, "control": 0, "postgres": 0, "valkey": 0}
+ANY_PORTS = dict.fromkeys(USUAL_PORTS, 0)
+_TENANT = "default"
+_PROCESSES = 2
+FLOWER_USER = "sliceway"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A system that is up, and where it is found."""
+
+    supervisor: Supervisor
+    settings: Settings
+    api_key: str
+    key_is_new: bool
+    #: None where a stores file of one's own is used.
+    emulator_url: str | None
+    control_url: str | None
+    worker: Program
+
+
+@contextmanager
+def running_system(
+    state: State,
+    *,
+    ports: Mapping[str, int] = USUAL_PORTS,
+    say: Callable[[str], None] = print,
+    environ: Mapping[str, str] = os.environ,
+) -> Iterator[Running]:
+    """Have everything up and ready inside the `with`, and stopped again after it.
+
+    Servers and stores that the environment names (`SLICEWAY_DATABASE_URL`, `SLICEWAY_BROKER_URL`,
+    `SLICEWAY_STORES_FILE`) are used instead of our own.
+
+    Raises:
+        LocalError: something does not start.
+        SettingsError: the environment has a wrong setting.
+        Stopped: a signal came before everything was up.
+    """
+    with Supervisor(state.folder, say=say) as supervisor:
+        plan = _plan(state, ports, environ)
+        supervisor.start(*plan.servers)
+        migrate(plan.settings.database_url)
+        with closing(Database(plan.settings.database_url, pool_size=1)) as database:
+            api_key, is_new = _first_key(state, database)
+            worker = _worker(plan, database)
+            supervisor.start(worker, _api(plan), _flower(plan))
+        yield Running(supervisor, plan.settings, api_key, is_new, plan.emulator_url, plan.control_url, worker)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Which servers are ours, and with which environment the roles run."""
+
+    state: State
+    servers: list[Service]
+    environ: dict[str, str]
+    settings: Settings
+    emulator_url: str | None = None
+    control_url: str | None = None
+
+
+def _plan(state: State, ports: Mapping[str, int], environ: Mapping[str, str]) -> _Plan:
+    port = state.ports(ports)
+    usual = {
+        "SLICEWAY_STATE_DIR": str(state.folder),
+        "SLICEWAY_API_PORT": str(port["api"]),
+        "SLICEWAY_FLOWER_PORT": str(port["flower"]),
+        "SLICEWAY_FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{remembered_secret(state.flower_password)}",
+        "SLICEWAY_WORKER_PROCESSES": str(_PROCESSES),
+        "SLICEWAY_LOG_FORMAT": "text",
+        "PYTHONUNBUFFERED": "1",
+    }
+    given = usual | dict(environ)
+    given.setdefault("SLICEWAY_API_URL", f"http://127.0.0.1:{given['SLICEWAY_API_PORT']}")
+    servers: list[Service] = []
+    if "SLICEWAY_DATABASE_URL" not in given:
+        postgres = EmbeddedPostgres(state.folder / "postgres", port=port["postgres"])
+        servers.append(postgres)
+        given["SLICEWAY_DATABASE_URL"] = postgres.url
+    if "SLICEWAY_BROKER_URL" not in given:
+        valkey = EmbeddedValkey(state.folder / "valkey", port=port["valkey"])
+        servers.append(valkey)
+        given["SLICEWAY_BROKER_URL"] = valkey.url
+    urls: dict[str, str] = {}
+    if "SLICEWAY_STORES_FILE" not in given:
+        servers.append(_emulator(state, port["emulator"], port["control"]))
+        state.write_stores(port["emulator"])
+        given["SLICEWAY_STORES_FILE"] = str(state.stores)
+        urls = {f"{name}_url": f"http://127.0.0.1:{port[name]}" for name in ("emulator", "control")}
+    settings = load_settings(given)
+    settings.profiles  # noqa: B018 - a wrong stores file is told now, and not in some log
+    return _Plan(state, servers, given, settings, **urls)
+
+
+def _emulator(state: State, port: int, control_port: int) -> Program:
+    remembered_secret(state.emulator_key)
+    options = {
+        "--data-dir": state.folder / "emulator",
+        "--port": port,
+        "--control-port": control_port,
+        "--appid": APPID,
+        "--bucket": BUCKET,
+        "--secret-id": SECRET_ID,
+        "--secret-key-file": state.emulator_key,
+    }
+    words = [str(word) for option in options.items() for word in option]
+    return Program(
+        "emulator",
+        [sys.executable, "-m", "worker.emulator", *words],
+        log=state.logs / "emulator.log",
+        ready=lambda: answers(control_port, "/settings"),
+    )
+
+
+def _first_key(state: State, database: Database) -> tuple[str, bool]:
+    """Return the key in the state folder, made now if the database does not know it, and whether it is new."""
+    text = state.api_key.read_text().strip() if state.api_key.exists() else ""
+    with database.transaction() as tx:
+        if text and find_key(tx, text):
+            return text, False
+        _, text = create_key(tx, _TENANT, Scope, name="sliceway up")
+    write_secret(state.api_key, text + "\n")
+    return text, True
+
+
+def _api(plan: _Plan) -> Program:
+    return _role(plan, "api", lambda: answers(plan.settings.api_port, "/readyz"))
+
+
+def _flower(plan: _Plan) -> Program:
+    return _role(plan, "flower", lambda: answers(plan.settings.flower_port, "/healthcheck"))
+
+
+def _worker(plan: _Plan, database: Database) -> Program:
+    """The worker; it is ready when each of its processes has a heartbeat in the database."""
+    with database.connection() as connection:
+        since = connection.execute("SELECT now() AS moment").fetchone()
+
+    def all_there() -> bool:
+        with database.connection() as connection:
+            live = connection.execute(
+                "SELECT count(*) AS live FROM worker WHERE started_at >= %(moment)s AND ended_at IS NULL", since
+            ).fetchone()
+        return live is not None and live["live"] >= plan.settings.worker_processes
+
+    return _role(plan, "worker", all_there)
+
+
+def _role(plan: _Plan, name: str, ready: Callable[[], bool]) -> Program:
+    argv = [sys.executable, "-m", "worker.cli", name]
+    return Program(name, argv, log=plan.state.logs / f"{name}.log", env=plan.environ, ready=ready)

@@ -1,0 +1,68 @@
+"""`sliceway up`: everything on this machine until Ctrl-C, and back where it was the next time."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from worker.local.state import BUCKET, State, default_state
+from worker.local.supervisor import Stopped
+from worker.local.system import FLOWER_USER, Running, running_system
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(folder: Path | None = None) -> None:
+    """Bring everything up, say where it is, and return when a signal has ended it.
+
+    Args:
+        folder: the state folder; None is the usual one.
+
+    Raises:
+        SlicewayError: something does not start; nothing runs then.
+    """
+    began = time.monotonic()
+    state = State.at(folder or default_state())
+    try:
+        with running_system(state) as running:
+            _print(f"Sliceway is up after {time.monotonic() - began:.1f} s.", *_where(state, running), "")
+            _print(*_example(state, running), "", "Ctrl-C stops everything; the next start goes on from there.")
+            running.supervisor.wait()
+            _print("", "Stopping.")
+    except Stopped:
+        _print("Stopped before everything was up.")
+
+
+def _where(state: State, running: Running) -> list[str]:
+    settings = running.settings
+    flower = f"http://127.0.0.1:{settings.flower_port}  user {FLOWER_USER}, password in {state.flower_password}"
+    key = f"{running.api_key}  (kept in {state.api_key})" if running.key_is_new else f"in {state.api_key}"
+    lines = [
+        ("API", f"{settings.api_url}  (try {settings.api_url}/docs)"),
+        ("Key", key),
+        ("Flower", flower),
+        ("Stores", f"{', '.join(settings.profiles.stores)}  (in {settings.stores_file})"),
+        ("Roots", ", ".join(f"{root.name} = {root.path}" for root in settings.profiles.roots.values())),
+        ("Logs", str(state.logs)),
+    ]
+    if running.emulator_url:
+        lines.insert(3, ("Emulator", f"{running.emulator_url}  bucket {BUCKET}, behind the store main"))
+    return [f"  {name:<9}{text}" for name, text in lines]
+
+
+def _example(state: State, running: Running) -> list[str]:
+    """A first job to copy, where there is a store to send it to."""
+    if not running.emulator_url:
+        return []
+    job = '{"source": {"kind": "file", "root": "files", "path": "hello.bin"}, "store": "main", "key": "hello.bin"}'
+    return [
+        "A first upload:",
+        f"  head -c 10000000 /dev/urandom > {state.files}/hello.bin",
+        f'  curl {running.settings.api_url}/v1/jobs -H "Authorization: Bearer $(cat {state.api_key})" \\',
+        f"    -H 'Content-Type: application/json' -d '{job}'",
+    ]
+
+
+def _print(*lines: str) -> None:
+    print(*lines, sep="\n", flush=True)  # noqa: T201 - this is what people see
