@@ -30,7 +30,7 @@ secret_id = "{secret_id}"
 secret_key_file = "emulator-key"
 
 [roots.files]
-path = "{files}"
+path = {files}
 """
 
 
@@ -114,5 +114,12 @@ class State:
             kept = re.compile(rf"^endpoint = .*{re.escape(_KEPT)}$", re.MULTILINE)
             text = kept.sub(endpoint, self.stores.read_text())
         else:
-            text = _STORES.format(endpoint=endpoint, bucket=BUCKET, appid=APPID, secret_id=SECRET_ID, files=self.files)
+            text = _STORES.format(
+                endpoint=endpoint, bucket=BUCKET, appid=APPID, secret_id=SECRET_ID, files=_quoted(self.files)
+            )
         write_secret(self.stores, text)
+
+
+def _quoted(path: Path) -> str:
+    """A TOML string; those of JSON are such, but for characters beyond the basic plane, which need no escape."""
+    return json.dumps(str(path), ensure_ascii=False)

@@ -98,9 +98,9 @@ class Supervisor:
                 raise Stopped
         self._watched += [_Watched(service, started_at=time.monotonic()) for service in services]
 
-    def wait(self) -> None:
-        """Return when a signal asks us to stop."""
-        self._asked_to_stop.wait()
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Return whether a signal asks us to stop, as soon as one does or the time is up."""
+        return self._asked_to_stop.wait(timeout_s)
 
     def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
         if self._asked_to_stop.is_set():

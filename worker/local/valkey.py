@@ -64,7 +64,6 @@ class EmbeddedValkey:
         settings = {
             "bind": "127.0.0.1",
             "port": str(self._port),
-            "dir": f'"{self.folder}"',
             "requirepass": remembered_secret(self.folder / "password"),
             "maxmemory-policy": "noeviction",
             "save": '""',

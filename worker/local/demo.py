@@ -1,0 +1,182 @@
+"""`sliceway demo`: a real upload on real servers, with a worker process killed on the way, and the proof at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from worker.emulator.control import Control
+from worker.local.errors import LocalError
+from worker.local.narrator import Narrator
+from worker.local.state import APPID, BUCKET, State
+from worker.local.supervisor import Stopped
+from worker.local.system import ANY_PORTS, Running, running_system
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MIB = 1024 * 1024
+SIZE_BYTES = 256 * MIB
+RATE_BYTES_PER_S = 16_000_000
+_KILL_AT = 0.3
+_DEADLINE_S = 120.0
+_LOOK_S = 0.25
+_FINAL = {"succeeded", "failed", "cancelled"}
+_PATH = "holiday.mov"
+_KEY = "videos/holiday.mov"
+
+
+def run(*, size_bytes: int = SIZE_BYTES, rate_bytes_per_s: int = RATE_BYTES_PER_S) -> None:
+    """Show it, and return once everything is proved, stopped and removed.
+
+    Raises:
+        SlicewayError: something was not as promised; the logs are kept then, and named.
+    """
+    began = time.monotonic()
+    narrator = Narrator()
+    narrator.title(f"Sliceway demo: a file of {size_bytes // MIB} MiB, and a worker killed on the way")
+    with _throwaway_state() as state:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
+        with running_system(state, ports=ANY_PORTS, say=narrator.say, environ=environ) as running:
+            narrator.say(
+                "PostgreSQL, Valkey, a COS store, API, two worker processes and Flower are up"
+                f" after {time.monotonic() - began:.1f} s"
+            )
+            _Demo(state, running, narrator).play(size_bytes, rate_bytes_per_s)
+            narrator.say("Stopping everything")
+    narrator.title(f"Demo passed in {time.monotonic() - began:.0f} s. Nothing runs any more, nothing is left behind.")
+
+
+@contextmanager
+def _throwaway_state() -> Iterator[State]:
+    """A state folder for once; it is kept when something went wrong, for its logs."""
+    folder = Path(tempfile.mkdtemp(prefix="sliceway-demo-"))
+    folder.chmod(0o711)  # ours to open: the database may run as another user
+    try:
+        yield State.at(folder)
+    except Stopped:
+        shutil.rmtree(folder)
+        raise LocalError("the demo was interrupted", advice="Run it again; nothing of it is left.") from None
+    except LocalError as error:
+        raise LocalError(error.message, advice=f"The logs are in {folder}/logs; remove {folder} afterwards.") from error
+    shutil.rmtree(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class _Demo:
+    state: State
+    running: Running
+    narrator: Narrator
+
+    def play(self, size_bytes: int, rate_bytes_per_s: int) -> None:
+        control = Control(self.running.control_url or "")
+        control.change(rate_bytes_per_s=rate_bytes_per_s)
+        sha1 = _make_file(self.state.files / _PATH, size_bytes)
+        self.narrator.say(f"Made {_PATH}: {size_bytes:,} random bytes, SHA-1 {sha1}")
+        api = httpx.Client(
+            base_url=self.running.settings.api_url,
+            headers={"Authorization": f"Bearer {self.running.api_key}"},
+            trust_env=False,
+            timeout=10,
+        )
+        with api:
+            job = self._enqueue(api)
+            self.narrator.say(f"The store takes {rate_bytes_per_s / 1e6:.0f} MB/s, so that there is something to see")
+            self._watch(api, control, job, size_bytes)
+        self._compare(size_bytes, sha1)
+        self._count_twice(control, size_bytes)
+
+    def _enqueue(self, api: httpx.Client) -> str:
+        wish = {"source": {"kind": "file", "root": "files", "path": _PATH}, "store": "main", "key": _KEY}
+        answer = api.post("/v1/jobs", json=wish, headers={"Idempotency-Key": "demo"})
+        if answer.status_code != httpx.codes.ACCEPTED:
+            raise LocalError(f"POST /v1/jobs was answered with {answer.status_code}: {answer.text}")
+        job = str(answer.json()["id"])
+        self.narrator.say(f"POST {answer.url} -> 202, job {job}")
+        return job
+
+    def _watch(self, api: httpx.Client, control: Control, job: str, size_bytes: int) -> None:
+        """Follow the job to its end; kill a worker process on the way."""
+        deadline = time.monotonic() + _DEADLINE_S
+        killed_at: int | None = None
+        with self.narrator.progress(size_bytes) as show:
+            while (view := _look(api, job))["state"] not in _FINAL:
+                done = int(view["progress"]["bytes_done"])
+                show(done)
+                if killed_at is None and done >= _KILL_AT * size_bytes:
+                    killed_at = done
+                    self._kill_one(control)
+                if time.monotonic() > deadline:
+                    raise LocalError(f"the job is still {view['state']} after {_DEADLINE_S:.0f} s")
+                if self.running.supervisor.wait(_LOOK_S):
+                    raise Stopped
+            show(int(view["progress"]["bytes_done"]))
+        if view["state"] != "succeeded":
+            raise LocalError(f"the job {view['state']}: {(view['error'] or {}).get('message')}")
+        if killed_at is None:
+            raise LocalError("the upload was over before a worker could be killed")
+        self.narrator.say("The job succeeded")
+
+    def _kill_one(self, control: Control) -> None:
+        victim = _children_of(self.running.worker.pid)[0]
+        in_flight = len(control.requests(op="data", state="receiving"))
+        os.kill(victim, signal.SIGKILL)
+        self.narrator.say(
+            f"SIGKILL for worker process {victim}, with {in_flight} slices in flight; the upload goes on:"
+        )
+
+    def _compare(self, size_bytes: int, sha1: str) -> None:
+        url = f"{self.running.emulator_url}/files/v2/{APPID}/{BUCKET}/{_KEY}"
+        digest, size = hashlib.sha1(usedforsecurity=False), 0
+        with httpx.stream("GET", url, trust_env=False) as answer:
+            for piece in answer.iter_raw():
+                digest.update(piece)
+                size += len(piece)
+        if (answer.status_code, size, digest.hexdigest()) != (httpx.codes.OK, size_bytes, sha1):
+            raise LocalError(f"the object differs: HTTP {answer.status_code}, {size} bytes, SHA-1 {digest.hexdigest()}")
+        self.narrator.say(f"Downloaded the object again: {size:,} bytes, SHA-1 {digest.hexdigest()}: equal")
+
+    def _count_twice(self, control: Control, size_bytes: int) -> None:
+        accepted = [entry for entry in control.requests(op="data") if entry["effect"] == 0]
+        twice = sum(entry["size"] for entry in accepted) - size_bytes
+        slices = len(accepted) - len({entry["offset"] for entry in accepted})
+        self.narrator.say(f"Bytes that the store took twice: {twice:,} ({slices} of {len(accepted) - slices} slices)")
+
+
+def _look(api: httpx.Client, job: str) -> dict[str, Any]:
+    answer = api.get(f"/v1/jobs/{job}").raise_for_status()
+    return dict(answer.json())
+
+
+def _make_file(path: Path, size_bytes: int) -> str:
+    """Write random bytes and return their SHA-1."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    with path.open("wb") as file:
+        for offset in range(0, size_bytes, MIB):
+            block = os.urandom(min(MIB, size_bytes - offset))
+            digest.update(block)
+            file.write(block)
+    return digest.hexdigest()
+
+
+def _children_of(parent: int | None) -> list[int]:
+    """The processes that `parent` has started, oldest first."""
+    children = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid, (_, ppid) = int(stat.parent.name), stat.read_text().rsplit(")", 1)[1].split()[:2]
+        except FileNotFoundError:  # it ended meanwhile
+            continue
+        if int(ppid) == parent:
+            children.append(pid)
+    return sorted(children)

@@ -1,0 +1,66 @@
+"""What a person sees of a long run: short lines, and a bar that moves where there is a terminal."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_LINE_EVERY = 0.1
+
+
+class Narrator:
+    """Tells what happens on standard output; usable by several threads."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False, soft_wrap=True)
+
+    def title(self, text: str) -> None:
+        """A line that stands out."""
+        self._console.print(f"[bold]{escape(text)}[/bold]")
+
+    def say(self, text: str) -> None:
+        """A line of the story."""
+        self._console.print(f"  {escape(text)}")
+
+    @contextmanager
+    def progress(self, total_bytes: int) -> Iterator[Callable[[int], None]]:
+        """Give a function that shows how many bytes are done: a moving bar, or a line every tenth."""
+        if self._console.is_terminal:
+            with self._bar() as bar:
+                task = bar.add_task("", total=total_bytes)
+                yield lambda done: bar.update(task, completed=done)
+        else:
+            yield _Lines(self, total_bytes).show
+
+    def _bar(self) -> Progress:
+        columns = (BarColumn(40), TaskProgressColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        return Progress("  ", *columns, console=self._console)
+
+
+class _Lines:
+    def __init__(self, narrator: Narrator, total_bytes: int) -> None:
+        self._narrator = narrator
+        self._total = total_bytes
+        self._next = 0.0
+        self._began = time.monotonic()
+
+    def show(self, done: int) -> None:
+        if done / self._total >= self._next:
+            self._next = (done / self._total // _LINE_EVERY + 1) * _LINE_EVERY
+            rate = done / 1e6 / max(time.monotonic() - self._began, 1e-3)
+            self._narrator.say(f"{done / self._total:4.0%}  {done:>13,} bytes  {rate:5.1f} MB/s")
