@@ -60,7 +60,9 @@ def test_data_that_is_no_object_counts_as_none() -> None:
 
 
 def test_numbers_may_come_as_text() -> None:
-    answer = read({"code": 0, "data": {"a": 7, "b": "7", "c": "x", "d": True, "e": None, "f": "9" * 5000, "g": "\u0667"}})
+    answer = read(
+        {"code": 0, "data": {"a": 7, "b": "7", "c": "x", "d": True, "e": None, "f": "9" * 5000, "g": "\u0667"}}
+    )
     assert [answer.integer(name) for name in "abcdefgh"] == [7, 7, None, None, None, None, None, None]
 
 
