@@ -22,6 +22,15 @@ class Proof(StrEnum):
     """Our session is no longer unfinished, and no object was there before it."""
 
 
+class Doubt(StrEnum):
+    """Why it is not."""
+
+    NOT_OURS = "not_ours"
+    """Ours would have another size, digest or mark."""
+    UNPROVEN = "unproven"
+    """Nothing tells it from ours, and nothing shows that it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What is known of an object at the target.
@@ -43,24 +52,25 @@ class Evidence:
     existed: bool | None = None
 
 
-def prove(evidence: Evidence, *, size_bytes: int, digest: str | None, mark: str) -> Proof | None:
-    """Return the strongest proof that the object is the file that the job was to put there, or None.
+def prove(evidence: Evidence, *, size_bytes: int, digest: str | None, mark: str, marked: bool) -> Proof | Doubt:
+    """Return the strongest proof that the object is the file that the job was to put there, or what stands against it.
 
     Args:
         evidence: what is known of the object.
         size_bytes: the file's size.
         digest: the file's digest in the store's algorithm, if it was taken.
-        mark: what our object carries: `sliceway/<job>/<epoch>`.
+        mark: the mark of this upload: `sliceway/<job>/<epoch>`.
+        marked: whether our object carries it; not so where the job gave attributes of its own in its place.
     """
     if evidence.size_bytes is not None and evidence.size_bytes != size_bytes:
-        return None
+        return Doubt.NOT_OURS
     if digest is not None and evidence.digest is not None:
-        return Proof.DIGEST if evidence.digest == digest else None
+        return Proof.DIGEST if evidence.digest == digest else Doubt.NOT_OURS
     if evidence.mark is not None:
         # another job's mark, or that of an older epoch, says that the object is not of this upload
-        return Proof.MARK if evidence.mark == mark else None
+        return Proof.MARK if evidence.mark == mark else Doubt.NOT_OURS
     if evidence.acknowledged:
         return Proof.ACKNOWLEDGED
-    if evidence.session_gone and evidence.existed is False:
-        return Proof.NONE_BEFORE
-    return None
+    if marked:
+        return Doubt.NOT_OURS
+    return Proof.NONE_BEFORE if evidence.session_gone and evidence.existed is False else Doubt.UNPROVEN

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from psycopg.rows import tuple_row
 from sqlalchemy import func, select, text
 
 from worker.errors import NotFound
@@ -13,10 +15,11 @@ from worker.jobs.models import Job, JobEvent, Slice
 from worker.jobs.states import FINAL, JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Row, Select
+    from sqlalchemy.orm import Session
 
     from worker.db import Database, Tx
     from worker.jobs.keys import ApiKey
@@ -59,13 +62,22 @@ class Page:
     more: bool
 
 
+@contextmanager
+def _reading(database: Database) -> Iterator[Session]:
+    with database.session() as session:
+        lent = session.connection().connection.driver_connection
+        assert lent is not None
+        lent.row_factory = tuple_row  # `Database.connection` leaves its own on a connection that it has lent before
+        yield session
+
+
 def find_job(database: Database, job_id: UUID, key: ApiKey) -> Row[Any]:
     """Return what may be shown of the job.
 
     Raises:
         NotFound: there is none that the key sees.
     """
-    with database.session() as session:
+    with _reading(database) as session:
         row = session.execute(select(*_SHOWN).where(Job.id == job_id)).one_or_none()
     if row is None or not key.sees(row.tenant):
         raise NotFound(f"there is no job {job_id}")
@@ -82,7 +94,7 @@ def upload_rate(database: Database, job_id: UUID) -> int:
         .scalar_subquery()
     )
     seconds = func.greatest(func.extract("epoch", func.now() - since), 1)
-    with database.session() as session:
+    with _reading(database) as session:
         return int(session.scalar(select(sent / seconds).where(Job.id == job_id)) or 0)
 
 
@@ -91,8 +103,8 @@ def list_jobs(database: Database, which: Filter, *, after: UUID | None, limit: i
     statement = _filtered(select(*_SHOWN), which).order_by(Job.id.desc()).limit(limit + 1)
     if after is not None:
         statement = statement.where(Job.id < after)
-    with database.session() as session:
-        session.connection(execution_options={"isolation_level": "READ COMMITTED"})
+    with _reading(database) as session:
+        session.connection().execution_options(isolation_level="READ COMMITTED")
         session.execute(text(f"SET LOCAL statement_timeout = {PAGE_TIMEOUT_MS}"))
         return _page(session.execute(statement).all(), limit)
 
@@ -139,7 +151,7 @@ def list_slices(database: Database, job_id: UUID, *, after: int, limit: int) -> 
         .order_by(Slice.number)
         .limit(limit + 1)
     )
-    with database.session() as session:
+    with _reading(database) as session:
         return _page(session.execute(statement).all(), limit)
 
 
@@ -152,7 +164,7 @@ def list_events(database: Database, job_id: UUID, *, after: int, limit: int) -> 
         .order_by(JobEvent.id)
         .limit(limit + 1)
     )
-    with database.session() as session:
+    with _reading(database) as session:
         return _page(session.execute(statement).all(), limit)
 
 

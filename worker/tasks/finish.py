@@ -1,0 +1,129 @@
+"""Complete the object, and believe it only on proof; discard what was begun for a cancelled job."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from worker.errors import Incomplete, Permanent, SessionGone, StoreError, Transient, Unknown
+from worker.jobs import transitions
+from worker.jobs.plan import Plan
+from worker.jobs.proof import Doubt, Proof
+from worker.stores.base import LeftOpen, Listing
+from worker.tasks.outcome import store_answered
+from worker.tasks.verify import look_for_proof, result_of, wanted_of
+
+if TYPE_CHECKING:
+    from worker.jobs.leases import Claim
+    from worker.stores.base import StoreDriver
+    from worker.tasks.guard import ClaimGuard
+    from worker.tasks.runtime import Runtime
+
+Row = dict[str, Any]
+ABORT_FOR = timedelta(hours=24)
+"""After so long without success at the abort, the session is left to expire."""
+
+
+def run_finish(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
+    """Complete the upload: compare the store's list with the checkpoints, finish, look for proof.
+
+    Raises:
+        SlicewayError: as the source, the store and the guard have it.
+    """
+    store = rt.store(rt.profile(row))
+    rt.source(row).close()  # it is still what was uploaded, or this raises
+    listing = _listed(store, row, guard)
+    if listing is None:
+        _prove(rt, claim, row, guard, SessionGone(f"the session of {row['key']!r} is no longer at the store"))
+        return
+    plan = Plan(row["size_bytes"], row["slice_bytes"])
+    listed = plan.numbers((held.offset_bytes, held.size_bytes) for held in listing.held)
+    if len(listed) < plan.total:
+        with rt.db.connection() as tx:
+            transitions.reconcile(tx, claim, listed)
+        return
+    guard.check()
+    error: StoreError | None = None
+    try:
+        store.finish(row["key"], row["session"], row["size_bytes"], guard)
+    except Incomplete as incomplete:
+        # its own list has every slice and yet it refuses: only a fresh session can help
+        raise SessionGone(incomplete.message, code="session_lost", answer=incomplete.answer) from incomplete
+    except (Unknown, SessionGone) as unclear:
+        error = unclear
+    if error is not None and _listed(store, row, guard) is not None:
+        raise Transient(f"finish of {row['key']!r} had no effect yet: {error.message}", answer=error.answer) from error
+    _prove(rt, claim, row, guard, error)
+    store_answered(rt, row)
+
+
+def _listed(store: StoreDriver, row: Row, guard: ClaimGuard) -> Listing | None:
+    """Return what the store holds of our own session; None if it is no longer unfinished there."""
+    try:
+        listing = store.list_slices(row["key"], row["session"], guard)
+    except SessionGone:
+        return None
+    return listing if isinstance(listing, Listing) and listing.handle == row["session"] else None
+
+
+def _prove(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard, error: StoreError | None) -> None:
+    """Look at the object; succeed on proof. ``error`` None: the store acknowledged the finish.
+
+    Raises:
+        SessionGone: nothing is there: start afresh.
+        Transient: the store acknowledged the finish, but shows nothing yet.
+        Permanent: `unproven`: an object is there that nothing shows to be ours.
+    """
+    profile = rt.profile(row)
+    stored, proof = look_for_proof(
+        rt.store(profile),
+        row["key"],
+        wanted_of(row, profile),
+        guard,
+        acknowledged=error is None,
+        session_gone=True,
+        existed=row["existed"],
+    )
+    if isinstance(proof, Proof):
+        with rt.db.connection() as tx:
+            transitions.succeed(tx, claim, result_of(row, proof, stored))
+        return
+    if stored is None and error is None:
+        raise Transient(f"finish was acknowledged, but {row['key']!r} is not to be seen", own_fault=True)
+    if error is not None and proof is Doubt.NOT_OURS:
+        raise SessionGone(f"the session of {row['key']!r} is gone, and no object of ours is there") from error
+    raise Permanent(
+        f"an object is at {row['key']!r}, but nothing shows that it is of this upload",
+        code="unproven",
+        advice="Look at the object: somebody else may write to the key. Retry to upload it again.",
+    )
+
+
+def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
+    """Clean up after a cancel: discard the session, or say that it was left open. A finish that was faster stands.
+
+    Raises:
+        StoreError: the store did not let us; tried again for 24 hours.
+    """
+    left_open: str | None = None
+    if row["size_bytes"] is not None:
+        try:
+            profile = rt.profile(row)
+            store = rt.store(profile)
+            gone, wanted = row["finish_claims"] > 0, wanted_of(row, profile)
+            stored, proof = look_for_proof(store, row["key"], wanted, guard, session_gone=gone, existed=row["existed"])
+            if isinstance(proof, Proof):
+                with rt.db.connection() as tx:
+                    transitions.succeed(tx, claim, result_of(row, proof, stored))
+                return
+            if row["session"] is not None:
+                outcome = store.abort(row["key"], row["session"], guard)
+                left_open = outcome.reason if isinstance(outcome, LeftOpen) else None
+        except StoreError as error:
+            since: datetime | None = row["failing_since"]
+            if since is None or datetime.now(UTC) - since < ABORT_FOR:
+                raise
+            left_open = f"the store did not let it be discarded for 24 hours: {error.message}"
+    with rt.db.connection() as tx:
+        transitions.cancelled(tx, claim, left_open)
+    store_answered(rt, row)

@@ -1,0 +1,107 @@
+"""What holds work back in the middle: a stop, a lost claim, a revoke, a deadline."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from worker.errors import Interrupted, Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from worker.jobs.leases import Claim
+
+
+def boot_clock_s() -> float:
+    """Return seconds on a clock that goes on while the machine sleeps and that nobody sets."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class ClaimGuard:
+    """Stands beside one claim in one thread; see `worker.stores.base.Guard`."""
+
+    def __init__(
+        self, claim: Claim, *, deadline_s: float, stopping: threading.Event, revoked: Callable[[], bool]
+    ) -> None:
+        """Guard the claim.
+
+        Args:
+            claim: what is worked on.
+            deadline_s: when work on it must end, on the boot clock.
+            stopping: set when this process is to stop.
+            revoked: says whether an operator revoked the task.
+        """
+        self.claim = claim
+        self.deadline_s = deadline_s
+        self.lost = False
+        self._stopping, self._revoked = stopping, revoked
+
+    def check(self) -> None:
+        """Return if the work may go on.
+
+        Raises:
+            Interrupted: it may not.
+        """
+        if self.lost:
+            raise Interrupted(Stop.CANCELLED)
+        if self._stopping.is_set():
+            raise Interrupted(Stop.SHUTDOWN)
+        if boot_clock_s() >= self.deadline_s:
+            raise Interrupted(Stop.DEADLINE)
+        if self._revoked():
+            raise Interrupted(Stop.REVOKED)
+
+    def remaining_s(self) -> float:
+        """Return the seconds until the deadline; never negative."""
+        return max(0.0, self.deadline_s - boot_clock_s())
+
+    def extend(self, seconds: float) -> None:
+        """Move the deadline to so many seconds from now, after the lease was extended."""
+        self.deadline_s = boot_clock_s() + seconds
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long, in steps that obey the guard.
+
+        Raises:
+            Interrupted: as `check`.
+        """
+        until_s = boot_clock_s() + seconds
+        while (left_s := until_s - boot_clock_s()) > 0:
+            self.check()
+            self._stopping.wait(min(left_s, 0.25))
+        self.check()
+
+
+class Gate:
+    """Lets work in side by side, or one alone: what has killed workers before runs with nothing else in its process."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._alone = False
+        self._waiting_alone = 0
+
+    @contextmanager
+    def enter(self, *, alone: bool) -> Iterator[None]:
+        """Come in, when there is room: ``alone`` waits until nobody is inside and keeps the others out."""
+        with self._changed:
+            self._waiting_alone += alone
+            self._changed.wait_for(lambda: self._room(alone=alone))
+            self._waiting_alone -= alone
+            self._inside += 1
+            self._alone = alone
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._alone = False
+                self._changed.notify_all()
+
+    def _room(self, *, alone: bool) -> bool:
+        if alone:
+            return self._inside == 0
+        return not self._alone and self._waiting_alone == 0

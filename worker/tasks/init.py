@@ -1,0 +1,250 @@
+"""Begin an upload: open the source, take its fingerprint (and digests, if asked), ask the store for a session."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from worker.errors import ObjectExists, Permanent, SessionGone, StoreError, Unknown
+from worker.jobs import transitions
+from worker.jobs.plan import Plan, choose_slice_bytes
+from worker.jobs.proof import Doubt
+from worker.jobs.states import Event
+from worker.stores.base import Digests, Intent, LeftOpen, Listing, Session, Stored, Unfinished
+from worker.tasks.outcome import store_answered
+from worker.tasks.runtime import DEADLINE_S, LEASE_SLACK_S
+from worker.tasks.verify import Verification, hash_source, look_for_proof, mark_of, result_of, wanted_of
+
+if TYPE_CHECKING:
+    from worker.jobs.leases import Claim
+    from worker.settings import StoreProfile
+    from worker.sources.base import Source
+    from worker.stores.base import StoreDriver
+    from worker.tasks.guard import ClaimGuard
+    from worker.tasks.runtime import Runtime
+
+Row = dict[str, Any]
+INIT_LIMIT_S = 4 * DEADLINE_S
+GROWING_LOOK_S = 5.0
+"""How long to wait between two looks at a stranger's upload, to see whether somebody is at it."""
+
+
+def run_init(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
+    """Begin the upload, or take it up again where it stands.
+
+    Raises:
+        SlicewayError: as the source, the store and the guard have it.
+    """
+    profile = rt.profile(row)
+    store = rt.store(profile)
+    with rt.source(row) as source:
+        known = {key: row[key] for key in ("hashing", "digests", "existed")}
+        known |= {"fingerprint": source.fingerprint, "size_bytes": source.size_bytes}
+        _Init(rt, claim, row | known, guard, store, source, profile).run()
+    store_answered(rt, row)
+
+
+@dataclasses.dataclass
+class _Init:
+    """The one init that is running: what it knows is stored before each step that others must be able to go on from."""
+
+    rt: Runtime
+    claim: Claim
+    row: Row
+    guard: ClaimGuard
+    store: StoreDriver
+    source: Source
+    profile: StoreProfile
+
+    def run(self) -> None:
+        self.save()
+        if self.row["session"] is not None:
+            self.take_up_again()
+        elif self.row["slice_size"] is None and self.small():
+            self.put_whole()
+        else:
+            self.begin(self.digests())
+
+    def save(self) -> None:
+        """Store what is known, so that another worker can go on from it; extend the lease by a whole step."""
+        limit_s = INIT_LIMIT_S
+        with self.rt.db.connection() as tx:
+            transitions.save_progress(tx, self.claim, self.row, timedelta(seconds=limit_s + LEASE_SLACK_S))
+
+    def small(self) -> bool:
+        return self.source.size_bytes <= self.profile.whole_bytes
+
+    def wanted(self) -> Verification:
+        return wanted_of(self.row, self.profile)
+
+    def intent(self) -> Intent:
+        return Intent(
+            key=self.row["key"],
+            size_bytes=self.source.size_bytes,
+            overwrite=self.row["overwrite"],
+            attributes=self.row["attributes"],
+            mark=mark_of(self.row),
+        )
+
+    def digests(self) -> Digests | None:
+        if self.row["verify"] != "file":
+            return None
+        found = hash_source(self.store, self.source, self.row, self.guard, self.save)
+        if self.source.size_bytes:
+            self.source.check()
+        return found
+
+    def put_whole(self) -> None:
+        """Send a small file in one request: one task, two commits."""
+        body = self.rt.buffer(self.source.size_bytes)
+        self.source.read_into(body, 0)
+        wanted = self.wanted()
+        wanted.take_digest(self.store.capabilities.digest, body)
+        self.remember_what_was_there()
+        try:
+            self.store.put_whole(self.intent(), body, self.guard)
+        except (ObjectExists, Unknown) as error:
+            self.believe_or_raise(wanted, error)
+        else:
+            self.believe_or_raise(wanted, None)
+
+    def remember_what_was_there(self) -> None:
+        """Where an object may be replaced, know whether there was one: a later look must not take it for ours."""
+        if self.row["existed"] is None and self.row["overwrite"]:
+            self.row["existed"] = self.store.look(self.row["key"], self.guard) is not None
+            self.save()
+
+    def believe_or_raise(self, wanted: Verification, error: StoreError | None) -> None:
+        """Succeed if the object at the key is proven to be ours or equal, else let the error stand.
+
+        ``error`` None: the store has acknowledged it. `ObjectExists` proves nothing; others may have had their effect.
+        """
+        stored, proof = look_for_proof(
+            self.store,
+            self.row["key"],
+            wanted,
+            self.guard,
+            acknowledged=error is None,
+            session_gone=error is not None and not isinstance(error, ObjectExists),
+            existed=self.row["existed"],
+        )
+        if isinstance(proof, Doubt):
+            raise error or Unknown(f"the store says that {self.row['key']!r} is stored, but shows no such object")
+        with self.rt.db.connection() as tx:
+            transitions.succeed(tx, self.claim, result_of(self.row, proof, stored))
+
+    def begin(self, digests: Digests | None) -> None:
+        self.remember_what_was_there()
+        try:
+            answer = self.ask(digests)
+            if isinstance(answer, Unfinished):
+                if answer.same_content:
+                    self.adopt(answer)
+                    return
+                self.discard_foreign()
+                answer = self.ask(digests)
+        except ObjectExists as error:
+            self.believe_or_raise(self.wanted(), error)
+            return
+        match answer:
+            case Session():
+                self.open(answer, held=[])
+            case Stored():
+                self.believe_or_raise(self.wanted(), None)
+            case Unfinished():
+                raise self.in_progress("another upload to the key began while ours did")
+
+    def ask(self, digests: Digests | None) -> Session | Unfinished | Stored:
+        capabilities = self.store.capabilities
+        wish = choose_slice_bytes(
+            self.source.size_bytes,
+            wish=self.row["slice_size"],
+            default=self.profile.slice_bytes,
+            sizes=capabilities.slice_sizes,
+            max_slices=capabilities.max_slices,
+        )
+        return self.store.init(self.intent(), wish, digests, self.guard)
+
+    def open(self, session: Session, held: list[int]) -> None:
+        """Store the session, the plan and the slices in one transaction."""
+        if self.row["existed"] is None:
+            self.row["existed"] = False  # the store would have refused the session
+            self.save()
+        plan = Plan(self.source.size_bytes, session.slice_bytes)
+        params = {
+            "slice_bytes": session.slice_bytes,
+            "ordered": session.ordered or self.store.capabilities.ordered,
+            "total": plan.total,
+            "held": held,
+            "bytes_done": plan.bytes_of(held),
+        }
+        cause = {"slice_bytes": session.slice_bytes, "slices": plan.total, "held": len(held)}
+        with self.rt.db.connection() as tx:
+            transitions.open_session(tx, self.claim, session.handle, params, cause)
+
+    def adopt(self, unfinished: Unfinished) -> None:
+        """Go on with an upload that the store itself says is of the same whole-file digest."""
+        listing = self.store.list_slices(self.row["key"], unfinished.handle, self.guard)
+        if isinstance(listing, Stored):
+            raise Unknown(f"the upload to {self.row['key']!r} was completed by somebody in this moment")
+        slice_bytes = listing.slice_bytes
+        if slice_bytes is None or listing.size_bytes not in (None, self.source.size_bytes):
+            raise self.in_progress("an upload of other content is unfinished there")
+        held = Plan(self.source.size_bytes, slice_bytes).numbers((h.offset_bytes, h.size_bytes) for h in listing.held)
+        self.open(Session(listing.handle, slice_bytes, self.store.capabilities.ordered), held)
+
+    def discard_foreign(self) -> None:
+        """Discard an unfinished upload that is not ours, if that can harm nobody.
+
+        Raises:
+            Permanent: `upload_in_progress`: somebody is at it, or an object at the key could be taken along.
+        """
+        key = self.row["key"]
+        if self.store.look(key, self.guard) is not None:
+            raise self.in_progress("an unfinished upload and an object are at the key")
+        before = self.held()
+        if before is None:
+            return
+        self.guard.wait(GROWING_LOOK_S)
+        after = self.held()
+        if after is not None:
+            if after != before:
+                raise self.in_progress("somebody else is uploading to the key")
+            outcome = self.store.abort(key, None, self.guard)
+            if isinstance(outcome, LeftOpen):
+                raise self.in_progress(outcome.reason)
+        with self.rt.db.connection() as tx:
+            transitions.note(tx, self.claim, Event.FOREIGN_SESSION_DISCARDED, {"slices": len(before.held)})
+
+    def held(self) -> Listing | None:
+        try:
+            listing = self.store.list_slices(self.row["key"], None, self.guard)
+        except SessionGone:
+            return None
+        if isinstance(listing, Stored):
+            raise self.in_progress("another upload to the key was completed in this moment")
+        return listing
+
+    def in_progress(self, why: str) -> Permanent:
+        return Permanent(
+            f"{why}: {self.row['key']!r}",
+            code="upload_in_progress",
+            advice="Wait until the other upload has ended, or remove it at the store; then retry.",
+        )
+
+    def take_up_again(self) -> None:
+        """Go on with the job's own session: what its list has counts, what it lacks is sent again."""
+        gone = SessionGone(f"the session of {self.row['key']!r} is no longer the one at the store")
+        try:
+            listing = self.store.list_slices(self.row["key"], self.row["session"], self.guard)
+        except SessionGone as error:
+            self.believe_or_raise(self.wanted(), error)
+            return
+        if isinstance(listing, Stored) or listing.handle != self.row["session"]:
+            self.believe_or_raise(self.wanted(), gone)
+            return
+        plan = Plan(self.source.size_bytes, self.row["slice_bytes"])
+        numbers = plan.numbers((held.offset_bytes, held.size_bytes) for held in listing.held)
+        with self.rt.db.connection() as tx:
+            transitions.reconcile(tx, self.claim, numbers)

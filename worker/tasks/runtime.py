@@ -1,0 +1,144 @@
+"""What the tasks of one worker process share: its identity, the database, the stores, and what it is working on."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from worker.db import Database
+from worker.errors import Interrupted, RootUnavailable, Stop, StoreUnusable
+from worker.sources.file import open_file
+from worker.stores.registry import open_store
+from worker.tasks.checkpoints import Checkpoints
+from worker.tasks.guard import ClaimGuard, Gate, boot_clock_s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from worker.jobs.leases import Claim
+    from worker.settings import Settings, StoreProfile
+    from worker.sources.base import Fingerprint, Source
+    from worker.stores.base import StoreDriver
+
+Row = dict[str, Any]
+
+DEADLINE_S = 30.0
+"""Time that a slice has beside the one it takes at the store's low speed."""
+LEASE_SLACK_S = 15.0
+"""How much longer than its deadline a claim is leased, so that nothing is sent under a lapsed lease."""
+
+
+class Runtime:
+    """One worker process and boot. Safe to be used by its task threads."""
+
+    def __init__(self, settings: Settings, revoked: Callable[[str], bool]) -> None:
+        """Make the process's identity; open nothing yet.
+
+        Args:
+            settings: of the installation.
+            revoked: says whether an operator revoked the task with this Celery id.
+        """
+        self.settings = settings
+        self.worker = uuid4()
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.db = Database(
+            settings.database_url,
+            pool_size=settings.worker_threads + 3,
+            prepare=settings.database_direct_url is None,
+            application="sliceway worker",
+        )
+        self.checkpoints = Checkpoints(self.db, self.worker)
+        self.stopping = threading.Event()
+        self.nudge: Callable[[], None] = _nobody
+        self.claimed_through: datetime | None = None
+        self._gate = Gate()
+        self._revoked = revoked
+        self._guards: dict[int, ClaimGuard] = {}
+        self._stores: dict[str, StoreDriver] = {}
+        self._opening = threading.Lock()
+        self._local = threading.local()
+
+    @contextmanager
+    def guard(self, claim: Claim, task_id: str, limit_s: float, *, alone: bool = False) -> Iterator[ClaimGuard]:
+        """Stand guard over work on a claim that is about to be made, for ``limit_s`` seconds from now."""
+        with self._gate.enter(alone=alone):
+            if self.stopping.is_set():
+                raise Interrupted(Stop.SHUTDOWN)
+            guard = ClaimGuard(
+                claim,
+                deadline_s=boot_clock_s() + limit_s,
+                stopping=self.stopping,
+                revoked=lambda: self._revoked(task_id),
+            )
+            self._guards[id(guard)] = guard
+            try:
+                yield guard
+            finally:
+                del self._guards[id(guard)]
+
+    def guards(self) -> list[ClaimGuard]:
+        """Return the guards of what is being worked on now."""
+        return list(self._guards.values())
+
+    def note_claimed(self, dispatched_at: datetime) -> None:
+        """Remember how late the messages were published that have been claimed."""
+        if self.claimed_through is None or dispatched_at > self.claimed_through:
+            self.claimed_through = dispatched_at
+
+    def profile(self, row: Row) -> StoreProfile:
+        """Return the profile of the job's store.
+
+        Raises:
+            StoreUnusable: `store_changed`: the profile is gone, or leads to another place than when the job came.
+        """
+        profile = self.settings.profiles.stores.get(row["store"])
+        if profile is None or profile.target(row["key"]) != row["target"]:
+            what = "is no longer in the stores file" if profile is None else "now leads to another place"
+            raise StoreUnusable(
+                f"store {row['store']!r} {what}",
+                code="store_changed",
+                advice="Put the profile back as it was, or cancel the jobs that wait for it.",
+            )
+        return profile
+
+    def store(self, profile: StoreProfile) -> StoreDriver:
+        """Return the process's driver for a store, with its pooled connections."""
+        with self._opening:
+            if profile.name not in self._stores:
+                self._stores[profile.name] = open_store(profile)
+            return self._stores[profile.name]
+
+    def source(self, row: Row) -> Source:
+        """Open the job's source, as its fingerprint says if it has one.
+
+        Raises:
+            SourceError: it cannot be read as promised.
+        """
+        expected: Fingerprint | None = row["fingerprint"]
+        located = row["source"]
+        root = self.settings.profiles.roots.get(located["root"])
+        if root is None:
+            raise RootUnavailable(f"root {located['root']!r} is not in the stores file of {self.name}")
+        return open_file(root, located["path"], expected)
+
+    def buffer(self, size_bytes: int) -> memoryview:
+        """Return this thread's buffer, so many bytes of it; it is used again for the thread's next slice."""
+        kept: bytearray | None = getattr(self._local, "buffer", None)
+        if kept is None or len(kept) < size_bytes:
+            kept = self._local.buffer = bytearray(size_bytes)
+        return memoryview(kept)[:size_bytes]
+
+    def close(self) -> None:
+        """Let go of the stores and the database."""
+        for store in self._stores.values():
+            store.close()
+        self.db.close()
+
+
+def _nobody() -> None:
+    """Nudge nobody: outside a worker there is no dispatcher to tell."""

@@ -1,0 +1,142 @@
+"""What makes an object believed: digests taken before the upload, and a look at the store after it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from worker.errors import Permanent
+from worker.jobs.proof import Doubt, Evidence, Proof, prove
+from worker.stores.base import Digests, Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.settings import StoreProfile
+    from worker.sources.base import Source
+    from worker.stores.base import StoreDriver
+    from worker.tasks.guard import ClaimGuard
+
+Row = dict[str, Any]
+HASH_PIECE_BYTES = 4 * 1024 * 1024
+SAVE_HASHING_EVERY_S = 2.0
+
+
+def mark_of(row: Row) -> str:
+    """Return the mark that the job's object carries in this epoch."""
+    return f"sliceway/{row['id']}/{row['epoch']}"
+
+
+@dataclass(slots=True)
+class Verification:
+    """What an object must show to be believed ours."""
+
+    size_bytes: int
+    mark: str
+    marked: bool
+    digest: str | None = None
+
+    def take_digest(self, algorithm: str | None, body: memoryview) -> None:
+        """Take the digest of a small file from memory, where the store keeps one to compare it with."""
+        if algorithm is not None:
+            self.digest = hashlib.new(algorithm, body, usedforsecurity=False).hexdigest()
+
+
+def wanted_of(row: Row, profile: StoreProfile) -> Verification:
+    """Return what the object of a job must show; its digest, if one was taken before init."""
+    digest = row["digests"]["value"] if row["digests"] is not None else None
+    marked = row["attributes"] is None or profile.mark == "always"
+    return Verification(size_bytes=row["size_bytes"], mark=mark_of(row), marked=marked, digest=digest)
+
+
+def look_for_proof(
+    store: StoreDriver,
+    key: str,
+    wanted: Verification,
+    guard: ClaimGuard,
+    *,
+    acknowledged: bool = False,
+    session_gone: bool = False,
+    existed: bool | None = None,
+) -> tuple[Stored | None, Proof | Doubt]:
+    """Look at the key; return the object there, if any, and the proof that it is ours, or what stands against it.
+
+    Raises:
+        StoreError: the look itself failed.
+    """
+    stored = store.look(key, guard)
+    if stored is None:
+        return None, Doubt.NOT_OURS
+    evidence = Evidence(
+        size_bytes=stored.size_bytes,
+        digest=stored.digest,
+        mark=stored.mark,
+        acknowledged=acknowledged,
+        session_gone=session_gone,
+        existed=existed,
+    )
+    return stored, prove(
+        evidence, size_bytes=wanted.size_bytes, digest=wanted.digest, mark=wanted.mark, marked=wanted.marked
+    )
+
+
+def result_of(row: Row, proof: Proof, stored: Stored | None) -> Row:
+    """Return what the job says of its success: what was in fact verified, and what the store tells of the object."""
+    verified = "file" if proof is Proof.DIGEST else "size"
+    result: Row = {"verified": verified, "proof": proof, "size_bytes": row["size_bytes"]}
+    if stored is not None:
+        result |= {"digest": stored.digest, "details": dict(stored.details)}
+    return result
+
+
+def hash_source(store: StoreDriver, source: Source, row: Row, guard: ClaimGuard, save: Callable[[], None]) -> Digests:
+    """Take the digests that the store wants before init, going on where another worker left off.
+
+    Args:
+        store: whose digests.
+        source: of the bytes.
+        row: the job; `hashing` and `digests` in it are read and kept up to date.
+        guard: asked between pieces; its deadline is moved on while bytes are read.
+        save: stores the row's progress and extends the lease.
+
+    Raises:
+        Permanent: `verify_unavailable`: the file is too large for it, or this machine cannot take the digests.
+    """
+    if row["digests"] is not None:
+        return Digests(**row["digests"])
+    progress = row["hashing"]
+    digester = store.digester(progress["state"] if progress else None)
+    most = store.capabilities.digest_bytes
+    if digester is None or (most is not None and source.size_bytes > most):
+        why = (
+            "this machine has no libcrypto that shows the states of SHA-1"
+            if digester is None
+            else (f"the file has {source.size_bytes} bytes, and the store takes digests of up to {most}")
+        )
+        raise Permanent(
+            f"verify: file is not possible here: {why}",
+            code="verify_unavailable",
+            advice="Enqueue it with verify: auto, which checks the size and our mark.",
+        )
+    offset = progress["offset_bytes"] if progress else 0
+    buffer = memoryview(bytearray(min(HASH_PIECE_BYTES, source.size_bytes)))
+    saved_at, step_s = time.monotonic(), guard.remaining_s()
+    while offset < source.size_bytes:
+        guard.check()
+        piece = buffer[: min(len(buffer), source.size_bytes - offset)]
+        source.read_into(piece, offset)
+        digester.update(piece)
+        offset += len(piece)
+        if time.monotonic() - saved_at >= SAVE_HASHING_EVERY_S and offset < source.size_bytes:
+            row["hashing"] = {"offset_bytes": offset, "state": digester.progress()}
+            save()
+            guard.extend(step_s)
+            saved_at = time.monotonic()
+    digests = digester.digests()
+    row["hashing"] = None
+    row["digests"] = {"algorithm": digests.algorithm, "value": digests.value, "proof": digests.proof}
+    save()
+    guard.extend(step_s)
+    return digests
