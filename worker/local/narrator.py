@@ -20,8 +20,6 @@ from rich.progress import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_LINE_EVERY = 0.1
-
 
 class Narrator:
     """Tells what happens on standard output; usable by several threads."""
@@ -56,11 +54,11 @@ class _Lines:
     def __init__(self, narrator: Narrator, total_bytes: int) -> None:
         self._narrator = narrator
         self._total = total_bytes
-        self._next = 0.0
+        self._last_tenth = -1
         self._began = time.monotonic()
 
     def show(self, done: int) -> None:
-        if done / self._total >= self._next:
-            self._next = (done / self._total // _LINE_EVERY + 1) * _LINE_EVERY
+        if (tenth := 10 * done // self._total) > self._last_tenth:
+            self._last_tenth = tenth
             rate = done / 1e6 / max(time.monotonic() - self._began, 1e-3)
             self._narrator.say(f"{done / self._total:4.0%}  {done:>13,} bytes  {rate:5.1f} MB/s")

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from worker.local.narrator import Narrator
+
+
+def story(*, terminal: bool) -> tuple[Narrator, io.StringIO]:
+    text = io.StringIO()
+    return Narrator(Console(file=text, force_terminal=terminal, width=80, highlight=False, soft_wrap=True)), text
+
+
+def test_without_a_terminal_progress_is_a_line_every_tenth() -> None:
+    narrator, text = story(terminal=False)
+    with narrator.progress(1000) as show:
+        for done in range(0, 1001, 20):
+            show(done)
+    shares = [line.split()[0] for line in text.getvalue().splitlines()]
+    assert shares == ["0%", "10%", "20%", "30%", "40%", "50%", "60%", "70%", "80%", "90%", "100%"]
+
+
+def test_a_leap_is_one_line() -> None:
+    narrator, text = story(terminal=False)
+    with narrator.progress(1000) as show:
+        for done in (0, 550, 560, 1000, 1000):
+            show(done)
+    assert [line.split()[:2] for line in text.getvalue().splitlines()] == [
+        ["0%", "0"],
+        ["55%", "550"],
+        ["100%", "1,000"],
+    ]
+
+
+def test_on_a_terminal_progress_is_a_bar_and_the_story_goes_on_above_it() -> None:
+    narrator, text = story(terminal=True)
+    with narrator.progress(1000) as show:
+        show(500)
+        narrator.say("in between")
+        show(1000)
+    assert "in between" in text.getvalue()
+    assert "100%" in text.getvalue()
+
+
+def test_text_is_shown_as_it_is() -> None:
+    narrator, text = story(terminal=False)
+    narrator.title("[bold]not a style[/bold]")
+    narrator.say("x" * 200)
+    assert text.getvalue() == "[bold]not a style[/bold]\n  " + "x" * 200 + "\n"
