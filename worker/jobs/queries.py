@@ -63,9 +63,9 @@ class Page:
 
 
 @contextmanager
-def _reading(database: Database) -> Iterator[Session]:
+def _reading(database: Database, isolation_level: str = "AUTOCOMMIT") -> Iterator[Session]:
     with database.session() as session:
-        lent = session.connection().connection.driver_connection
+        lent = session.connection(execution_options={"isolation_level": isolation_level}).connection.driver_connection
         assert lent is not None
         lent.row_factory = tuple_row  # `Database.connection` leaves its own on a connection that it has lent before
         yield session
@@ -103,8 +103,7 @@ def list_jobs(database: Database, which: Filter, *, after: UUID | None, limit: i
     statement = _filtered(select(*_SHOWN), which).order_by(Job.id.desc()).limit(limit + 1)
     if after is not None:
         statement = statement.where(Job.id < after)
-    with _reading(database) as session:
-        session.connection().execution_options(isolation_level="READ COMMITTED")
+    with _reading(database, "READ COMMITTED") as session:
         session.execute(text(f"SET LOCAL statement_timeout = {PAGE_TIMEOUT_MS}"))
         return _page(session.execute(statement).all(), limit)
 

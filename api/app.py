@@ -1,0 +1,107 @@
+"""The application: `create_app` makes it, `serve` runs it until it is told to stop."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+import uvicorn
+from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
+
+from api import problems
+from api.deps import Front
+from api.routes import events, health, jobs, slices, unserved
+from api.schemas import BatchItem, BatchRequest, JobRequest
+from api.waiters import Waiters
+from worker.db import Database
+from worker.jobs.intake import Intake
+from worker.jobs.keys import KeyRing
+from worker.jobs.service import Quota
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator
+
+    from worker.settings import Settings
+
+_GRACE_S = 10
+
+
+class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """Return the description, with the bodies that the routes parse themselves and the problem documents."""
+        if self.openapi_schema is None:
+            kinds = [(kind, "validation") for kind in (JobRequest, BatchRequest, BatchItem, problems.Problem)]
+            _, ours = models_json_schema(kinds, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+            super().openapi()["components"]["schemas"].update(ours["$defs"])
+        return super().openapi()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application; it connects to nothing yet.
+
+    Raises:
+        SettingsError: the stores file is wrong.
+    """
+    app = _Application(
+        title="Sliceway",
+        version="1",
+        summary="A durable upload job queue.",
+        description="Put this file into that bucket: a job that was accepted is kept until it has ended.",
+        lifespan=_lifespan,
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+    )
+    database = Database(settings.database_url, pool_size=settings.api_threads + 1, application="sliceway api")
+    app.state.front = Front(
+        settings=settings,
+        database=database,
+        keys=KeyRing(database),
+        intake=Intake(settings),
+        quota=Quota(settings.max_live_jobs),
+        waiters=Waiters(database),
+    )
+    for routes in (unserved, jobs, slices, events, health):
+        app.include_router(routes.router)
+    problems.install(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    front: Front = app.state.front
+    anyio.to_thread.current_default_thread_limiter().total_tokens = front.settings.api_threads
+    yield
+    front.waiters.stop()
+    front.database.close()
+
+
+class Server(uvicorn.Server):
+    """Lets those who wait for a job go as soon as it is to stop, instead of waiting for them."""
+
+    def __init__(self, config: uvicorn.Config, waiters: Waiters) -> None:
+        super().__init__(config)
+        self._waiters = waiters
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop serving."""
+        self._waiters.stop()
+        await super().shutdown(sockets)
+
+
+def server(settings: Settings) -> Server:
+    """Return the API's server, to be `run`."""
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.api_host,
+        port=settings.api_port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+    return Server(config, app.state.front.waiters)

@@ -1,0 +1,92 @@
+"""What comes in behind the question mark; an unknown name is refused, since a misspelt filter matches everything."""
+
+from typing import Annotated
+
+from fastapi import Query
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from api.schemas import DURATION, Text, duration_s
+from worker.errors import Forbidden, Refused
+from worker.jobs.keys import ApiKey, Scope
+from worker.jobs.queries import Filter
+from worker.jobs.states import JobState
+
+WAIT_MAX_S = 60
+Cursor = Annotated[Annotated[str, Field(max_length=100)] | None, Field(description="`next_cursor` of the page before.")]
+Word = Annotated[Text, Field(min_length=1, max_length=1024)]
+
+
+class _Query(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Enqueue(_Query):
+    dry_run: Annotated[bool, Field(description="Only say whether it would be accepted.")] = False
+
+
+class _Retry(_Query):
+    force: Annotated[bool, Field(description="Replace what a later job has put there.")] = False
+
+
+def _wait_s(value: object) -> object:
+    return duration_s(value, WAIT_MAX_S) if isinstance(value, str) else value
+
+
+class _Wait(_Query):
+    wait: Annotated[
+        int,
+        BeforeValidator(_wait_s),
+        WithJsonSchema({"type": "string", "pattern": DURATION, "examples": ["30s"]}),
+        Field(description="How long to wait for its end; at most 60s."),
+    ] = 0
+
+
+class _Page(_Query):
+    cursor: Cursor = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class _Jobs(_Query):
+    state: Annotated[list[JobState], Field(description="Any of these.", max_length=len(JobState))] = []
+    store: Word | None = None
+    key_prefix: Word | None = None
+    label: Annotated[
+        list[Annotated[Word, Field(pattern=r"^[^\x00:]+:[^\x00]*$")]],
+        Field(description="`name:value`; all of these.", max_length=32),
+    ] = []
+    error_code: Word | None = None
+    created_from: AwareDatetime | None = None
+    created_before: AwareDatetime | None = None
+    tenant: Annotated[Word | None, Field(description="Needs the scope `admin`, unless it is one's own.")] = None
+    cursor: Cursor = None
+    limit: Annotated[int, Field(ge=1, le=500)] = 50
+
+    def filter(self, key: ApiKey) -> Filter:
+        """Return what to list, within what the key sees.
+
+        Raises:
+            Forbidden: it names another tenant.
+            Refused: ``invalid``, for a label that is asked for with two values.
+        """
+        if self.tenant is not None and not key.sees(self.tenant):
+            raise Forbidden("the key lacks the scope admin for another tenant's jobs")
+        labels = dict(label.split(":", 1) for label in self.label)
+        if len(labels) < len(set(self.label)):
+            raise Refused("label: one name with two values matches nothing")
+        return Filter(
+            tenant=self.tenant if key.may(Scope.ADMIN) else key.tenant,
+            states=self.state,
+            store=self.store,
+            key_prefix=self.key_prefix,
+            labels=labels,
+            error_code=self.error_code,
+            created_from=self.created_from,
+            created_before=self.created_before,
+        )
+
+
+EnqueueQuery = Annotated[_Enqueue, Query()]
+RetryQuery = Annotated[_Retry, Query()]
+WaitQuery = Annotated[_Wait, Query()]
+PageQuery = Annotated[_Page, Query()]
+JobsQuery = Annotated[_Jobs, Query()]

@@ -1,0 +1,61 @@
+"""Whether the process lives, and whether it can serve."""
+
+from functools import cache
+from typing import Literal
+
+import psycopg
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from api.deps import FrontDep
+from api.problems import Unavailable, refusals
+from worker.db import Tx, alembic_config
+
+router = APIRouter(tags=["health"])
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Ready(BaseModel):
+    """The database is reachable and has every table: jobs can be enqueued. The broker is not needed for that."""
+
+    status: Literal["ready"] = "ready"
+
+
+@router.get("/healthz")
+async def health() -> Alive:
+    """Say that the process lives; looks at nothing else."""
+    return Alive()
+
+
+@router.get("/readyz", responses=refusals(503))
+def readiness(front: FrontDep) -> Ready:
+    """Say whether jobs can be enqueued, and if not, why."""
+    with front.database.connection() as connection:
+        if not _migrated(connection):
+            raise Unavailable("the database lacks migrations", code="not_migrated", advice="Run `sliceway migrate`.")
+    return Ready()
+
+
+def _migrated(tx: Tx) -> bool:
+    """Say whether the database is at our revision, or at a newer one, as while a new release is rolled out."""
+    try:
+        found = {row["version_num"] for row in tx.execute("SELECT version_num FROM alembic_version")}
+    except psycopg.errors.UndefinedTable:
+        return False
+    head, older = _revisions()
+    return head in found or bool(found - older)
+
+
+@cache
+def _revisions() -> tuple[str | None, frozenset[str]]:
+    """Return our newest revision, and all that came before it."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - only who asks for readiness pays for it
+
+    scripts = ScriptDirectory.from_config(alembic_config(""))
+    head = scripts.get_current_head()
+    return head, frozenset(script.revision for script in scripts.walk_revisions()) - {head}

@@ -1,0 +1,167 @@
+"""Jobs: enqueue, list, look at, retry, cancel."""
+
+import json
+from contextlib import suppress
+from typing import Annotated, Any
+from uuid import UUID
+
+import psycopg
+from fastapi import APIRouter, Header, Path
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.auth import Operator, Reader, Submitter
+from api.deps import BatchBody, Front, FrontDep, JobBody
+from api.filters import EnqueueQuery, JobsQuery, RetryQuery, WaitQuery
+from api.problems import refusals
+from api.schemas import BatchRequest, IdempotencyKey, JobRequest, parse, parse_item
+from api.views import (
+    BatchAnswer,
+    JobAccepted,
+    JobChecked,
+    JobList,
+    JobMoved,
+    JobView,
+    accepted,
+    cursor,
+    job_after,
+    job_view,
+    result,
+)
+from worker.errors import NotSupported, Refused
+from worker.jobs import queries, service
+from worker.jobs.keys import ApiKey
+from worker.jobs.service import Accepted
+from worker.jobs.states import FINAL, JobState
+from worker.jobs.transitions import NewJob
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+JobId = Annotated[UUID, Path(description="The job's id.")]
+IdempotencyHeader = Annotated[
+    IdempotencyKey | None,
+    Header(description="The same request under the same key is the same job, as long as that job is kept."),
+]
+
+
+def _body_of(schema: str) -> dict[str, Any]:
+    reference = {"$ref": f"#/components/schemas/{schema}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=JobAccepted,
+    responses={
+        200: {"model": JobChecked, "description": "Dry run"},
+        **refusals(400, 401, 403, 409, 413, 415, 429, 503),
+    },
+    openapi_extra=_body_of("JobRequest"),
+)
+def enqueue(
+    body: JobBody, key: Submitter, front: FrontDep, how: EnqueueQuery, idempotency_key: IdempotencyHeader = None
+) -> Response:
+    """Enqueue a file. The answer comes after the commit: from then on the job is kept. Needs the scope `submit`."""
+    wish = parse(JobRequest, body).wish(idempotency_key)
+    [outcome] = _submit(front, [front.intake.new_job(wish, key.tenant)], key, dry_run=how.dry_run)
+    if isinstance(outcome, Refused):
+        raise outcome
+    content = accepted(outcome, dry_run=how.dry_run)
+    if how.dry_run:
+        return _json(content, 200)
+    headers = {"Location": content["urls"]["self"]} | ({"Idempotent-Replayed": "true"} if outcome.replayed else {})
+    return _json(content, 202, headers)
+
+
+@router.post(
+    "/batch",
+    response_model=BatchAnswer,
+    responses=refusals(400, 401, 403, 413, 415, 503),
+    openapi_extra=_body_of("BatchRequest"),
+)
+def enqueue_batch(
+    body: BatchBody, key: Submitter, front: FrontDep, how: EnqueueQuery, idempotency_key: IdempotencyHeader = None
+) -> Response:
+    """Enqueue up to 1,000 files; each gets the result that it would have got alone. Needs the scope `submit`."""
+    if idempotency_key is not None:
+        raise NotSupported(
+            "a batch has no Idempotency-Key of its own", advice="Give each item its own idempotency_key."
+        )
+    outcomes: list[Accepted | Refused | NewJob] = [_judge(item, front, key) for item in parse(BatchRequest, body).jobs]
+    jobs = [outcome for outcome in outcomes if isinstance(outcome, NewJob)]
+    submitted = iter(_submit(front, jobs, key, dry_run=how.dry_run) if jobs else [])
+    final = [next(submitted) if isinstance(outcome, NewJob) else outcome for outcome in outcomes]
+    return _json({"results": [result(outcome, dry_run=how.dry_run) for outcome in final]}, 200)
+
+
+def _judge(item: object, front: Front, key: ApiKey) -> NewJob | Refused:
+    try:
+        request = parse_item(item)
+        return front.intake.new_job(request.wish(request.idempotency_key), key.tenant)
+    except Refused as refused:
+        return refused
+
+
+def _submit(front: Front, jobs: list[NewJob], key: ApiKey, *, dry_run: bool) -> list[Accepted | Refused]:
+    """Insert the jobs: one statement, which commits itself; a dry run does the same and undoes it."""
+    if not dry_run:
+        with front.database.connection() as connection:
+            return service.submit(connection, jobs, key, front.quota)
+    outcomes: list[Accepted | Refused] = []
+    with suppress(psycopg.Rollback), front.database.transaction() as tx:
+        outcomes = service.submit(tx, jobs, key, front.quota)
+        raise psycopg.Rollback
+    front.quota.give_back(
+        key.tenant, sum(isinstance(outcome, Accepted) and not outcome.replayed for outcome in outcomes)
+    )
+    return outcomes
+
+
+def _json(content: object, status: int, headers: dict[str, str] | None = None) -> Response:
+    return Response(json.dumps(content), status, headers, media_type="application/json")
+
+
+@router.get("", responses=refusals(401, 403, 503))
+def list_jobs(key: Reader, front: FrontDep, which: JobsQuery) -> JobList:
+    """List jobs, newest first. Needs the scope `read`; other tenants' need `admin`."""
+    page = queries.list_jobs(front.database, which.filter(key), after=job_after(which.cursor), limit=which.limit)
+    items = [job_view(row) for row in page.rows]
+    return JobList(items=items, next_cursor=cursor(items[-1].id) if page.more else None)
+
+
+@router.get("/{job_id}", responses=refusals(401, 403, 404, 503))
+async def show_job(request: Request, job_id: JobId, key: Reader, front: FrontDep, how: WaitQuery) -> JobView:
+    """Show a job; with `wait`, as soon as it has ended or the time is over. Needs the scope `read`."""
+    view = await run_in_threadpool(_look, front, job_id, key)
+    if how.wait and view.state not in FINAL:
+        await front.waiters.wait(job_id, how.wait, _departure(request))
+        view = await run_in_threadpool(_look, front, job_id, key)
+    return view
+
+
+def _look(front: Front, job_id: UUID, key: ApiKey) -> JobView:
+    row = queries.find_job(front.database, job_id, key)
+    rate = queries.upload_rate(front.database, job_id) if row.state == JobState.UPLOADING else None
+    return job_view(row, rate)
+
+
+async def _departure(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+@router.post("/{job_id}/retry", responses=refusals(401, 403, 404, 409, 503))
+def retry_job(job_id: JobId, key: Operator, front: FrontDep, how: RetryQuery) -> JobMoved:
+    """Put a failed, cancelled or paused job back to work; on a live one nothing happens. Needs the scope `operate`."""
+    with front.database.transaction() as tx:
+        state = service.retry(tx, job_id, key, force=how.force)
+    return JobMoved(id=job_id, state=state)
+
+
+@router.post("/{job_id}/cancel", responses=refusals(401, 403, 404, 409, 503))
+def cancel_job(job_id: JobId, key: Operator, front: FrontDep) -> JobMoved:
+    """Cancel a job: from the answer on, none of its slices is begun. Needs the scope `operate`."""
+    with front.database.transaction() as tx:
+        state = service.cancel(tx, job_id, key)
+    return JobMoved(id=job_id, state=state)

@@ -1,0 +1,24 @@
+"""What the design has and this release has not: refused by name, so that nobody takes it for a misspelling."""
+
+from fastapi import APIRouter
+
+from api.routes.jobs import JobId
+from worker.errors import NotSupported
+
+router = APIRouter(include_in_schema=False)
+
+
+async def _job_action(job_id: JobId) -> None:  # noqa: ARG001 - it is part of the address
+    raise NotSupported("this action on a job is not served yet")
+
+
+async def _unserved() -> None:
+    raise NotSupported("this is not served yet")
+
+
+for action in ("pause", "resume", "priority"):
+    router.add_api_route(f"/v1/jobs/{{job_id}}/{action}", _job_action, methods=["POST"])
+router.add_api_route("/v1/jobs/{job_id}/why", _job_action, methods=["GET"])
+router.add_api_route("/v1/jobs/actions", _unserved, methods=["POST"])
+router.add_api_route("/v1/bodies", _unserved, methods=["POST"])
+router.add_api_route("/v1/bodies/{body_id}", _unserved, methods=["PATCH", "HEAD"])

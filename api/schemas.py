@@ -1,0 +1,171 @@
+"""What comes in as JSON, and how it is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from api.problems import BadJson, invalid
+from worker.errors import NotSupported
+from worker.jobs.intake import Wish
+from worker.limits import (
+    ATTRIBUTES_MAX_CHARS,
+    BATCH_MAX_JOBS,
+    LABEL_KEY_MAX_CHARS,
+    LABEL_VALUE_MAX_CHARS,
+    LABELS_MAX,
+)
+
+if TYPE_CHECKING:
+    from worker.errors import Refused
+
+RETRY_FOR_MAX_S = 30 * 86_400
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+DURATION = r"^[0-9]{1,7}[smhd]$"
+_NO_NUL = r"^[^\x00]*$"  # what a text column cannot hold
+_SOURCES_TO_COME = ("url", "body")
+
+
+def duration_s(text: str, most_s: int) -> int:
+    """Return the seconds of `90s`, `15m`, `24h` or `7d`.
+
+    Raises:
+        ValueError: it is none, or longer than ``most_s``.
+    """
+    if not re.match(DURATION, text) or (seconds := int(text[:-1]) * _UNITS_S[text[-1]]) > most_s:
+        raise ValueError(f"must be a number and s, m, h or d, such as '90s' or '24h', of at most {most_s} seconds")
+    return seconds
+
+
+def _retry_for(value: object) -> object:
+    return duration_s(value, RETRY_FOR_MAX_S) if isinstance(value, str) else value
+
+
+Text = Annotated[str, Field(pattern=_NO_NUL)]
+IdempotencyKey = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")]
+RetryFor = Annotated[
+    int,
+    BeforeValidator(_retry_for),
+    WithJsonSchema({"type": "string", "pattern": DURATION, "examples": ["24h", "90m"]}),
+]
+
+
+class _Given(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class FileSource(_Given):
+    """A file below a root that the workers have."""
+
+    kind: Literal["file"]
+    root: Annotated[Text, Field(min_length=1, max_length=255)]
+    path: Annotated[Text, Field(min_length=1, max_length=4096, description="Relative to the root.")]
+
+
+class JobRequest(_Given):
+    """A file to upload."""
+
+    source: FileSource
+    store: Annotated[Text, Field(min_length=1, max_length=255)]
+    key: Annotated[Text, Field(min_length=1, max_length=1024, description="Where the object goes.")]
+    overwrite: Annotated[bool, Field(description="Whether an object that is there may be replaced.")] = False
+    slice_size: Annotated[int | None, Field(description="Bytes; one of the sizes of the store's protocol.")] = None
+    verify: Literal["auto", "size", "slice", "file"] = "auto"
+    priority: Annotated[int, Field(ge=0, le=9, description="0 goes first.")] = 5
+    attributes: Annotated[Annotated[Text, Field(max_length=ATTRIBUTES_MAX_CHARS)] | None, Field()] = None
+    labels: Annotated[
+        dict[
+            Annotated[str, Field(min_length=1, max_length=LABEL_KEY_MAX_CHARS, pattern=r"^[^\x00:]*$")],
+            Annotated[Text, Field(max_length=LABEL_VALUE_MAX_CHARS)],
+        ],
+        Field(max_length=LABELS_MAX, default_factory=dict),
+    ]
+    retry_for: Annotated[
+        RetryFor | None, Field(description="Time in failure after which the job fails; at most 30 days.")
+    ] = None
+    callback_url: Annotated[None, Field(description="Not served yet.")] = None
+
+    def wish(self, idempotency_key: str | None) -> Wish:
+        """Return what is asked for, in the words of the service."""
+        return Wish(
+            root=self.source.root,
+            path=self.source.path,
+            store=self.store,
+            key=self.key,
+            overwrite=self.overwrite,
+            slice_bytes=self.slice_size,
+            verify=self.verify,
+            priority=self.priority,
+            attributes=self.attributes,
+            labels=self.labels,
+            retry_for_s=self.retry_for,
+            idempotency_key=idempotency_key,
+            digest=None if idempotency_key is None else self._digest(),
+        )
+
+    def _digest(self) -> bytes:
+        """Return the SHA-256 of what was asked for; a default is the same given and left out."""
+        asked = self.model_dump(exclude_defaults=True, exclude={"idempotency_key"})
+        return hashlib.sha256(json.dumps(asked, sort_keys=True, separators=(",", ":")).encode()).digest()
+
+
+class BatchItem(JobRequest):
+    """A file to upload, as one of many."""
+
+    idempotency_key: IdempotencyKey | None = None
+
+
+class BatchRequest(_Given):
+    """Many files to upload; each is judged by itself."""
+
+    jobs: Annotated[
+        list[Any],
+        Field(min_length=1, max_length=BATCH_MAX_JOBS, description="Each a BatchItem; others are refused singly."),
+    ]
+
+
+_Given_ = TypeVar("_Given_", bound=_Given)
+
+
+def parse(kind: type[_Given_], body: bytes) -> _Given_:
+    """Return the body as what it should be.
+
+    Raises:
+        BadJson: it is no JSON.
+        Refused: a field is wrong; all are named.
+        NotSupported: a field asks for what this release does not serve.
+    """
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise _refusal(error) from None
+
+
+def parse_item(item: object) -> BatchItem:
+    """Return one item of a batch.
+
+    Raises:
+        Refused: as `parse`.
+    """
+    try:
+        return BatchItem.model_validate(item)
+    except ValidationError as error:
+        raise _refusal(error) from None
+
+
+def _refusal(error: ValidationError) -> Refused:
+    errors = error.errors(include_url=False, include_context=False)
+    if errors[0]["type"] == "json_invalid":
+        return BadJson(f"the body is no JSON: {errors[0]['msg'].removeprefix('Invalid JSON: ')}")
+    for each in errors:
+        if each["loc"] == ("source", "kind") and each["input"] in _SOURCES_TO_COME:
+            return NotSupported(
+                f"source.kind {each['input']!r} is not served yet", advice="Put the file below a root and name it."
+            )
+        if each["loc"] == ("callback_url",):
+            return NotSupported("callback_url is not served yet", advice="Leave it out; GET the job with ?wait=30s.")
+    return invalid(errors)
