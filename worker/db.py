@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString, cast
 
 import psycopg
+import sqlalchemy.exc
 from psycopg.rows import dict_row
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.orm import Session
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 5
 WAKE_CHANNEL = "sliceway_work"
+UNAVAILABLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,  # a former primary, after a failover
+    sqlalchemy.exc.OperationalError,
+    sqlalchemy.exc.InterfaceError,
+    sqlalchemy.exc.TimeoutError,
+)
+"""What is raised while the database is away, overloaded or failing over: the same statement may be sent again."""
 
 Tx = psycopg.Connection[dict[str, Any]]
 """A psycopg connection as `worker.jobs` uses it: rows are dicts; every statement commits, unless in a transaction."""

@@ -1,8 +1,8 @@
 """The dispatcher: the one place that decides what runs next, and the only publisher of work.
 
-It runs in a thread of every worker process; one leads. Leading is an optimisation: marks are made under SKIP LOCKED with
-a growing token and claims are guarded, so that two leaders at once do no harm. Postgres is the truth; what is in the
-broker can be lost or doubled at any time and is made again from the rows.
+It runs in a thread of every worker process; one leads. Leading is an optimisation: marks are made under SKIP LOCKED
+with a growing token and claims are guarded, so that two leaders at once do no harm. Postgres is the truth; what is in
+the broker can be lost or doubled at any time and is made again from the rows.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class Dispatcher:
                 what = "the job's own step" if freed["number"] is None else f"slice {freed['number']}"
                 error = {
                     "code": "quarantined",
-                    "message": f"{freed['deaths']} worker processes died at {what}, the last two with nothing else to do",
+                    "message": f"{freed['deaths']} worker processes died at {what}, the last two with nothing else on",
                     "advice": "Look for the cause in the workers' logs (memory, the file), then retry.",
                     "at": datetime.now(UTC).isoformat(),
                 }

@@ -84,8 +84,10 @@ def wake(tx: Tx) -> None:
     tx.execute(f"NOTIFY {WAKE_CHANNEL}")
 
 
-def claim_step(tx: Tx, claim: Claim, source: JobState, lease: timedelta) -> Row:
+def claim_step(tx: Tx, claim: Claim, source: JobState, lease: timedelta, *, again: bool = False) -> Row:
     """Take the job's step for which a message came; ``source`` is the state that the step starts from.
+
+    ``again``: the answer to the same claim was lost; if it was granted, it still is.
 
     Returns:
         The job's row, and `breaker_open`.
@@ -93,16 +95,19 @@ def claim_step(tx: Tx, claim: Claim, source: JobState, lease: timedelta) -> Row:
     Raises:
         StaleClaim: the message is stale or a duplicate, or the job is paused or was cancelled.
     """
-    return _one(tx, "claim_step", claim.params() | {"source": source, "lease_s": lease.total_seconds()})
+    return _one(tx, "claim_step", claim.params() | {"source": source, "lease_s": lease.total_seconds(), "again": again})
 
 
-def claim_slice(tx: Tx, claim: Claim, *, low_speed: int, slack: timedelta) -> Row:
+def claim_slice(tx: Tx, claim: Claim, *, low_speed: int, slack: timedelta, again: bool = False) -> Row:
     """Take the slice for which a message came; its lease is ``slack`` plus the time it takes at ``low_speed`` bytes/s.
+
+    ``again``: the answer to the same claim was lost; if it was granted, it still is.
 
     Raises:
         StaleClaim: the message is stale or a duplicate, or the job is not uploading any more.
     """
-    return _one(tx, "claim_slice", claim.params() | {"low_speed": low_speed, "slack_s": slack.total_seconds()})
+    terms = {"low_speed": low_speed, "slack_s": slack.total_seconds(), "again": again}
+    return _one(tx, "claim_slice", claim.params() | terms)
 
 
 def checkpoint(tx: Tx, batch: Sequence[Acknowledged], worker: UUID) -> dict[tuple[UUID, int], Row]:

@@ -39,8 +39,7 @@ def run_finish(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     plan = Plan(row["size_bytes"], row["slice_bytes"])
     listed = plan.numbers((held.offset_bytes, held.size_bytes) for held in listing.held)
     if len(listed) < plan.total:
-        with rt.db.connection() as tx:
-            transitions.reconcile(tx, claim, listed)
+        rt.write(lambda tx: transitions.reconcile(tx, claim, listed), guard)
         return
     guard.check()
     error: StoreError | None = None
@@ -54,7 +53,7 @@ def run_finish(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     if error is not None and _listed(store, row, guard) is not None:
         raise Transient(f"finish of {row['key']!r} had no effect yet: {error.message}", answer=error.answer) from error
     _prove(rt, claim, row, guard, error)
-    store_answered(rt, row)
+    store_answered(rt, row, guard)
 
 
 def _listed(store: StoreDriver, row: Row, guard: ClaimGuard) -> Listing | None:
@@ -85,8 +84,7 @@ def _prove(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard, error: StoreE
         existed=row["existed"],
     )
     if isinstance(proof, Proof):
-        with rt.db.connection() as tx:
-            transitions.succeed(tx, claim, result_of(row, proof, stored))
+        rt.write(lambda tx: transitions.succeed(tx, claim, result_of(row, proof, stored)), guard)
         return
     if stored is None and error is None:
         raise Transient(f"finish was acknowledged, but {row['key']!r} is not to be seen", own_fault=True)
@@ -113,8 +111,7 @@ def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
             gone, wanted = row["finish_claims"] > 0, wanted_of(row, profile)
             stored, proof = look_for_proof(store, row["key"], wanted, guard, session_gone=gone, existed=row["existed"])
             if isinstance(proof, Proof):
-                with rt.db.connection() as tx:
-                    transitions.succeed(tx, claim, result_of(row, proof, stored))
+                rt.write(lambda tx: transitions.succeed(tx, claim, result_of(row, proof, stored)), guard)
                 return
             if row["session"] is not None:
                 outcome = store.abort(row["key"], row["session"], guard)
@@ -124,6 +121,5 @@ def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
             if since is None or datetime.now(UTC) - since < ABORT_FOR:
                 raise
             left_open = f"the store did not let it be discarded for 24 hours: {error.message}"
-    with rt.db.connection() as tx:
-        transitions.cancelled(tx, claim, left_open)
-    store_answered(rt, row)
+    rt.write(lambda tx: transitions.cancelled(tx, claim, left_open), guard)
+    store_answered(rt, row, guard)

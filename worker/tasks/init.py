@@ -42,7 +42,7 @@ def run_init(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
         known = {key: row[key] for key in ("hashing", "digests", "existed")}
         known |= {"fingerprint": source.fingerprint, "size_bytes": source.size_bytes}
         _Init(rt, claim, row | known, guard, store, source, profile).run()
-    store_answered(rt, row)
+    store_answered(rt, row, guard)
 
 
 @dataclasses.dataclass
@@ -69,8 +69,10 @@ class _Init:
     def save(self) -> None:
         """Store what is known, so that another worker can go on from it; extend the lease by a whole step."""
         limit_s = INIT_LIMIT_S
-        with self.rt.db.connection() as tx:
-            transitions.save_progress(tx, self.claim, self.row, timedelta(seconds=limit_s + LEASE_SLACK_S))
+        self.rt.write(
+            lambda tx: transitions.save_progress(tx, self.claim, self.row, timedelta(seconds=limit_s + LEASE_SLACK_S)),
+            self.guard,
+        )
 
     def small(self) -> bool:
         return self.source.size_bytes <= self.profile.whole_bytes
@@ -131,8 +133,7 @@ class _Init:
         )
         if isinstance(proof, Doubt):
             raise error or Unknown(f"the store says that {self.row['key']!r} is stored, but shows no such object")
-        with self.rt.db.connection() as tx:
-            transitions.succeed(tx, self.claim, result_of(self.row, proof, stored))
+        self.rt.write(lambda tx: transitions.succeed(tx, self.claim, result_of(self.row, proof, stored)), self.guard)
 
     def begin(self, digests: Digests | None) -> None:
         self.remember_what_was_there()
@@ -180,8 +181,7 @@ class _Init:
             "bytes_done": plan.bytes_of(held),
         }
         cause = {"slice_bytes": session.slice_bytes, "slices": plan.total, "held": len(held)}
-        with self.rt.db.connection() as tx:
-            transitions.open_session(tx, self.claim, session.handle, params, cause)
+        self.rt.write(lambda tx: transitions.open_session(tx, self.claim, session.handle, params, cause), self.guard)
 
     def adopt(self, unfinished: Unfinished) -> None:
         """Go on with an upload that the store itself says is of the same whole-file digest."""
@@ -214,8 +214,10 @@ class _Init:
             outcome = self.store.abort(key, None, self.guard)
             if isinstance(outcome, LeftOpen):
                 raise self.in_progress(outcome.reason)
-        with self.rt.db.connection() as tx:
-            transitions.note(tx, self.claim, Event.FOREIGN_SESSION_DISCARDED, {"slices": len(before.held)})
+        self.rt.write(
+            lambda tx: transitions.note(tx, self.claim, Event.FOREIGN_SESSION_DISCARDED, {"slices": len(before.held)}),
+            self.guard,
+        )
 
     def held(self) -> Listing | None:
         try:
@@ -246,5 +248,4 @@ class _Init:
             return
         plan = Plan(self.source.size_bytes, self.row["slice_bytes"])
         numbers = plan.numbers((held.offset_bytes, held.size_bytes) for held in listing.held)
-        with self.rt.db.connection() as tx:
-            transitions.reconcile(tx, self.claim, numbers)
+        self.rt.write(lambda tx: transitions.reconcile(tx, self.claim, numbers), self.guard)

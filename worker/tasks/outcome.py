@@ -5,47 +5,47 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-import sqlalchemy.exc
-
-from worker.errors import Interrupted, StaleClaim, Stop, StoreUnusable
+from worker.errors import Interrupted, Stop, StoreUnusable
 from worker.jobs import leases, transitions
 from worker.jobs.leases import Claim, Deferral
 from worker.jobs.retry import Again, Decision, Fresh, GiveUp, History, decide
 from worker.log import get_log, redact_json
 
 if TYPE_CHECKING:
+    from worker.db import Tx
+    from worker.tasks.guard import ClaimGuard
     from worker.tasks.runtime import Runtime
 
 Row = dict[str, Any]
-DATABASE_ERRORS = (psycopg.Error, sqlalchemy.exc.SQLAlchemyError)
+REVOKED = "its task was revoked in Flower; retry the job to go on"
 log = get_log(__name__)
 
 
-def settle(rt: Runtime, claim: Claim, row: Row, error: Exception) -> Decision | None:
-    """Give the claim back as the failure wants it, and return the decision; None if the claim was no longer ours.
+def settle(rt: Runtime, claim: Claim, row: Row, error: Exception, guard: ClaimGuard) -> Decision:
+    """Give the claim back as the failure wants it, and return the decision.
 
     Args:
         rt: the process.
         claim: what was worked on.
         row: what the claim returned.
         error: what happened.
+        guard: of the claim.
 
     Raises:
+        StaleClaim: the claim was no longer ours.
         psycopg.Error: the database is away; the claim ends with its lease or with this worker.
     """
     decision = decide(error, _history(rt, row))
-    try:
-        with rt.db.connection() as tx:
-            if isinstance(error, StoreUnusable) and error.code != "store_changed" and not isinstance(decision, GiveUp):
-                _open_breaker(tx, row["store"], decision)
-            _carry_out(tx, claim, decision)
+
+    def write(tx: Tx) -> None:
+        with tx.transaction():
+            if isinstance(error, StoreUnusable) and error.code != "store_changed" and isinstance(decision, Again):
+                _open_breaker(tx, row["store"], redact_json(decision.error))
             if isinstance(error, Interrupted) and error.stop is Stop.REVOKED:
-                transitions.pause(
-                    tx, claim.job_id, "operator", "its task was revoked in Flower; retry the job to go on"
-                )
-    except StaleClaim:
-        return None
+                transitions.pause(tx, claim.job_id, "operator", REVOKED)
+            _carry_out(tx, claim, decision)
+
+    rt.write(write, guard)
     rt.nudge()
     return decision
 
@@ -62,7 +62,7 @@ def _history(rt: Runtime, row: Row) -> History:
     )
 
 
-def _carry_out(tx: Any, claim: Claim, decision: Decision) -> None:
+def _carry_out(tx: Tx, claim: Claim, decision: Decision) -> None:
     match decision:
         case Again(delay=delay, error=error, attempt=attempt, restart_clock=restart):
             deferral = Deferral(delay, redact_json(error), attempt=attempt, restart_clock=restart)
@@ -73,16 +73,14 @@ def _carry_out(tx: Any, claim: Claim, decision: Decision) -> None:
             transitions.fail(tx, claim, redact_json(error))
 
 
-def _open_breaker(tx: Any, store: str, decision: Decision) -> None:
-    error = redact_json(decision.error)
+def _open_breaker(tx: Tx, store: str, error: Row) -> None:
     if leases.open_breaker(tx, store, error):
         log.warning("store.unusable", store=store, **{key: error[key] for key in ("code", "message", "advice")})
 
 
-def store_answered(rt: Runtime, row: Row) -> None:
+def store_answered(rt: Runtime, row: Row, guard: ClaimGuard) -> None:
     """Let the jobs of a store that was unusable go on, after it has done what it was asked."""
     if row["breaker_open"]:
-        with rt.db.connection() as tx:
-            if leases.close_breaker(tx, row["store"]):
-                log.info("store.usable_again", store=row["store"])
+        if rt.write(lambda tx: leases.close_breaker(tx, row["store"]), guard):
+            log.info("store.usable_again", store=row["store"])
         rt.nudge()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
-from worker.db import Database
-from worker.errors import Interrupted, RootUnavailable, Stop, StoreUnusable
+from worker.db import UNAVAILABLE, Database
+from worker.errors import Interrupted, RootUnavailable, StaleClaim, Stop, StoreUnusable
 from worker.sources.file import open_file
 from worker.stores.registry import open_store
 from worker.tasks.checkpoints import Checkpoints
@@ -20,17 +21,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
+    from worker.db import Tx
     from worker.jobs.leases import Claim
     from worker.settings import Settings, StoreProfile
     from worker.sources.base import Fingerprint, Source
     from worker.stores.base import StoreDriver
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 DEADLINE_S = 30.0
 """Time that a slice has beside the one it takes at the store's low speed."""
 LEASE_SLACK_S = 15.0
 """How much longer than its deadline a claim is leased, so that nothing is sent under a lapsed lease."""
+
+
+WRITE_AGAIN_S = 0.25
+DRAIN_POLL_S = 0.02
 
 
 class Runtime:
@@ -69,6 +76,8 @@ class Runtime:
         with self._gate.enter(alone=alone):
             if self.stopping.is_set():
                 raise Interrupted(Stop.SHUTDOWN)
+            if any(other.claim == claim for other in self.guards()):
+                raise StaleClaim(f"job {claim.job_id}: another copy of the message is being worked on here")
             guard = ClaimGuard(
                 claim,
                 deadline_s=boot_clock_s() + limit_s,
@@ -81,9 +90,32 @@ class Runtime:
             finally:
                 del self._guards[id(guard)]
 
+    def write(self, statement: Callable[[Tx], T], guard: ClaimGuard) -> T:
+        """Run a write, and run it again while the database is away, until the claim's deadline or a stop.
+
+        A write whose answer was lost finds its guard gone the second time and raises `StaleClaim`: it is done, or void.
+
+        Raises:
+            psycopg.Error: the database stayed away; the claim ends with its lease or with this worker.
+        """
+        while True:
+            try:
+                with self.db.connection() as tx:
+                    return statement(tx)
+            except UNAVAILABLE:
+                if guard.remaining_s() == 0.0 or self.stopping.wait(WRITE_AGAIN_S):
+                    raise
+
     def guards(self) -> list[ClaimGuard]:
         """Return the guards of what is being worked on now."""
         return list(self._guards.values())
+
+    def drained(self, seconds: float) -> bool:
+        """Wait until nothing is being worked on; says whether that came true in time."""
+        until_s = boot_clock_s() + seconds
+        while self._guards and boot_clock_s() < until_s:
+            time.sleep(DRAIN_POLL_S)
+        return not self._guards
 
     def note_claimed(self, dispatched_at: datetime) -> None:
         """Remember how late the messages were published that have been claimed."""

@@ -5,37 +5,33 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from worker.errors import Transient
+from worker.db import UNAVAILABLE
 from worker.jobs import transitions
 from worker.jobs.leases import Acknowledged, Claim
 from worker.log import get_log
 from worker.stores.base import Put
-from worker.tasks.outcome import DATABASE_ERRORS, store_answered
-from worker.tasks.runtime import DEADLINE_S, LEASE_SLACK_S
+from worker.tasks.outcome import store_answered
+from worker.tasks.runtime import DEADLINE_S, LEASE_SLACK_S, WRITE_AGAIN_S
 
 if TYPE_CHECKING:
     from worker.tasks.guard import ClaimGuard
     from worker.tasks.runtime import Runtime
 
 Row = dict[str, Any]
-CHECKPOINT_AGAIN_S = 0.25
 log = get_log(__name__)
 
 
-def claim_slice(rt: Runtime, claim: Claim, guard: ClaimGuard) -> Row:
+def claim_slice(rt: Runtime, claim: Claim, guard: ClaimGuard, *, again: bool) -> Row:
     """Take the slice, for as long as its size allows at the store's low speed.
 
     Raises:
         StaleClaim: somebody else has it, or nobody is to have it.
     """
     low_speed = min((p.low_speed_bytes_per_s for p in rt.settings.profiles.stores.values()), default=1)
-    before_s = guard.deadline_s  # the guard was made before the claim: the lease outlasts the deadline
+    slack = timedelta(seconds=DEADLINE_S + LEASE_SLACK_S)
     with rt.db.connection() as tx:
-        row = transitions.claim_slice(
-            tx, claim, low_speed=low_speed, slack=timedelta(seconds=DEADLINE_S + LEASE_SLACK_S)
-        )
-    guard.deadline_s = before_s + row["slice_size_bytes"] / low_speed
-    rt.note_claimed(row["dispatched_at"])
+        row = transitions.claim_slice(tx, claim, low_speed=low_speed, slack=slack, again=again)
+    guard.deadline_s += row["slice_size_bytes"] / low_speed  # counted from before the claim: the lease outlasts it
     return row
 
 
@@ -51,9 +47,10 @@ def send_slice(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
         source.read_into(body, row["offset_bytes"])
     put = store.put_slice(row["key"], row["session"], row["offset_bytes"], body, guard)
     tag, digest = (put.tag, put.digest) if isinstance(put, Put) else (None, None)
-    left = _checkpoint(rt, Acknowledged(claim, tag, digest), guard)
+    done = Acknowledged(claim, tag, digest)
+    left = _checkpoint(rt, done, guard)
     log.debug("slice.checkpointed", job_id=str(claim.job_id), number=claim.number, slices_left=left)
-    store_answered(rt, row)
+    store_answered(rt, row, guard)
     rt.nudge()
 
 
@@ -65,8 +62,8 @@ def _checkpoint(rt: Runtime, done: Acknowledged, guard: ClaimGuard) -> int | Non
     while True:
         try:
             left: int | None = rt.checkpoints.write(done)["slices_left"]
-        except DATABASE_ERRORS as error:
-            if guard.remaining_s() == 0.0 or rt.stopping.wait(CHECKPOINT_AGAIN_S):
-                raise Transient(f"the checkpoint could not be written: {error}", code="database_unavailable") from error
+        except UNAVAILABLE:
+            if guard.remaining_s() == 0.0 or rt.stopping.wait(WRITE_AGAIN_S):
+                raise
         else:
             return left

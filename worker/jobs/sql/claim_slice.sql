@@ -2,7 +2,7 @@
 -- May commit asynchronously: a claim lost with the database only sends the slice again.
 WITH parent AS MATERIALIZED (
   SELECT id, epoch, run, source, fingerprint, store, key, target, session, size_bytes, slices_total, failing_since, error,
-         retry_for_s
+         retry_for_s, session_losses, attributes
   FROM job
   WHERE id = %(job)s AND epoch = %(epoch)s AND state = 'uploading' AND paused_at IS NULL
   FOR NO KEY UPDATE
@@ -14,7 +14,8 @@ UPDATE slice s SET
   claimed_at = now(),
   sends = s.sends + 1
 FROM parent p
-WHERE s.job_id = p.id AND s.number = %(number)s AND s.state = 'dispatched' AND s.token = %(token)s
+WHERE s.job_id = p.id AND s.number = %(number)s AND s.token = %(token)s
+  AND (s.state = 'dispatched' OR %(again)s AND s.state = 'sending' AND s.worker = %(worker)s)
 RETURNING s.offset_bytes, s.size_bytes AS slice_size_bytes, s.attempts, s.deaths, s.dispatched_at, p.*,
   EXISTS (SELECT FROM breaker b WHERE b.store = p.store) AS breaker_open,
   set_config('synchronous_commit', 'off', true)

@@ -1,18 +1,25 @@
 -- A task takes the step it was sent for. Guard: epoch, token, the step's own state of the job; paused jobs begin nothing.
-WITH claimed AS (
-  UPDATE job SET
-    state = CASE state WHEN 'queued' THEN 'initializing' ELSE state END,
+-- `again`: the answer to the same claim was lost; if it was granted, it still is.
+WITH due AS MATERIALIZED (
+  SELECT id, state FROM job
+  WHERE id = %(job)s AND epoch = %(epoch)s AND token = %(token)s
+    AND (step = 'dispatched' AND state = %(source)s OR %(again)s AND step = 'running' AND worker = %(worker)s)
+    AND (paused_at IS NULL OR state <> 'queued')
+  FOR NO KEY UPDATE
+), claimed AS (
+  UPDATE job j SET
+    state = CASE d.state WHEN 'queued' THEN 'initializing' ELSE d.state END,
     step = 'running',
     worker = %(worker)s,
     lease_until = now() + make_interval(secs => %(lease_s)s),
     started_at = coalesce(started_at, now()),
-    finish_claims = finish_claims + (state = 'finishing')::int,
+    finish_claims = finish_claims + (d.state = 'finishing')::int,
     updated_at = now()
-  WHERE id = %(job)s AND epoch = %(epoch)s AND token = %(token)s AND step = 'dispatched' AND state = %(source)s
-    AND (paused_at IS NULL OR state <> 'queued')
-  RETURNING *
+  FROM due d WHERE j.id = d.id
+  RETURNING j.*
 ), told AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor)
-  SELECT id, 'init_claimed', 'queued', 'initializing', epoch, %(actor)s FROM claimed WHERE state = 'initializing'
+  SELECT c.id, 'init_claimed', 'queued', 'initializing', c.epoch, %(actor)s
+  FROM claimed c JOIN due d ON d.id = c.id WHERE d.state = 'queued'
 )
 SELECT claimed.*, EXISTS (SELECT FROM breaker b WHERE b.store = claimed.store) AS breaker_open FROM claimed

@@ -1,0 +1,128 @@
+"""The Celery application: `celery -A worker worker` is a whole worker, with heartbeat and dispatcher.
+
+Configured for one thing: Postgres decides, Celery executes. A message is acknowledged when it is taken, since the row
+is the acknowledgement that counts; nothing is delayed, retried, chained or stored as a result here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery, bootsteps
+from celery.worker import state
+
+from worker.dispatch.broker import Broker, check_safe
+from worker.dispatch.dispatcher import Dispatcher
+from worker.dispatch.nudge import Nudger
+from worker.dispatch.wakeup import Wakeup
+from worker.jobs.names import QUEUE
+from worker.settings import load_settings
+from worker.tasks import entry
+from worker.tasks.liveness import Liveness
+from worker.tasks.runtime import Runtime
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
+
+DRAIN_S = 4.0
+"""How long a stop waits for what is being sent to come to its next piece."""
+
+
+def make_app(settings: Settings) -> Celery:
+    """Return the application for an installation; connects to nothing."""
+    made = Celery("sliceway", broker=settings.broker_url, set_as_current=True)
+    made.conf.update(
+        task_default_queue=QUEUE,
+        task_serializer="json",
+        accept_content=["json"],
+        result_backend=None,
+        task_ignore_result=True,
+        task_acks_late=False,
+        worker_send_task_events=True,  # Flower
+        task_send_sent_event=False,
+        worker_pool="threads",
+        worker_concurrency=settings.worker_threads,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,  # a message that waits in a busy process is one that an idle one does not get
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # the upload does not need the broker
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=2,
+        broker_transport_options={
+            "socket_timeout": 5,
+            "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "health_check_interval": 5,
+            "visibility_timeout": 86_400,  # redelivery is the dispatcher's business
+        },
+    )
+    made.steps["worker"].add(Engine)
+    return made
+
+
+class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Everything that a worker process has beside Celery's consumer: identity, heartbeat, dispatcher."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        self.runtime: Runtime | None = None
+        super().__init__(parent, **options)
+
+    def start(self, parent: Any) -> None:
+        """Make the process known and let it lead if nobody does."""
+        settings = load_settings()
+        check_safe(parent.app)
+        rt = self.runtime = Runtime(settings, revoked=lambda task_id: task_id in state.revoked)
+        caps = {name: profile.max_in_flight for name, profile in settings.profiles.stores.items()}
+        self.wakeup = Wakeup(settings.database_direct_url or settings.database_url)
+        self.dispatcher = Dispatcher(
+            db=rt.db,
+            broker=Broker(parent.app),
+            wakeup=self.wakeup,
+            settings=settings,
+            holder=rt.worker,
+            store_caps=caps,
+        )
+        self.nudger = Nudger(rt.db, self.dispatcher, self.wakeup)
+        self.liveness = Liveness(rt, request_stop=lambda: os.kill(os.getpid(), signal.SIGTERM))
+        rt.nudge = self.nudger.nudge
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self.liveness.register()
+        entry.serve(rt)
+        self.turns = threading.Thread(target=self.dispatcher.run, name="dispatcher", daemon=True)
+        for thread in (self.liveness, self.nudger, self.turns):
+            thread.start()
+
+    def _on_signal(self, *_: Any) -> None:
+        """Stop at once: what is being sent stops at its next piece and is given back.
+
+        Celery itself would wait for its threads, however long they take.
+        """
+        if self.runtime is not None:
+            self.runtime.stopping.set()
+        state.should_stop = os.EX_OK
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Give back what is held, stop leading, and say goodbye."""
+        rt = self.runtime
+        if rt is None:
+            return
+        rt.stopping.set()
+        rt.drained(DRAIN_S)
+        entry.serve(None)
+        self.dispatcher.stop()
+        self.turns.join(DRAIN_S)
+        self.nudger.end()
+        self.liveness.end()
+
+    terminate = stop
+
+
+app = make_app(load_settings())

@@ -1,0 +1,53 @@
+"""How a worker process tells the dispatcher that there is something to decide, without telling it too often."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from worker.db import UNAVAILABLE
+from worker.jobs import transitions
+
+if TYPE_CHECKING:
+    from worker.db import Database
+    from worker.dispatch.dispatcher import Dispatcher
+    from worker.dispatch.wakeup import Wakeup
+
+NUDGE_EVERY_S = 0.005
+"""NOTIFY serialises commits: one process sends no more than one in this time, whatever it has done."""
+
+
+class Nudger(threading.Thread):
+    """Wakes the dispatcher: directly where it leads in this process, by NOTIFY elsewhere."""
+
+    def __init__(self, db: Database, dispatcher: Dispatcher, wakeup: Wakeup) -> None:
+        super().__init__(name="nudger", daemon=True)
+        self._db, self._dispatcher, self._wakeup = db, dispatcher, wakeup
+        self._asked, self._ended = threading.Event(), threading.Event()
+
+    def nudge(self) -> None:
+        """Ask for a turn of the dispatcher, soon. Cheap; safe from any thread."""
+        self._asked.set()
+
+    def run(self) -> None:
+        """Pass nudges on until `end`."""
+        while True:
+            self._asked.wait()
+            self._asked.clear()
+            if self._ended.is_set():
+                return
+            if self._dispatcher.leads:
+                self._wakeup.wake()
+            else:
+                with (
+                    suppress(*UNAVAILABLE),
+                    self._db.connection() as tx,
+                ):  # the dispatcher looks by itself, a little later
+                    transitions.wake(tx)
+            self._ended.wait(NUDGE_EVERY_S)
+
+    def end(self) -> None:
+        """End the thread."""
+        self._ended.set()
+        self._asked.set()

@@ -1,0 +1,98 @@
+"""`sliceway worker`: a parent that keeps worker processes running, one for each core, and starts anew what dies.
+
+Each child is `celery -A worker worker` with a small pool of threads. Threads cannot be killed, so what a stuck or
+poisoned task needs is the end of its process; the parent is what makes that harmless.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from worker.log import get_log
+from worker.tasks.liveness import PARENT_VARIABLE
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from worker.settings import Settings
+
+log = get_log(__name__)
+
+QUICK_DEATH_S = 10.0
+"""A child that lived no longer is started again with a growing pause."""
+PAUSE_MAX_S = 15.0
+STOP_GRACE_S = 8.0
+"""Children end by themselves within 5 s of SIGTERM; what is left after this is killed."""
+
+
+class _Child:
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.quick_deaths = 0
+        self.start_at = 0.0
+        self.process: subprocess.Popen[bytes] | None = None
+        self.started_at = 0.0
+
+    def start(self) -> None:
+        self.started_at = time.monotonic()
+        environment = os.environ | {PARENT_VARIABLE: str(os.getpid())}
+        self.process = subprocess.Popen(command(self.number), env=environment, start_new_session=True)  # noqa: S603 - ours
+
+    def reap(self) -> None:
+        """Notice a death, and decide when to start again."""
+        if self.process is None or self.process.poll() is None:
+            return
+        code, self.process = self.process.returncode, None
+        quick = time.monotonic() - self.started_at < QUICK_DEATH_S
+        self.quick_deaths = self.quick_deaths + 1 if quick else 0
+        pause_s = min(PAUSE_MAX_S, 0.5 * 2**self.quick_deaths) if quick else 0.0
+        self.start_at = time.monotonic() + pause_s
+        log.warning("pool.worker_ended", worker=self.number, code=code, again_in_s=pause_s)
+
+
+def command(number: int) -> list[str]:
+    """Return the command of one worker process."""
+    return [
+        sys.executable, "-m", "celery", "-A", "worker", "worker", "--without-gossip", "--without-mingle",
+        "--loglevel", "WARNING", "-n", f"worker-{os.getpid()}-{number}@%h",
+    ]  # fmt: skip
+
+
+def run(settings: Settings) -> int:
+    """Keep the processes running until SIGTERM or SIGINT; returns the exit code."""
+    stopping = False
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    children = [_Child(number) for number in range(1, settings.worker_processes + 1)]
+    while not stopping:
+        for child in children:
+            child.reap()
+            if child.process is None and time.monotonic() >= child.start_at:
+                child.start()
+        time.sleep(0.1)
+    _stop_all(children)
+    return 0
+
+
+def _stop_all(children: list[_Child]) -> None:
+    processes = [child.process for child in children if child.process is not None]
+    for process in processes:
+        process.terminate()
+    until = time.monotonic() + STOP_GRACE_S
+    for process in processes:
+        try:
+            process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            log.error("pool.worker_killed", pid=process.pid)  # noqa: TRY400 - no traceback can help
+            process.kill()
+            process.wait()

@@ -1,0 +1,159 @@
+"""What Celery runs: four tasks, the same in shape. Take the claim, do the work, settle what went wrong, tell Flower.
+
+The row is the truth and Celery's state of a task only a picture of it: a stale or duplicate message is ignored, a
+failure that will be tried again shows as a retry (a bare `Retry`, since `Task.retry` would publish), a final one as a
+failure.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from celery import shared_task, signals
+from celery.exceptions import Ignore, Retry
+
+from worker.db import UNAVAILABLE
+from worker.errors import Interrupted, SlicewayError, StaleClaim, Stop
+from worker.jobs import transitions
+from worker.jobs.leases import Claim
+from worker.jobs.names import TaskName
+from worker.jobs.retry import GiveUp
+from worker.jobs.states import JobState
+from worker.log import bound, get_log
+from worker.tasks.finish import run_abort, run_finish
+from worker.tasks.init import INIT_LIMIT_S, run_init
+from worker.tasks.outcome import REVOKED, settle
+from worker.tasks.runtime import DEADLINE_S, LEASE_SLACK_S, WRITE_AGAIN_S
+from worker.tasks.slice import claim_slice, send_slice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery import Task
+
+    from worker.tasks.guard import ClaimGuard
+    from worker.tasks.runtime import Runtime
+
+Row = dict[str, Any]
+FINISH_LIMIT_S = 8 * DEADLINE_S
+"""Time for a finish: a list, the finish itself, a look; each has a shorter limit of its own."""
+
+log = get_log(__name__)
+_runtime: Runtime | None = None
+_OPTIONS: dict[str, Any] = {
+    "bind": True, "ignore_result": True, "acks_late": False, "max_retries": None, "throws": (SlicewayError,),
+}  # fmt: skip
+
+
+def serve(runtime: Runtime | None) -> None:
+    """Let the tasks of this process work with ``runtime``; None: no longer."""
+    global _runtime  # noqa: PLW0603 - Celery calls the tasks with their message only
+    _runtime = runtime
+
+
+@shared_task(name=TaskName.SLICE, **_OPTIONS)
+def slice_task(self: Task, **message: Any) -> None:
+    """Send one slice."""
+
+    def take(rt: Runtime, claim: Claim, guard: ClaimGuard, *, again: bool) -> Row:
+        return claim_slice(rt, claim, guard, again=again)
+
+    _perform(self, message, DEADLINE_S, take, send_slice)
+
+
+@shared_task(name=TaskName.INIT, **_OPTIONS)
+def init_task(self: Task, **message: Any) -> None:
+    """Begin an upload, or take it up again; a small file is stored here at once."""
+    _perform(self, message, INIT_LIMIT_S, _step(JobState.QUEUED, INIT_LIMIT_S), run_init)
+
+
+@shared_task(name=TaskName.FINISH, **_OPTIONS)
+def finish_task(self: Task, **message: Any) -> None:
+    """Complete the object and look for proof."""
+    _perform(self, message, FINISH_LIMIT_S, _step(JobState.FINISHING, FINISH_LIMIT_S), run_finish)
+
+
+@shared_task(name=TaskName.ABORT, **_OPTIONS)
+def abort_task(self: Task, **message: Any) -> None:
+    """Clean up after a cancel."""
+    _perform(self, message, FINISH_LIMIT_S, _step(JobState.CANCELLING, FINISH_LIMIT_S), run_abort)
+
+
+def _step(source: JobState, limit_s: float) -> Callable[..., Row]:
+    def take(rt: Runtime, claim: Claim, _guard: ClaimGuard, *, again: bool) -> Row:
+        with rt.db.connection() as tx:
+            return transitions.claim_step(tx, claim, source, timedelta(seconds=limit_s + LEASE_SLACK_S), again=again)
+
+    return take
+
+
+def _perform(
+    task: Task, message: Row, limit_s: float, take: Callable[..., Row], work: Callable[..., None]
+) -> None:  # fmt: skip
+    rt = _runtime
+    if rt is None:  # the process is on its way out; the row is handed out again
+        raise Ignore
+    claim = Claim(UUID(message["job"]), message.get("number"), message["token"], message["epoch"], rt.worker)
+    with bound(job_id=message["job"], number=claim.number, token=claim.token, epoch=claim.epoch):
+        try:
+            with rt.guard(claim, task.request.id, limit_s, alone=message.get("alone", False)) as guard:
+                row = _take(rt, claim, guard, take, limit_s)
+                rt.note_claimed(row["dispatched_at"])
+                _work(rt, claim, row, guard, work)
+        except StaleClaim as error:
+            log.debug("claim.stale", message=error.message)
+            raise Ignore from error
+        except Interrupted as error:  # before the claim: nothing to give back
+            raise Ignore from error
+        except UNAVAILABLE as error:
+            log.warning("claim.left", error=str(error))
+            raise Ignore from error
+
+
+def _take(rt: Runtime, claim: Claim, guard: ClaimGuard, take: Callable[..., Row], limit_s: float) -> Row:
+    """Claim, and claim again for as long as the database is away: the message is in no other hands."""
+    again = False
+    while True:
+        try:
+            return take(rt, claim, guard, again=again)
+        except UNAVAILABLE:
+            again = True
+            if rt.stopping.wait(WRITE_AGAIN_S):
+                raise
+            guard.extend(limit_s)
+
+
+def _work(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard, work: Callable[..., None]) -> None:
+    try:
+        work(rt, claim, row, guard)
+    except (StaleClaim, *UNAVAILABLE):
+        raise
+    except Exception as error:
+        if not isinstance(error, SlicewayError):
+            log.exception("task.broken")
+        decision = settle(rt, claim, row, error, guard)
+        if isinstance(error, Interrupted) and error.stop in {Stop.CANCELLED, Stop.REVOKED}:
+            raise Ignore from error
+        log.info(
+            "task.failed" if isinstance(decision, GiveUp) else "task.deferred", code=getattr(error, "code", "internal")
+        )
+        if isinstance(decision, GiveUp):
+            raise
+        raise Retry(str(error)) from error
+    else:
+        rt.nudge()
+
+
+@signals.task_revoked.connect
+def _on_revoked(request: Any = None, terminated: bool = False, **_: Any) -> None:
+    """Pause the job whose waiting task was revoked: the message is gone, and its id will be discarded for ever."""
+    rt = _runtime
+    if rt is None or terminated or not request.kwargs.get("job"):
+        return
+    job_id = UUID(request.kwargs["job"])
+    with rt.db.connection() as tx:
+        transitions.pause(tx, job_id, "operator", REVOKED)
+    log.warning("task.revoked", job_id=str(job_id))
+    rt.nudge()

@@ -1,0 +1,138 @@
+"""The thread that says that this process lives, hears when its claims are void, and ends it when it is stuck."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from worker.db import UNAVAILABLE
+from worker.jobs import leases, transitions
+from worker.jobs.leases import Deferral
+from worker.log import get_log
+from worker.sources.file import usable
+from worker.tasks.guard import boot_clock_s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.tasks.runtime import Runtime
+
+log = get_log(__name__)
+
+WATCH_EVERY_S = 0.5
+STUCK_AFTER_S = 15.0
+"""How long past its deadline a thread may be before its process is ended: threads cannot be."""
+EXIT_GRACE_S = 5.0
+EXIT_STUCK = 70
+PARENT_VARIABLE = "SLICEWAYPOOL_PID"
+"""Where the parent of the worker processes tells its own pid: a child whose parent is gone stops."""
+
+
+class Liveness(threading.Thread):
+    """Heartbeats, watches and, at the end, sees to it that the process goes."""
+
+    def __init__(self, rt: Runtime, request_stop: Callable[[], None]) -> None:
+        """Watch over a process.
+
+        Args:
+            rt: the process.
+            request_stop: asks the process to stop, as SIGTERM does.
+        """
+        super().__init__(name="liveness", daemon=True)
+        self._rt, self._request_stop = rt, request_stop
+        self._ended = threading.Event()
+        self._away = False
+        self._parent = int(os.environ.get(PARENT_VARIABLE, "0"))
+
+    def register(self) -> None:
+        """Make the process known; waits for the database."""
+        settings = self._rt.settings
+        while not self._ended.is_set():
+            try:
+                with self._rt.db.connection() as tx:
+                    leases.start_worker(
+                        tx, self._rt.worker, self._rt.name, slots=settings.worker_threads, roots=self._usable_roots()
+                    )
+            except UNAVAILABLE as error:
+                self._note_away(error)
+                self._ended.wait(1.0)
+            else:
+                return
+
+    def run(self) -> None:
+        """Watch until `end`."""
+        next_beat_s = 0.0
+        stopping_since_s: float | None = None
+        while not self._ended.wait(min(WATCH_EVERY_S, self._rt.settings.heartbeat_s)):
+            now_s = time.monotonic()
+            try:
+                if now_s >= next_beat_s:
+                    next_beat_s = now_s + self._rt.settings.heartbeat_s
+                    self._beat()
+                self._find_lost()
+                self._away = False
+            except UNAVAILABLE as error:
+                self._note_away(error)
+            if self._parent and os.getppid() != self._parent:
+                self._stop()
+            if any(boot_clock_s() - guard.deadline_s > STUCK_AFTER_S for guard in self._rt.guards()):
+                log.error("worker.stuck", advice="A thread did not end at its deadline; the process is restarted.")
+                self._stop()
+            if self._rt.stopping.is_set():
+                stopping_since_s = stopping_since_s or now_s
+                if now_s - stopping_since_s > EXIT_GRACE_S:
+                    self._leave()
+
+    def end(self) -> None:
+        """End the thread, and say that this worker has stopped."""
+        self._ended.set()
+        try:
+            with self._rt.db.connection() as tx:
+                leases.stop_worker(tx, self._rt.worker)
+        except UNAVAILABLE as error:
+            self._note_away(error)
+
+    def _beat(self) -> None:
+        with self._rt.db.connection() as tx:
+            lives = leases.heartbeat(
+                tx, self._rt.worker, roots=self._usable_roots(), claimed_through=self._rt.claimed_through
+            )
+        if not lives and not self._rt.stopping.is_set():
+            log.error("worker.taken_for_dead", advice="It was silent for too long; the process is restarted.")
+            self._stop()
+
+    def _find_lost(self) -> None:
+        guards = self._rt.guards()
+        if not guards:
+            return
+        with self._rt.db.connection() as tx:
+            lost = leases.lost_claims(tx, [guard.claim for guard in guards], self._rt.worker)
+        for guard in guards:
+            guard.lost = guard.lost or (guard.claim.job_id, guard.claim.number) in lost
+
+    def _usable_roots(self) -> list[str]:
+        roots = self._rt.settings.profiles.roots.values()
+        return [root.name for root in roots if usable(root) is None]
+
+    def _stop(self) -> None:
+        if not self._rt.stopping.is_set():
+            self._request_stop()
+
+    def _leave(self) -> None:
+        """Give back what threads still hold, and go: they had their time."""
+        for guard in self._rt.guards():
+            try:
+                with self._rt.db.connection() as tx:
+                    transitions.release(tx, guard.claim, Deferral(None, None))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the lease or the next statement ends the claim
+                log.warning("claim.left", error=str(error))
+        self.end()
+        log.error("worker.left", advice="Threads did not end within the grace; what they held was given back.")
+        os._exit(EXIT_STUCK)
+
+    def _note_away(self, error: Exception) -> None:
+        if not self._away:
+            log.warning("worker.database_lost", error=str(error))
+        self._away = True
