@@ -6,12 +6,13 @@ is the acknowledgement that counts; nothing is delayed, retried, chained or stor
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, bootsteps
+from celery import Celery, bootsteps, signals
 from celery.worker import state
 
 from worker.dispatch.broker import Broker, check_safe
@@ -19,6 +20,7 @@ from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.nudge import Nudger
 from worker.dispatch.wakeup import Wakeup
 from worker.jobs.names import QUEUE
+from worker.log import set_up
 from worker.settings import load_settings
 from worker.tasks import entry
 from worker.tasks.liveness import Liveness
@@ -123,6 +125,15 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         self.liveness.end()
 
     terminate = stop
+
+
+@signals.setup_logging.connect
+def _on_setup_logging(**_: Any) -> None:
+    """Log as the whole installation does; Celery leaves the logging alone where somebody answers this."""
+    settings = load_settings()
+    set_up(settings.log_format, settings.log_level)
+    for name in ("celery.worker.strategy", "celery.app.trace"):  # a line or two a slice; our own events say more
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 app = make_app(load_settings())

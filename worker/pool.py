@@ -57,10 +57,8 @@ class _Child:
 
 def command(number: int) -> list[str]:
     """Return the command of one worker process."""
-    return [
-        sys.executable, "-m", "celery", "-A", "worker", "worker", "--without-gossip", "--without-mingle",
-        "--loglevel", "WARNING", "-n", f"worker-{os.getpid()}-{number}@%h",
-    ]  # fmt: skip
+    options = ["--without-gossip", "--without-mingle", "-n", f"worker-{os.getpid()}-{number}@%h"]
+    return [sys.executable, "-m", "celery", "--quiet", "-A", "worker", "worker", *options]
 
 
 def run(settings: Settings) -> int:

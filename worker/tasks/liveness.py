@@ -104,7 +104,7 @@ class Liveness(threading.Thread):
             self._stop()
 
     def _find_lost(self) -> None:
-        guards = self._rt.guards()
+        guards = [guard for guard in self._rt.guards() if guard.claimed]
         if not guards:
             return
         with self._rt.db.connection() as tx:
@@ -123,6 +123,8 @@ class Liveness(threading.Thread):
     def _leave(self) -> None:
         """Give back what threads still hold, and go: they had their time."""
         for guard in self._rt.guards():
+            if not guard.claimed:
+                continue
             try:
                 with self._rt.db.connection() as tx:
                     transitions.release(tx, guard.claim, Deferral(None, None))
