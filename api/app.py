@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
-from api import problems
+from api import auth, problems
 from api.deps import Front
 from api.routes import events, health, jobs, slices, unserved
 from api.schemas import BatchItem, BatchRequest, JobRequest
@@ -35,7 +35,12 @@ class _Application(FastAPI):
         if self.openapi_schema is None:
             kinds = [(kind, "validation") for kind in (JobRequest, BatchRequest, BatchItem, problems.Problem)]
             _, ours = models_json_schema(kinds, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
-            super().openapi()["components"]["schemas"].update(ours["$defs"])
+            schema = super().openapi()
+            schema["components"]["schemas"].update(ours["$defs"])
+            schema["components"]["securitySchemes"] = auth.SCHEME
+            for path, methods in schema["paths"].items():
+                if path.startswith("/v1/"):
+                    methods.update({method: {**route, "security": [{"key": []}]} for method, route in methods.items()})
         return super().openapi()
 
 
@@ -64,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
         quota=Quota(settings.max_live_jobs),
         waiters=Waiters(database),
     )
-    for routes in (unserved, jobs, slices, events, health):
+    for routes in (jobs, slices, events, health, unserved):
         app.include_router(routes.router)
     problems.install(app)
     return app

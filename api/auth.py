@@ -4,36 +4,37 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 
-from api.deps import FrontDep
+from api.deps import front_of
 from api.problems import Unauthenticated
 from worker.errors import Forbidden
-from worker.jobs.keys import ApiKey, Scope
+from worker.jobs.keys import ApiKey, KeyRing, Scope
 
-_bearer = HTTPBearer(auto_error=False, description="A key from `sliceway keys create`.", scheme_name="key")
-_Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-
-
-async def _key(front: FrontDep, credentials: _Credentials) -> ApiKey:
-    """Return the key that was sent. A key used a moment ago costs neither a query nor a thread."""
-    if credentials is None:
-        raise Unauthenticated("the request has no key")
-    text = credentials.credentials
-    key = front.keys.remembered(text) or await run_in_threadpool(front.keys.find, text)
-    if key is None:
-        raise Unauthenticated("the key is not known or was revoked")
-    return key
+SCHEME = {"key": {"type": "http", "scheme": "bearer", "description": "A key from `sliceway keys create`."}}
+"""How the OpenAPI document describes it."""
 
 
-def _needs(scope: Scope) -> Callable[[ApiKey], Awaitable[ApiKey]]:
-    async def check(key: Annotated[ApiKey, Depends(_key)]) -> ApiKey:
+def _needs(scope: Scope) -> Callable[[Request], Awaitable[ApiKey]]:
+    async def check(request: Request) -> ApiKey:
+        key = await _key(front_of(request).keys, request.headers.get("authorization", ""))
         if not key.may(scope):
             raise Forbidden(f"the key lacks the scope {scope}", advice=f"Use a key with the scope {scope}.")
         return key
 
     return check
+
+
+async def _key(keys: KeyRing, authorization: str) -> ApiKey:
+    """Return the key that was sent. A key used a moment ago costs neither a query nor a thread."""
+    scheme, _, text = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not text:
+        raise Unauthenticated("the request has no key")
+    key = keys.remembered(text) or await run_in_threadpool(keys.find, text)
+    if key is None:
+        raise Unauthenticated("the key is not known or was revoked")
+    return key
 
 
 Submitter = Annotated[ApiKey, Depends(_needs(Scope.SUBMIT))]

@@ -31,9 +31,14 @@ class Front:
     waiters: Waiters
 
 
-async def _front(request: Request) -> Front:
+def front_of(request: Request) -> Front:
+    """Return what the process that serves the request has."""
     front: Front = request.app.state.front
     return front
+
+
+async def _front(request: Request) -> Front:  # not a `def`: that would take a thread
+    return front_of(request)
 
 
 FrontDep = Annotated[Front, Depends(_front)]
