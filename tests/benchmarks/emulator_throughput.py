@@ -3,8 +3,8 @@
     python tests/benchmarks/emulator_throughput.py [--rounds 5] [--mib 384] [--folder DIR]
 
 The bare server receives into one buffer, hashes it with SHA-1 and writes it at its offset: no HTTP parsing to speak of,
-no form, no signature, no records. Both get the same bytes from the same client over two connections, in turn; figures are
-medians, and only the ratios of one run mean anything.
+no form, no signature, no records. Both get the same bytes from the same client over two connections, in turn; figures
+are medians, and only the ratios of one run mean anything.
 """
 
 from __future__ import annotations

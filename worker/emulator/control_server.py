@@ -6,13 +6,14 @@ import base64
 import dataclasses
 import json
 import re
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote
 
 from worker.emulator.config import MIB, Settings
 from worker.emulator.faults import Rule
 from worker.emulator.form import Content
+from worker.emulator.http import Answer
 from worker.emulator.refusals import PlainRefusal, Refusal
 from worker.emulator.targets import Target, target_of
 from worker.emulator.uploads import Intent
@@ -20,13 +21,14 @@ from worker.emulator.uploads import Intent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from worker.emulator.http import Connection, Request
     from worker.emulator.store import Store
 
 _LONGEST_WAIT_S = 60.0
 
 
-class ControlServer(ThreadingHTTPServer):
-    """Serves the control endpoint of one store.
+class ControlService:
+    """Answers control requests about one store.
 
     | request | does |
     | --- | --- |
@@ -40,17 +42,6 @@ class ControlServer(ThreadingHTTPServer):
     | `GET, POST /objects` | objects of `?bucket=`; plant one |
     """
 
-    daemon_threads = True
-
-    def __init__(self, store: Store, port: int) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
-        self.control = _Control(store)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away while it waited is not worth a traceback."""
-
-
-class _Control:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._routes: dict[tuple[str, str], Callable[[dict[str, str], Any], Any]] = {
@@ -70,13 +61,22 @@ class _Control:
             ("POST", "/objects"): self._plant_object,
         }
 
-    def answer(self, method: str, url: str, body: Any) -> Any:
-        """The JSON value that a request is answered with; LookupError if there is no such thing."""
-        parts = urlsplit(url)
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if method == "DELETE" and (rule := re.fullmatch(r"/rules/(\d+)", parts.path)):
+    def handle(self, connection: Connection, request: Request) -> bool:
+        """Answers one request and returns whether the connection can serve another."""
+        try:
+            status, value = 200, self._carry_out(request, json.loads(connection.read_body() or b"null"))
+        except LookupError:
+            status, value = 404, {"error": f"there is no {request.method} {request.path} here"}
+        except (ValueError, TypeError, AttributeError, Refusal, PlainRefusal) as error:
+            status, value = 400, {"error": str(error)}
+        answer = Answer(status, json.dumps(value).encode(), "application/json")
+        connection.send(answer.head(now_s=time.time(), keep_alive=request.keep_alive) + answer.body)
+        return request.keep_alive
+
+    def _carry_out(self, request: Request, body: Any) -> Any:
+        if request.method == "DELETE" and (rule := re.fullmatch(r"/rules/(\d+)", request.path)):
             return self._store.plan.remove(int(rule[1]))
-        return self._routes[method, parts.path](query, body)
+        return self._routes[request.method, request.path](request.query, body)
 
     def _add_rules(self, _: dict[str, str], body: Any) -> list[dict[str, Any]]:
         rules = [Rule.from_json(each) for each in (body if isinstance(body, list) else [body])]
@@ -95,7 +95,7 @@ class _Control:
             setattr(self._store.settings, name, value)
         return dataclasses.asdict(self._store.settings)
 
-    def _place(self, given: dict[str, Any]) -> str:
+    def _place(self, given: dict[str, str]) -> str:
         return self._target({**given, "path": ""}).place
 
     def _target(self, given: dict[str, Any]) -> Target:
@@ -145,29 +145,3 @@ class _Control:
         for offset, text in body.get("slices", {}).items():
             self._store.uploads.receive(upload, int(offset), memoryview(base64.b64decode(text)))
         return dataclasses.asdict(begun)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: ControlServer
-    protocol_version = "HTTP/1.1"
-
-    def _answer(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        try:
-            body = json.loads(self.rfile.read(length) or b"null")
-            status, value = 200, self.server.control.answer(self.command, self.path, body)
-        except LookupError as error:
-            status, value = 404, {"error": f"{self.command} {self.path}: no {error}"}
-        except (ValueError, TypeError, AttributeError, Refusal, PlainRefusal) as error:
-            status, value = 400, {"error": str(error)}
-        answer = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    do_GET = do_POST = do_DELETE = do_PATCH = _answer  # noqa: N815 - names that http.server calls
-
-    def log_message(self, *_: object) -> None:
-        """Says nothing."""

@@ -29,7 +29,6 @@ def download(objects: Objects, target: Target, request: Request) -> Answer:
         headers={"Accept-Ranges": "bytes", "Last-Modified": formatdate(stored.modified_s, usegmt=True)},
         file=file,
         file_bytes=stored.filesize,
-        bodiless=request.method == "HEAD",
     )
     asked = _RANGE.fullmatch(request.headers.get("range", ""))
     if asked is None or not any(asked.groups()):

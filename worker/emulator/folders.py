@@ -97,7 +97,7 @@ class Folders:
         if folder:
             self.find(target.sibling(folder))
         try:
-            after = base64.urlsafe_b64decode(context).decode()
+            after = base64.b64decode(context, altchars=b"-_", validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
             raise Refusal(-5999, "context") from None
         with self._records.transaction():

@@ -123,13 +123,8 @@ class FormReader:
     def _read_json(self, connection: Connection, length_bytes: int) -> None:
         if length_bytes > _MOST_FIELD_BYTES:
             raise Refusal(-5999, "the JSON body is too long")
-        body = bytearray(length_bytes)
-        received = 0
-        with memoryview(body) as view:
-            while received < length_bytes:
-                received += connection.read_into(view[received:])
         try:
-            given = json.loads(body or b"{}")
+            given = json.loads(connection.read_body() or b"{}")
         except ValueError:
             raise Refusal(-5999, "the body is neither multipart/form-data nor JSON") from None
         if not isinstance(given, dict):

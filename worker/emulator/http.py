@@ -59,7 +59,7 @@ class Answer:
     file: FileIO | None = None
     file_offset: int = 0
     file_bytes: int = 0
-    #: Answer to HEAD: the length is told, the body is not sent.
+    #: The answer to a HEAD: the length is told, the body is not sent.
     bodiless: bool = False
 
     def head(self, *, now_s: float, keep_alive: bool) -> bytes:
@@ -85,7 +85,12 @@ class Connection:
     """One client connection: reads heads, lends the body, sends answers, keeps what was pipelined."""
 
     def __init__(
-        self, sock: socket.socket, throttle: Throttle, *, idle_timeout_s: float, stall_timeout_s: float
+        self,
+        sock: socket.socket,
+        throttle: Throttle | None = None,
+        *,
+        idle_timeout_s: float,
+        stall_timeout_s: float,
     ) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
@@ -157,9 +162,11 @@ class Connection:
             self._start += buffered
             received = buffered
         else:
-            received = self._receive(view[: min(wanted, _THROTTLED_READ_BYTES) if self._throttle.limited else wanted])
+            limited = self._throttle is not None and self._throttle.limited
+            received = self._receive(view[: min(wanted, _THROTTLED_READ_BYTES) if limited else wanted])
         self._body_left -= received
-        self._throttle.spend(received)
+        if self._throttle is not None:
+            self._throttle.spend(received)
         return received
 
     def _receive(self, view: memoryview) -> int:
@@ -170,6 +177,19 @@ class Connection:
         if not received:
             raise Disconnected("within a request body")
         return received
+
+    def read_body(self) -> bytes:
+        """All that is left of the current body.
+
+        Raises:
+            Disconnected: The peer went away before it was whole.
+        """
+        body = bytearray(self._body_left)
+        received = 0
+        with memoryview(body) as view:
+            while received < len(body):
+                received += self.read_into(view[received:])
+        return bytes(body)
 
     def skip_body(self) -> None:
         """Reads what is left of the current body and forgets it."""
@@ -211,10 +231,14 @@ class Connection:
         except OSError:
             return
 
-    def close(self) -> None:
-        """Ends the connection; a reader blocked in it wakes up."""
+    def cut(self) -> None:
+        """Ends the conversation from another thread: who is blocked in it wakes up, and closes it."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self.cut()
         self._sock.close()
 
 

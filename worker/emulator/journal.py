@@ -50,6 +50,7 @@ class Journal:
         self._entries: deque[Entry] = deque(maxlen=length)
         self._changed = threading.Condition()
         self._next = 1
+        self._stopping = False
 
     def begin(self, method: str) -> Entry:
         """A new entry, visible at once."""
@@ -75,6 +76,12 @@ class Journal:
         with self._changed:
             self._entries.clear()
 
+    def stop(self) -> None:
+        """Lets everybody go who waits, now and later."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
     def select(self, wanted: dict[str, str], *, count: int = 0, timeout_s: float = 0.0) -> list[dict[str, Any]]:
         """Entries that match, oldest first, as plain values; waits until there are `count` of them or time is up.
 
@@ -84,7 +91,7 @@ class Journal:
             timeout_s: How long.
         """
         with self._changed:
-            self._changed.wait_for(lambda: len(self._matching(wanted)) >= count, timeout_s)
+            self._changed.wait_for(lambda: self._stopping or len(self._matching(wanted)) >= count, timeout_s)
             return [asdict(each) for each in self._matching(wanted)]
 
     def _matching(self, wanted: dict[str, str]) -> list[Entry]:

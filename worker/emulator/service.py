@@ -72,6 +72,7 @@ class Service:
         except PlainRefusal as refusal:
             answer = Answer(refusal.status, refusal.body, refusal.content_type)
             self._store.journal.update(entry, status=refusal.status)
+        answer.bodiless = request.method == "HEAD"
         with contextlib.ExitStack() as closing:
             if answer.file is not None:
                 closing.callback(answer.file.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
 from typing import TYPE_CHECKING
 
@@ -17,14 +18,22 @@ from worker.emulator.records import Records
 from worker.emulator.uploads import Uploads
 
 if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import TextIO
+
     from worker.emulator.config import EmulatorConfig
 
 
 class Store:
-    """The state of an emulator: what is on disk, and what lives as long as the process."""
+    """The state of an emulator: what is on disk, and what lives as long as the process.
+
+    Raises:
+        OSError: The folder cannot be used, or another emulator uses it.
+    """
 
     def __init__(self, config: EmulatorConfig) -> None:
         config.data_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(config.data_dir)
         self.config = config
         self.settings = Settings.of(config)
         self.stopping = threading.Event()
@@ -45,3 +54,20 @@ class Store:
         """Wakes everybody who waits; nobody waits again."""
         self.stopping.set()
         self.plan.stop()
+        self.journal.stop()
+
+    def close(self) -> None:
+        """Lets go of the folder."""
+        self.records.close()
+        self._lock.close()
+
+
+def _lock(folder: Path) -> TextIO:
+    """Keeps others out of the folder until the file returned is closed, by whatever end of this process."""
+    file = (folder / "lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise BlockingIOError(f"another emulator uses {folder}") from None
+    return file

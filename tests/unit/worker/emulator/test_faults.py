@@ -86,5 +86,5 @@ def test_a_cut_within_the_body_waits_for_its_byte() -> None:
     ],
 )
 def test_a_rule_that_says_nothing_sensible_is_refused(given: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="rule|Fault"):
+    with pytest.raises(ValueError, match=r"rule|Fault"):
         Rule.from_json(given)

@@ -1,0 +1,88 @@
+"""The control endpoint: what it tells of the inside, and what it can put there."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from worker.emulator.control import ControlError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SLICE = 512 * 1024
+
+
+def test_the_journal_counts_sends_finishes_and_deletes(start_cos: Callable[..., Any]) -> None:
+    cos = start_cos(journal_sha1=True)
+    session = cos.begin("a.bin", SLICE)
+    for _ in range(2):
+        cos.send("a.bin", session, 0, bytes(SLICE))
+    cos.finish("a.bin", session, SLICE)
+    cos.delete("a.bin")
+    cos.delete("a.bin")
+    cos.control.requests(state="answered", count=6, timeout_s=5)
+    sends = cos.control.requests(op="data", path="a.*", session=session, offset=0, code=0)
+    assert [(each["size"], each["status"], each["effect"]) for each in sends] == [(SLICE, 200, 0)] * 2
+    assert {each["sha1"] for each in sends} == {"6a521e1d2a632c26e53b83d2cc4b0edecfc1e68c"}
+    assert len(cos.control.requests(op="finish", code=0)) == 1
+    assert [each["code"] for each in cos.control.requests(op="delete")] == [0, -197]
+    assert [each["op"] for each in cos.control.requests(after=sends[-1]["number"])] == ["finish", "delete", "delete"]
+    cos.control.clear_requests()
+    assert cos.control.requests() == []
+
+
+def test_state_is_shown_and_planted(cos: Any) -> None:
+    session = cos.control.plant_upload(
+        "uploads", "theirs.bin", filesize=2 * SLICE, slice_size=SLICE, slices={SLICE: bytes(SLICE)}
+    )
+    assert cos.list("theirs.bin").json()["data"]["listparts"] == [{"offset": SLICE, "datalen": SLICE}]
+    (upload,) = cos.control.uploads("uploads")
+    assert (upload["path"], upload["session"], upload["slices"]) == ("theirs.bin", session, [[SLICE, SLICE]])
+    cos.control.plant_object("uploads", "a b.bin", b"planted", biz_attr="theirs", with_sha=True)
+    assert cos.get("a b.bin").content == b"planted"
+    (stored,) = cos.control.objects("uploads")
+    assert (stored["path"], stored["filesize"], stored["biz_attr"], len(stored["sha"])) == ("a b.bin", 7, "theirs", 40)
+    assert cos.control.objects("other") == []
+
+
+def test_planting_keeps_to_the_rules(cos: Any) -> None:
+    cos.control.plant_upload("uploads", "a.bin", filesize=1)
+    with pytest.raises(ControlError, match="-4019"):
+        cos.control.plant_upload("uploads", "a.bin", filesize=1)
+    with pytest.raises(ControlError, match="-133"):
+        cos.control.plant_object("none", "a.bin", b"")
+
+
+def test_sessions_end_on_command(cos: Any) -> None:
+    session = cos.begin("a.bin", SLICE)
+    assert cos.control.expire_sessions() == 1
+    assert cos.send("a.bin", session, 0, bytes(SLICE)).json()["code"] == -4013
+    assert cos.control.uploads("uploads") == []
+
+
+def test_settings_change_while_it_runs(cos: Any) -> None:
+    assert cos.control.change(verify_signatures=False)["verify_signatures"] is False
+    assert cos.upload("a.bin", b"data", token="").json()["code"] == 0
+    assert cos.control.settings()["rate_bytes_per_s"] is None
+    with pytest.raises(ControlError, match="no such settings: speed"):
+        cos.control.change(speed=1)
+
+
+def test_uploads_are_held_to_a_rate_that_can_be_lifted(start_cos: Callable[..., Any]) -> None:
+    cos = start_cos(rate_bytes_per_s=2 * SLICE)
+    began = time.monotonic()
+    cos.upload("a.bin", bytes(SLICE))
+    assert time.monotonic() - began >= 0.4, "half a second's worth of bytes"
+    cos.control.change(rate_bytes_per_s=SLICE)
+    cos.upload("b.bin", bytes(SLICE // 2))
+    (first, second) = cos.control.requests(op="upload", state="answered", count=2, timeout_s=5)
+    assert second["ended_s"] - second["began_s"] >= 0.4
+    assert first["ended_s"] - first["began_s"] >= 0.4
+
+
+def test_what_does_not_exist_is_said_so(cos: Any) -> None:
+    with pytest.raises(ControlError, match="/nothing"):
+        cos.control._call("GET", "/nothing")

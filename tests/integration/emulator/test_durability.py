@@ -1,0 +1,155 @@
+"""What was acknowledged survives the death of the process, and nothing else appears."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+SLICE = 512 * 1024
+
+
+@pytest.fixture
+def run_cos(tmp_path: Path, cos: Any) -> Iterator[Callable[[], Any]]:
+    """Runs emulators as processes of their own, all on one folder."""
+    kind = type(cos)
+    command = [sys.executable, "-m", "worker.emulator", "--data-dir", str(tmp_path / "durable"), "--appid", "10055004"]
+    (tmp_path / "key").write_text("fake-secret-key\n")
+    command += ["--bucket", "uploads", "--secret-id", "fake-secret-id", "--secret-key-file", str(tmp_path / "key")]
+
+    @contextmanager
+    def run() -> Iterator[Any]:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        words = process.stdout.readline().split()
+        client = kind(words[2], words[4])
+        client.process = process
+        try:
+            yield client
+        finally:
+            client.close()
+            process.kill()
+            process.wait(10)
+            process.stdout.close()
+
+    return run
+
+
+def kill(cos: Any) -> None:
+    cos.process.send_signal(signal.SIGKILL)
+    cos.process.wait(10)
+
+
+class Sender:
+    """Sends slices of one file until the store is gone, and knows which were sent and which acknowledged."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.session = ""
+        self.sent: set[int] = set()
+        self.acknowledged: set[int] = set()
+
+    def start(self, cos: Any, offsets: list[int]) -> threading.Thread:
+        thread = threading.Thread(target=self._send, args=(cos, offsets))
+        thread.start()
+        return thread
+
+    def _send(self, cos: Any, offsets: list[int]) -> None:
+        for offset in offsets:
+            self.sent.add(offset)
+            try:
+                answer = cos.send("a.bin", self.session, offset, self.data[offset : offset + SLICE])
+            except httpx.TransportError:
+                return
+            if answer.json()["code"] == 0:
+                self.acknowledged.add(offset)
+
+
+def test_every_acknowledged_slice_outlives_a_kill(run_cos: Callable[[], Any]) -> None:
+    """Two senders, a kill at a random moment, five times over; then the file is finished and compared."""
+    slices = 24
+    sender = Sender(os.urandom(slices * SLICE))
+    moments = random.Random(5)
+    for _ in range(5):
+        with run_cos() as cos:
+            missing = _missing(cos, sender)
+            stop_at = moments.randint(1, 4)
+            threads = [sender.start(cos, missing[first:stop_at:2]) for first in (0, 1)]
+            cos.control.requests(op="data", code=0, count=moments.randint(1, stop_at), timeout_s=10)
+            kill(cos)
+            for thread in threads:
+                thread.join(20)
+    with run_cos() as cos:
+        sender.start(cos, _missing(cos, sender)).join(20)
+        assert cos.finish("a.bin", sender.session, len(sender.data)).json()["code"] == 0
+        kill(cos)
+    with run_cos() as cos:
+        assert cos.get("a.bin").content == sender.data
+        assert cos.finish("a.bin", sender.session, len(sender.data)).json()["code"] == 0
+        assert cos.stat("a.bin").json()["data"]["filelen"] == len(sender.data)
+
+
+def _missing(cos: Any, sender: Sender) -> list[int]:
+    """Offsets that the store has not, after checking that it has what it acknowledged and nothing that nobody sent."""
+    sender.session = sender.session or cos.begin("a.bin", len(sender.data))
+    listed = cos.list("a.bin").json()["data"]
+    held = {part["offset"] for part in listed["listparts"]}
+    assert listed["session"] == sender.session
+    assert sender.acknowledged <= held <= sender.sent
+    return [offset for offset in range(0, len(sender.data), SLICE) if offset not in held]
+
+
+def test_a_slice_stored_but_not_answered_is_there_after_a_kill(run_cos: Callable[[], Any]) -> None:
+    with run_cos() as cos:
+        sender = Sender(bytes(2 * SLICE))
+        sender.session = cos.begin("a.bin", 2 * SLICE)
+        cos.control.add_rule("hold", when="after", op="data", offset=0)
+        cos.control.add_rule("hold", when="before", op="data", offset=SLICE)
+        threads = [sender.start(cos, [offset]) for offset in (0, SLICE)]
+        assert len(cos.control.requests(state="held", count=2, timeout_s=10)) == 2
+        kill(cos)
+        for thread in threads:
+            thread.join(10)
+    with run_cos() as cos:
+        assert cos.list("a.bin").json()["data"]["listparts"] == [{"offset": 0, "datalen": SLICE}]
+
+
+def test_bytes_that_nothing_refers_to_are_swept(run_cos: Callable[[], Any], tmp_path: Path) -> None:
+    with run_cos() as cos:
+        cos.upload("a.bin", b"data")
+        kill(cos)
+    content = tmp_path / "durable" / "content"
+    (content / "left-over").write_bytes(b"of a crash")
+    with run_cos() as cos:
+        assert cos.get("a.bin").content == b"data"
+        assert len(list(content.iterdir())) == 1
+
+
+def test_a_signal_ends_it_cleanly(run_cos: Callable[[], Any]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with run_cos() as cos:
+            cos.upload("a.bin", b"data", insertOnly=0)
+            cos.process.send_signal(number)
+            assert cos.process.wait(10) == 0
+
+
+def test_a_taken_port_is_said_in_one_line(run_cos: Callable[[], Any], tmp_path: Path) -> None:
+    with run_cos() as cos:
+        command = [sys.executable, "-m", "worker.emulator", "--data-dir", str(tmp_path / "x"), "--appid", "1"]
+        command += ["--bucket", "b", "--secret-id", "i", "--secret-key", "fake-key", "--port", str(cos.address[1])]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "choose another --port" in done.stderr

@@ -1,0 +1,145 @@
+"""Whole files and folders: upload, stat, delete, create, list, download."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MIB = 1024 * 1024
+
+
+def refusal(answer: Any) -> tuple[int, int]:
+    return answer.status_code, answer.json()["code"]
+
+
+def create(cos: Any, path: str) -> Any:
+    headers = {"Authorization": cos.sign()}
+    return cos.http.post(cos.url + cos.path(path), json={"op": "create", "biz_attr": ""}, headers=headers)
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 4 * MIB, 20 * MIB])
+def test_a_whole_file_comes_back_as_it_was_sent(cos: Any, size: int) -> None:
+    data = os.urandom(size)
+    digest = hashlib.sha1(data).hexdigest()  # noqa: S324 - the protocol's
+    assert cos.upload("a.bin", data, sha=digest, biz_attr="mine").json()["code"] == 0
+    assert cos.get("a.bin").content == data
+    stat = cos.stat("a.bin").json()["data"]
+    assert (stat["filesize"], stat["filelen"], stat["sha"], stat["biz_attr"]) == (size, size, digest, "mine")
+
+
+@pytest.mark.parametrize("size", [20 * MIB + 1, 41 * MIB])
+def test_a_file_beyond_20_mib_meets_the_gateway(cos: Any, size: int) -> None:
+    answer = cos.upload("a.bin", bytes(size))
+    assert answer.status_code == 413
+    assert answer.headers["content-type"] == "text/html"
+    assert refusal(cos.stat("a.bin")) == (404, -197)
+
+
+def test_upload_refuses_a_wrong_digest_and_an_existing_file(cos: Any) -> None:
+    assert refusal(cos.upload("a.bin", b"data", sha="0" * 40)) == (409, -4016)
+    assert refusal(cos.post("a.bin", "upload")) == (400, -5990)
+    cos.upload("a.bin", b"data")
+    assert refusal(cos.upload("a.bin", b"other")) == (409, -177)
+    assert cos.upload("a.bin", b"other", insertOnly=0).json()["code"] == 0
+    assert cos.get("a.bin").content == b"other"
+
+
+def test_missing_things_are_missing(cos: Any) -> None:
+    assert refusal(cos.stat("a.bin")) == (404, -197)
+    assert refusal(cos.delete("a.bin")) == (404, -197)
+    assert refusal(cos.get("a.bin")) == (404, -197)
+    assert refusal(cos.stat("folder/")) == (404, -197)
+    assert refusal(cos.delete("folder/")) == (404, -197)
+
+
+def test_the_bytes_of_what_is_gone_are_gone(cos: Any, tmp_path: Any) -> None:
+    cos.upload("a.bin", b"data")
+    cos.upload("a.bin", b"other", insertOnly=0)
+    cos.begin("b.bin", MIB)
+    cos.delete("a.bin")
+    cos.delete("b.bin")
+    assert refusal(cos.upload("c.bin", b"data", sha="0" * 40)) == (409, -4016)
+    assert list((tmp_path / "data" / "content").iterdir()) == []
+
+
+def test_folders_are_made_and_emptied(cos: Any) -> None:
+    assert create(cos, "a/").json()["data"]["ctime"] > 0
+    assert refusal(create(cos, "a/")) == (409, -178)
+    assert refusal(create(cos, "b")) == (400, -161)
+    assert cos.stat("a/").json()["code"] == 0
+    cos.upload("a/b/c.bin", b"data")
+    assert refusal(cos.delete("a/")) == (409, -173)
+    assert refusal(cos.delete("")) == (400, -180)
+    cos.delete("a/b/c.bin")
+    assert [cos.delete(path).json()["code"] for path in ("a/b/", "a/")] == [0, 0]
+
+
+def test_a_folder_with_an_unfinished_upload_is_not_empty(cos: Any) -> None:
+    cos.begin("a/b.bin", MIB)
+    assert refusal(cos.delete("a/")) == (409, -173)
+
+
+def test_a_name_is_a_file_s_or_a_folder_s(cos: Any) -> None:
+    cos.upload("a", b"data")
+    assert refusal(create(cos, "a/")) == (409, -178)
+    assert refusal(cos.upload("a/b", b"data")) == (409, -178)
+    create(cos, "c/")
+    assert refusal(cos.upload("c", b"data")) == (409, -178)
+    assert refusal(cos.upload("c/", b"data")) == (400, -160)
+    assert refusal(cos.init("c/", MIB)) == (400, -160)
+
+
+def test_parents_can_be_required(start_cos: Callable[..., Any]) -> None:
+    cos = start_cos(create_parents=False)
+    assert refusal(cos.init("a/b.bin", MIB)) == (404, -197)
+    assert refusal(cos.upload("a/b.bin", b"data")) == (404, -197)
+    create(cos, "a/")
+    cos.begin("a/b.bin", MIB)
+
+
+def test_a_folder_is_listed_page_by_page(cos: Any) -> None:
+    for path in ("top.bin", "a/1.bin", "a/2.bin", "a/b/3.bin", "a/c/", "ab/4.bin"):
+        create(cos, path) if path.endswith("/") else cos.upload(path, b"data")
+    names, context, over = [], "", False
+    while not over:
+        page = cos.get("a/", op="list", num=3, context=context).json()["data"]
+        names.append([info["name"] for info in page["infos"]])
+        context, over = page["context"], page["listover"]
+    assert names == [["1.bin", "2.bin", "b/"], ["c/"]]
+    (info,) = cos.get("a/2", op="list", num=10, context="").json()["data"]["infos"]
+    assert (info["name"], info["filesize"]) == ("2.bin", 4)
+    assert "filesize" not in cos.get("a/b", op="list", num=1).json()["data"]["infos"][0]
+    top = cos.get("", op="list", num=1000).json()["data"]["infos"]
+    assert [info["name"] for info in top] == ["a/", "ab/", "top.bin"]
+
+
+def test_a_listing_refuses_what_makes_no_sense(cos: Any) -> None:
+    assert refusal(cos.get("none/", op="list", num=1)) == (404, -197)
+    for num in (0, 1001, ""):
+        assert refusal(cos.get("", op="list", num=num)) == (400, -165)
+    assert refusal(cos.get("", op="list", num=1, context="!")) == (400, -5999)
+
+
+def test_a_download_can_be_a_range(cos: Any) -> None:
+    data = os.urandom(1000)
+    cos.upload("a.bin", data)
+    for asked, start, stop in (("0-99", 0, 100), ("900-", 900, 1000), ("-10", 990, 1000), ("990-2000", 990, 1000)):
+        answer = cos.get("a.bin", headers={"Range": f"bytes={asked}"})
+        assert (answer.status_code, answer.content) == (206, data[start:stop])
+        assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/1000"
+    assert cos.get("a.bin", headers={"Range": "bytes=1000-"}).status_code == 416
+    assert cos.get("a.bin", headers={"Range": "lines=1-2"}).content == data
+
+
+def test_head_tells_the_size_without_the_bytes(cos: Any) -> None:
+    cos.upload("a.bin", b"data")
+    answer = cos.http.head(cos.url + cos.path("a.bin"))
+    assert (answer.status_code, answer.headers["content-length"]) == (200, "4")
+    assert cos.http.head(cos.url + cos.path("none")).status_code == 404
+    assert cos.get("a.bin").content == b"data", "the connection is still in step"

@@ -1,0 +1,278 @@
+"""Uploads in slices: begin, send, list, finish, and every refusal on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KIB, MIB = 1024, 1024 * 1024
+SLICE = 512 * KIB
+DATA = os.urandom(2 * SLICE + 12_345)
+
+# The vector of the protocol: byte i is i mod 251, with the states of its three parts.
+VERIFIED = bytes(number % 251 for number in range(2_621_440))
+SHA = "d08b7e21afb7bc45b7bc7e265d812094252a14ac"
+UPLOADPARTS = json.dumps(
+    [
+        {"offset": 0, "datalen": MIB, "datasha": "463935c7eea4ca2705d0f481ecedb31f4d0f3a96"},
+        {"offset": MIB, "datalen": MIB, "datasha": "657c72d675f1e792607e5c0a7405f66cbdb8c290"},
+        {"offset": 2 * MIB, "datalen": SLICE, "datasha": SHA},
+    ]
+)
+
+
+def sha1(data: bytes) -> str:
+    return hashlib.sha1(data).hexdigest()  # noqa: S324 - the protocol's
+
+
+def one_part(data: bytes) -> dict[str, str]:
+    """Digest and uploadparts of a file of one part."""
+    return {"sha": sha1(data), "uploadparts": json.dumps([{"offset": 0, "datalen": len(data), "datasha": sha1(data)}])}
+
+
+def refusal(answer: Any) -> tuple[int, int]:
+    body = answer.json()
+    assert "data" not in body
+    assert body["request_id"]
+    return answer.status_code, body["code"]
+
+
+def test_a_file_comes_back_as_it_was_sent(cos: Any) -> None:
+    session = cos.begin("a/b c.bin", len(DATA), biz_attr="mine")
+    for offset in (2 * SLICE, 0, SLICE):
+        answer = cos.send("a/b c.bin", session, offset, DATA[offset : offset + SLICE])
+        data = answer.json()["data"]
+        assert (data["session"], data["offset"], data["datalen"]) == (
+            session,
+            offset,
+            len(DATA[offset : offset + SLICE]),
+        )
+    assert cos.get("a/b c.bin").json()["code"] == -45062
+    answer = cos.finish("a/b c.bin", session, len(DATA)).json()
+    assert (answer["code"], answer["message"]) == (0, "SUCCESS")
+    assert answer["data"]["resource_path"] == "/10055004/uploads/a/b c.bin"
+    assert cos.http.get(answer["data"]["access_url"]).content == DATA
+    stat = cos.stat("a/b c.bin").json()["data"]
+    assert (stat["filesize"], stat["filelen"], stat["biz_attr"], stat["slicesize"]) == (
+        len(DATA),
+        len(DATA),
+        "mine",
+        SLICE,
+    )
+    assert set(stat["sha"]) == {"0"}, "nobody sent a digest"
+
+
+def test_a_list_tells_what_is_there(cos: Any) -> None:
+    assert refusal(cos.list("a.bin")) == (404, -197)
+    session = cos.begin("a.bin", len(DATA))
+    empty = cos.list("a.bin").json()["data"]
+    assert empty == {"session": session, "slice_size": SLICE, "filesize": len(DATA), "listparts": []}
+    for offset in (2 * SLICE, 0):
+        cos.send("a.bin", session, offset, DATA[offset : offset + SLICE])
+    assert cos.list("a.bin").json()["data"]["listparts"] == [
+        {"offset": 0, "datalen": SLICE},
+        {"offset": 2 * SLICE, "datalen": 12_345},
+    ]
+    assert cos.stat("a.bin").json()["data"]["filelen"] == SLICE + 12_345
+    cos.send("a.bin", session, SLICE, DATA[SLICE : 2 * SLICE])
+    cos.finish("a.bin", session, len(DATA))
+    complete = cos.list("a.bin").json()["data"]
+    assert set(complete) == {"access_url", "source_url", "url", "resource_path"}
+
+
+def test_an_empty_file_has_no_slices(cos: Any) -> None:
+    session = cos.begin("empty", 0)
+    assert refusal(cos.send("empty", session, 0, b"")) == (400, -286)
+    assert cos.finish("empty", session, 0).json()["code"] == 0
+    assert cos.get("empty").content == b""
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"slice_size": 65_536}, -284),
+        ({"slice_size": ""}, -284),
+        ({"filesize": ""}, -5971),
+        ({"filesize": "many"}, -5999),
+        ({"sha": "not a digest"}, -168),
+        ({"sha": SHA}, -5965),
+        ({"sha": SHA, "uploadparts": "[{"}, -5965),
+        ({"sha": SHA, "uploadparts": UPLOADPARTS, "filesize": 1}, -5965),
+    ],
+)
+def test_init_refuses_what_it_cannot_keep(cos: Any, fields: dict[str, object], code: int) -> None:
+    assert refusal(cos.init("a.bin", **{"filesize": len(VERIFIED), **fields})) == (400, code)
+    assert refusal(cos.list("a.bin")) == (404, -197)
+
+
+def test_slices_off_their_place_or_length_are_refused(cos: Any) -> None:
+    session = cos.begin("a.bin", len(DATA))
+    assert refusal(cos.send("a.bin", session, 1, DATA[:SLICE])) == (400, -286)
+    assert refusal(cos.send("a.bin", session, 3 * SLICE, b"x")) == (400, -286)
+    assert refusal(cos.send("a.bin", session, 0, DATA[: SLICE - 1])) == (400, -283)
+    assert refusal(cos.send("a.bin", session, 2 * SLICE, DATA[:SLICE])) == (400, -5991)
+    assert refusal(cos.send("a.bin", session, 0, bytes(4 * MIB))) == (400, -5991)
+    assert refusal(cos.post("a.bin", "upload_slice_data", session=session, offset=0)) == (400, -5990)
+    assert refusal(cos.post("a.bin", "upload_slice_data", DATA[:SLICE], session=session)) == (400, -286)
+    assert cos.list("a.bin").json()["data"]["listparts"] == []
+
+
+def test_only_the_session_of_this_path_will_do(cos: Any) -> None:
+    session = cos.begin("a.bin", len(DATA))
+    assert refusal(cos.send("a.bin", "0" * 96, 0, DATA[:SLICE])) == (400, -4013)
+    assert refusal(cos.send("b.bin", session, 0, DATA[:SLICE])) == (400, -4013)
+    assert refusal(cos.send("a.bin", "", 0, DATA[:SLICE])) == (400, -94)
+    assert refusal(cos.finish("b.bin", session, len(DATA))) == (400, -4013)
+
+
+def test_a_repeated_slice_is_accepted_and_a_changed_one_never_stored(cos: Any) -> None:
+    session = cos.begin("a.bin", SLICE)
+    for _ in range(2):
+        assert cos.send("a.bin", session, 0, DATA[:SLICE]).json()["code"] == 0
+    assert refusal(cos.send("a.bin", session, 0, bytes(SLICE))) == (409, -4026)
+    cos.finish("a.bin", session, SLICE)
+    assert cos.get("a.bin").content == DATA[:SLICE]
+
+
+def test_a_slice_that_was_damaged_on_the_way_is_refused(cos: Any) -> None:
+    session = cos.begin("a.bin", SLICE)
+    digest = hashlib.md5(DATA[:SLICE]).hexdigest()  # noqa: S324 - the protocol's
+    assert refusal(cos.send("a.bin", session, 0, bytes(SLICE), datamd5=digest)) == (400, -5999)
+    assert cos.send("a.bin", session, 0, DATA[:SLICE], datamd5=digest).json()["data"]["datamd5"] == digest
+
+
+def test_finish_wants_every_byte(cos: Any) -> None:
+    session = cos.begin("a.bin", len(DATA))
+    cos.send("a.bin", session, 0, DATA[:SLICE])
+    assert refusal(cos.finish("a.bin", session, len(DATA))) == (400, -175)
+    cos.send("a.bin", session, SLICE, DATA[SLICE : 2 * SLICE])
+    cos.send("a.bin", session, 2 * SLICE, DATA[2 * SLICE :])
+    assert refusal(cos.finish("a.bin", session, len(DATA) - 1)) == (400, -175)
+    assert cos.finish("a.bin", session, len(DATA)).json()["code"] == 0
+
+
+def test_finish_can_be_repeated_until_the_object_is_another(cos: Any) -> None:
+    session = cos.begin("a.bin", SLICE)
+    cos.send("a.bin", session, 0, DATA[:SLICE])
+    first, second = (cos.finish("a.bin", session, SLICE).json() for _ in range(2))
+    assert first["data"] == second["data"]
+    assert refusal(cos.finish("a.bin", session, SLICE + 1)) == (400, -175)
+    assert cos.upload("a.bin", b"other", insertOnly=0).json()["code"] == 0
+    assert refusal(cos.finish("a.bin", session, SLICE)) == (400, -4013)
+
+
+def test_a_verified_upload_is_verified(cos: Any) -> None:
+    session = cos.begin("v.bin", len(VERIFIED), sha=SHA.upper(), uploadparts=UPLOADPARTS)
+    assert cos.list("v.bin").json()["data"]["sha"] == SHA
+    assert refusal(cos.send("v.bin", session, 0, VERIFIED[:SLICE], sha="0" * 40)) == (409, -174)
+    cos.send_all("v.bin", session, VERIFIED, sha=SHA)
+    assert refusal(cos.finish("v.bin", session, len(VERIFIED))) == (400, -29094)
+    assert refusal(cos.finish("v.bin", session, len(VERIFIED), sha="0" * 40)) == (409, -4016)
+    assert cos.finish("v.bin", session, len(VERIFIED), sha=SHA).json()["code"] == 0
+    assert cos.stat("v.bin").json()["data"]["sha"] == SHA
+
+
+@pytest.mark.parametrize("wrong", ["a byte", "a state"])
+def test_what_was_announced_must_arrive(cos: Any, wrong: str) -> None:
+    sent = bytearray(VERIFIED)
+    parts = json.loads(UPLOADPARTS)
+    if wrong == "a byte":
+        sent[MIB] ^= 1
+    else:
+        parts[0]["datasha"] = "0" * 40
+    session = cos.begin("v.bin", len(VERIFIED), sha=SHA, uploadparts=json.dumps(parts))
+    cos.send_all("v.bin", session, bytes(sent))
+    assert refusal(cos.finish("v.bin", session, len(VERIFIED), sha=SHA)) == (409, -4016)
+    assert refusal(cos.get("v.bin")) == (404, -45062)
+
+
+def test_a_path_has_one_unfinished_upload(cos: Any) -> None:
+    cos.begin("plain.bin", len(DATA))
+    assert refusal(cos.init("plain.bin", len(DATA))) == (409, -4019)
+    assert refusal(cos.init("plain.bin", len(VERIFIED), sha=SHA, uploadparts=UPLOADPARTS)) == (409, -4019)
+    cos.begin("verified.bin", len(VERIFIED), sha=SHA, uploadparts=UPLOADPARTS)
+    assert refusal(cos.init("verified.bin", len(VERIFIED), sha=SHA, uploadparts=UPLOADPARTS)) == (409, -4019)
+    assert refusal(cos.init("verified.bin", 5, **one_part(b"other"))) == (409, -4020)
+
+
+def test_delete_clears_an_unfinished_upload(cos: Any) -> None:
+    session = cos.begin("a.bin", len(DATA))
+    assert cos.delete("a.bin").json()["code"] == 0
+    assert refusal(cos.send("a.bin", session, 0, DATA[:SLICE])) == (400, -4013)
+    assert refusal(cos.delete("a.bin")) == (404, -197)
+    cos.begin("a.bin", len(DATA))
+
+
+def test_an_existing_file_is_replaced_only_when_asked_and_only_at_finish(cos: Any) -> None:
+    cos.upload("a.bin", b"old")
+    assert refusal(cos.init("a.bin", SLICE)) == (409, -177)
+    assert refusal(cos.init("a.bin", SLICE, insertOnly=1)) == (409, -177)
+    session = cos.begin("a.bin", SLICE, insertOnly=0)
+    cos.send("a.bin", session, 0, DATA[:SLICE])
+    assert cos.get("a.bin").content == b"old"
+    assert cos.list("a.bin").json()["data"]["session"] == session
+    cos.finish("a.bin", session, SLICE)
+    assert cos.get("a.bin").content == DATA[:SLICE]
+
+
+def test_a_file_that_came_meanwhile_stands_in_the_way_of_finish(cos: Any) -> None:
+    session = cos.begin("a.bin", SLICE)
+    cos.send("a.bin", session, 0, DATA[:SLICE])
+    cos.upload("a.bin", b"a stranger's")
+    assert refusal(cos.finish("a.bin", session, SLICE)) == (409, -177)
+    assert cos.get("a.bin").content == b"a stranger's"
+
+
+def test_bytes_that_are_known_need_no_upload(cos: Any) -> None:
+    cos.upload("old.bin", b"known", sha=sha1(b"known"))
+    answer = cos.init("new.bin", 5, biz_attr="copy", **one_part(b"known")).json()
+    assert "session" not in answer["data"]
+    assert answer["data"]["url"].endswith("/new.bin")
+    cos.delete("old.bin")
+    assert cos.get("new.bin").content == b"known"
+    assert cos.stat("new.bin").json()["data"]["biz_attr"] == "copy"
+
+
+def test_a_digest_that_nobody_verified_is_no_reason_to_skip_an_upload(cos: Any) -> None:
+    cos.upload("old.bin", b"known")
+    assert "session" in cos.init("new.bin", 5, **one_part(b"known")).json()["data"]
+
+
+def test_insert_only_succeeds_for_the_same_bytes(cos: Any) -> None:
+    cos.upload("a.bin", b"known", sha=sha1(b"known"))
+    assert "access_url" in cos.init("a.bin", 5, **one_part(b"known")).json()["data"]
+    assert refusal(cos.init("a.bin", 5, **one_part(b"other"))) == (409, -177)
+
+
+def test_instant_upload_can_be_switched_off(start_cos: Callable[..., Any]) -> None:
+    cos = start_cos(instant_upload=False)
+    cos.upload("old.bin", b"known", sha=sha1(b"known"))
+    assert "session" in cos.init("new.bin", 5, **one_part(b"known")).json()["data"]
+
+
+def test_the_server_s_slice_size_counts(start_cos: Callable[..., Any]) -> None:
+    cos = start_cos(forced_slice_size=MIB, serial_upload=True)
+    data = os.urandom(MIB + 1)
+    begun = cos.init("a.bin", len(data), slice_size=SLICE).json()["data"]
+    assert (begun["slice_size"], begun["serial_upload"]) == (MIB, 1)
+    assert refusal(cos.send("a.bin", begun["session"], MIB, data[MIB:])) == (400, -4024)
+    assert refusal(cos.send("a.bin", begun["session"], 0, data[:SLICE])) == (400, -283)
+    for offset in (0, MIB):
+        assert cos.send("a.bin", begun["session"], offset, data[offset : offset + MIB]).json()["code"] == 0
+    assert cos.finish("a.bin", begun["session"], len(data)).json()["code"] == 0
+
+
+def test_sessions_grow_old(start_cos: Callable[..., Any]) -> None:
+    cos = start_cos(session_ttl_s=100, verify_signatures=False)
+    session = cos.begin("a.bin", len(DATA))
+    cos.control.change(clock_offset_s=101)
+    assert refusal(cos.send("a.bin", session, 0, DATA[:SLICE])) == (400, -4013)
+    assert refusal(cos.list("a.bin")) == (404, -197)
+    assert cos.begin("a.bin", len(DATA)) != session
