@@ -12,6 +12,7 @@ import sqlalchemy.exc
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 
 from worker.errors import NotFound, Refused
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fastapi import FastAPI
-    from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_AFTER_S: Mapping[int, int] = {429: 5, 503: 2}
@@ -106,6 +107,14 @@ class Unavailable(Refused):
     advice = "Send the request again after the time in Retry-After."
 
 
+class Failed(Refused):
+    """A fault of ours."""
+
+    status = 500
+    code = "internal"
+    advice = "Look for the incident in the service's log; the request may be sent again with the same Idempotency-Key."
+
+
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of a route that may refuse so, beside what any route may."""
     schema = {"$ref": "#/components/schemas/Problem"}
@@ -176,23 +185,37 @@ def install(app: FastAPI) -> None:
         _log.warning("api.database_unavailable", path=request.url.path, error=str(error))
         return answer(_database_unavailable(error), request)
 
-    async def failure(request: Request, error: Exception) -> Response:
-        incident = secrets.token_hex(8)
-        _log.error("api.failed", path=request.url.path, incident=incident, error=repr(error))
-        return answer(_Failure("the request failed in the service", extra={"incident": incident}), request)
-
     app.add_exception_handler(Refused, refused)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, parameters)
     for kind in _NO_DATABASE:
         app.add_exception_handler(kind, no_database)
-    app.add_exception_handler(Exception, failure)
+    app.add_middleware(_LastResort)
 
 
-class _Failure(Refused):
-    status = 500
-    code = "internal"
-    advice = "Look for the incident in the service's log; the request may be sent again with the same Idempotency-Key."
+class _LastResort:
+    """Answers what nobody foresaw; an exception handler would pass it on to the server, which drops the connection."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = False
+
+        async def sending(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except Exception:
+            incident = secrets.token_hex(8)
+            _log.exception("api.failed", path=scope.get("path"), incident=incident)
+            if began or scope["type"] != "http":
+                raise
+            failure = Failed("the request failed in the service", extra={"incident": incident})
+            await answer(failure, Request(scope))(scope, receive, send)
 
 
 def _database_unavailable(error: Exception) -> Refused:

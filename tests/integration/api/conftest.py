@@ -1,0 +1,139 @@
+"""The API over real HTTP, with a database of its own and a broker that is nowhere."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from api.app import server
+from worker.db import Database
+from worker.jobs.keys import Scope, create_key
+from worker.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from worker.settings import Settings
+
+STORES = """
+[stores.main]
+protocol = "cos-json"
+endpoint = "http://cos.example.com"
+appid = "1250000000"
+bucket = "media"
+secret_id = "fake-secret-id"
+secret_key = "fake-secret-key"
+
+[stores.same-bucket]
+protocol = "cos-json"
+endpoint = "https://COS.example.com:443/"
+appid = "1250000000"
+bucket = "media"
+secret_id = "fake-secret-id-2"
+secret_key = "fake-secret-key-2"
+
+[stores.others]
+protocol = "cos-json"
+endpoint = "http://cos.example.com"
+appid = "1250000000"
+bucket = "others"
+secret_id = "fake-secret-id"
+secret_key = "fake-secret-key"
+tenants = ["umbrella"]
+
+[roots.media]
+path = "/srv/media"
+
+[roots.others]
+path = "/srv/others"
+tenants = ["umbrella"]
+"""
+
+
+@dataclass
+class Api:
+    """A running API, and clients for it."""
+
+    url: str
+    settings: Settings
+    database: Database
+    _clients: ExitStack = field(default_factory=ExitStack)
+
+    def client(self, tenant: str = "acme", scopes: str = "submit read operate") -> httpx.Client:
+        with self.database.transaction() as tx:
+            _, text = create_key(tx, tenant, [Scope(scope) for scope in scopes.split()])
+        return self.bare(Authorization=f"Bearer {text}")
+
+    def bare(self, **headers: str) -> httpx.Client:
+        limits = httpx.Limits(max_connections=None)
+        client = httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=30, limits=limits)
+        return self._clients.enter_context(client)
+
+    def sql(self, statement: str, **params: Any) -> list[dict[str, Any]]:
+        with self.database.connection() as connection:
+            cursor = connection.execute(statement.encode(), params)
+            return cursor.fetchall() if cursor.description else []
+
+    def count(self, table: str) -> int:
+        return int(self.sql(f"SELECT count(*) AS n FROM {table}")[0]["n"])  # noqa: S608 - a test names it
+
+    def move(self, job_id: str, state: str, **columns: Any) -> None:
+        """Put a job into a state, as if it had got there."""
+        assignments = "".join(f", {name} = %({name})s" for name in columns)
+        statement = f"UPDATE job SET state = %(state)s{assignments} WHERE id = %(job)s"  # noqa: S608 - a test names them
+        self.sql(statement, job=job_id, state=state, **columns)
+
+
+@contextmanager
+def running_api(settings: Settings) -> Iterator[Api]:
+    api = server(settings)
+    thread = threading.Thread(target=api.run)
+    thread.start()
+    try:
+        while not api.started:
+            assert thread.is_alive(), "the API did not start"
+            thread.join(0.01)
+        port = api.servers[0].sockets[0].getsockname()[1]
+        with closing(Database(settings.database_url, application="tests")) as database, ExitStack() as clients:
+            yield Api(f"http://127.0.0.1:{port}", settings, database, clients)
+    finally:
+        api.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive(), "the API did not stop"
+
+
+@pytest.fixture
+def make_api(tmp_path: Path) -> Iterator[Callable[..., Api]]:
+    """Start an API on a database, with some settings changed."""
+    stores = tmp_path / "stores.toml"
+    stores.write_text(STORES)
+    with ExitStack() as running:
+
+        def make(database_url: str, **more: str) -> Api:
+            environ = {
+                "SLICEWAY_DATABASE_URL": database_url,
+                "SLICEWAY_BROKER_URL": "redis://127.0.0.1:1/0",
+                "SLICEWAY_STORES_FILE": str(stores),
+                "SLICEWAY_API_PORT": "0",
+            }
+            return running.enter_context(running_api(load_settings(environ | more)))
+
+        yield make
+
+
+@pytest.fixture
+def api(make_api: Callable[..., Api], database_url: str) -> Api:
+    """An API that runs for this test alone."""
+    return make_api(database_url)
+
+
+@pytest.fixture
+def acme(api: Api) -> httpx.Client:
+    """A client that may enqueue, look and operate for the tenant acme."""
+    return api.client()
