@@ -122,6 +122,10 @@ class Draft:
         with self._disk.open(self._content) as file:
             return hashlib.file_digest(file, "sha1").hexdigest()
 
+    def spoil(self) -> None:
+        """Changes the first byte."""
+        os.pwrite(self._fd, bytes([os.pread(self._fd, 1, 0)[0] ^ 0xFF]), 0)
+
     def sync(self) -> str:
         """Brings the file to the disk and returns its id."""
         self._disk._sync_new(self._fd)  # noqa: SLF001 - its part

@@ -39,6 +39,13 @@ class Content:
         """Lower-case hex digest of the bytes."""
         return self.draft.sha1() if self.draft else hashlib.sha1(self.view).hexdigest()  # noqa: S324 - the protocol's
 
+    def spoil(self) -> None:
+        """Changes the first byte, if there is one."""
+        if self.draft is not None:
+            self.draft.spoil()
+        elif self.view:
+            self.view[0] ^= 0xFF
+
     def md5(self) -> str:
         """Lower-case hex digest of staged bytes."""
         return hashlib.md5(self.view).hexdigest()  # noqa: S324 - the protocol's

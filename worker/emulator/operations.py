@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker.emulator.config import MIB
+from worker.emulator.older import OlderSlices
 from worker.emulator.records import Folder, Stored, Upload
 from worker.emulator.refusals import Refusal, too_large
 from worker.emulator.uploadparts import read_sha
@@ -64,6 +65,7 @@ OPS = {
     "upload_slice_data": "data",
     "upload_slice_list": "list",
     "upload_slice_finish": "finish",
+    "upload_slice": "slice",
     "upload": "upload",
     "stat": "stat",
     "delete": "delete",
@@ -84,11 +86,13 @@ class Operations:
         self._uploads = uploads
         self._objects = objects
         self._folders = folders
+        older = OlderSlices(records, uploads)
         self._table: dict[str, Callable[[Call], Data]] = {
             "init": self._init,
             "data": self._data,
             "list": self._list,
             "finish": self._finish,
+            "slice": lambda call: older.run(call, insert_only=_insert_only(call)),
             "upload": self._upload,
             "stat": self._stat,
             "delete": self._delete,

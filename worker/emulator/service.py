@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import secrets
+import sqlite3
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +166,7 @@ class Service:
             except Refusal as refusal:
                 self._store.journal.update(entry, effect=refusal.code)
                 answer = self._refused(entry, refusal)
-            except OSError as error:
+            except (OSError, sqlite3.Error) as error:
                 _log.exception("the store failed")
                 answer = self._refused(entry, Refusal(-195, str(error)))
         return self._strike(entry, strikes, "after") or answer
@@ -191,8 +192,8 @@ class Service:
         """The call as the faults want it carried out."""
         if strikes.get(Fault.LOSE_SESSION) and (upload := self._store.uploads.at(call.target)):
             self._store.uploads.discard(upload)
-        if strikes.get(Fault.CORRUPT) and call.form.content is not None and call.form.content.view:
-            call.form.content.view[0] ^= 0xFF
+        if strikes.get(Fault.CORRUPT) and call.form.content is not None:
+            call.form.content.spoil()
         other = strikes.get(Fault.SLICE_SIZE)
         return replace(call, slice_size=other.slice_size if other else None, serial=bool(strikes.get(Fault.SERIAL)))
 

@@ -141,10 +141,11 @@ def test_the_store_may_lie(cos: Any, session: str, op: str) -> None:
     assert (entry["op"], entry["code"], entry["effect"]) == (op, 0, None)
 
 
-def test_a_byte_may_rot(cos: Any) -> None:
+@pytest.mark.parametrize("size", [4, 5 * 1024 * 1024])
+def test_a_byte_may_rot(cos: Any, size: int) -> None:
     cos.control.add_rule("corrupt", op="upload")
-    cos.upload("b.bin", b"data")
-    assert cos.get("b.bin").content == bytes([ord("d") ^ 0xFF]) + b"ata"
+    cos.upload("b.bin", bytes(size))
+    assert cos.get("b.bin").content == b"\xff" + bytes(size - 1)
 
 
 @pytest.mark.parametrize(("when", "stored"), [("before", []), ("after", [0])])
