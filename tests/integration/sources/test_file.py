@@ -1,0 +1,307 @@
+"""Files below a root, on a real file system."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from worker.errors import RootUnavailable, SourceChanged, SourceError, SourceGone, SourceRefused
+from worker.settings import RootProfile
+from worker.sources.file import _mapped, open_file, usable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DATA = random.Random(0).randbytes(3 * 1024 * 1024 + 5)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> RootProfile:
+    path = tmp_path / "root"
+    (path / "sub").mkdir(parents=True)
+    (path / "sub" / "f.bin").write_bytes(DATA)
+    return RootProfile(name="media", path=path)
+
+
+@pytest.fixture
+def file(root: RootProfile) -> Path:
+    return root.path / "sub" / "f.bin"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_open(tmp_path: Path) -> Iterator[None]:
+    yield
+    opened = [fd.readlink() for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+    assert [link for link in opened if link.is_relative_to(tmp_path)] == []
+
+
+def read(root: RootProfile, path: str, offset: int, size: int) -> bytes:
+    buffer = bytearray(size)
+    with open_file(root, path) as source:
+        source.read_into(memoryview(buffer), offset)
+    return bytes(buffer)
+
+
+class TestReading:
+    @pytest.mark.parametrize(
+        ("offset", "size"),
+        [(0, len(DATA)), (0, 0), (1, 1), (len(DATA) - 5, 5), (1024 * 1024, 1024 * 1024), (len(DATA), 0)],
+    )
+    def test_exactly_the_range(self, root: RootProfile, offset: int, size: int) -> None:
+        assert read(root, "sub/f.bin", offset, size) == DATA[offset : offset + size]
+
+    def test_into_a_part_of_a_larger_buffer(self, root: RootProfile) -> None:
+        buffer = bytearray(b"x" * 20)
+        with open_file(root, "sub/f.bin") as source:
+            source.read_into(memoryview(buffer)[5:15], 7)
+        assert bytes(buffer) == b"x" * 5 + DATA[7:17] + b"x" * 5
+
+    def test_an_empty_file(self, root: RootProfile) -> None:
+        (root.path / "sub" / "empty").touch()
+        with open_file(root, "sub/empty") as source:
+            assert source.size_bytes == 0
+            source.read_into(memoryview(bytearray()), 0)
+            source.check()
+
+    @pytest.mark.parametrize("name", ["a b", "ü", "\u0001", "-", "...", "a\nb", "%41", "\udcff"])
+    def test_any_name_that_a_file_can_have(self, root: RootProfile, name: str) -> None:
+        (root.path / "sub" / name).write_bytes(b"abc")
+        assert read(root, f"sub/{name}", 0, 3) == b"abc"
+
+    def test_the_fingerprint_is_json_and_the_same_each_time(self, root: RootProfile, file: Path) -> None:
+        with open_file(root, "sub/f.bin") as source:
+            first = source.fingerprint
+        found = file.stat()
+        assert first == {"size": len(DATA), "mtime_ns": found.st_mtime_ns, "inode": found.st_ino}
+        with open_file(root, "sub/f.bin", expected=first) as source:
+            assert (source.fingerprint, source.size_bytes) == (first, len(DATA))
+
+    def test_closing_twice_is_harmless(self, root: RootProfile) -> None:
+        source = open_file(root, "sub/f.bin")
+        source.close()
+        source.close()
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "",
+            "/",
+            ".",
+            "..",
+            "../root/sub/f.bin",
+            "sub/../sub/f.bin",
+            "sub/..",
+            "/etc/passwd",
+            "sub/f.bin\0",
+            "a" * 300,
+        ],
+    )
+    def test_a_path_that_is_none(self, root: RootProfile, path: str) -> None:
+        with pytest.raises(SourceRefused):
+            open_file(root, path)
+
+    def test_the_absolute_path_of_the_very_file(self, root: RootProfile, file: Path) -> None:
+        with pytest.raises(SourceRefused):
+            open_file(root, str(file))
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda at: at.mkdir(),
+            os.mkfifo,
+            lambda at: at.symlink_to("/dev/zero"),
+            lambda at: at.symlink_to("loop"),
+            lambda at: at.symlink_to("/etc/passwd"),
+            lambda at: at.symlink_to("../../outside"),
+        ],
+        ids=["folder", "fifo", "device", "loop", "absolute-link", "relative-link"],
+    )
+    def test_what_is_no_regular_file_of_the_root(self, root: RootProfile, make: Callable[[Path], Any]) -> None:
+        (root.path.parent / "outside").write_bytes(b"theirs")
+        make(root.path / "sub" / "loop")
+        with pytest.raises(SourceRefused):
+            open_file(root, "sub/loop")
+
+    def test_a_fifo_is_not_even_joined(self, root: RootProfile) -> None:
+        """A writer that waits for a reader would be let go by any open, though nobody reads."""
+        fifo = root.path / "sub" / "fifo"
+        os.mkfifo(fifo)
+        with pytest.raises(SourceRefused):
+            open_file(root, "sub/fifo")
+        with pytest.raises(OSError, match="No such device") as caught:
+            os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        assert caught.value.errno == errno.ENXIO
+
+    def test_a_folder_whose_name_begins_like_the_root(self, root: RootProfile) -> None:
+        (root.path.parent / "root2").mkdir()
+        (root.path.parent / "root2" / "f").write_bytes(b"theirs")
+        (root.path / "sub" / "link").symlink_to("../../root2")
+        with pytest.raises(SourceRefused):
+            open_file(root, "sub/link/f")
+
+    def test_links_that_stay_inside_are_followed(self, root: RootProfile, file: Path) -> None:
+        (root.path / "link").symlink_to("sub")
+        (root.path / "absolute").symlink_to(file)
+        assert read(root, "link/f.bin", 0, 9) == read(root, "absolute", 0, 9) == DATA[:9]
+
+    def test_a_root_may_itself_be_a_link(self, root: RootProfile) -> None:
+        link = root.path.parent / "link"
+        link.symlink_to(root.path)
+        assert read(RootProfile(name="media", path=link), "sub/f.bin", 0, 9) == DATA[:9]
+
+
+class TestChanged:
+    def change(self, file: Path, how: str) -> None:
+        times = (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+        match how:
+            case "grown":
+                with file.open("ab") as out:
+                    out.write(b"more")
+                os.utime(file, ns=times)
+            case "shrunk":
+                os.truncate(file, 100)
+                os.utime(file, ns=times)
+            case "written":
+                with file.open("r+b") as out:
+                    out.write(b"other")
+                os.utime(file, ns=(times[0], times[1] + 1))
+            case "replaced":
+                other = file.with_name("other")
+                other.write_bytes(DATA)
+                os.utime(other, ns=times)
+                other.rename(file)
+
+    @pytest.mark.parametrize(
+        ("how", "word"),
+        [("grown", "size"), ("shrunk", "size"), ("written", "modification time"), ("replaced", "identity")],
+    )
+    def test_is_found_out_at_the_next_opening_and_by_check(
+        self, root: RootProfile, file: Path, how: str, word: str
+    ) -> None:
+        with open_file(root, "sub/f.bin") as source:
+            self.change(file, how)
+            with pytest.raises(SourceChanged, match=word):
+                source.check()
+            with pytest.raises(SourceChanged, match=word):
+                open_file(root, "sub/f.bin", expected=source.fingerprint)
+
+    @pytest.mark.parametrize("how", ["grown", "shrunk", "written"])
+    def test_is_found_out_at_the_next_read(self, root: RootProfile, file: Path, how: str) -> None:
+        with open_file(root, "sub/f.bin") as source:
+            self.change(file, how)
+            with pytest.raises(SourceChanged):
+                source.read_into(memoryview(bytearray(10)), 0)
+
+    def test_is_found_out_though_it_happens_during_the_read(
+        self, root: RootProfile, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The system call itself is the seam: the file shrinks between its start and its end."""
+        true = os.preadv
+
+        def slow(fd: int, buffers: list[memoryview], offset: int) -> int:
+            self.change(file, "shrunk")
+            return true(fd, buffers, offset)
+
+        monkeypatch.setattr(os, "preadv", slow)
+        with open_file(root, "sub/f.bin") as source, pytest.raises(SourceChanged):
+            source.read_into(memoryview(bytearray(1000)), 0)
+
+    def test_a_range_past_the_end_is_a_file_that_is_shorter_than_it_was(self, root: RootProfile) -> None:
+        with open_file(root, "sub/f.bin") as source, pytest.raises(SourceChanged, match="ends before"):
+            source.read_into(memoryview(bytearray(10)), len(DATA) - 5)
+
+    def test_a_read_in_small_portions_is_put_together(self, root: RootProfile, monkeypatch: pytest.MonkeyPatch) -> None:
+        true = os.preadv
+        monkeypatch.setattr(os, "preadv", lambda fd, buffers, offset: true(fd, [buffers[0][:1000]], offset))
+        assert read(root, "sub/f.bin", 11, 10_001) == DATA[11:10_012]
+
+
+class TestGone:
+    def test_a_file_that_is_not_there(self, root: RootProfile) -> None:
+        for path in ("nothing", "sub/nothing", "no/such/folder", "sub/f.bin/x"):
+            with pytest.raises(SourceGone):
+                open_file(root, path)
+
+    def test_a_file_that_went_is_missed_by_check_but_read_to_its_end(self, root: RootProfile, file: Path) -> None:
+        with open_file(root, "sub/f.bin") as source:
+            file.unlink()
+            with pytest.raises(SourceGone):
+                source.check()
+            buffer = bytearray(10)
+            source.read_into(memoryview(buffer), 0)
+            assert bytes(buffer) == DATA[:10]
+
+
+class TestRoot:
+    def test_a_root_with_something_in_it_is_usable(self, root: RootProfile) -> None:
+        assert usable(root) is None
+
+    def test_a_missing_or_empty_root_or_a_file_makes_jobs_wait(self, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "file").write_bytes(b"")
+        for name in ("missing", "empty", "file"):
+            root = RootProfile(name="media", path=tmp_path / name)
+            assert usable(root)
+            with pytest.raises(RootUnavailable, match="media"):
+                open_file(root, "sub/f.bin")
+
+    def test_a_volume_that_is_unmounted_under_an_open_source(self, root: RootProfile) -> None:
+        with open_file(root, "sub/f.bin") as source:
+            root.path.rename(root.path.with_name("elsewhere"))
+            with pytest.raises(RootUnavailable):
+                source.check()
+            root.path.mkdir()
+            with pytest.raises(RootUnavailable, match="is empty"):
+                source.check()
+
+    @pytest.mark.parametrize(
+        ("number", "expected", "code"),
+        [
+            (errno.EIO, RootUnavailable, "root_unavailable"),
+            (errno.ESTALE, RootUnavailable, "root_unavailable"),
+            (errno.ENXIO, RootUnavailable, "root_unavailable"),
+            (errno.EMFILE, RootUnavailable, "root_unavailable"),
+            (errno.EACCES, SourceRefused, "source_unreadable"),
+            (errno.EPERM, SourceRefused, "source_unreadable"),
+            (errno.ELOOP, SourceRefused, "source_refused"),
+            (errno.ENOENT, SourceGone, "source_gone"),
+        ],
+        ids=lambda value: errno.errorcode.get(value, "") if isinstance(value, int) else None,
+    )
+    def test_every_failure_of_the_system_has_its_class(
+        self, root: RootProfile, number: int, expected: type[SourceError], code: str
+    ) -> None:
+        found = _mapped(root, "sub/f.bin", OSError(number, os.strerror(number)))
+        assert (type(found), found.code) == (expected, code)
+        assert "media:sub/f.bin" in found.message
+        assert "\n" not in found.message
+
+    def test_a_failing_read_is_told_as_the_volumes_fault(
+        self, root: RootProfile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> int:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with open_file(root, "sub/f.bin") as source:
+            monkeypatch.setattr(os, "preadv", fail)
+            with pytest.raises(RootUnavailable, match="Input/output error"):
+                source.read_into(memoryview(bytearray(1)), 0)
+
+    def test_without_a_free_descriptor_the_job_waits(self, root: RootProfile) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.open(root.path, os.O_RDONLY)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+        try:
+            with pytest.raises(RootUnavailable):
+                open_file(root, "sub/f.bin")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,0 +1,251 @@
+"""The COS JSON driver over the wire: what is this protocol's own, and every code of it on every operation."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from worker.emulator.control import Control
+from worker.errors import Permanent, SessionGone, StoreError, StoreUnusable, Transient
+from worker.stores.base import Aborted, Digests, Intent, Listing, Session, Stored, Unfinished
+from worker.stores.cos_json import CosJsonStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from worker.emulator.server import Emulator
+    from worker.settings import StoreProfile
+    from worker.stores.base import Guard
+
+MIB = 1024 * 1024
+TABLE = Path(__file__).parents[2] / "unit/worker/stores/cos_json_codes.csv"
+MARK = "sliceway/0190a-b/3"
+
+
+class Free:
+    """A guard that lets everything pass."""
+
+    def check(self) -> None:
+        pass
+
+    def remaining_s(self) -> float:
+        return 20.0
+
+
+GUARD: Guard = Free()
+DATA = b"".join(bytes([number]) * MIB for number in range(3)) + b"the end"
+
+
+@pytest.fixture
+def control(emulator: Emulator) -> Control:
+    return Control(emulator.control_url)
+
+
+@pytest.fixture
+def driver(store_profile: StoreProfile) -> Iterator[CosJsonStore]:
+    driver = CosJsonStore(store_profile)
+    yield driver
+    driver.close()
+
+
+def intent(key: str, *, data: bytes = DATA, overwrite: bool = False) -> Intent:
+    return Intent(key=key, size_bytes=len(data), overwrite=overwrite, attributes=None, mark=MARK)
+
+
+def digests_of(driver: CosJsonStore, data: bytes) -> Digests:
+    digester = driver.digester()
+    assert digester is not None
+    digester.update(memoryview(data))
+    return digester.digests()
+
+
+def send(driver: CosJsonStore, key: str, begun: Session, data: bytes, *offsets: int) -> None:
+    for offset in offsets or range(0, len(data), begun.slice_bytes):
+        driver.put_slice(key, begun.handle, offset, memoryview(data)[offset : offset + begun.slice_bytes], GUARD)
+
+
+def _send_and_finish(driver: CosJsonStore, key: str, begun: Session) -> Stored:
+    """A store may find damage at the slice or at the finish."""
+    send(driver, key, begun, DATA)
+    return driver.finish(key, begun.handle, len(DATA), GUARD)
+
+
+class TestWithDigests:
+    def test_the_states_are_accepted_and_the_sha_is_kept(self, driver: CosJsonStore) -> None:
+        digests = digests_of(driver, DATA)
+        begun = driver.init(intent("k"), 3 * MIB, digests, GUARD)
+        assert isinstance(begun, Session)
+        assert begun.slice_bytes == MIB
+        send(driver, "k", begun, DATA)
+        driver.finish("k", begun.handle, len(DATA), GUARD)
+        stored = driver.look("k", GUARD)
+        assert stored is not None
+        assert (stored.size_bytes, stored.digest, stored.mark) == (len(DATA), digests.value, MARK)
+
+    def test_content_that_the_store_has_is_not_sent_again(self, driver: CosJsonStore, control: Control) -> None:
+        driver.put_whole(intent("first"), memoryview(DATA), GUARD)
+        found = driver.init(intent("second"), MIB, digests_of(driver, DATA), GUARD)
+        assert isinstance(found, Stored)
+        assert control.requests(op="data") == []
+        stored = driver.look("second", GUARD)
+        assert stored is not None
+        assert stored.digest == digests_of(driver, DATA).value
+
+    def test_another_job_goes_on_where_one_with_the_same_content_stopped(self, driver: CosJsonStore) -> None:
+        digests = digests_of(driver, DATA)
+        first = driver.init(intent("k"), MIB, digests, GUARD)
+        assert isinstance(first, Session)
+        send(driver, "k", first, DATA, 0, 2 * MIB)
+        met = driver.init(intent("k"), MIB, digests, GUARD)
+        assert met == Unfinished(same_content=True, handle={"sha": digests.value})
+        listing = driver.list_slices("k", met.handle, GUARD)
+        assert isinstance(listing, Listing)
+        assert (listing.handle, listing.digest) == (first.handle, digests.value)
+        assert listing.slice_bytes == MIB
+        send(driver, "k", Session(listing.handle, MIB), DATA, MIB, 3 * MIB)
+        driver.finish("k", listing.handle, len(DATA), GUARD)
+        stored = driver.look("k", GUARD)
+        assert stored is not None
+        assert stored.digest == digests.value
+
+    def test_other_content_is_not_taken_for_the_same(self, driver: CosJsonStore) -> None:
+        driver.init(intent("k"), MIB, digests_of(driver, DATA), GUARD)
+        other = DATA[::-1]
+        met = driver.init(intent("k"), MIB, digests_of(driver, other), GUARD)
+        assert met == Unfinished(same_content=False)
+
+    def test_bytes_that_do_not_fit_the_digest_are_found_out(self, driver: CosJsonStore, control: Control) -> None:
+        begun = driver.init(intent("k"), MIB, digests_of(driver, DATA), GUARD)
+        assert isinstance(begun, Session)
+        control.add_rule("corrupt", op="data", nth=2)
+        with pytest.raises(SessionGone) as caught:
+            _send_and_finish(driver, "k", begun)
+        assert caught.value.code == "digest_mismatch"
+        assert driver.look("k", GUARD) is None
+
+    def test_a_small_file_that_was_damaged_on_the_way_is_sent_again(
+        self, driver: CosJsonStore, control: Control
+    ) -> None:
+        control.add_rule("corrupt", op="upload", count=1)
+        with pytest.raises(Transient) as caught:
+            driver.put_whole(intent("k", data=b"abc"), memoryview(b"abc"), GUARD)
+        assert (caught.value.code, caught.value.own_fault) == ("digest_mismatch", True)
+        driver.put_whole(intent("k", data=b"abc"), memoryview(b"abc"), GUARD)
+
+
+@pytest.mark.parametrize("fault", ["wrong_session", "wrong_offset"])
+def test_a_slice_acknowledged_as_another_is_not_done(driver: CosJsonStore, control: Control, fault: str) -> None:
+    begun = driver.init(intent("k"), MIB, None, GUARD)
+    assert isinstance(begun, Session)
+    control.add_rule(fault, op="data")
+    with pytest.raises(Transient) as caught:
+        send(driver, "k", begun, DATA, 0)
+    assert (caught.value.code, caught.value.own_fault) == ("wrong_echo", True)
+
+
+class TestClock:
+    @pytest.mark.parametrize("skew_s", [-7200, 7200])
+    def test_a_wrong_clock_is_corrected_with_one_request_more(
+        self, driver: CosJsonStore, control: Control, skew_s: float
+    ) -> None:
+        control.change(clock_offset_s=skew_s)
+        begun = driver.init(intent("k"), MIB, None, GUARD)
+        assert isinstance(begun, Session)
+        send(driver, "k", begun, DATA)
+        driver.finish("k", begun.handle, len(DATA), GUARD)
+        assert [each["code"] for each in control.requests()].count(-59) <= 1
+        assert driver.abort("k", begun.handle, GUARD) is not None
+
+    def test_a_body_is_signed_and_sent_again(self, driver: CosJsonStore, control: Control) -> None:
+        begun = driver.init(intent("k"), MIB, None, GUARD)
+        assert isinstance(begun, Session)
+        control.change(clock_offset_s=7200)
+        send(driver, "k", begun, DATA, 0)
+        assert [each["code"] for each in control.requests(op="data")] == [-59, 0]
+        send(driver, "k", begun, DATA, MIB)
+        assert [each["code"] for each in control.requests(op="data")] == [-59, 0, 0]
+
+    def test_a_clock_that_cannot_be_corrected_makes_the_store_unusable(
+        self, driver: CosJsonStore, control: Control
+    ) -> None:
+        control.add_rule("error", status=403, code=-59)
+        with pytest.raises(StoreUnusable):
+            driver.init(intent("k"), MIB, None, GUARD)
+        assert [each["code"] for each in control.requests()] == [-59, -59]
+
+
+def test_a_missing_folder_is_final_where_the_store_does_not_make_it(driver: CosJsonStore, control: Control) -> None:
+    control.change(create_parents=False)
+    with pytest.raises(Permanent):
+        driver.init(intent("no/such/folder"), MIB, None, GUARD)
+
+
+def test_the_boundary_suits_a_server_that_takes_none_in_quotes(driver: CosJsonStore, control: Control) -> None:
+    driver.put_whole(intent("k", data=b"abc"), memoryview(b"abc"), GUARD)
+    assert [each["code"] for each in control.requests()] == [0]
+
+
+class TestEveryCode:
+    """The table that the unit tests walk, once more with a server that really answers so."""
+
+    @pytest.fixture
+    def calls(self, driver: CosJsonStore, control: Control) -> dict[str, Callable[[], object]]:
+        numbers = itertools.count()
+
+        def begun() -> tuple[str, Session]:
+            key = f"k{next(numbers)}"
+            return key, Session({"session": control.plant_upload("uploads", key, filesize=3)}, MIB)
+
+        def slice_() -> object:
+            key, session = begun()
+            return driver.put_slice(key, session.handle, 0, memoryview(b"abc"), GUARD)
+
+        def finish() -> object:
+            key, session = begun()
+            return driver.finish(key, session.handle, 3, GUARD)
+
+        def abort() -> object:
+            key, session = begun()
+            return driver.abort(key, session.handle, GUARD)
+
+        small = intent("small", data=b"abc")
+        return {
+            "init": lambda: driver.init(small, MIB, None, GUARD),
+            "data": slice_,
+            "list": lambda: driver.list_slices("k", None, GUARD),
+            "finish": finish,
+            "upload": lambda: driver.put_whole(small, memoryview(b"abc"), GUARD),
+            "stat": lambda: driver.look("k", GUARD),
+            "delete": abort,
+        }
+
+    @pytest.mark.parametrize("op", ["init", "data", "list", "finish", "upload", "stat", "delete"])
+    def test_has_its_outcome(self, calls: dict[str, Callable[[], object]], control: Control, op: str) -> None:
+        wrong: list[str] = []
+        rows = list(csv.DictReader(TABLE.read_text().splitlines()))
+        for row in rows:
+            code, status = row["code"], int(row["http"])
+            answer = {"code": int(code), "message": "NO"} if code else {"body": "<html></html>"}
+            control.add_rule("error" if code else "raw", op=op, status=status, **answer)
+            outcome = _outcome(calls[op])
+            control.clear_rules()
+            if outcome != row[op]:
+                wrong.append(f"{code or 'no JSON'} with HTTP {status}: {outcome}, not {row[op]}")
+        assert wrong == []
+        assert len(rows) > 90
+
+
+def _outcome(call: Callable[[], object]) -> str:
+    """Name the outcome as the table does."""
+    try:
+        result = call()
+    except StoreError as error:
+        counted = "+" if isinstance(error, Transient) and error.own_fault else ""
+        own = "" if error.code == type(error).code else f":{error.code}"
+        return f"{type(error).__name__}{counted}{own}"
+    assert result is None or isinstance(result, Stored | Unfinished | Aborted), result
+    return "None" if result is None else type(result).__name__
