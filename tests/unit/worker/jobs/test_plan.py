@@ -1,0 +1,89 @@
+"""How a file is cut: exactly, without a gap or an overlap, within what the store takes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.jobs.plan import Plan, choose_slice_bytes
+from worker.limits import GIB, KIB, MIB, PROTOCOLS
+
+COS_SIZES = PROTOCOLS["cos-json"].slice_sizes
+plans = st.builds(Plan, size_bytes=st.integers(0, 20_000), slice_bytes=st.integers(1, 3_000)).filter(
+    lambda plan: plan.total <= 500
+)
+
+
+@given(plans)
+def test_slices_cover_the_file_exactly_and_do_not_overlap(plan: Plan) -> None:
+    end = 0
+    for number in range(plan.total):
+        assert number * plan.slice_bytes == end
+        assert 0 < plan.length(number) <= plan.slice_bytes
+        end += plan.length(number)
+    assert end == plan.size_bytes
+    assert plan.bytes_of(range(plan.total)) == plan.size_bytes
+
+
+@given(plans)
+def test_only_the_last_slice_may_be_smaller(plan: Plan) -> None:
+    assert all(plan.length(number) == plan.slice_bytes for number in range(plan.total - 1))
+
+
+@given(st.integers(1, 2**53), st.sampled_from(COS_SIZES))
+def test_large_files_are_counted_without_rounding(size_bytes: int, slice_bytes: int) -> None:
+    plan = Plan(size_bytes, slice_bytes)
+    last = plan.total - 1
+    assert last * slice_bytes + plan.length(last) == size_bytes
+
+
+def test_an_empty_file_has_no_slice() -> None:
+    assert Plan(0, MIB).total == 0
+
+
+@given(plans, st.data())
+def test_whole_slices_are_recognised_in_any_order_and_number(plan: Plan, data: st.DataObject) -> None:
+    held = data.draw(st.lists(st.integers(0, max(0, plan.total - 1)), max_size=30)) if plan.total else []
+    pairs = [(number * plan.slice_bytes, plan.length(number)) for number in held]
+    assert plan.numbers(pairs) == sorted(set(held))
+
+
+@given(plans, st.lists(st.tuples(st.integers(-50, 25_000), st.integers(-5, 4_000)), max_size=40))
+def test_what_is_not_exactly_a_slice_counts_as_nothing(plan: Plan, held: list[tuple[int, int]]) -> None:
+    exact = {(number * plan.slice_bytes, plan.length(number)): number for number in range(plan.total)}
+    assert plan.numbers(held) == sorted({exact[pair] for pair in held if pair in exact})
+
+
+@given(
+    st.integers(0, 200 * GIB),
+    st.none() | st.sampled_from(COS_SIZES),
+    st.sampled_from(COS_SIZES),
+    st.none() | st.integers(1, 50_000),
+)
+def test_the_wish_is_followed_unless_it_makes_too_many_slices(
+    size_bytes: int, wish: int | None, default: int, max_slices: int | None
+) -> None:
+    chosen = choose_slice_bytes(size_bytes, wish=wish, default=default, sizes=COS_SIZES, max_slices=max_slices)
+    wanted = default if wish is None else wish
+
+    def fits(size: int) -> bool:
+        return max_slices is None or Plan(size_bytes, size).total <= max_slices
+
+    assert chosen in COS_SIZES
+    if fits(wanted):
+        assert chosen == wanted
+    elif any(fits(size) for size in COS_SIZES):
+        assert fits(chosen)
+        assert not any(fits(size) for size in COS_SIZES if size < chosen)
+    else:
+        assert chosen == max(COS_SIZES)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "max_slices", "chosen"),
+    [(10 * MIB, None, 1 * MIB), (10 * MIB, 10, 1 * MIB), (10 * MIB + 1, 10, 2 * MIB), (600 * MIB, 10, 3 * MIB)],
+)
+def test_the_size_is_raised_to_the_first_that_fits(size_bytes: int, max_slices: int | None, chosen: int) -> None:
+    sizes = (3 * MIB, 512 * KIB, 2 * MIB, 1 * MIB)
+    assert choose_slice_bytes(size_bytes, wish=None, default=MIB, sizes=sizes, max_slices=max_slices) == chosen

@@ -1,0 +1,288 @@
+"""Every failure has a class and a consequence; what is nobody's fault uses up nothing."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker import errors
+from worker.errors import (
+    Incomplete,
+    Interrupted,
+    ObjectExists,
+    Permanent,
+    RootUnavailable,
+    SessionGone,
+    SlicewayError,
+    SourceChanged,
+    SourceError,
+    SourceGone,
+    SourceRefused,
+    Stop,
+    StoreError,
+    StoreUnusable,
+    Throttled,
+    Transient,
+    Unknown,
+)
+from worker.jobs.retry import (
+    ATTEMPTS_MAX,
+    BACKOFF_MAX_S,
+    BACKOFF_MIN_S,
+    ROOT_WAIT_MAX_S,
+    SESSION_LOSSES_MAX,
+    STORE_CHANGED_WAIT_S,
+    WAITING_CODES,
+    Again,
+    Fresh,
+    GiveUp,
+    History,
+    decide,
+)
+
+FIRST = History(
+    attempts=0,
+    failing_for=None,
+    last_code=None,
+    session_losses=0,
+    retry_for=timedelta(hours=24),
+    wait_for=timedelta(days=7),
+)
+#: What becomes of the first failure of a class: (kind of decision, counts as an attempt).
+COUNTS, IN_TIME, WAITS, FRESH, OVER = (Again, True), (Again, False), (Again, False), (Fresh, False), (GiveUp, False)
+CONSEQUENCE: dict[type[SlicewayError], tuple[type, bool]] = {
+    SlicewayError: COUNTS,
+    SourceError: OVER,
+    SourceChanged: OVER,
+    SourceGone: OVER,
+    SourceRefused: OVER,
+    RootUnavailable: WAITS,
+    StoreError: COUNTS,
+    Transient: IN_TIME,
+    Throttled: IN_TIME,
+    StoreUnusable: WAITS,
+    SessionGone: FRESH,
+    Permanent: OVER,
+    Unknown: COUNTS,
+    ObjectExists: OVER,
+    Incomplete: COUNTS,
+}
+#: Classes that no task's work meets: the door's, the start's, and a claim that is gone (nothing is left to decide).
+ELSEWHERE = {
+    errors.SettingsError,
+    errors.Refused,
+    errors.NotFound,
+    errors.Conflict,
+    errors.QuotaExceeded,
+    errors.NotSupported,
+    errors.Forbidden,
+    errors.StaleClaim,
+}
+BY_ITSELF = {Interrupted}
+
+
+def an_error(kind: type[SlicewayError]) -> SlicewayError:
+    return kind("what happened")
+
+
+histories = st.builds(
+    History,
+    attempts=st.integers(0, ATTEMPTS_MAX - 1),
+    failing_for=st.none() | st.timedeltas(timedelta(0), timedelta(days=30)),
+    last_code=st.sampled_from([None, "store_unavailable", "internal", *sorted(WAITING_CODES)]),
+    session_losses=st.integers(0, SESSION_LOSSES_MAX),
+    retry_for=st.timedeltas(timedelta(seconds=1), timedelta(days=10)),
+    wait_for=st.timedeltas(timedelta(seconds=1), timedelta(days=10)),
+)
+seeds = st.integers(0, 2**32).map(random.Random)
+waits = st.sampled_from(
+    [RootUnavailable("r"), StoreUnusable("s"), StoreUnusable("s", code="store_changed", advice="put it back")]
+)
+
+
+def test_every_class_of_error_has_its_row() -> None:
+    known = {
+        kind
+        for _, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, SlicewayError) and kind.__module__ == errors.__name__
+    }
+    assert known == set(CONSEQUENCE) | ELSEWHERE | BY_ITSELF
+
+
+@pytest.mark.parametrize("kind", CONSEQUENCE, ids=lambda kind: kind.__name__)
+def test_the_first_failure_of_each_class(kind: type[SlicewayError]) -> None:
+    decision = decide(an_error(kind), FIRST)
+    assert (type(decision), getattr(decision, "attempt", False)) == CONSEQUENCE[kind]
+
+
+@pytest.mark.parametrize("stop", Stop)
+def test_an_interruption_leaves_no_trace_unless_the_deadline_passed(stop: Stop) -> None:
+    decision = decide(Interrupted(stop), FIRST)
+    if stop is not Stop.DEADLINE:
+        assert decision == Again(None)
+        return
+    assert isinstance(decision, Again)
+    assert decision.error is not None
+    assert decision.error["code"] == "slice_stalled"
+    assert decision.delay is not None
+
+
+@given(st.sampled_from(Stop), histories, seeds)
+def test_an_interruption_never_counts_as_an_attempt(stop: Stop, history: History, chance: random.Random) -> None:
+    decision = decide(Interrupted(stop), history, chance)
+    assert not getattr(decision, "attempt", False)
+    if stop is not Stop.DEADLINE:
+        assert decision == Again(None)
+
+
+@given(waits, histories, seeds)
+def test_waiting_never_counts_as_an_attempt_and_ends_only_with_its_own_limit(
+    error: SlicewayError, history: History, chance: random.Random
+) -> None:
+    decision = decide(error, history, chance)
+    went_on = history.last_code in WAITING_CODES
+    too_long = went_on and history.failing_for is not None and history.failing_for > history.wait_for
+    assert isinstance(decision, GiveUp if too_long else Again)
+    if isinstance(decision, Again):
+        assert not decision.attempt
+        assert decision.restart_clock is not went_on
+
+
+@given(st.sampled_from([Transient("t"), Throttled("t"), Unknown("u"), Interrupted(Stop.DEADLINE)]), histories, seeds)
+def test_failing_ends_with_retry_for_and_never_with_the_time_spent_waiting(
+    error: SlicewayError, history: History, chance: random.Random
+) -> None:
+    decision = decide(error, replace(history, attempts=0), chance)
+    waited = history.last_code in WAITING_CODES
+    too_long = not waited and history.failing_for is not None and history.failing_for > history.retry_for
+    assert isinstance(decision, GiveUp if too_long else Again)
+    if isinstance(decision, Again):
+        assert decision.restart_clock is waited
+
+
+def test_waiting_and_failing_use_clocks_of_their_own() -> None:
+    """Ten days of waiting are no time in failure, and ten of failure no waiting; each begins its clock anew."""
+    long = replace(FIRST, failing_for=timedelta(days=10))
+    assert decide(Transient("t"), replace(long, last_code="root_unavailable")) == pytest_again(restart=True)
+    assert decide(RootUnavailable("r"), replace(long, last_code="store_unavailable")) == pytest_again(restart=True)
+    assert isinstance(decide(Transient("t"), replace(long, last_code="store_unavailable")), GiveUp)
+    assert isinstance(decide(RootUnavailable("r"), replace(long, last_code="root_unavailable")), GiveUp)
+
+
+class pytest_again:  # noqa: N801 - reads as a value in an assertion
+    """Equal to any `Again` with this clock."""
+
+    def __init__(self, *, restart: bool) -> None:
+        self.restart = restart
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Again) and other.restart_clock is self.restart
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "error", [Transient("t", own_fault=True), Unknown("u"), Incomplete("i"), SlicewayError("s"), ValueError("v")]
+)
+def test_attempts_are_bounded(error: Exception) -> None:
+    history, handed_out = FIRST, 0
+    while True:
+        handed_out += 1
+        decision = decide(error, history)
+        if isinstance(decision, GiveUp):
+            break
+        assert isinstance(decision, Again)
+        assert decision.attempt
+        history = replace(history, attempts=history.attempts + 1)
+    assert handed_out == ATTEMPTS_MAX
+
+
+def test_an_error_of_ours_is_told_with_its_type_and_counts() -> None:
+    decision = decide(KeyError("x"), FIRST)
+    assert isinstance(decision, Again)
+    assert decision.error is not None
+    assert (decision.error["code"], decision.error["message"]) == ("internal", "KeyError: 'x'")
+
+
+@given(histories, seeds)
+def test_the_delay_is_bounded(history: History, chance: random.Random) -> None:
+    decision = decide(Transient("t"), history, chance)
+    if isinstance(decision, Again):
+        assert decision.delay is not None
+        assert BACKOFF_MIN_S <= decision.delay.total_seconds() <= BACKOFF_MAX_S
+
+
+def test_the_delay_grows_with_the_time_in_failure_and_is_spread_over_all_of_it() -> None:
+    """Full jitter: many slices that failed together do not come back together."""
+    chance = random.Random(7)
+    for failing_s, ceiling_s in ((0.2, 1.0), (20.0, 20.0), (100_000.0, BACKOFF_MAX_S)):
+        history = replace(FIRST, failing_for=timedelta(seconds=failing_s), retry_for=timedelta(days=99))
+        delays = [delay_of(decide(Transient("t"), history, chance)) for _ in range(400)]
+        assert max(delays) <= ceiling_s
+        for part in range(4):
+            low, high = ceiling_s * part / 4, ceiling_s * (part + 1) / 4
+            assert sum(low <= delay <= high for delay in delays) > 50
+
+
+def delay_of(decision: Any) -> float:
+    assert isinstance(decision, Again)
+    assert decision.delay is not None
+    return decision.delay.total_seconds()
+
+
+@given(st.timedeltas(timedelta(0), timedelta(hours=1)), seeds)
+def test_a_store_that_asks_for_a_pause_gets_it(wish: timedelta, chance: random.Random) -> None:
+    assert delay_of(decide(Throttled("slow down", retry_after=wish), FIRST, chance)) >= wish.total_seconds()
+
+
+@given(histories, seeds)
+def test_a_root_is_looked_for_again_soon(history: History, chance: random.Random) -> None:
+    decision = decide(RootUnavailable("r"), replace(history, last_code=None), chance)
+    assert delay_of(decision) <= ROOT_WAIT_MAX_S
+
+
+def test_a_store_that_is_unusable_waits_for_the_breaker_and_a_changed_one_looks_again() -> None:
+    unusable = decide(StoreUnusable("s"), FIRST)
+    changed = decide(StoreUnusable("s", code="store_changed"), FIRST)
+    assert isinstance(unusable, Again)
+    assert unusable.delay is None
+    assert delay_of(changed) == STORE_CHANGED_WAIT_S
+
+
+def test_lost_sessions_are_counted_and_come_back_slower() -> None:
+    delays = []
+    for losses in range(SESSION_LOSSES_MAX):
+        decision = decide(SessionGone("gone"), replace(FIRST, session_losses=losses))
+        assert isinstance(decision, Fresh)
+        delays.append(decision.delay)
+    assert delays[0] is None
+    assert delays[1:] == sorted(delay for delay in delays if delay is not None)
+    assert isinstance(decide(SessionGone("gone"), replace(FIRST, session_losses=SESSION_LOSSES_MAX)), GiveUp)
+
+
+def test_a_digest_that_does_not_match_twice_is_no_accident() -> None:
+    mismatch = SessionGone("it is other bytes", code="digest_mismatch")
+    assert isinstance(decide(mismatch, FIRST), Fresh)
+    assert isinstance(decide(mismatch, replace(FIRST, session_losses=1)), GiveUp)
+
+
+@given(st.sampled_from(sorted(CONSEQUENCE, key=lambda kind: kind.__name__)), histories, seeds)
+def test_what_is_remembered_has_code_message_and_advice(
+    kind: type[SlicewayError], history: History, chance: random.Random
+) -> None:
+    told = decide(an_error(kind), history, chance).error
+    assert told is not None
+    assert all(isinstance(told[word], str) and told[word] for word in ("code", "message", "advice", "at"))
+
+
+def test_the_stores_answer_is_kept() -> None:
+    told = decide(Transient("t", answer="HTTP 503"), FIRST).error
+    assert told is not None
+    assert told["answer"] == "HTTP 503"
