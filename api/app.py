@@ -89,11 +89,11 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, waiters: Waiters) -> None:
         super().__init__(config)
-        self._waiters = waiters
+        self.waiters = waiters
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop serving."""
-        self._waiters.stop()
+        self.waiters.stop()
         await super().shutdown(sockets)
 
 

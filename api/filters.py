@@ -1,5 +1,6 @@
 """What comes in behind the question mark; an unknown name is refused, since a misspelt filter matches everything."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import Query
@@ -28,14 +29,10 @@ class _Retry(_Query):
     force: Annotated[bool, Field(description="Replace what a later job has put there.")] = False
 
 
-def _wait_s(value: object) -> object:
-    return duration_s(value, WAIT_MAX_S) if isinstance(value, str) else value
-
-
 class _Wait(_Query):
     wait: Annotated[
         int,
-        BeforeValidator(_wait_s),
+        BeforeValidator(partial(duration_s, most_s=WAIT_MAX_S)),
         WithJsonSchema({"type": "string", "pattern": DURATION, "examples": ["30s"]}),
         Field(description="How long to wait for its end; at most 60s."),
     ] = 0

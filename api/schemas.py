@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
@@ -30,26 +31,24 @@ _NO_NUL = r"^[^\x00]*$"  # what a text column cannot hold
 _SOURCES_TO_COME = ("url", "body")
 
 
-def duration_s(text: str, most_s: int) -> int:
+def duration_s(value: object, most_s: int) -> int:
     """Return the seconds of `90s`, `15m`, `24h` or `7d`.
 
     Raises:
         ValueError: it is none, or longer than ``most_s``.
     """
-    if not re.match(DURATION, text) or (seconds := int(text[:-1]) * _UNITS_S[text[-1]]) > most_s:
-        raise ValueError(f"must be a number and s, m, h or d, such as '90s' or '24h', of at most {most_s} seconds")
-    return seconds
-
-
-def _retry_for(value: object) -> object:
-    return duration_s(value, RETRY_FOR_MAX_S) if isinstance(value, str) else value
+    if isinstance(value, str) and re.match(DURATION, value):
+        seconds = int(value[:-1]) * _UNITS_S[value[-1]]
+        if seconds <= most_s:
+            return seconds
+    raise ValueError(f"must be a number and s, m, h or d, such as '30s' or '24h', of at most {most_s} seconds")
 
 
 Text = Annotated[str, Field(pattern=_NO_NUL)]
 IdempotencyKey = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")]
 RetryFor = Annotated[
     int,
-    BeforeValidator(_retry_for),
+    BeforeValidator(partial(duration_s, most_s=RETRY_FOR_MAX_S)),
     WithJsonSchema({"type": "string", "pattern": DURATION, "examples": ["24h", "90m"]}),
 ]
 

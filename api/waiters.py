@@ -38,6 +38,10 @@ class Waiters:
         self._stopping = False
         self._thread: threading.Thread | None = None
 
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._waiting)
+
     async def wait(self, job_id: UUID, timeout_s: float, gone: Awaitable[object]) -> None:
         """Return when the job has ended, the time is over, the service stops, or whoever waited is ``gone``.
 

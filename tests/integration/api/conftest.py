@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from api.waiters import Waiters
     from worker.settings import Settings
 
 STORES = """
@@ -63,6 +64,8 @@ class Api:
     url: str
     settings: Settings
     database: Database
+    waiters: Waiters
+    stop: Callable[[], None]
     _clients: ExitStack = field(default_factory=ExitStack)
 
     def client(self, tenant: str = "acme", scopes: str = "submit read operate") -> httpx.Client:
@@ -95,17 +98,22 @@ def running_api(settings: Settings) -> Iterator[Api]:
     api = server(settings)
     thread = threading.Thread(target=api.run)
     thread.start()
+
+    def stop() -> None:
+        api.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive(), "the API did not stop"
+
     try:
         while not api.started:
             assert thread.is_alive(), "the API did not start"
             thread.join(0.01)
         port = api.servers[0].sockets[0].getsockname()[1]
         with closing(Database(settings.database_url, application="tests")) as database, ExitStack() as clients:
-            yield Api(f"http://127.0.0.1:{port}", settings, database, clients)
+            url = f"http://127.0.0.1:{port}"
+            yield Api(url, settings, database, api.waiters, stop, clients)
     finally:
-        api.should_exit = True
-        thread.join(20)
-        assert not thread.is_alive(), "the API did not stop"
+        stop()
 
 
 @pytest.fixture

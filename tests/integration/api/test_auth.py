@@ -1,0 +1,114 @@
+"""Who may do what."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from worker.errors import NotFound, Refused
+from worker.jobs.keys import FRESH_FOR_S, KeyRing, Scope, create_key, find_key, list_keys, revoke_key
+
+if TYPE_CHECKING:
+    import httpx
+
+JOB = "01890000-0000-7000-8000-000000000000"
+DOORS = [
+    ("POST", "/v1/jobs", "submit"),
+    ("POST", "/v1/jobs/batch", "submit"),
+    ("GET", "/v1/jobs", "read"),
+    ("GET", f"/v1/jobs/{JOB}", "read"),
+    ("GET", f"/v1/jobs/{JOB}/slices", "read"),
+    ("GET", f"/v1/jobs/{JOB}/events", "read"),
+    ("POST", f"/v1/jobs/{JOB}/retry", "operate"),
+    ("POST", f"/v1/jobs/{JOB}/cancel", "operate"),
+]
+
+
+def test_every_door_opens_to_its_scope_alone_and_to_admin(api: Any) -> None:
+    clients = {scope: api.client(scopes=scope) for scope in ("submit", "read", "operate", "admin")}
+    for method, path, needed in DOORS:
+        for scope, client in clients.items():
+            answer = client.request(method, path)
+            if scope in {needed, "admin"}:
+                assert answer.status_code not in {401, 403}, (path, scope)
+            else:
+                assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), (path, scope)
+                assert needed in answer.json()["advice"]
+
+
+@pytest.mark.parametrize("header", [None, "Bearer", "Bearer slw_unknown", "Basic YTpi", "slw_x", "Bearer \xff"])
+def test_without_a_good_key_every_door_is_shut(api: Any, header: str | None) -> None:
+    client = api.bare()
+    headers = {} if header is None else {"Authorization": header.encode("latin-1")}
+    for method, path, _ in DOORS:
+        answer = client.request(method, path, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated"), path
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_health_and_the_description_need_no_key(api: Any) -> None:
+    for path in ("/healthz", "/readyz", "/openapi.json"):
+        assert api.bare().get(path).status_code == 200
+
+
+def test_a_revoked_key_is_soon_refused(api: Any, acme: httpx.Client) -> None:
+    assert acme.get("/v1/jobs").status_code == 200
+    with api.database.transaction() as tx:
+        [key] = list_keys(tx, "acme")
+        assert revoke_key(tx, key.id).revoked_at == revoke_key(tx, key.id).revoked_at
+    pause = threading.Event()
+    for _ in range(100):
+        if acme.get("/v1/jobs").status_code == 401:
+            return
+        pause.wait(0.05)
+    raise AssertionError("the key was never refused")
+
+
+def test_a_key_is_remembered_for_a_moment_and_not_longer(api: Any) -> None:
+    now = [0.0]
+    ring = KeyRing(api.database, clock=lambda: now[0])
+    with api.database.transaction() as tx:
+        key, text = create_key(tx, "acme", [Scope.READ])
+    assert ring.remembered(text) is None
+    assert ring.find(text) == ring.remembered(text) == key
+    now[0] = FRESH_FOR_S
+    assert ring.remembered(text) is None
+
+
+def test_nothing_that_opens_a_door_is_in_the_database(api: Any) -> None:
+    with api.database.transaction() as tx:
+        key, text = create_key(tx, "acme", [Scope.SUBMIT, Scope.READ, Scope.READ], name="web backend")
+        assert find_key(tx, text) == key
+        assert find_key(tx, text[:-1]) is None
+        [kept] = list_keys(tx)
+    assert (kept.name, kept.tenant, set(kept.scopes)) == ("web backend", "acme", {Scope.SUBMIT, Scope.READ})
+    [row] = api.sql("SELECT * FROM api_key")
+    assert text.removeprefix("slw_") not in repr(row)
+    assert len(row["digest"]) == 32
+
+
+@pytest.mark.parametrize(
+    ("tenant", "scopes", "name", "code"),
+    [
+        ("*", [Scope.READ], None, "bad_tenant"),
+        ("", [Scope.READ], None, "bad_tenant"),
+        ("a b", [Scope.READ], None, "bad_tenant"),
+        ("acme", [], None, "bad_scopes"),
+        ("acme", [Scope.READ], "a\nb", "bad_key_name"),
+    ],
+)
+def test_a_key_that_makes_no_sense_is_not_made(
+    api: Any, tenant: str, scopes: list[Scope], name: str | None, code: str
+) -> None:
+    with api.database.transaction() as tx, pytest.raises(Refused) as refused:
+        create_key(tx, tenant, scopes, name)
+    assert refused.value.code == code
+    assert api.count("api_key") == 0
+
+
+def test_revoking_an_unknown_key_says_so(api: Any) -> None:
+    with api.database.transaction() as tx, pytest.raises(NotFound):
+        revoke_key(tx, uuid4())

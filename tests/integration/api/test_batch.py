@@ -1,0 +1,107 @@
+"""Many at once: each item gets what it would have got alone, in the order of the request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+
+
+def wish(key: str, **more: Any) -> dict[str, Any]:
+    return {"source": {"kind": "file", "root": "media", "path": "a.mp4"}, "store": "main", "key": key, **more}
+
+
+def send(client: httpx.Client, *items: Any, query: str = "") -> list[dict[str, Any]]:
+    answer = client.post(f"/v1/jobs/batch{query}", json={"jobs": list(items)})
+    assert answer.status_code == 200, answer.text
+    results: list[dict[str, Any]] = answer.json()["results"]
+    return results
+
+
+def codes(results: list[dict[str, Any]]) -> list[tuple[int, str | None]]:
+    return [(result["status"], result.get("problem", {}).get("code")) for result in results]
+
+
+def test_each_item_is_answered_in_order_whatever_is_wrong_with_the_others(api: Any, acme: httpx.Client) -> None:
+    busy = acme.post("/v1/jobs", json=wish("busy")).json()
+    used = acme.post("/v1/jobs", json=wish("used"), headers={"Idempotency-Key": "k"}).json()
+    results = send(
+        acme,
+        wish("a"),
+        "no object",
+        wish("b", colour="blue"),
+        wish("busy"),
+        wish("c", store="others"),
+        wish("used", idempotency_key="k"),
+        wish("d", idempotency_key="k"),
+        wish("e/"),
+        {"source": {"kind": "url", "url": "http://x"}, "store": "main", "key": "f"},
+        wish("g"),
+    )
+    assert codes(results) == [
+        (202, None),
+        (422, "invalid"),
+        (422, "unknown_field"),
+        (409, "key_busy"),
+        (422, "unknown_store"),
+        (202, None),
+        (409, "idempotency_mismatch"),
+        (422, "bad_key"),
+        (422, "not_supported"),
+        (202, None),
+    ]
+    assert results[3]["problem"]["job_id"] == busy["id"]
+    assert results[5]["job"]["id"] == used["id"]
+    kept = {row["key"]: str(row["id"]) for row in api.sql("SELECT id, key FROM job")}
+    assert (results[0]["job"]["id"], results[9]["job"]["id"]) == (kept["a"], kept["g"])
+    assert set(kept) == {"busy", "used", "a", "g"}
+
+
+def test_items_of_one_batch_collide_like_requests(acme: httpx.Client) -> None:
+    twin = wish("b", idempotency_key="k")
+    results = send(acme, wish("a"), wish("a"), twin, twin, wish("c", idempotency_key="k"))
+    outcomes = codes(results)
+    assert sorted(outcomes[:2], key=str) == [(202, None), (409, "key_busy")]
+    assert sorted(outcomes[2:], key=str) in (
+        [(202, None), (202, None), (409, "idempotency_mismatch")],
+        [(202, None), (409, "idempotency_mismatch"), (409, "idempotency_mismatch")],
+    )
+    if outcomes[2] == (202, None):
+        assert results[2]["job"]["id"] == results[3]["job"]["id"]
+
+
+def test_a_batch_is_made_once_however_often_it_is_sent(api: Any, acme: httpx.Client) -> None:
+    items = [wish(f"{number}", idempotency_key=f"k{number}") for number in range(50)]
+    first, again = send(acme, *items), send(acme, *reversed(items))
+    assert [result["job"]["id"] for result in first] == [result["job"]["id"] for result in reversed(again)]
+    assert api.count("job") == 50
+
+
+def test_a_quota_ends_a_batch_where_it_is_reached(make_api: Callable[..., Any], database_url: str) -> None:
+    acme = make_api(database_url, SLICEWAY_MAX_LIVE_JOBS="3").client()
+    assert codes(send(acme, *(wish(f"{n}") for n in range(5)))) == [(202, None)] * 3 + [(429, "quota_exceeded")] * 2
+
+
+def test_a_dry_run_of_a_batch_leaves_nothing(api: Any, acme: httpx.Client) -> None:
+    results = send(acme, wish("a"), wish("a/"), query="?dry_run=true")
+    assert codes(results) == [(200, None), (422, "bad_key")]
+    assert results[0]["job"]["dry_run"] is True
+    assert api.count("job") == 0
+
+
+def test_a_thousand_go_and_no_more(api: Any, acme: httpx.Client) -> None:
+    items = [wish(f"{number}") for number in range(1001)]
+    assert codes(send(acme, *items[:1000])) == [(202, None)] * 1000
+    answer = acme.post("/v1/jobs/batch", json={"jobs": items})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    assert acme.post("/v1/jobs/batch", json={"jobs": []}).status_code == 422
+    assert (api.count("job"), api.count("event")) == (1000, 1000)
+
+
+def test_a_batch_has_no_idempotency_key_of_its_own(acme: httpx.Client) -> None:
+    answer = acme.post("/v1/jobs/batch", json={"jobs": [wish("a")]}, headers={"Idempotency-Key": "k"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "not_supported")
+    assert acme.post("/v1/jobs", json=wish("a", idempotency_key="k")).json()["code"] == "unknown_field"

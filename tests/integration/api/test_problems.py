@@ -1,0 +1,224 @@
+"""Every refusal is a problem document that says what, which, and what to do next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from worker.db import plain_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+
+JOB = "01890000-0000-7000-8000-000000000000"
+
+
+def wish(**more: Any) -> dict[str, Any]:
+    return {"source": {"kind": "file", "root": "media", "path": "a.mp4"}, "store": "main", "key": "a", **more}
+
+
+def source(**more: Any) -> dict[str, Any]:
+    return {"source": {"kind": "file", "root": "media", "path": "a.mp4", **more}}
+
+
+def is_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    assert (answer.status_code, answer.json().get("code")) == (status, code), answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert problem["status"] == status
+    assert problem["type"] == f"urn:sliceway:problem:{code}"
+    assert problem["title"]
+    assert problem["instance"] == answer.request.url.path
+    for line in (problem["detail"], problem["advice"]):
+        assert line
+        assert "\n" not in line
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "field"),
+    [
+        ({"colour": "blue"}, "unknown_field", "colour"),
+        (source(colour="blue"), "unknown_field", "source.colour"),
+        ({"priority": 10}, "invalid", "priority"),
+        ({"priority": "5"}, "invalid", "priority"),
+        ({"priority": True}, "invalid", "priority"),
+        ({"overwrite": "yes"}, "invalid", "overwrite"),
+        ({"key": "a\x00b"}, "invalid", "key"),
+        ({"store": None}, "invalid", "store"),
+        ({"attributes": "x" * 1025}, "invalid", "attributes"),
+        ({"labels": {f"l{n}": "" for n in range(33)}}, "invalid", "labels"),
+        ({"labels": {"a": "x" * 257}}, "invalid", "labels.a"),
+        ({"labels": {"a": 1}}, "invalid", "labels.a"),
+        ({"labels": {"a:b": "1"}}, "invalid", "labels.a:b.[key]"),
+        ({"retry_for": "31d"}, "invalid", "retry_for"),
+        ({"retry_for": "soon"}, "invalid", "retry_for"),
+        ({"retry_for": 60}, "invalid", "retry_for"),
+        ({"verify": "hard"}, "invalid", "verify"),
+        (source(path=""), "invalid", "source.path"),
+        (source(kind="ftp"), "invalid", "source.kind"),
+    ],
+)
+def test_a_wrong_field_is_named(acme: httpx.Client, change: dict[str, Any], code: str, field: str) -> None:
+    problem = is_problem(acme.post("/v1/jobs", json=wish() | change), 422, code)
+    assert [error["field"] for error in problem["errors"]] == [field]
+    assert problem["detail"].startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"key": "/a"}, "bad_key"),
+        ({"key": "a//b"}, "bad_key"),
+        ({"key": "a/../b"}, "bad_key"),
+        ({"key": "a\tb"}, "bad_key"),
+        ({"key": "a?b"}, "bad_key"),
+        ({"slice_size": 5}, "bad_slice_size"),
+        ({"slice_size": -(2**70)}, "bad_slice_size"),
+        ({"verify": "slice"}, "bad_verify"),
+        ({"verify": "file", "slice_size": 3 * 1024 * 1024}, "bad_slice_size"),
+        (source(path="/etc/passwd"), "bad_path"),
+        (source(path="a/../../b"), "bad_path"),
+        (source(path="a//b"), "bad_path"),
+        (source(path="é" * 2049), "bad_path"),
+        ({"callback_url": "http://x"}, "not_supported"),
+        ({"source": {"kind": "url", "url": "http://x"}}, "not_supported"),
+        ({"source": {"kind": "body", "body": "b"}}, "not_supported"),
+    ],
+)
+def test_a_rule_that_is_broken_has_its_code(acme: httpx.Client, change: dict[str, Any], code: str) -> None:
+    is_problem(acme.post("/v1/jobs", json=wish() | change), 422, code)
+
+
+@pytest.mark.parametrize("size", [None, 1024 * 1024])
+def test_whole_file_verification_takes_the_slices_it_forces(acme: httpx.Client, size: int | None) -> None:
+    assert acme.post("/v1/jobs", json=wish(verify="file", slice_size=size)).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", f"/v1/jobs/{JOB}/pause"),
+        ("POST", f"/v1/jobs/{JOB}/resume"),
+        ("POST", f"/v1/jobs/{JOB}/priority"),
+        ("GET", f"/v1/jobs/{JOB}/why"),
+        ("POST", "/v1/jobs/actions"),
+        ("POST", "/v1/bodies"),
+        ("PATCH", "/v1/bodies/b"),
+    ],
+)
+def test_what_is_still_to_come_says_so(acme: httpx.Client, method: str, path: str) -> None:
+    is_problem(acme.request(method, path), 422, "not_supported")
+
+
+def test_a_live_stream_of_events_is_still_to_come(acme: httpx.Client) -> None:
+    answer = acme.get(f"/v1/jobs/{JOB}/events", headers={"Accept": "text/event-stream"})
+    is_problem(answer, 422, "not_supported")
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("stat=failed", "unknown_field"),
+        ("state=done", "invalid"),
+        ("limit=0", "invalid"),
+        ("limit=501", "invalid"),
+        ("label=order", "invalid"),
+        ("label=a:1&label=a:2", "invalid"),
+        ("created_from=2026-01-01T00:00:00", "invalid"),
+        ("key_prefix=%00", "invalid"),
+        ("cursor=x", "bad_cursor"),
+        ("cursor=MTIz", "bad_cursor"),
+        ("cursor=%C3%A9", "bad_cursor"),
+    ],
+)
+def test_a_wrong_filter_is_refused_and_not_ignored(acme: httpx.Client, query: str, code: str) -> None:
+    is_problem(acme.get(f"/v1/jobs?{query}"), 422, code)
+
+
+@pytest.mark.parametrize("path", [f"/v1/jobs/{JOB}?wait=61s", f"/v1/jobs/{JOB}?wait=soon", "/v1/jobs/x"])
+def test_a_wrong_parameter_is_refused(acme: httpx.Client, path: str) -> None:
+    is_problem(acme.get(path), 422, "invalid")
+
+
+def test_a_misspelt_dry_run_does_not_enqueue(api: Any, acme: httpx.Client) -> None:
+    is_problem(acme.post("/v1/jobs?dryrun=true", json=wish()), 422, "unknown_field")
+    assert api.count("job") == 0
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256, "a b"])
+def test_a_wrong_idempotency_key_is_refused(acme: httpx.Client, key: str) -> None:
+    is_problem(acme.post("/v1/jobs", json=wish(), headers={"Idempotency-Key": key}), 422, "invalid")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"key": NaN}', b"[" * 100_000, b'{"key": "\\ud800"}'])
+def test_what_is_no_json_is_refused(acme: httpx.Client, body: bytes) -> None:
+    for path in ("/v1/jobs", "/v1/jobs/batch"):
+        answer = acme.post(path, content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code in {400, 422}
+        is_problem(answer, answer.status_code, "bad_json" if answer.status_code == 400 else "invalid")
+
+
+def test_another_media_type_is_refused(acme: httpx.Client) -> None:
+    is_problem(acme.post("/v1/jobs", data={"a": "b"}), 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(("path", "most"), [("/v1/jobs", 1024 * 1024), ("/v1/jobs/batch", 8 * 1024 * 1024)])
+def test_a_body_is_bounded_before_it_is_parsed(acme: httpx.Client, path: str, most: int) -> None:
+    headers = {"Content-Type": "application/json"}
+    assert acme.post(path, content=b" " * most, headers=headers).status_code == 400
+    is_problem(acme.post(path, content=b" " * (most + 1), headers=headers), 413, "too_large")
+    pieces = (b" " * 65536 for _ in range(2 * most // 65536))
+    is_problem(acme.post(path, content=pieces, headers=headers), 413, "too_large")
+
+
+def test_unknown_addresses_and_methods_have_their_documents(acme: httpx.Client) -> None:
+    is_problem(acme.get("/v2/jobs"), 404, "not_found")
+    is_problem(acme.get(f"/v1/jobs/{JOB}"), 404, "not_found")
+    answer = acme.put("/v1/jobs")
+    is_problem(answer, 405, "method_not_allowed")
+    assert answer.headers["Allow"]
+
+
+def test_a_fault_of_ours_names_an_incident_and_keeps_the_connection(api: Any, acme: httpx.Client) -> None:
+    api.sql("ALTER TABLE event RENAME TO elsewhere")
+    problem = is_problem(acme.post("/v1/jobs", json=wish()), 500, "internal")
+    assert problem["incident"]
+    assert "elsewhere" not in str(problem)
+    assert "Traceback" not in str(problem)
+    api.sql("ALTER TABLE elsewhere RENAME TO event")
+    assert acme.post("/v1/jobs", json=wish()).status_code == 202
+
+
+def test_without_a_database_it_lives_but_is_not_ready(make_api: Callable[..., Any]) -> None:
+    api = make_api("postgresql+psycopg://sliceway:fake-secret@127.0.0.1:1/sliceway")
+    client = api.bare(Authorization="Bearer slw_fake-secret")
+    assert client.get("/healthz").status_code == 200
+    for answer in (client.get("/readyz"), client.post("/v1/jobs", json=wish()), client.get("/v1/jobs")):
+        is_problem(answer, 503, "database_unavailable")
+        assert int(answer.headers["Retry-After"]) > 0
+        assert "fake-secret" not in answer.text
+
+
+def test_a_database_without_tables_is_not_ready(make_api: Callable[..., Any], empty_database_url: str) -> None:
+    is_problem(make_api(empty_database_url).bare().get("/readyz"), 503, "not_migrated")
+
+
+def test_a_database_newer_than_the_release_is_ready(api: Any, acme: httpx.Client) -> None:
+    api.sql("UPDATE alembic_version SET version_num = 'later'")
+    assert acme.get("/readyz").status_code == 200
+
+
+def test_an_outage_that_ends_is_forgotten(api: Any, acme: httpx.Client) -> None:
+    assert acme.post("/v1/jobs", json=wish()).status_code == 202
+    with psycopg.connect(plain_url(api.settings.database_url), autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sliceway api'"
+        )
+    answers = [acme.get("/v1/jobs") for _ in range(40)]
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert answers[-1].status_code == 200
