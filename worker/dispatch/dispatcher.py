@@ -62,7 +62,7 @@ class Dispatcher:
         self._term: int | None = None
         self._next: dict[str, float] = {}
         self._unbroken_since = 0.0
-        self._last_turn = 0.0
+        self._last_round = 0.0
         self._lost_since: datetime | None = None
         self._republish_all = False
         self._lanes = 1
@@ -94,6 +94,10 @@ class Dispatcher:
         self._wakeup.wake()
 
     def _round(self) -> tuple[float, bool]:
+        now = time.monotonic()
+        if now - self._last_round > self._settings.dead_after_s / 2:
+            self._unbroken_since = now  # this process or the database was away: silence of others says nothing
+        self._last_round = now
         with self._db.connection() as tx:
             if self._is_time("lead", self._settings.lead_s / 3):
                 self._lead(tx)
@@ -106,14 +110,9 @@ class Dispatcher:
         if term is not None and term != self._term:
             log.info("dispatcher.leads", term=term)
             self._republish_all = True  # what the last leader marked may never have been published
-            self._unbroken_since = time.monotonic()
         self._term = term
 
     def _turn(self, tx: Tx) -> tuple[float, bool]:
-        now = time.monotonic()
-        if now - self._last_turn > self._settings.dead_after_s / 2:
-            self._unbroken_since = now
-        self._last_turn = now
         transitions.promote_due(tx)
         if self._is_time("rescue", RESCUE_EVERY_S):
             self._rescue(tx)
