@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -138,7 +139,7 @@ def wait_ready(service: Service, *, timeout_s: float, given_up: Callable[[], boo
     ready = wait_until(
         service.is_ready,
         timeout_s=timeout_s,
-        poll_s=0.02,
+        poll_s=0.03,
         alive=lambda: service.poll() is None and not given_up(),
     )
     if not ready and not given_up():
@@ -194,13 +195,15 @@ class _Undertaker:
 
 
 _current: list[_Undertaker] = []
+_making = threading.Lock()
 
 
 def _undertaker() -> _Undertaker:
-    if not _current:
-        _current.append(_Undertaker())
-        atexit.register(_current[0].close)
-    return _current[0]
+    with _making:
+        if not _current:
+            _current.append(_Undertaker())
+            atexit.register(_current[0].close)
+        return _current[0]
 
 
 def _after_fork_in_child() -> None:

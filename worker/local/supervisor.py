@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -43,9 +43,9 @@ class _Watched:
 class Supervisor:
     """The owner of a state folder and of everything that runs on it; a context manager, used by the main thread.
 
-    On entry it takes the folder's lock and the signals that ask a program to end. Services live until it is left:
-    then each stage is stopped in reverse order of its start. A second signal kills what has not ended yet. Should
-    this process be killed, nothing of it stays behind.
+    On entry it takes the folder's lock and the signals that ask a program to end. Services are started in stages and
+    live until it is left: then the stages are stopped in reverse order. A second signal kills what has not ended yet.
+    Should this process be killed, nothing of it stays behind.
     """
 
     def __init__(self, state: Path, *, say: Callable[[str], None] = print) -> None:
@@ -61,6 +61,7 @@ class Supervisor:
         self._watched: list[_Watched] = []
         self._asked_to_stop = threading.Event()
         self._ending = threading.Event()
+        self._pool = ThreadPoolExecutor(thread_name_prefix="start", max_workers=16)
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
     def __enter__(self) -> Self:
@@ -75,6 +76,7 @@ class Supervisor:
         self._asked_to_stop.set()  # from here on a signal means: at once
         self._ending.set()
         self._watcher.join()
+        self._pool.shutdown()
         for stage in reversed(self._stages):
             with ThreadPoolExecutor(len(stage)) as pool:
                 list(pool.map(lambda service: service.stop(), stage))
@@ -82,25 +84,41 @@ class Supervisor:
             signal.signal(signum, handler)
         os.close(self._lock)
 
+    def begin(self, *services: Service, timeout_s: float = 60.0) -> Callable[[], None]:
+        """Start services side by side, in the background, and return the function that waits until all are ready.
+
+        That function raises:
+            LocalError: one of them ended, or is not ready in time.
+            Stopped: a signal came meanwhile.
+        """
+        self._stages.append(services)
+        starts = [self._pool.submit(self._bring_up, service, timeout_s) for service in services]
+
+        def wait_for_all() -> None:
+            for start in wait(starts, return_when=FIRST_EXCEPTION).done:
+                start.result()
+            if self._asked_to_stop.is_set():
+                raise Stopped
+
+        return wait_for_all
+
     def start(self, *services: Service, timeout_s: float = 60.0) -> None:
-        """Start services side by side and return once all are ready; what was started before was ready before.
+        """Start services side by side and return once all are ready.
 
         Raises:
             LocalError: one of them ended, or is not ready in time.
             Stopped: a signal came meanwhile.
         """
-        self._stages.append(services)
-        for service in services:
-            service.launch()
-        for service in services:
-            wait_ready(service, timeout_s=timeout_s, given_up=self._asked_to_stop.is_set)
-            if self._asked_to_stop.is_set():
-                raise Stopped
-        self._watched += [_Watched(service, started_at=time.monotonic()) for service in services]
+        self.begin(*services, timeout_s=timeout_s)()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Return whether a signal asks us to stop, as soon as one does or the time is up."""
         return self._asked_to_stop.wait(timeout_s)
+
+    def _bring_up(self, service: Service, timeout_s: float) -> None:
+        service.launch()
+        wait_ready(service, timeout_s=timeout_s, given_up=self._asked_to_stop.is_set)
+        self._watched.append(_Watched(service, started_at=time.monotonic()))
 
     def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
         if self._asked_to_stop.is_set():

@@ -8,7 +8,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from worker.db import Database, migrate
 from worker.jobs.keys import Scope, create_key, find_key
 from worker.local.postgres import EmbeddedPostgres
 from worker.local.program import Program, answers
@@ -21,6 +20,7 @@ from worker.settings import load_settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from worker.db import Database
     from worker.local.process import Service
     from worker.local.state import State
     from worker.settings import Settings
@@ -67,12 +67,17 @@ def running_system(
     """
     with Supervisor(state.folder, say=say) as supervisor:
         plan = _plan(state, ports, environ)
-        supervisor.start(*plan.servers)
+        servers_ready = supervisor.begin(*plan.servers)
+        doors_ready = supervisor.begin(_api(plan), _flower(plan))
+        from worker.db import Database, migrate  # noqa: PLC0415 - half a second, while the servers start
+
+        servers_ready()
         migrate(plan.settings.database_url)
         with closing(Database(plan.settings.database_url, pool_size=1)) as database:
             api_key, is_new = _first_key(state, database)
             worker = _worker(plan, database)
-            supervisor.start(worker, _api(plan), _flower(plan))
+            supervisor.start(worker)
+        doors_ready()
         yield Running(supervisor, plan.settings, api_key, is_new, plan.emulator_url, plan.control_url, worker)
 
 

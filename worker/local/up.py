@@ -39,7 +39,7 @@ def _where(state: State, running: Running) -> list[str]:
     flower = f"http://127.0.0.1:{settings.flower_port}  user {FLOWER_USER}, password in {state.flower_password}"
     key = f"{running.api_key}  (kept in {state.api_key})" if running.key_is_new else f"in {state.api_key}"
     lines = [
-        ("API", f"{settings.api_url}  (try {settings.api_url}/docs)"),
+        ("API", f"{settings.api_url}  described in /openapi.json"),
         ("Key", key),
         ("Flower", flower),
         ("Stores", f"{', '.join(settings.profiles.stores)}  (in {settings.stores_file})"),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import signal
+import socket
 from typing import TYPE_CHECKING
-
-import redis
 
 from worker.local.account import make_folder
 from worker.local.binaries import valkey_server
@@ -77,10 +76,13 @@ class EmbeddedValkey:
 
     def is_ready(self) -> bool:
         """Whether it answers; it does not while it is still loading its file."""
+        password = remembered_secret(self.folder / "password")
         try:
-            with redis.Redis.from_url(self.url, socket_timeout=1, socket_connect_timeout=1, retry=None) as client:
-                return bool(client.ping())
-        except redis.RedisError:
+            with socket.create_connection(("127.0.0.1", self._port), timeout=1) as connection:
+                connection.sendall(f"AUTH {password}\r\nPING\r\n".encode())
+                with connection.makefile("rb") as answers:
+                    return [answers.readline(), answers.readline()] == [b"+OK\r\n", b"+PONG\r\n"]
+        except OSError:
             return False
 
     def poll(self) -> int | None:

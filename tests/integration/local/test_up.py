@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from worker.local.process import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+REPOSITORY = Path(__file__).parents[3]
+PROGRAM = "import pathlib, sys; from worker.local.up import run; run(pathlib.Path(sys.argv[1]))"
+
+
+class Up:
+    """`sliceway up` as a process of its own, and what it has said."""
+
+    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, folder],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=REPOSITORY,
+            env=clean | environ,
+        )
+        self.said = ""
+
+    def wait_until_up(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said += line
+            if line.startswith("Ctrl-C stops everything"):
+                return
+        raise AssertionError(f"ended with code {self.process.wait()}:\n{self.said}")
+
+    def end(self, signum: signal.Signals) -> str:
+        self.process.send_signal(signum)
+        rest, _ = self.process.communicate(timeout=60)
+        return rest
+
+    def api(self) -> httpx.Client:
+        url = re.search(r"API +(\S+)", self.said)
+        key = re.search(r"Key +.*?(/\S+/api-key)", self.said)
+        assert url
+        assert key
+        headers = {"Authorization": f"Bearer {Path(key[1]).read_text().strip()}"}
+        return httpx.Client(base_url=url[1], headers=headers, trust_env=False, timeout=30)
+
+    def addresses(self) -> list[str]:
+        return re.findall(r"http://127\.0\.0\.1:\d+", self.said)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Up]]:
+    ups: list[Up] = []
+
+    def start(folder: Path, **environ: str) -> Up:
+        ups.append(Up(folder, environ))
+        return ups[-1]
+
+    yield start
+    for up in ups:
+        up.process.kill()
+        up.process.communicate()
+
+
+def upload(up: Up, folder: Path, name: str) -> str:
+    """Upload a file as the example shows; returns the job's id."""
+    (folder / "files" / name).write_bytes(os.urandom(5_000_000))
+    job = {"source": {"kind": "file", "root": "files", "path": name}, "store": "main", "key": name}
+    with up.api() as api:
+        accepted = api.post("/v1/jobs", json=job)
+        assert accepted.status_code == httpx.codes.ACCEPTED, accepted.text
+        done = api.get(f"/v1/jobs/{accepted.json()['id']}", params={"wait": "30s"}).json()
+    assert done["state"] == "succeeded", done
+    return str(done["id"])
+
+
+def test_next_start_is_back_where_it_was(start: Callable[..., Up], server_folder: Path) -> None:
+    folder = server_folder / "again"
+    first = start(folder)
+    first.wait_until_up()
+    job = upload(first, folder, "one.bin")
+    assert first.end(signal.SIGINT).strip() == "Stopping."
+    assert first.process.returncode == 0
+
+    second = start(folder)
+    second.wait_until_up()
+    assert second.addresses() == first.addresses()
+    assert (folder / "api-key").read_text().strip() in first.said
+    assert (folder / "api-key").read_text().strip() not in second.said
+    with second.api() as api:
+        assert api.get(f"/v1/jobs/{job}").json()["state"] == "succeeded"
+    upload(second, folder, "two.bin")
+    assert second.end(signal.SIGTERM).strip() == "Stopping."
+
+
+def test_killed_one_leaves_nobody_behind_and_starts_again(start: Callable[..., Up], server_folder: Path) -> None:
+    folder = server_folder / "killed"
+    up = start(folder)
+    up.wait_until_up()
+    up.end(signal.SIGKILL)
+    assert wait_until(lambda: not processes_with(str(folder)), timeout_s=10), processes_with(str(folder))
+    again = start(folder)
+    again.wait_until_up()
+    upload(again, folder, "after.bin")
+
+
+def test_servers_that_the_environment_names_are_used(
+    start: Callable[..., Up], server_folder: Path, empty_database_url: str, broker_url: str
+) -> None:
+    folder = server_folder / "external"
+    up = start(folder, SLICEWAY_DATABASE_URL=empty_database_url, SLICEWAY_BROKER_URL=broker_url)
+    up.wait_until_up()
+    upload(up, folder, "one.bin")
+    assert not (folder / "postgres").exists()
+    assert not (folder / "valkey").exists()
+
+
+def test_wrong_setting_is_named_before_anything_starts(start: Callable[..., Up], server_folder: Path) -> None:
+    up = start(server_folder / "wrong", SLICEWAY_WORKER_PROCESSES="many")
+    output, _ = up.process.communicate(timeout=60)
+    assert "SLICEWAY_WORKER_PROCESSES is wrong" in output
+    assert not (server_folder / "wrong/postgres/data").exists()
+
+
+def processes_with(text: str) -> list[str]:
+    """Command lines of processes that run with `text` in their arguments or environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            if text.encode() in words:
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:  # it ended meanwhile, or is not ours to look at
+            continue
+    return found
