@@ -73,9 +73,9 @@ class Event(StrEnum):
     CANCEL_TOO_LATE = "cancel_too_late"
     RETRIED = "retried"
     WORKER_LOST = "worker_lost"
+    ABORT_DEFERRED = "abort_deferred"
     # told, without a move
     SLICE_DEFERRED = "slice_deferred"
-    ABORT_DEFERRED = "abort_deferred"
     FOREIGN_SESSION_DISCARDED = "foreign_session_discarded"
     SESSION_LEFT_OPEN = "session_left_open"
     PAUSED = "paused"
@@ -128,6 +128,7 @@ MOVES: tuple[Move, ...] = (
     ),
     *(Move(state, Event.CANCEL_REQUESTED, _C, _API) for state in (_Q, _I, _U, _F)),
     Move(_C, Event.WORKER_LOST, _C, _RESCUE),
+    Move(_C, Event.ABORT_DEFERRED, _C, _STEP),
     Move(_C, Event.CANCELLED, _X, "the abort task: epoch, token, worker; at once where nothing was begun"),
     Move(_C, Event.CANCEL_TOO_LATE, _OK, "the finish or abort task that finds our object published"),
     Move(_BAD, Event.RETRIED, _Q, _API),
@@ -141,6 +142,8 @@ SLICE_MOVES: tuple[tuple[SliceState, SliceState], ...] = (
     (SliceState.DISPATCHED, SliceState.PENDING),
     (SliceState.SENDING, SliceState.PENDING),
     (SliceState.DONE, SliceState.PENDING),  # the store's own list lacks it
+    (SliceState.PENDING, SliceState.DONE),  # the store's own list has it, and it had been claimed in this session
+    (SliceState.DISPATCHED, SliceState.DONE),
 )
 
 
