@@ -97,54 +97,60 @@ def begin(url: str, slice_bytes: int, total_bytes: int) -> tuple[str, str]:
     return path, answer.split('"session": "')[1].split('"')[0]
 
 
-def send_all(url: str, slice_bytes: int, total_bytes: int, *, bare: bool) -> float:
-    """Sends a file in slices over the connections and returns the seconds it took."""
-    payload = memoryview(os.urandom(slice_bytes))
-    path, session = ("/", "") if bare else begin(url, slice_bytes, total_bytes)
-    address = urlsplit(url)
-    token = signature()
+class Sender:
+    """Sends one file in slices to the emulator, or to the bare server."""
 
-    def request(offset: int) -> tuple[bytes, bytes]:
-        before, after = b"", b""
-        if not bare:
-            fields = {"op": "upload_slice_data", "session": session, "offset": offset}
-            before, after = form(fields, slice_bytes)
-        lines = [
-            f"POST {path} HTTP/1.1",
-            f"Host: {address.netloc}",
-            f"Content-Length: {len(before) + slice_bytes + len(after)}",
-            f"Content-Type: multipart/form-data; boundary={BOUNDARY}",
-            f"Authorization: {token}",
-            f"X-Offset: {offset}",
-        ]
-        return "\r\n".join(lines).encode() + b"\r\n\r\n" + before, after
+    def __init__(self, url: str, slice_bytes: int, total_bytes: int, *, bare: bool) -> None:
+        self.address = urlsplit(url)
+        self.slice_bytes = slice_bytes
+        self.total_bytes = total_bytes
+        self.bare = bare
+        self.payload = memoryview(os.urandom(slice_bytes))
+        self.path, self.session = ("/", "") if bare else begin(url, slice_bytes, total_bytes)
+        self.token = signature()
+        self.failures: list[bytes] = []
 
-    failures: list[bytes] = []
+    def run(self) -> float:
+        """Sends everything over the connections and returns the seconds it took."""
+        threads = [threading.Thread(target=self._work, args=(number,)) for number in range(CONNECTIONS)]
+        began = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took_s = time.perf_counter() - began
+        if self.failures:
+            raise RuntimeError(self.failures[0].decode())
+        return took_s
 
-    def work(first: int) -> None:
-        with socket.create_connection((address.hostname or "", address.port or 0)) as sock:
+    def _work(self, first: int) -> None:
+        with socket.create_connection((self.address.hostname or "", self.address.port or 0)) as sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for offset in range(first * slice_bytes, total_bytes, CONNECTIONS * slice_bytes):
-                before, after = request(offset)
+            for offset in range(first * self.slice_bytes, self.total_bytes, CONNECTIONS * self.slice_bytes):
+                before, after = self._request(offset)
                 sock.sendall(before)
-                sock.sendall(payload)
+                sock.sendall(self.payload)
                 if after:
                     sock.sendall(after)
                 answer = sock.recv(4096)
                 if not answer.startswith(b"HTTP/1.1 200"):
-                    failures.append(answer)
+                    self.failures.append(answer)
                     return
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(CONNECTIONS)]
-    began = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    took_s = time.perf_counter() - began
-    if failures:
-        raise RuntimeError(failures[0].decode())
-    return took_s
+    def _request(self, offset: int) -> tuple[bytes, bytes]:
+        before, after = b"", b""
+        if not self.bare:
+            fields = {"op": "upload_slice_data", "session": self.session, "offset": offset}
+            before, after = form(fields, self.slice_bytes)
+        lines = [
+            f"POST {self.path} HTTP/1.1",
+            f"Host: {self.address.netloc}",
+            f"Content-Length: {len(before) + self.slice_bytes + len(after)}",
+            f"Content-Type: multipart/form-data; boundary={BOUNDARY}",
+            f"Authorization: {self.token}",
+            f"X-Offset: {offset}",
+        ]
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + before, after
 
 
 def start(folder: Path, *, bare: bool, fsync: bool) -> tuple[subprocess.Popen[str], str]:
@@ -166,7 +172,7 @@ def measure(folder: Path, slice_bytes: int, total_bytes: int, *, bare: bool, fsy
     folder.mkdir()
     process, url = start(folder, bare=bare, fsync=fsync)
     try:
-        return total_bytes / send_all(url, slice_bytes, total_bytes, bare=bare) / 1e6
+        return total_bytes / Sender(url, slice_bytes, total_bytes, bare=bare).run() / 1e6
     finally:
         process.terminate()
         process.wait(20)

@@ -42,6 +42,7 @@ class Objects:
         """
         if sha and content.sha1() != sha:
             raise Refusal(-4016)
+        now = self._settings.now()
         draft = content.draft or self._disk.draft()
         try:
             if content.draft is None:
@@ -54,7 +55,6 @@ class Objects:
                     if sha and (old.sha, old.filesize) == (sha, content.size_bytes):
                         return old
                     raise Refusal(-177)
-                now = self._settings.now()
                 stored = Stored(
                     bucket=target.place,
                     path=target.path,

@@ -87,33 +87,36 @@ class Uploads:
             parts = read_uploadparts(intent.uploadparts, filesize_bytes=intent.filesize, sha=intent.sha)
             intent = replace(intent, uploadparts=json.dumps([asdict(part) for part in parts]))
         self.expire()
-        upload = Upload(
+        upload = self._new(target, intent)
+        upload = replace(upload, slice_size=slice_size or upload.slice_size, serial=int(serial or upload.serial))
+        there: Upload | Stored | None = None
+        try:
+            with self._records.transaction():
+                self._folders.prepare(target)
+                known = self._known(target, intent)
+                if known is None:
+                    self._records.add_upload(upload)
+            there = known or upload
+        finally:
+            if there is not upload:
+                self._disk.remove(upload.content)
+        return there
+
+    def _new(self, target: Target, intent: Intent) -> Upload:
+        return Upload(
             session=secrets.token_hex(48),
             bucket=target.place,
             path=target.path,
             content=self._disk.create(intent.filesize),
             filesize=intent.filesize,
-            slice_size=slice_size or self._settings.forced_slice_size or intent.slice_size,
-            serial=int(serial or self._settings.serial_upload),
+            slice_size=self._settings.forced_slice_size or intent.slice_size,
+            serial=int(self._settings.serial_upload),
             sha=intent.sha,
             uploadparts=intent.uploadparts if intent.sha else "",
             insert_only=int(intent.insert_only),
             biz_attr=intent.biz_attr,
             created_s=self._settings.now(),
         )
-        there: Stored | None = None
-        begun = False
-        try:
-            with self._records.transaction():
-                self._folders.prepare(target)
-                there = self._known(target, intent)
-                if there is None:
-                    self._records.add_upload(upload)
-            begun = there is None
-        finally:
-            if not begun:
-                self._disk.remove(upload.content)
-        return there or upload
 
     def _known(self, target: Target, intent: Intent) -> Stored | None:
         """The object that makes an upload needless, if there is one."""
