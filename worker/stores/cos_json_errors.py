@@ -25,7 +25,7 @@ from worker.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from worker.stores.cos_json_answer import Answer
 
@@ -213,7 +213,7 @@ def broken(op: Op, key: str, error: httpx.HTTPError | httpx.InvalidURL) -> Store
     message = (
         f"{op} of {key!r}: no answer from the store ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
     )
-    if isinstance(error.__cause__ and error.__cause__.__cause__, ssl.SSLCertVerificationError):
+    if any(isinstance(below, ssl.SSLCertVerificationError) for below in _chain(error)):
         return StoreUnusable(message, advice="Set the store's ca_file, or correct its endpoint.")
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
         return StoreUnusable(message, advice="Correct the store's endpoint.")
@@ -223,6 +223,13 @@ def broken(op: Op, key: str, error: httpx.HTTPError | httpx.InvalidURL) -> Store
     if op in _PUBLISHING and not never_sent:
         return Unknown(message)
     return Transient(message)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what led to it, also where a pool hid that from tracebacks (`from None`)."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _by_status(answer: Answer) -> Kind:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from worker.emulator.server import Emulator
     from worker.settings import StoreProfile
-    from worker.stores.base import StoreDriver
+    from worker.stores.base import Guard, StoreDriver
 
 BENCHES = ("cos_json_bench",)
 SLICE_BYTES = 512 * 1024
@@ -67,8 +67,8 @@ class Bench(Protocol):
     def dictate(self, *, slice_bytes: int | None = None, ordered: bool = False) -> None:
         """Let the server insist on a slice size, or on slices in order."""
 
-    def asked(self, operation: str, *, count: int = 0) -> list[dict[str, Any]]:
-        """Return the requests of an operation so far; waits until there are so many."""
+    def asked(self, operation: str, *, count: int = 0, state: str | None = None) -> list[dict[str, Any]]:
+        """Return the requests of an operation so far, in this state if one is named; waits until there are so many."""
 
 
 @dataclass
@@ -89,6 +89,16 @@ class Patience:
 
     def remaining_s(self) -> float:
         return max(0.0, self._until - time.monotonic())
+
+
+class Tight:
+    """A guard with always as little time left, and never none: what ends a request are its timeouts alone."""
+
+    def check(self) -> None:
+        """Let it pass."""
+
+    def remaining_s(self) -> float:
+        return 0.3
 
 
 class CosJsonBench:
@@ -144,8 +154,9 @@ class CosJsonBench:
     def dictate(self, *, slice_bytes: int | None = None, ordered: bool = False) -> None:
         self.control.change(forced_slice_size=slice_bytes, serial_upload=ordered)
 
-    def asked(self, operation: str, *, count: int = 0) -> list[dict[str, Any]]:
-        return self.control.requests(op=self.NAMES.get(operation, operation), count=count, timeout_s=20)
+    def asked(self, operation: str, *, count: int = 0, state: str | None = None) -> list[dict[str, Any]]:
+        wanted = {"op": self.NAMES.get(operation, operation)} | ({"state": state} if state else {})
+        return self.control.requests(count=count, timeout_s=20, **wanted)
 
 
 @pytest.fixture
@@ -168,6 +179,12 @@ def bench(request: pytest.FixtureRequest) -> Bench:
 def guard() -> Patience:
     """A guard that lets a test have 30 s."""
     return Patience()
+
+
+@pytest.fixture
+def tight() -> Tight:
+    """A guard whose deadline is always near."""
+    return Tight()
 
 
 @pytest.fixture
@@ -199,7 +216,7 @@ class Ready:
     data: bytes
     handle: dict[str, Any]
 
-    def call(self, name: str, guard: Patience | None = None, driver: StoreDriver | None = None) -> object:
+    def call(self, name: str, guard: Guard | None = None, driver: StoreDriver | None = None) -> object:
         """Make one call: `init`, `slice`, `list`, `finish`, `whole` or `look`."""
         on, key, small = driver or self.bench.driver, self.intent.key, memoryview(self.data)[:1000]
         guard = guard or Patience()

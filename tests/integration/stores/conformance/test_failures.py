@@ -11,7 +11,7 @@ from worker.errors import Interrupted, Stop, StoreError, StoreUnusable, Throttle
 from worker.stores.base import Listing
 
 if TYPE_CHECKING:
-    from tests.integration.stores.conformance.conftest import Bench, Patience, Ready
+    from tests.integration.stores.conformance.conftest import Bench, Patience, Ready, Tight
 
 #: In an order in which none spoils the next, even if it has its effect.
 CALLS = ("look", "list", "slice", "init", "whole", "finish")
@@ -138,13 +138,11 @@ class TestStop:
         ready.call("slice")
 
     @pytest.mark.parametrize("call", CALLS)
-    def test_an_answer_that_does_not_come_ends_with_the_deadline(
-        self, ready: Ready, patience: type[Patience], call: str
-    ) -> None:
+    def test_an_answer_that_does_not_come_ends_with_the_deadline(self, ready: Ready, tight: Tight, call: str) -> None:
         """The profile alone would wait longer than a test may take."""
         patient = ready.bench.open(answer_timeout_s=600, finish_timeout_s=600)
         ready.bench.fault(call, "hold")
-        error = failed(ready, call, guard=patience(seconds=0.5), driver=patient)
+        error = failed(ready, call, guard=tight, driver=patient)
         assert type(error) is (Unknown if call in PUBLISHING else Transient)
 
     def test_an_answer_that_comes_in_drops_ends_with_the_deadline(self, ready: Ready, patience: type[Patience]) -> None:
@@ -165,7 +163,7 @@ class TestStop:
         results: list[object] = []
         listing = threading.Thread(target=lambda: results.append(ready.call("list")))
         listing.start()
-        ready.bench.asked("list", count=1)
+        ready.bench.asked("list", count=1, state="held")
         with pytest.raises(Interrupted):
             ready.call("slice", patience(stop=Stop.CANCELLED))
         ready.bench.heal()

@@ -7,7 +7,6 @@ class's own; or what the call returns. What it returns is tested over the wire, 
 from __future__ import annotations
 
 import csv
-import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,17 +104,6 @@ def test_a_lost_answer_is_unknown_only_where_it_may_have_published(op: str, erro
 @pytest.mark.parametrize("op", OPS)
 def test_what_was_never_sent_can_be_sent_again(op: str, error: httpx.HTTPError) -> None:
     assert type(broken(OPS[op], "k", error)) is errors.Transient
-
-
-@pytest.mark.parametrize("op", OPS)
-def test_a_certificate_that_is_not_trusted_is_the_profiles_fault(op: str) -> None:
-    below = ConnectionError()
-    below.__cause__ = ssl.SSLCertVerificationError("self-signed certificate")
-    error = httpx.ConnectError("self-signed certificate")
-    error.__cause__ = below
-    found = broken(OPS[op], "k", error)
-    assert isinstance(found, errors.StoreUnusable)
-    assert "ca_file" in found.advice
 
 
 def test_errors_below_http_are_told_in_one_line() -> None:
