@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from worker.emulator.control import Control
+from worker.errors import SlicewayError
 from worker.local.errors import LocalError
 from worker.local.narrator import Narrator
 from worker.local.state import APPID, BUCKET, State
@@ -67,8 +68,9 @@ def _throwaway_state() -> Iterator[State]:
     except Stopped:
         shutil.rmtree(folder)
         raise LocalError("the demo was interrupted", advice="Run it again; nothing of it is left.") from None
-    except LocalError as error:
-        raise LocalError(error.message, advice=f"The logs are in {folder}/logs; remove {folder} afterwards.") from error
+    except (SlicewayError, httpx.HTTPError) as error:
+        advice = f"The logs are in {folder}/logs; remove {folder} afterwards."
+        raise LocalError(f"the demo failed: {error}", advice=advice) from error
     shutil.rmtree(folder)
 
 
@@ -92,9 +94,9 @@ class _Demo:
         with api:
             job = self._enqueue(api)
             self.narrator.say(f"The store takes {rate_bytes_per_s / 1e6:.0f} MB/s, so that there is something to see")
-            self._watch(api, control, job, size_bytes)
+            lost = self._watch(api, control, job, size_bytes)
         self._compare(size_bytes, sha1)
-        self._count_twice(control, size_bytes)
+        self._count_twice(control, size_bytes, lost)
 
     def _enqueue(self, api: httpx.Client) -> str:
         wish = {"source": {"kind": "file", "root": "files", "path": _PATH}, "store": "main", "key": _KEY}
@@ -105,17 +107,20 @@ class _Demo:
         self.narrator.say(f"POST {answer.url} -> 202, job {job}")
         return job
 
-    def _watch(self, api: httpx.Client, control: Control, job: str, size_bytes: int) -> None:
-        """Follow the job to its end; kill a worker process on the way."""
+    def _watch(self, api: httpx.Client, control: Control, job: str, size_bytes: int) -> int:
+        """Follow the job to its end and kill a worker process on the way; returns how many slices that one held."""
         deadline = time.monotonic() + _DEADLINE_S
-        killed_at: int | None = None
+        killed_at_s = lost = None
         with self.narrator.progress(size_bytes) as show:
-            while (view := _look(api, job))["state"] not in _FINAL:
+            while (view := _get(api, f"/v1/jobs/{job}"))["state"] not in _FINAL:
                 done = int(view["progress"]["bytes_done"])
                 show(done)
-                if killed_at is None and done >= _KILL_AT * size_bytes:
-                    killed_at = done
+                if killed_at_s is None and done >= _KILL_AT * size_bytes:
+                    killed_at_s = time.monotonic()
                     self._kill_one(control)
+                if killed_at_s is not None and lost is None and (lost := _slices_lost(api, job)) is not None:
+                    noticed_s = time.monotonic() - killed_at_s
+                    self.narrator.say(f"Its silence was noticed after {noticed_s:.0f} s: {lost} slices are sent again")
                 if time.monotonic() > deadline:
                     raise LocalError(f"the job is still {view['state']} after {_DEADLINE_S:.0f} s")
                 if self.running.supervisor.wait(_LOOK_S):
@@ -123,16 +128,17 @@ class _Demo:
             show(int(view["progress"]["bytes_done"]))
         if view["state"] != "succeeded":
             raise LocalError(f"the job {view['state']}: {(view['error'] or {}).get('message')}")
-        if killed_at is None:
+        if killed_at_s is None:
             raise LocalError("the upload was over before a worker could be killed")
         self.narrator.say("The job succeeded")
+        return lost or 0
 
     def _kill_one(self, control: Control) -> None:
         victim = _children_of(self.running.worker.pid)[0]
         in_flight = len(control.requests(op="data", state="receiving"))
         os.kill(victim, signal.SIGKILL)
         self.narrator.say(
-            f"SIGKILL for worker process {victim}, with {in_flight} slices in flight; the upload goes on:"
+            f"SIGKILL for worker process {victim}, {in_flight} slices being in flight; the upload goes on"
         )
 
     def _compare(self, size_bytes: int, sha1: str) -> None:
@@ -146,16 +152,27 @@ class _Demo:
             raise LocalError(f"the object differs: HTTP {answer.status_code}, {size} bytes, SHA-1 {digest.hexdigest()}")
         self.narrator.say(f"Downloaded the object again: {size:,} bytes, SHA-1 {digest.hexdigest()}: equal")
 
-    def _count_twice(self, control: Control, size_bytes: int) -> None:
+    def _count_twice(self, control: Control, size_bytes: int, lost: int) -> None:
         accepted = [entry for entry in control.requests(op="data") if entry["effect"] == 0]
+        slices = len({entry["offset"] for entry in accepted})
         twice = sum(entry["size"] for entry in accepted) - size_bytes
-        slices = len(accepted) - len({entry["offset"] for entry in accepted})
-        self.narrator.say(f"Bytes that the store took twice: {twice:,} ({slices} of {len(accepted) - slices} slices)")
+        self.narrator.say(
+            f"Bytes that the store took twice: {twice:,}, in {len(accepted) - slices} of {slices} slices"
+            f" (the worker held {lost} when it was killed)"
+        )
+        if len(accepted) - slices > lost:
+            raise LocalError("more slices were sent twice than the killed worker held")
 
 
-def _look(api: httpx.Client, job: str) -> dict[str, Any]:
-    answer = api.get(f"/v1/jobs/{job}").raise_for_status()
-    return dict(answer.json())
+def _get(api: httpx.Client, path: str) -> dict[str, Any]:
+    return dict(api.get(path).raise_for_status().json())
+
+
+def _slices_lost(api: httpx.Client, job: str) -> int | None:
+    """How many slices the killed worker held, once the service has noticed that it is gone."""
+    events = _get(api, f"/v1/jobs/{job}/events?limit=100")["items"]
+    lost = [event["cause"]["slices"] for event in events if event["kind"] == "worker_lost" and event["cause"]]
+    return sum(lost) if lost else None
 
 
 def _make_file(path: Path, size_bytes: int) -> str:
