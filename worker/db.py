@@ -12,13 +12,13 @@ import psycopg
 import sqlalchemy.exc
 from psycopg.rows import dict_row
 from sqlalchemy import create_engine, make_url
-from sqlalchemy.orm import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from alembic.config import Config
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
 CONNECT_TIMEOUT_S = 5
 WAKE_CHANNEL = "sliceway_work"
@@ -93,6 +93,8 @@ class Database:
     @contextmanager
     def session(self) -> Iterator[Session]:
         """Lend an ORM session for reading."""
+        from sqlalchemy.orm import Session  # noqa: PLC0415 - a worker does not pay for it at start
+
         with Session(self.engine) as session:
             yield session
 

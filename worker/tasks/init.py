@@ -105,7 +105,13 @@ class _Init:
         wanted.take_digest(self.store.capabilities.digest, body)
         self.remember_what_was_there()
         try:
-            self.store.put_whole(self.intent(), body, self.guard)
+            try:
+                self.store.put_whole(self.intent(), body, self.guard)
+            except Permanent as error:
+                if error.code != "upload_in_progress":
+                    raise
+                self.discard_foreign()
+                self.store.put_whole(self.intent(), body, self.guard)
         except (ObjectExists, Unknown) as error:
             self.believe_or_raise(wanted, error)
         else:
