@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psycopg
 import pytest
 
 from api.app import server
-from worker.db import Database
+from worker.db import Database, plain_url
 from worker.jobs.keys import Scope, create_key
 from worker.settings import load_settings
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from api.waiters import Waiters
+    from worker.local.postgres import EmbeddedPostgres
     from worker.settings import Settings
 
 STORES = """
@@ -116,29 +118,52 @@ def running_api(settings: Settings) -> Iterator[Api]:
         stop()
 
 
+def settings_of(database_url: str, stores: Path, **more: str) -> Settings:
+    stores.write_text(STORES)
+    environ = {
+        "SLICEWAY_DATABASE_URL": database_url,
+        "SLICEWAY_BROKER_URL": "redis://127.0.0.1:1/0",
+        "SLICEWAY_STORES_FILE": str(stores),
+        "SLICEWAY_API_PORT": "0",
+    }
+    return load_settings(environ | more)
+
+
 @pytest.fixture
 def make_api(tmp_path: Path) -> Iterator[Callable[..., Api]]:
     """Start an API on a database, with some settings changed."""
-    stores = tmp_path / "stores.toml"
-    stores.write_text(STORES)
     with ExitStack() as running:
 
         def make(database_url: str, **more: str) -> Api:
-            environ = {
-                "SLICEWAY_DATABASE_URL": database_url,
-                "SLICEWAY_BROKER_URL": "redis://127.0.0.1:1/0",
-                "SLICEWAY_STORES_FILE": str(stores),
-                "SLICEWAY_API_PORT": "0",
-            }
-            return running.enter_context(running_api(load_settings(environ | more)))
+            return running.enter_context(running_api(settings_of(database_url, tmp_path / "stores.toml", **more)))
 
         yield make
 
 
 @pytest.fixture
-def api(make_api: Callable[..., Api], database_url: str) -> Api:
-    """An API that runs for this test alone."""
+def own_api(make_api: Callable[..., Api], database_url: str) -> Api:
+    """An API and a database that this test may break."""
     return make_api(database_url)
+
+
+@pytest.fixture(scope="session")
+def shared_api(
+    postgres: EmbeddedPostgres, template_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Api]:
+    """An API that the tests use one after the other."""
+    with psycopg.connect(plain_url(postgres.url_of("postgres")), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE api TEMPLATE "{template_database}"'.encode())
+    settings = settings_of(postgres.url_of("api"), tmp_path_factory.mktemp("api") / "stores.toml")
+    with running_api(settings) as api:
+        yield api
+
+
+@pytest.fixture
+def api(shared_api: Api) -> Iterator[Api]:
+    """An API with empty tables, which this test leaves whole."""
+    shared_api.sql("TRUNCATE job, slice, event, api_key")
+    with ExitStack() as clients:
+        yield replace(shared_api, _clients=clients)
 
 
 @pytest.fixture

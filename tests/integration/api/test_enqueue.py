@@ -200,31 +200,33 @@ def test_the_tenant_that_a_profile_names_may_use_it(api: Any) -> None:
     assert api.client("umbrella").post("/v1/jobs", json=body).status_code == 202
 
 
-def test_a_commit_that_fails_is_never_a_202(api: Any, acme: httpx.Client) -> None:
-    api.sql("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$")
-    api.sql(
+def test_a_commit_that_fails_is_never_a_202(own_api: Any) -> None:
+    acme = own_api.client()
+    own_api.sql("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$")
+    own_api.sql(
         "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON job DEFERRABLE INITIALLY DEFERRED"
         " FOR EACH ROW EXECUTE FUNCTION refuse()"
     )
     assert acme.post("/v1/jobs", json=wish()).status_code == 500
     assert acme.post("/v1/jobs/batch", json={"jobs": [wish()]}).status_code == 500
-    assert api.count("job") == 0
+    assert own_api.count("job") == 0
 
 
-def test_a_backend_killed_before_the_commit_is_never_a_202(api: Any, acme: httpx.Client) -> None:
+def test_a_backend_killed_before_the_commit_is_never_a_202(own_api: Any) -> None:
     """The insert waits for a lock, its backend is killed there: the answer is an outage, and nothing was kept."""
-    with api.database.transaction() as tx:
+    acme = own_api.client()
+    with own_api.database.transaction() as tx:
         tx.execute("LOCK TABLE job IN SHARE MODE")
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(acme.post, "/v1/jobs", json=wish())
             pause = threading.Event()
-            while not (waiting := api.sql("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'")):
+            while not (waiting := own_api.sql("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'")):
                 assert not answer.done()
                 pause.wait(0.01)
-            api.sql("SELECT pg_terminate_backend(%(pid)s)", pid=waiting[0]["pid"])
+            own_api.sql("SELECT pg_terminate_backend(%(pid)s)", pid=waiting[0]["pid"])
             refused = answer.result(10)
     assert (refused.status_code, refused.json()["code"]) == (503, "database_unavailable")
-    assert api.count("job") == 0
+    assert own_api.count("job") == 0
     assert acme.post("/v1/jobs", json=wish()).status_code == 202
 
 
