@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -29,7 +29,7 @@ def run_cos(tmp_path: Path, cos: Any) -> Iterator[Callable[[], Any]]:
     (tmp_path / "key").write_text("fake-secret-key\n")
     command += ["--bucket", "uploads", "--secret-id", "fake-secret-id", "--secret-key-file", str(tmp_path / "key")]
 
-    @contextmanager
+    @contextlib.contextmanager
     def run() -> Iterator[Any]:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
@@ -124,6 +124,49 @@ def test_a_slice_stored_but_not_answered_is_there_after_a_kill(run_cos: Callable
             thread.join(10)
     with run_cos() as cos:
         assert cos.list("a.bin").json()["data"]["listparts"] == [{"offset": 0, "datalen": SLICE}]
+
+
+def test_a_finish_that_was_not_answered_is_done_after_a_kill(run_cos: Callable[[], Any]) -> None:
+    data = os.urandom(SLICE)
+    with run_cos() as cos:
+        session = cos.begin("a.bin", SLICE)
+        cos.send("a.bin", session, 0, data)
+        cos.control.add_rule("hold", when="after", op="finish")
+        thread = threading.Thread(target=_until_cut, args=(cos.finish, "a.bin", session, SLICE))
+        thread.start()
+        assert len(cos.control.requests(state="held", count=1, timeout_s=10)) == 1
+        kill(cos)
+        thread.join(10)
+    with run_cos() as cos:
+        assert "session" not in cos.list("a.bin").json()["data"]
+        assert cos.finish("a.bin", session, SLICE).json()["code"] == 0
+        assert cos.get("a.bin").content == data
+
+
+def test_an_object_that_is_replaced_over_and_over_is_always_whole(run_cos: Callable[[], Any]) -> None:
+    versions = [bytes([value]) * 100_000 for value in range(200)]
+    acknowledged: list[int] = [0]
+
+    def replace(cos: Any) -> None:
+        for number in range(acknowledged[-1] + 1, len(versions)):
+            assert cos.upload("a.bin", versions[number], insertOnly=0).json()["code"] == 0
+            acknowledged.append(number)
+
+    for life in range(4):
+        with run_cos() as cos:
+            if life:
+                assert versions.index(cos.get("a.bin").content) in {acknowledged[-1], acknowledged[-1] + 1}
+            thread = threading.Thread(target=_until_cut, args=(replace, cos))
+            thread.start()
+            cos.control.requests(op="upload", code=0, count=3 + life, timeout_s=10)
+            kill(cos)
+            thread.join(10)
+    assert len(acknowledged) > 4 * 3
+
+
+def _until_cut(work: Callable[..., object], *arguments: object) -> None:
+    with contextlib.suppress(httpx.TransportError):
+        work(*arguments)
 
 
 def test_bytes_that_nothing_refers_to_are_swept(run_cos: Callable[[], Any], tmp_path: Path) -> None:
