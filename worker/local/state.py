@@ -36,6 +36,8 @@ path = {files}
 
 def default_state(environ: Mapping[str, str] = os.environ) -> Path:
     """Where the state folder is unless someone says otherwise: beside other programs' state; for root, the system's."""
+    if named := environ.get("SLICEWAY_STATE_DIR"):
+        return Path(named)
     if os.geteuid() == 0 and "XDG_STATE_HOME" not in environ:
         return Path("/var/lib/sliceway")
     return Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "sliceway"

@@ -96,7 +96,6 @@ class _Plan:
 def _plan(state: State, ports: Mapping[str, int], environ: Mapping[str, str]) -> _Plan:
     port = state.ports(ports)
     usual = {
-        "SLICEWAY_STATE_DIR": str(state.folder),
         "SLICEWAY_API_PORT": str(port["api"]),
         "SLICEWAY_FLOWER_PORT": str(port["flower"]),
         "SLICEWAY_FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{remembered_secret(state.flower_password)}",
@@ -104,7 +103,7 @@ def _plan(state: State, ports: Mapping[str, int], environ: Mapping[str, str]) ->
         "SLICEWAY_LOG_FORMAT": "text",
         "PYTHONUNBUFFERED": "1",
     }
-    given = usual | dict(environ)
+    given = usual | dict(environ) | {"SLICEWAY_STATE_DIR": str(state.folder)}
     given.setdefault("SLICEWAY_API_URL", f"http://127.0.0.1:{given['SLICEWAY_API_PORT']}")
     servers: list[Service] = []
     if "SLICEWAY_DATABASE_URL" not in given:

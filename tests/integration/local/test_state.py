@@ -73,5 +73,6 @@ def test_folder_of_files_with_characters_of_toml(server_folder: Path) -> None:
 
 def test_usual_folder() -> None:
     assert default_state({"XDG_STATE_HOME": "/x/state"}) == Path("/x/state/sliceway")
+    assert default_state({"XDG_STATE_HOME": "/x/state", "SLICEWAY_STATE_DIR": "/y"}) == Path("/y")
     usual = Path("/var/lib/sliceway") if os.geteuid() == 0 else Path.home() / ".local/state/sliceway"
     assert default_state({}) == usual
