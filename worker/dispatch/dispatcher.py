@@ -128,6 +128,8 @@ class Dispatcher:
 
     def _until_due(self, seen: leases.Survey, *, busy: bool) -> float:
         longest = RESCUE_EVERY_S if busy else 1.0
+        # a leader that sleeps past its term, or so long that its turns count as broken, would be none
+        longest = min(longest, self._settings.lead_s / 3, self._settings.dead_after_s / 4)
         return longest if seen.next_due_s is None else min(longest, max(0.0, seen.next_due_s))
 
     def _hand_out(self, tx: Tx, seen: leases.Survey, free: int) -> int:
