@@ -1,0 +1,147 @@
+"""What init and a one-request upload ask for, and what is made of the answers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from worker.errors import Permanent, Transient
+from worker.limits import GIB, MIB
+from worker.stores.base import Digests, Session, Stored, Unfinished
+from worker.stores.cos_json import DIGEST_BYTES
+
+if TYPE_CHECKING:
+    from tests.unit.worker.stores.conftest import Store
+    from worker.stores.cos_json import CosJsonStore
+
+MARK = "sliceway/0190a-b/3"
+SHA = "a9993e364706816aba3e25717850c26c9cd0d89d"
+HANDLE = {"session": "s1"}
+
+
+def ok(**data: Any) -> httpx.Response:
+    return httpx.Response(200, json={"code": 0, "message": "SUCCESS", "request_id": "r", "data": data})
+
+
+def no(code: int, status: int = 400, **headers: str) -> httpx.Response:
+    return httpx.Response(status, json={"code": code, "message": "NO"}, headers=headers)
+
+
+class TestInit:
+    def test_sends_op_first_and_the_names_of_the_documentation(self, store: Store, driver: CosJsonStore) -> None:
+        store.will(ok(session="s1", slice_size=1048576))
+        begun = driver.init(store.intent(key="a b/ü", size_bytes=5 * MIB), 3 * MIB, None, store.guard())
+        assert begun == Session({"session": "s1"}, 1048576, ordered=False)
+        (sent,) = store.sent
+        assert (sent.method, sent.path) == ("POST", "/files/v2/10055004/accesslog/a%20b/%C3%BC")
+        assert sent.fields == [
+            ("op", b"upload_slice_init"),
+            ("filesize", b"5242880"),
+            ("slice_size", b"3145728"),
+            ("biz_attr", MARK.encode()),
+            ("insertOnly", b"1"),
+        ]
+        assert "transfer-encoding" not in sent.headers
+
+    def test_digests_force_slices_of_one_mebibyte_and_go_along_as_compact_json(
+        self, store: Store, driver: CosJsonStore
+    ) -> None:
+        store.will(ok(session="s1", slice_size=1048576))
+        parts = [{"offset": 0, "datalen": 7, "datasha": SHA}]
+        begun = driver.init(store.intent(), 3 * MIB, Digests("sha1", SHA, parts), store.guard())
+        assert begun == Session({"session": "s1", "sha": SHA}, MIB)
+        (sent,) = store.sent
+        assert (sent["slice_size"], sent["sha"]) == ("1048576", SHA)
+        assert sent["uploadparts"] == f'[{{"offset":0,"datalen":7,"datasha":"{SHA}"}}]'
+
+    def test_files_whose_states_would_not_fit_are_refused_before_anything_is_sent(
+        self, store: Store, driver: CosJsonStore
+    ) -> None:
+        assert driver.capabilities.digest_bytes == DIGEST_BYTES
+        with pytest.raises(Permanent) as caught:
+            driver.init(store.intent(size_bytes=DIGEST_BYTES + 1), MIB, Digests("sha1", SHA, []), store.guard())
+        assert caught.value.code == "digest_too_large"
+        assert "verify" in caught.value.advice
+        assert store.sent == []
+
+    def test_the_states_of_the_largest_file_stay_below_four_mebibytes(self) -> None:
+        last = {"offset": DIGEST_BYTES - MIB, "datalen": MIB, "datasha": SHA}
+        assert len(json.dumps(last, separators=(",", ":")) + ",") * (DIGEST_BYTES // MIB) < 4 * MIB
+        assert DIGEST_BYTES >= 32 * GIB
+
+    @pytest.mark.parametrize("wished", [512 * 1024, 3 * MIB])
+    def test_a_refused_slice_size_is_asked_for_once_more_as_one_mebibyte(
+        self, store: Store, driver: CosJsonStore, wished: int
+    ) -> None:
+        store.will(no(-284), ok(session="s1", slice_size=MIB))
+        assert driver.init(store.intent(), wished, None, store.guard()) == Session(HANDLE, MIB)
+        assert [sent["slice_size"] for sent in store.sent] == [str(wished), "1048576"]
+
+    def test_and_then_it_is_final(self, store: Store, driver: CosJsonStore) -> None:
+        store.will(no(-284))
+        with pytest.raises(Permanent):
+            driver.init(store.intent(), 3 * MIB, None, store.guard())
+        assert len(store.sent) == 2
+        with pytest.raises(Permanent):
+            driver.init(store.intent(), MIB, None, store.guard())
+        assert len(store.sent) == 3
+
+    @pytest.mark.parametrize("code", [-4019, -4020])
+    def test_only_a_sha_proves_that_an_unfinished_upload_is_of_the_same_content(
+        self, store: Store, driver: CosJsonStore, code: int
+    ) -> None:
+        store.will(no(code, 409))
+        assert driver.init(store.intent(), MIB, None, store.guard()) == Unfinished(same_content=False)
+        same = code == -4019
+        found = driver.init(store.intent(), MIB, Digests("sha1", SHA, []), store.guard())
+        assert found == Unfinished(same_content=same, handle={"sha": SHA} if same else None)
+
+    @pytest.mark.parametrize("answer", [ok(access_url="http://a.test/k"), no(-4018, 409)], ids=["instant", "-4018"])
+    def test_the_store_may_have_the_file_already(
+        self, store: Store, driver: CosJsonStore, answer: httpx.Response
+    ) -> None:
+        store.will(answer)
+        assert isinstance(driver.init(store.intent(), MIB, Digests("sha1", SHA, []), store.guard()), Stored)
+
+    def test_slices_go_in_order_where_the_store_says_so(self, store: Store, driver: CosJsonStore) -> None:
+        store.will(ok(session="s1", slice_size=MIB, serial_upload=1))
+        assert driver.init(store.intent(), MIB, None, store.guard()) == Session(HANDLE, MIB, ordered=True)
+
+    @pytest.mark.parametrize("data", [{}, {"session": "s1"}, {"slice_size": MIB}, {"session": "s1", "slice_size": 0}])
+    def test_a_session_that_cannot_be_used_is_none(
+        self, store: Store, driver: CosJsonStore, data: dict[str, Any]
+    ) -> None:
+        store.will(ok(**data))
+        with pytest.raises(Transient) as caught:
+            driver.init(store.intent(), MIB, None, store.guard())
+        assert (caught.value.code, caught.value.own_fault) == ("bad_answer", True)
+
+    @pytest.mark.parametrize(
+        ("mark", "attributes", "expected"),
+        [
+            ("auto", None, MARK),
+            ("auto", "", MARK),
+            ("auto", "theirs", "theirs"),
+            ("always", None, MARK),
+            ("always", "theirs", f"theirs {MARK}"),
+        ],
+    )
+    @pytest.mark.parametrize("overwrite", [True, False])
+    def test_the_mark_goes_into_the_attributes_and_is_found_there(
+        self, store: Store, mark: str, attributes: str | None, expected: str, *, overwrite: bool
+    ) -> None:
+        driver = store.driver(mark=mark)
+        store.will(ok(session="s1", slice_size=MIB), ok(), ok(biz_attr=expected, filesize=7, filelen=7))
+        wanted = store.intent(attributes=attributes, overwrite=overwrite)
+        driver.init(wanted, MIB, None, store.guard())
+        driver.put_whole(wanted, memoryview(b"content"), store.guard())
+        assert [sent["biz_attr"] for sent in store.sent] == [expected, expected]
+        assert [sent["insertOnly"] for sent in store.sent] == ["0" if overwrite else "1"] * 2
+        store.will(no(-197, 404))
+        found = driver.look("a/k", store.guard())
+        assert found is not None
+        assert found.mark == (MARK if MARK in expected else None)
+        driver.close()
