@@ -156,13 +156,17 @@ def end_dead_workers(tx: Tx, dead_after_s: float) -> list[Row]:
     return tx.execute(sql("end_workers"), {"dead_after_s": dead_after_s}).fetchall()
 
 
-def lost_claims(tx: Tx, claims: Sequence[Claim], worker: UUID) -> set[tuple[UUID, int | None]]:
-    """Return which of the claims may not go on, as (job, number): cancelled, superseded or of an older epoch."""
+def lost_claims(tx: Tx, claims: Sequence[tuple[Claim, bool]], worker: UUID) -> set[tuple[UUID, int | None]]:
+    """Return which of the claims may not go on, as (job, number): cancelled, superseded or of an older epoch.
+
+    With each claim goes whether it is one of an abort, which a cancel does not end.
+    """
     params = {
-        "jobs": [claim.job_id for claim in claims],
-        "numbers": [claim.number for claim in claims],
-        "tokens": [claim.token for claim in claims],
-        "epochs": [claim.epoch for claim in claims],
+        "jobs": [claim.job_id for claim, _ in claims],
+        "numbers": [claim.number for claim, _ in claims],
+        "tokens": [claim.token for claim, _ in claims],
+        "epochs": [claim.epoch for claim, _ in claims],
+        "aborts": [abort for _, abort in claims],
         "worker": worker,
     }
     return {(row["job_id"], row["number"]) for row in tx.execute(sql("lost_claims"), params)}

@@ -100,6 +100,7 @@ def _perform(
         try:
             with rt.guard(claim, task.request.id, limit_s, alone=message.get("alone", False)) as guard:
                 row = _take(rt, claim, guard, take, limit_s)
+                guard.aborts = row.get("state") == JobState.CANCELLING
                 guard.claimed = True
                 rt.note_claimed(row["dispatched_at"])
                 _work(rt, claim, row, guard, work)

@@ -37,6 +37,7 @@ class ClaimGuard:
         self.claim = claim
         self.deadline_s = deadline_s
         self.claimed = False
+        self.aborts = False
         self.lost = False
         self._stopping, self._revoked = stopping, revoked
 

@@ -83,7 +83,7 @@ class Liveness(threading.Thread):
             if self._rt.stopping.is_set():
                 stopping_since_s = stopping_since_s or now_s
                 if now_s - stopping_since_s > EXIT_GRACE_S:
-                    self._leave()
+                    self.leave()
 
     def end(self) -> None:
         """End the thread, and say that this worker has stopped."""
@@ -108,7 +108,7 @@ class Liveness(threading.Thread):
         if not guards:
             return
         with self._rt.db.connection() as tx:
-            lost = leases.lost_claims(tx, [guard.claim for guard in guards], self._rt.worker)
+            lost = leases.lost_claims(tx, [(guard.claim, guard.aborts) for guard in guards], self._rt.worker)
         for guard in guards:
             guard.lost = guard.lost or (guard.claim.job_id, guard.claim.number) in lost
 
@@ -120,7 +120,7 @@ class Liveness(threading.Thread):
         if not self._rt.stopping.is_set():
             self._request_stop()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """Give back what threads still hold, and go: they had their time."""
         for guard in self._rt.guards():
             if not guard.claimed:

@@ -1,9 +1,9 @@
--- Which of the claims named may not go on: their job was cancelled, failed, paused by a revoke, or began a new epoch; or the
--- claim itself is no longer theirs.
-SELECT a.job_id, a.number FROM unnest(%(jobs)s::uuid[], %(numbers)s::int[], %(tokens)s::bigint[], %(epochs)s::int[])
-  AS a(job_id, number, token, epoch)
+-- Which of the claims named may not go on: their job was cancelled (an abort is what follows from that) or began a new
+-- epoch, or the claim itself is no longer theirs.
+SELECT a.job_id, a.number FROM unnest(%(jobs)s::uuid[], %(numbers)s::int[], %(tokens)s::bigint[], %(epochs)s::int[],
+                                           %(aborts)s::bool[]) AS a(job_id, number, token, epoch, abort)
 LEFT JOIN job j ON j.id = a.job_id AND j.epoch = a.epoch
 LEFT JOIN slice s ON s.job_id = a.job_id AND s.number = a.number
-WHERE j.id IS NULL OR j.state = 'cancelling'
+WHERE j.id IS NULL OR j.state = 'cancelling' AND NOT a.abort
    OR CASE WHEN a.number IS NULL THEN j.step <> 'running' OR j.token <> a.token OR j.worker IS DISTINCT FROM %(worker)s
            ELSE s.state IS DISTINCT FROM 'sending' OR s.token <> a.token OR s.worker IS DISTINCT FROM %(worker)s END
