@@ -90,6 +90,7 @@ class FormReader:
         self._staging: bytearray | None = None
         self._raw: dict[str, bytearray] = {}
         self._current: bytearray | None = None
+        self._name = ""
         self._content_start = -1
         self.form = Form()
 

@@ -6,7 +6,7 @@ import fcntl
 import threading
 from typing import TYPE_CHECKING
 
-from worker.emulator.config import Settings, Throttle
+from worker.emulator.config import Settings
 from worker.emulator.disk import Disk
 from worker.emulator.faults import FaultPlan
 from worker.emulator.folders import Folders
@@ -15,6 +15,7 @@ from worker.emulator.journal import Journal
 from worker.emulator.objects import Objects
 from worker.emulator.operations import Operations
 from worker.emulator.records import Records
+from worker.emulator.throttle import Throttle
 from worker.emulator.uploads import Uploads
 
 if TYPE_CHECKING:
