@@ -1,18 +1,16 @@
 """What comes in behind the question mark; an unknown name is refused, since a misspelt filter matches everything."""
 
-from functools import partial
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from api.schemas import DURATION, Text, duration_s
+from api.schemas import Text
 from worker.errors import Forbidden, Refused
 from worker.jobs.keys import ApiKey, Scope
 from worker.jobs.queries import Filter
 from worker.jobs.states import JobState
 
-WAIT_MAX_S = 60
 Cursor = Annotated[Annotated[str, Field(max_length=100)] | None, Field(description="`next_cursor` of the page before.")]
 Word = Annotated[Text, Field(min_length=1, max_length=1024)]
 
@@ -31,11 +29,13 @@ class _Retry(_Query):
 
 class _Wait(_Query):
     wait: Annotated[
-        int,
-        BeforeValidator(partial(duration_s, most_s=WAIT_MAX_S)),
-        WithJsonSchema({"type": "string", "pattern": DURATION, "examples": ["30s"]}),
-        Field(description="How long to wait for its end; at most 60s."),
-    ] = 0
+        str, Field(pattern=r"^([0-9]|[1-5][0-9]|60)s$", description="How long to wait for its end; at most `60s`.")
+    ] = "0s"
+
+    @property
+    def seconds(self) -> int:
+        """How long to wait."""
+        return int(self.wait[:-1])
 
 
 class _Page(_Query):

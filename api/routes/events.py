@@ -15,7 +15,7 @@ from worker.jobs import queries
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
-@router.get("/{job_id}/events", responses=refusals(401, 403, 404, 503))
+@router.get("/{job_id:uuid}/events", responses=refusals(401, 403, 404, 503))
 def list_events(request: Request, job_id: JobId, key: Reader, front: FrontDep, page: PageQuery) -> EventList:
     """List what has happened to a job, oldest first. Needs the scope `read`."""
     if "text/event-stream" in request.headers.get("accept", ""):

@@ -80,11 +80,9 @@ def enqueue(
     responses=refusals(400, 401, 403, 413, 415, 503),
     openapi_extra=_body_of("BatchRequest"),
 )
-def enqueue_batch(
-    body: BatchBody, key: Submitter, front: FrontDep, how: EnqueueQuery, idempotency_key: IdempotencyHeader = None
-) -> Response:
+def enqueue_batch(request: Request, body: BatchBody, key: Submitter, front: FrontDep, how: EnqueueQuery) -> Response:
     """Enqueue up to 1,000 files; each gets the result that it would have got alone. Needs the scope `submit`."""
-    if idempotency_key is not None:
+    if "idempotency-key" in request.headers:
         raise NotSupported(
             "a batch has no Idempotency-Key of its own", advice="Give each item its own idempotency_key."
         )
@@ -130,12 +128,12 @@ def list_jobs(key: Reader, front: FrontDep, which: JobsQuery) -> JobList:
     return JobList(items=items, next_cursor=cursor(items[-1].id) if page.more else None)
 
 
-@router.get("/{job_id}", responses=refusals(401, 403, 404, 503))
+@router.get("/{job_id:uuid}", responses=refusals(401, 403, 404, 503))
 async def show_job(request: Request, job_id: JobId, key: Reader, front: FrontDep, how: WaitQuery) -> JobView:
     """Show a job; with `wait`, as soon as it has ended or the time is over. Needs the scope `read`."""
     view = await run_in_threadpool(_look, front, job_id, key)
-    if how.wait and view.state not in FINAL:
-        await front.waiters.wait(job_id, how.wait, _departure(request))
+    if how.seconds and view.state not in FINAL:
+        await front.waiters.wait(job_id, how.seconds, _departure(request))
         view = await run_in_threadpool(_look, front, job_id, key)
     return view
 
@@ -151,7 +149,7 @@ async def _departure(request: Request) -> None:
         pass
 
 
-@router.post("/{job_id}/retry", responses=refusals(401, 403, 404, 409, 503))
+@router.post("/{job_id:uuid}/retry", responses=refusals(401, 403, 404, 409, 503))
 def retry_job(job_id: JobId, key: Operator, front: FrontDep, how: RetryQuery) -> JobMoved:
     """Put a failed, cancelled or paused job back to work; on a live one nothing happens. Needs the scope `operate`."""
     with front.database.transaction() as tx:
@@ -159,7 +157,7 @@ def retry_job(job_id: JobId, key: Operator, front: FrontDep, how: RetryQuery) ->
     return JobMoved(id=job_id, state=state)
 
 
-@router.post("/{job_id}/cancel", responses=refusals(401, 403, 404, 409, 503))
+@router.post("/{job_id:uuid}/cancel", responses=refusals(401, 403, 404, 409, 503))
 def cancel_job(job_id: JobId, key: Operator, front: FrontDep) -> JobMoved:
     """Cancel a job: from the answer on, none of its slices is begun. Needs the scope `operate`."""
     with front.database.transaction() as tx:

@@ -13,7 +13,7 @@ from worker.jobs import queries
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
-@router.get("/{job_id}/slices", responses=refusals(401, 403, 404, 503))
+@router.get("/{job_id:uuid}/slices", responses=refusals(401, 403, 404, 503))
 def list_slices(job_id: JobId, key: Reader, front: FrontDep, page: PageQuery) -> SliceList:
     """List the slices of a job by number; once it has succeeded, their summary. Needs the scope `read`."""
     job = queries.find_job(front.database, job_id, key)

@@ -17,8 +17,8 @@ async def _unserved() -> None:
 
 
 for action in ("pause", "resume", "priority"):
-    router.add_api_route(f"/v1/jobs/{{job_id}}/{action}", _job_action, methods=["POST"])
-router.add_api_route("/v1/jobs/{job_id}/why", _job_action, methods=["GET"])
+    router.add_api_route(f"/v1/jobs/{{job_id:uuid}}/{action}", _job_action, methods=["POST"])
+router.add_api_route("/v1/jobs/{job_id:uuid}/why", _job_action, methods=["GET"])
 router.add_api_route("/v1/jobs/actions", _unserved, methods=["POST"])
 router.add_api_route("/v1/bodies", _unserved, methods=["POST"])
 router.add_api_route("/v1/bodies/{body_id}", _unserved, methods=["PATCH", "HEAD"])

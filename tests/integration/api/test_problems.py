@@ -138,7 +138,9 @@ def test_a_wrong_filter_is_refused_and_not_ignored(acme: httpx.Client, query: st
     is_problem(acme.get(f"/v1/jobs?{query}"), 422, code)
 
 
-@pytest.mark.parametrize("path", [f"/v1/jobs/{JOB}?wait=61s", f"/v1/jobs/{JOB}?wait=soon", "/v1/jobs/x"])
+@pytest.mark.parametrize(
+    "path", [f"/v1/jobs/{JOB}?wait=61s", f"/v1/jobs/{JOB}?wait=soon", f"/v1/jobs/{JOB}/events?limit=0"]
+)
 def test_a_wrong_parameter_is_refused(acme: httpx.Client, path: str) -> None:
     is_problem(acme.get(path), 422, "invalid")
 
@@ -177,6 +179,8 @@ def test_a_body_is_bounded_before_it_is_parsed(acme: httpx.Client, path: str, mo
 def test_unknown_addresses_and_methods_have_their_documents(acme: httpx.Client) -> None:
     is_problem(acme.get("/v2/jobs"), 404, "not_found")
     is_problem(acme.get(f"/v1/jobs/{JOB}"), 404, "not_found")
+    is_problem(acme.get("/v1/jobs/17"), 404, "not_found")
+    is_problem(acme.get("/v1/jobs/batch"), 405, "method_not_allowed")
     answer = acme.put("/v1/jobs")
     is_problem(answer, 405, "method_not_allowed")
     assert answer.headers["Allow"]
