@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -294,14 +293,3 @@ class TestRoot:
             monkeypatch.setattr(os, "preadv", fail)
             with pytest.raises(RootUnavailable, match="Input/output error"):
                 source.read_into(memoryview(bytearray(1)), 0)
-
-    def test_without_a_free_descriptor_the_job_waits(self, root: RootProfile) -> None:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        lowest = os.open(root.path, os.O_RDONLY)
-        os.close(lowest)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
-        try:
-            with pytest.raises(RootUnavailable):
-                open_file(root, "sub/f.bin")
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
