@@ -189,6 +189,22 @@ def test_the_boundary_suits_a_server_that_takes_none_in_quotes(driver: CosJsonSt
     assert [each["code"] for each in control.requests()] == [0]
 
 
+def test_the_environment_chooses_no_proxy(store_profile: StoreProfile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy would see our tokens. This one is not there: whoever asks it gets no answer."""
+    for name in ("HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+        monkeypatch.setenv(name.lower(), "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    driver = CosJsonStore(store_profile)
+    driver.check()
+    driver.close()
+    proxied = CosJsonStore(store_profile.model_copy(update={"proxy": "http://127.0.0.1:1"}))
+    with pytest.raises(Transient):
+        proxied.check()
+    proxied.close()
+
+
 class TestEveryCode:
     """The table that the unit tests walk, once more with a server that really answers so."""
 

@@ -147,9 +147,9 @@ class TestStop:
 
     def test_an_answer_that_comes_in_drops_ends_with_the_deadline(self, ready: Ready, patience: type[Patience]) -> None:
         """Each drop comes well within every timeout; only their sum passes the deadline."""
-        ready.bench.fault("look", "drip", delay_s=0.1)
+        ready.bench.fault("list", "drip", delay_s=0.1)
         with pytest.raises((Transient, Interrupted)):
-            ready.call("look", patience(seconds=1.0))
+            ready.call("list", patience(seconds=1.0))
 
     def test_before_anything_is_sent(self, ready: Ready, patience: type[Patience]) -> None:
         for call in CALLS:

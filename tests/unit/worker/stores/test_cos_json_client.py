@@ -182,13 +182,3 @@ class TestAnswers:
         assert driver.look("k", store.guard()) is None
         with pytest.raises(SessionGone):
             driver.list_slices("k", None, store.guard())
-
-
-def test_the_environment_chooses_no_proxy(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
-    """A proxy from the environment would see our tokens; with one, httpx would not use the given transport."""
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
-    driver = store.driver()
-    store.will(no(-197, 404))
-    assert driver.look("k", store.guard()) is None
-    driver.close()
