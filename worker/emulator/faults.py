@@ -201,6 +201,8 @@ class FaultPlan:
 
     def cuts_body(self, entry: Entry) -> bool:
         """Whether the connection is to be cut here, within the body."""
+        if not self._rules:
+            return False
         with self._lock:
             return any(
                 rule.fault is Fault.CUT_BODY and entry.body_bytes >= rule.body_bytes and rule.strikes(entry)

@@ -16,12 +16,14 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS uploads (
     session TEXT PRIMARY KEY, bucket TEXT NOT NULL, path TEXT NOT NULL, content TEXT NOT NULL,
     filesize INTEGER NOT NULL, slice_size INTEGER NOT NULL, serial INTEGER NOT NULL, sha TEXT NOT NULL,
-    uploadparts TEXT NOT NULL, insert_only INTEGER NOT NULL, biz_attr TEXT NOT NULL, created_s REAL NOT NULL,
+    insert_only INTEGER NOT NULL, biz_attr TEXT NOT NULL, created_s REAL NOT NULL,
     UNIQUE (bucket, path));
 CREATE INDEX IF NOT EXISTS uploads_by_age ON uploads (created_s);
 CREATE TABLE IF NOT EXISTS slices (
     session TEXT NOT NULL REFERENCES uploads ON DELETE CASCADE, offset INTEGER NOT NULL, size INTEGER NOT NULL,
     PRIMARY KEY (session, offset)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS uploadparts (
+    session TEXT PRIMARY KEY REFERENCES uploads ON DELETE CASCADE, parts TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS objects (
     bucket TEXT NOT NULL, path TEXT NOT NULL, content TEXT NOT NULL, filesize INTEGER NOT NULL,
     slice_size INTEGER NOT NULL, sha TEXT NOT NULL, biz_attr TEXT NOT NULL, session TEXT NOT NULL,
@@ -36,7 +38,7 @@ CREATE TABLE IF NOT EXISTS used_signatures (mac BLOB PRIMARY KEY) WITHOUT ROWID;
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An unfinished upload. `bucket` is `<appid>/<bucket>`; `sha` and `uploadparts` are empty when none were sent."""
+    """An unfinished upload. `bucket` is `<appid>/<bucket>`; `sha` is empty when none was sent."""
 
     session: str
     bucket: str
@@ -46,7 +48,6 @@ class Upload:
     slice_size: int
     serial: int
     sha: str
-    uploadparts: str
     insert_only: int
     biz_attr: str
     created_s: float
@@ -135,9 +136,14 @@ class Records:
         """All unfinished uploads of a bucket, by path."""
         return self._select(Upload, "bucket = ? ORDER BY path", bucket)
 
-    def add_upload(self, upload: Upload) -> None:
-        """Begins an upload; there must be none at its path."""
+    def add_upload(self, upload: Upload, uploadparts: str) -> None:
+        """Begins an upload; there must be none at its path. The parts may be long and are kept apart."""
         self._insert("uploads", astuple(upload))
+        self._insert("uploadparts", (upload.session, uploadparts))
+
+    def uploadparts(self, session: str) -> str:
+        """What `add_upload` was given."""
+        return str(self._rows("SELECT parts FROM uploadparts WHERE session = ?", session)[0][0])
 
     def drop_upload(self, session: str) -> None:
         """Forgets an upload and its slices."""

@@ -98,8 +98,14 @@ class Service:
         if request.method != "POST":
             raise Refusal(-5999, f"method {request.method}", status=405)
 
+        known = 0
+
         def progress(form: Form, body_bytes: int) -> None:
-            self._note(entry, form, body_bytes)
+            nonlocal known
+            entry.body_bytes = body_bytes
+            if len(form.fields) + (form.content is not None) != known:
+                known = len(form.fields) + (form.content is not None)
+                self._note(entry, form, body_bytes)
             if self._store.plan.cuts_body(entry):
                 self._store.journal.update(entry, faults=(Fault.CUT_BODY.value,))
                 raise _Cut

@@ -95,7 +95,7 @@ class Uploads:
                 self._folders.prepare(target)
                 known = self._known(target, intent)
                 if known is None:
-                    self._records.add_upload(upload)
+                    self._records.add_upload(upload, intent.uploadparts if intent.sha else "")
             there = known or upload
         finally:
             if there is not upload:
@@ -112,7 +112,6 @@ class Uploads:
             slice_size=self._settings.forced_slice_size or intent.slice_size,
             serial=int(self._settings.serial_upload),
             sha=intent.sha,
-            uploadparts=intent.uploadparts if intent.sha else "",
             insert_only=int(intent.insert_only),
             biz_attr=intent.biz_attr,
             created_s=self._settings.now(),
@@ -218,7 +217,7 @@ class Uploads:
             raise Refusal(-29094)
         if sha != upload.sha:
             raise Refusal(-4016)
-        parts = [Part(**each) for each in json.loads(upload.uploadparts)]
+        parts = [Part(**each) for each in json.loads(self._records.uploadparts(upload.session))]
         with self._disk.open(upload.content) as file:
             wrong = first_mismatch(file, parts)
         if wrong is not None:
