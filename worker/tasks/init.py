@@ -146,8 +146,9 @@ class _Init:
         try:
             answer = self.ask(digests)
             if isinstance(answer, Unfinished):
-                if answer.same_content:
-                    self.adopt(answer)
+                # after a lost session, what is there may be just what was lost: begin with nothing
+                if answer.same_content and digests is not None and self.row["session_losses"] == 0:
+                    self.adopt(answer, digests)
                     return
                 self.discard_foreign()
                 answer = self.ask(digests)
@@ -189,13 +190,14 @@ class _Init:
         cause = {"slice_bytes": session.slice_bytes, "slices": plan.total, "held": len(held)}
         self.rt.write(lambda tx: transitions.open_session(tx, self.claim, session.handle, params, cause), self.guard)
 
-    def adopt(self, unfinished: Unfinished) -> None:
+    def adopt(self, unfinished: Unfinished, digests: Digests) -> None:
         """Go on with an upload that the store itself says is of the same whole-file digest."""
         listing = self.store.list_slices(self.row["key"], unfinished.handle, self.guard)
         if isinstance(listing, Stored):
             raise Unknown(f"the upload to {self.row['key']!r} was completed by somebody in this moment")
         slice_bytes = listing.slice_bytes
-        if slice_bytes is None or listing.size_bytes not in (None, self.source.size_bytes):
+        other = listing.size_bytes not in (None, self.source.size_bytes) or listing.digest not in (None, digests.value)
+        if slice_bytes is None or other:
             raise self.in_progress("an upload of other content is unfinished there")
         held = Plan(self.source.size_bytes, slice_bytes).numbers((h.offset_bytes, h.size_bytes) for h in listing.held)
         self.open(Session(listing.handle, slice_bytes, self.store.capabilities.ordered), held)
