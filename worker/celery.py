@@ -117,11 +117,13 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         if rt is None:
             return
         rt.stopping.set()
-        rt.drained(DRAIN_S)
+        drained = rt.drained(DRAIN_S)
         entry.serve(None)
         self.dispatcher.stop()
         self.turns.join(DRAIN_S)
         self.nudger.end()
+        if not drained:
+            self.liveness.leave()  # Celery would wait for the threads, however long the store takes to answer them
         self.liveness.end()
 
     terminate = stop

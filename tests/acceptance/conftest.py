@@ -1,0 +1,77 @@
+"""Tests of the whole system: real worker processes against real servers, and invariants after each of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.acceptance.evidence import evidence
+from tests.acceptance.installation import Installation
+from tests.acceptance.invariants import broken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.local.postgres import EmbeddedPostgres
+    from worker.local.valkey import EmbeddedValkey
+
+
+class Ground:
+    """Where installations stand: one at a time, and a new one after a test that failed."""
+
+    def __init__(
+        self, factory: pytest.TempPathFactory, postgres: EmbeddedPostgres, valkey: EmbeddedValkey, template: str
+    ) -> None:
+        self._factory, self._servers = factory, (postgres, valkey, template)
+        self._site: Installation | None = None
+
+    def site(self) -> Installation:
+        """The installation, clean."""
+        if self._site is not None and self._site.dirty:
+            self.clear()
+        if self._site is None:
+            self._site = Installation(self._factory.mktemp("site"), *self._servers)
+        self._site.begin()
+        return self._site
+
+    def clear(self) -> None:
+        """Take it down."""
+        site, self._site = self._site, None
+        if site is not None:
+            site.close()
+
+
+@pytest.fixture(scope="session")
+def ground(
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres: EmbeddedPostgres,
+    valkey: EmbeddedValkey,
+    template_database: str,
+) -> Iterator[Ground]:
+    ground = Ground(tmp_path_factory, postgres, valkey, template_database)
+    yield ground
+    ground.clear()
+
+
+@pytest.fixture
+def site(ground: Ground) -> Iterator[Installation]:
+    """An installation without workers; what must always hold is looked at when the test is over."""
+    site = ground.site()
+    yield site
+    site.calm()
+    if not site.dirty:
+        wrong = broken(site)
+        site.dirty = bool(wrong)
+        assert not wrong, "after the test: " + "; ".join(wrong)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Show with a failure what happened in the installation."""
+    report = yield
+    site = getattr(item, "funcargs", {}).get("site")
+    if report.failed and isinstance(site, Installation):
+        site.dirty = True
+        report.sections.append(("what happened", evidence(site)))
+    return report

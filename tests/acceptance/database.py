@@ -1,0 +1,52 @@
+"""A database of an installation's own, with triggers that write down what must never happen."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from worker.db import plain_url
+from worker.jobs.states import MOVES, SLICE_MOVES
+
+if TYPE_CHECKING:
+    from worker.local.postgres import EmbeddedPostgres
+
+Row = dict[str, Any]
+_AUDIT = Path(__file__).with_name("audit.sql")
+
+
+class TestDatabase:
+    """A copy of the migrated template; dropped with `drop`."""
+
+    __test__ = False
+
+    def __init__(self, postgres: EmbeddedPostgres, template: str) -> None:
+        self._postgres = postgres
+        self.name = f"acceptance_{uuid.uuid4().hex[:12]}"
+        self.url = postgres.url_of(self.name)
+        words = {"name": sql.Identifier(self.name), "template": sql.Identifier(template)}
+        self._administer(sql.SQL("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY").format(**words))
+        allowed = {("job", move.source, move.target) for move in MOVES if move.source is not None}
+        allowed |= {("slice", source, target) for source, target in SLICE_MOVES}
+        with psycopg.connect(plain_url(self.url), autocommit=True) as connection:
+            connection.execute(_AUDIT.read_bytes())
+            connection.cursor().executemany("INSERT INTO allowed VALUES (%s, %s, %s)", sorted(allowed))
+
+    def run(self, statement: str, **params: Any) -> list[Row]:
+        """Run one statement on a connection of its own and return its rows."""
+        with psycopg.connect(plain_url(self.url), autocommit=True, row_factory=dict_row) as connection:
+            cursor = connection.execute(statement.encode(), params)
+            return cursor.fetchall() if cursor.description else []
+
+    def drop(self) -> None:
+        """Remove it, whoever is connected."""
+        self._administer(sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(name=sql.Identifier(self.name)))
+
+    def _administer(self, statement: sql.Composed) -> None:
+        with psycopg.connect(plain_url(self._postgres.url_of("postgres")), autocommit=True) as connection:
+            connection.execute(statement)

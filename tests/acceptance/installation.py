@@ -1,0 +1,321 @@
+"""A whole Sliceway of real processes: database, broker, store, HTTP API and worker processes, and what a test does to it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import sys
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import redis
+
+from api.app import server
+from tests.acceptance.database import TestDatabase
+from tests.acceptance.job import Job, Wish
+from tests.acceptance.processes import Worker
+from worker.db import Database
+from worker.emulator.control import Control
+from worker.jobs.keys import Scope, create_key
+from worker.local.ports import free_port
+from worker.local.process import Child, wait_until
+from worker.local.program import answers
+from worker.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from worker.local.postgres import EmbeddedPostgres
+    from worker.local.valkey import EmbeddedValkey
+
+Row = dict[str, Any]
+
+KIB, MIB = 1024, 1024 * 1024
+SLICE_BYTES = 512 * KIB
+APPID, BUCKET, SECRET_ID, SECRET_KEY = "10055004", "uploads", "fake-secret-id", "fake-secret-key-of-the-store"
+DEAD_AFTER_S = 2.0
+#: Short times, so that a death is noticed in a test's patience. A busy machine still answers within them.
+QUICK = {"SLICEWAY_HEARTBEAT_S": "0.2", "SLICEWAY_DEAD_AFTER_S": str(DEAD_AFTER_S), "SLICEWAY_LEAD_S": "0.6"}
+
+_STORES = """
+[stores.main]
+protocol = "cos-json"
+endpoint = "{url}"
+appid = "{appid}"
+bucket = "{bucket}"
+secret_id = "{secret_id}"
+secret_key = "{secret_key}"
+slice_bytes = {slice_bytes}
+answer_timeout_s = 20
+
+[stores.twin]
+protocol = "cos-json"
+endpoint = "{url}/"
+appid = "{appid}"
+bucket = "{bucket}"
+secret_id = "{secret_id}"
+secret_key = "{secret_key}"
+slice_bytes = {slice_bytes}
+
+[roots.media]
+path = "{media}"
+
+[roots.volume]
+path = "{volume}"
+"""
+
+
+class Installation:
+    """Everything up but the workers, which a test asks for. Used by one test after another until one fails."""
+
+    def __init__(self, folder: Path, postgres: EmbeddedPostgres, valkey: EmbeddedValkey, template: str) -> None:
+        """Start everything."""
+        self.folder, self.postgres, self.valkey = folder, postgres, valkey
+        self.media, self.volume = folder / "media", folder / "volume"
+        self.media.mkdir()
+        (self.media / "root").touch()  # an empty root counts as not mounted
+        self.database = TestDatabase(postgres, template)
+        self.sql = self.database.run
+        self.jobs: list[Job] = []
+        self.strangers: dict[str, bytes] = {}
+        self.dirty = False
+        self._numbers = itertools.count(1)
+        self._workers: list[Worker] = []
+        self._past: list[Row] = []
+        self._ports = free_port(), free_port()
+        self.store_url = f"http://127.0.0.1:{self._ports[0]}"
+        self.control = Control(f"http://127.0.0.1:{self._ports[1]}")
+        self.start_store()
+        self.environ = self._environ()
+        self._start_api()
+
+    def _environ(self) -> dict[str, str]:
+        stores = self.folder / "stores.toml"
+        words = {"url": self.store_url, "appid": APPID, "bucket": BUCKET, "slice_bytes": SLICE_BYTES}
+        secrets = {"secret_id": SECRET_ID, "secret_key": SECRET_KEY}
+        stores.write_text(_STORES.format(**words, **secrets, media=self.media, volume=self.volume))
+        given = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
+        return given | {
+            "SLICEWAY_DATABASE_URL": self.database.url,
+            "SLICEWAY_BROKER_URL": self.valkey.url,
+            "SLICEWAY_STORES_FILE": str(stores),
+            "SLICEWAY_API_PORT": "0",
+            "SLICEWAY_LOG_FORMAT": "text",
+            "SLICEWAY_LOG_LEVEL": "debug",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def _start_api(self) -> None:
+        settings = load_settings({n: v for n, v in self.environ.items() if n.startswith("SLICEWAY_")})
+        self._api = server(settings)
+        self._api_thread = threading.Thread(target=self._api.run)
+        self._api_thread.start()
+        assert wait_until(lambda: self._api.started, timeout_s=20, alive=self._api_thread.is_alive), "the API is down"
+        self._db = Database(self.database.url, pool_size=1, application="tests")
+        with self._db.transaction() as tx:
+            _, key = create_key(tx, "acme", Scope)
+        port = self._api.servers[0].sockets[0].getsockname()[1]
+        headers = {"Authorization": f"Bearer {key}"}
+        self.api = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=30)
+
+    # the store
+
+    def start_store(self) -> None:
+        """Start the store, or start it again on its folder."""
+        options = {
+            "--data-dir": self.folder / "store", "--port": self._ports[0], "--control-port": self._ports[1],
+            "--appid": APPID, "--bucket": BUCKET, "--secret-id": SECRET_ID, "--secret-key": SECRET_KEY,
+        }  # fmt: skip
+        words = [str(word) for option in options.items() for word in option]
+        argv = [sys.executable, "-m", "worker.emulator", *words, "--no-fsync"]
+        self._store = Child(argv, log=self.folder / "store.log")
+        ready = wait_until(
+            lambda: answers(self._ports[1], "/health"), timeout_s=20, alive=lambda: self._store.poll() is None
+        )
+        assert ready, (self.folder / "store.log").read_text()
+
+    def kill_store(self) -> None:
+        """SIGKILL for the store; what its journal had is remembered."""
+        self._past += self.control.requests()
+        self._store.kill()
+
+    def requests(self, **wanted: object) -> list[Row]:
+        """What the store was asked, from the test's beginning on, by its journal."""
+        path = wanted.pop("path", None)
+        journal = self._past + self.control.requests()
+        return [
+            entry
+            for entry in journal
+            if path in (None, entry["path"]) and all(entry[name] == value for name, value in wanted.items())
+        ]
+
+    def object_at(self, key: str) -> bytes | None:
+        """The bytes of the object at a key, as the store gives them out."""
+        answer = httpx.get(f"{self.store_url}/files/v2/{APPID}/{BUCKET}/{key}", trust_env=False)
+        return answer.content if answer.status_code == httpx.codes.OK else None
+
+    def unfinished(self) -> dict[str, Row]:
+        """The store's unfinished uploads, by key."""
+        return {upload["path"]: upload for upload in self.control.uploads(BUCKET)}
+
+    def plant_object(self, key: str, content: bytes, *, sacred: bool = True) -> bytes:
+        """Put somebody else's object there; a sacred one must still be there, unchanged, when the test is over."""
+        self.control.plant_object(BUCKET, key, content)
+        if sacred:
+            self.strangers[key] = content
+        return content
+
+    def plant_upload(self, key: str, size_bytes: int, *slices: bytes) -> str:
+        """Begin somebody else's upload, with its first slices received; returns its session."""
+        held = {number * SLICE_BYTES: data for number, data in enumerate(slices)}
+        return self.control.plant_upload(BUCKET, key, filesize=size_bytes, slice_size=SLICE_BYTES, slices=held)
+
+    def hold(self, op: str, key: str, *, when: str = "before", **conditions: Any) -> Callable[[], None]:
+        """Let the store hold requests from now on; returns what lets them go and holds no more."""
+        rule = self.control.add_rule("hold", op=op, path=key, when=when, **conditions)
+
+        def let_go() -> None:
+            self.control.remove_rule(rule)
+            self.control.release()
+
+        return let_go
+
+    def held(self, op: str, key: str, count: int = 1, *, timeout_s: float = 15) -> list[Row]:
+        """Wait until so many requests are held; returns them."""
+        self.until(
+            lambda: len(self.requests(op=op, path=key, state="held")) >= count, f"{count} held {op}", timeout_s=timeout_s
+        )
+        return self.requests(op=op, path=key, state="held")
+
+    # workers
+
+    def workers(self, count: int, argv: Sequence[str] | None = None, **settings: str) -> list[Worker]:
+        """Have exactly so many worker processes with these settings, the short times if not named; returns them."""
+        environ = self.environ | QUICK | settings
+        fit = [worker for worker in self._workers if worker.alive and worker.environ == environ and argv is None]
+        for worker in [worker for worker in self._workers if worker.alive and worker not in fit[:count]]:
+            worker.stop()
+        kept = fit[:count]
+        self._workers = [worker for worker in self._workers if worker in kept]
+        started = [self.start_worker(environ, argv) for _ in range(count - len(kept))]
+        for worker in started:
+            assert self.known(worker), worker.text()
+        return kept + started
+
+    def start_worker(self, environ: Mapping[str, str], argv: Sequence[str] | None = None) -> Worker:
+        """Start one more worker, without waiting for it."""
+        number = next(self._numbers)
+        worker = Worker(number, environ, self.folder / f"worker-{number}.log", argv)
+        self._workers.append(worker)
+        return worker
+
+    def known(self, worker: Worker, timeout_s: float = 30) -> bool:
+        """Wait until a process, or one of its children, has said that it lives."""
+
+        def there() -> bool:
+            names = [f"%:{pid}" for pid in (worker.pid, *worker.children())]
+            query = "SELECT name FROM worker WHERE ended_at IS NULL AND name LIKE ANY (%(names)s)"
+            return bool(self.sql(query, names=names))
+
+        return wait_until(there, timeout_s=timeout_s, poll_s=0.05, alive=lambda: worker.alive)
+
+    def holder(self, job: Job, number: int) -> Worker:
+        """The worker process that has claimed a slice."""
+        [row] = self.sql(
+            "SELECT w.name FROM slice s JOIN worker w ON w.id = s.worker WHERE s.job_id = %(job)s AND s.number = %(n)s",
+            job=job.id,
+            n=number,
+        )
+        return next(worker for worker in self._workers if row["name"].endswith(f":{worker.pid}"))
+
+    # jobs
+
+    def file(self, path: str, size_bytes: int, root: Path | None = None) -> bytes:
+        """Write a file of random bytes below a root and return them."""
+        content = random.Random(path).randbytes(size_bytes)
+        place = (root or self.media) / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+        return content
+
+    def enqueue(self, size_bytes: int, key: str | None = None, *, content: bytes | None = None, **fields: Any) -> Job:
+        """Write a file and ask the API to upload it."""
+        key = key or f"object-{len(self.jobs)}-{os.urandom(3).hex()}"
+        if content is None:
+            content = self.file(key, size_bytes)
+        else:
+            (self.media / key).write_bytes(content)
+        return self.submit(Wish(key, key, fields), content)
+
+    def submit(self, wish: Wish, content: bytes) -> Job:
+        """Ask the API to upload a file that is there."""
+        answer = self.api.post("/v1/jobs", json=wish.document)
+        assert answer.status_code == httpx.codes.ACCEPTED, answer.text
+        return self.note(Job(self, answer.json()["id"], wish.key, content, self.media / wish.path))
+
+    def note(self, job: Job) -> Job:
+        """Remember a job, to be judged when the test is over."""
+        self.jobs.append(job)
+        return job
+
+    # time
+
+    def until(self, done: Callable[[], object], what: str, *, timeout_s: float = 20) -> None:
+        """Wait until something is so.
+
+        Raises:
+            AssertionError: it is not in time; names it.
+        """
+        assert wait_until(lambda: bool(done()), timeout_s=timeout_s, poll_s=0.03), f"not in {timeout_s:g} s: {what}"
+
+    # the broker
+
+    def broker(self) -> redis.Redis:
+        """A client of the broker."""
+        return redis.Redis.from_url(self.valkey.url, socket_timeout=5)
+
+    def broker_answers(self) -> bool:
+        """Whether the broker is there."""
+        try:
+            with self.broker() as broker:
+                return bool(broker.ping())
+        except redis.RedisError:
+            return False
+
+    # the end
+
+    def begin(self) -> None:
+        """Forget what the test before has left behind."""
+        self.jobs, self.strangers, self._past = [], {}, []
+        self.control.clear_requests()
+
+    def calm(self) -> None:
+        """Undo what the test has done to its surroundings."""
+        for worker in self._workers:
+            if worker.alive:
+                worker.thaw()
+        self.control.clear_rules()
+        self.control.release()
+        self.control.change(rate_bytes_per_s=None)
+        self._workers = [worker for worker in self._workers if worker.alive]
+
+    def logs(self) -> list[Path]:
+        """The logs of all workers, newest first."""
+        return sorted(self.folder.glob("worker-*.log"), key=lambda log: log.stat().st_mtime, reverse=True)
+
+    def close(self) -> None:
+        """Stop everything."""
+        for worker in self._workers:
+            worker.stop()
+        self._api.should_exit = True
+        self._api_thread.join(20)
+        self.api.close()
+        self._db.close()
+        self._store.stop()
+        with suppress(redis.RedisError), self.broker() as broker:
+            broker.flushall()
+        self.database.drop()

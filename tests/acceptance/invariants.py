@@ -1,0 +1,106 @@
+"""What holds after every test, whatever was done to the system in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from tests.acceptance.installation import SECRET_KEY
+from worker.jobs.states import FINAL
+from worker.local.process import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.acceptance.installation import Installation
+    from tests.acceptance.job import Job
+
+SETTLE_S = 10.0
+_HANDED_OUT = """
+  SELECT key, 'the job''s step is ' || step AS what FROM job WHERE step IN ('dispatched', 'running') AND id = ANY (%(ids)s)
+  UNION ALL
+  SELECT key, 'slice ' || number || ' is ' || s.state FROM slice s JOIN job j ON j.id = s.job_id
+  WHERE s.state IN ('dispatched', 'sending') AND j.id = ANY (%(ids)s)"""
+
+
+def broken(site: Installation) -> list[str]:
+    """Return what does not hold; waits a little for the last claims to end."""
+    settled = [job for job in site.jobs if job.explained is None]
+    wait_until(lambda: not list(_unfinished(site, settled)), timeout_s=SETTLE_S, poll_s=0.05)
+    return [
+        *_unfinished(site, settled),
+        *(f"{row['what']} (job {row['job_id']})" for row in site.sql("SELECT * FROM audit")),
+        *_objects(site),
+        *_finishes(site),
+        *_sessions(site),
+        *_histories(site),
+        *_logs(site),
+    ]
+
+
+def _unfinished(site: Installation, jobs: list[Job]) -> Iterator[str]:
+    ids = [job.id for job in jobs]
+    for row in site.sql("SELECT key, state FROM job WHERE id = ANY (%(ids)s::uuid[])", ids=ids):
+        if row["state"] not in FINAL:
+            yield f"job {row['key']} is still {row['state']}"
+    for row in site.sql(_HANDED_OUT.replace("%(ids)s", "%(ids)s::uuid[]"), ids=ids):
+        yield f"job {row['key']}: {row['what']}"
+
+
+def _objects(site: Installation) -> Iterator[str]:
+    """A success is the file's bytes at the key; a stranger's object is what it was."""
+    last = {job.key: job for job in site.jobs if job.state == "succeeded"}
+    for key, job in last.items():
+        if site.object_at(key) != job.content:
+            yield f"job {key} has succeeded, but the object is not the file"
+    for key, content in site.strangers.items():
+        if site.object_at(key) != content:
+            yield f"the stranger's object {key} was replaced or deleted"
+
+
+def _finishes(site: Installation) -> Iterator[str]:
+    """No session is completed twice, and a job no more often than it has succeeded."""
+    finishes = [entry for entry in site.requests(op="finish") if entry["effect"] == 0]
+    for (key, _), times in Counter((entry["path"], entry["session"]) for entry in finishes).items():
+        if times > 1:
+            yield f"the session of {key} was finished {times} times"
+    allowed = Counter(job.key for job in site.jobs for kind in job.kinds if kind in {"proven", "cancel_too_late", "failed"})
+    for key, times in Counter(entry["path"] for entry in finishes).items():
+        if times > allowed[key]:
+            yield f"{key} was finished {times} times for {allowed[key]} ends of its jobs"
+
+
+def _sessions(site: Installation) -> Iterator[str]:
+    """Every unfinished upload at the store belongs to a job whose row still knows it, or says that it was left open."""
+    for key, upload in site.unfinished().items():
+        mine = [job.row for job in site.jobs if job.key == key]
+        known = any((row["session"] or {}).get("session") == upload["session"] for row in mine)
+        told = any("session_left_open" in (row["result"] or {}) for row in mine)
+        fresh = any(row["state"] == "failed" for row in mine)
+        if mine and not (known or told or fresh):
+            yield f"an unfinished upload of {key} was left at the store, and nothing says so"
+
+
+def _histories(site: Installation) -> Iterator[str]:
+    """Epochs only grow, and each move begins where the one before has ended."""
+    for job in site.jobs:
+        epoch, state = 0, None
+        for event in job.events:
+            if event["epoch"] < epoch:
+                yield f"job {job.key}: the history goes back from epoch {epoch} to {event['epoch']}"
+            if event["to_state"] is not None:
+                if event["from_state"] != state:
+                    yield f"job {job.key}: {event['kind']} from {event['from_state']}, but it was {state}"
+                state = event["to_state"]
+            epoch = max(epoch, event["epoch"])
+        if state != job.state:
+            yield f"job {job.key} is {job.state}, but its history ends with {state}"
+
+
+def _logs(site: Installation) -> Iterator[str]:
+    for log in site.logs():
+        text = log.read_text(errors="replace")
+        for word in ("task.broken", "Exception in thread", SECRET_KEY):
+            if word in text:
+                line = next(line for line in text.splitlines() if word in line)
+                yield f"{log.name}: {line}"

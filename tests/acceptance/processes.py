@@ -1,0 +1,109 @@
+"""Real worker processes, as an operator starts them: they can be killed, frozen, stopped, and their logs read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from worker.local.process import Child, wait_until
+from worker.pool import command
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+#: A parent that keeps worker processes, as `sliceway worker` is.
+PARENT = (sys.executable, "-c", "from worker import pool, settings; raise SystemExit(pool.run(settings.load_settings()))")
+#: A worker process without a parent, as Celery's own manual starts one.
+ALONE = (sys.executable, "-m", "celery", "-A", "worker", "worker")
+
+
+class Worker:
+    """One process that runs tasks."""
+
+    def __init__(self, number: int, environ: Mapping[str, str], log: Path, argv: Sequence[str] | None = None) -> None:
+        """Start it.
+
+        Args:
+            number: tells it from the other workers of this run.
+            environ: its whole environment.
+            log: where its output goes.
+            argv: another command than that of a child of `sliceway worker`.
+        """
+        self.environ = dict(environ)
+        self.log = log
+        self._child = Child(argv or command(number), log=log, env=self.environ)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._child.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._child.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL, for it alone."""
+        self._child.send(signal.SIGKILL)
+        assert wait_until(lambda: not self.alive, timeout_s=5)
+
+    def freeze(self) -> None:
+        """SIGSTOP; returns when it stands still."""
+        self._child.send(signal.SIGSTOP)
+        assert wait_until(lambda: _state(self.pid) == "T", timeout_s=5)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self._child.send(signal.SIGCONT)
+
+    def terminate(self) -> None:
+        """SIGTERM, without waiting."""
+        self._child.send(signal.SIGTERM)
+
+    def ended(self, timeout_s: float) -> bool:
+        """Wait until it has ended by itself; false when it has not in time."""
+        return wait_until(lambda: not self.alive, timeout_s=timeout_s)
+
+    def stop(self) -> None:
+        """End it and whatever is left of it, in order if it can."""
+        with contextlib.suppress(ProcessLookupError):
+            self.thaw()
+        self._child.stop(grace_s=8)
+
+    def children(self) -> list[int]:
+        """The processes that it has started and that live."""
+        return [pid for pid in _pids() if _parent(pid) == self.pid and _state(pid) not in {"Z", ""}]
+
+    def text(self) -> str:
+        """Its log so far."""
+        return self.log.read_text(errors="replace")
+
+
+def running(pid: int) -> bool:
+    """Whether a process with this id does anything."""
+    return _state(pid) not in {"Z", ""}
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ["", "0"]
+
+
+def _state(pid: int) -> str:
+    return _stat(pid)[0]
+
+
+def _parent(pid: int) -> int:
+    return int(_stat(pid)[1])

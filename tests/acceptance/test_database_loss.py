@@ -1,0 +1,95 @@
+"""The database goes away in the middle of an upload and comes back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+import psycopg
+import pytest
+
+from tests.acceptance.installation import MIB, SLICE_BYTES
+from tests.acceptance.job import Wish
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.acceptance.installation import Installation
+
+OTHERS = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+
+
+@pytest.fixture(autouse=True)
+def _running_again(site: Installation) -> Iterator[None]:
+    yield
+    if site.postgres.poll() is not None:
+        site.postgres.start()
+
+
+def restart(site: Installation) -> None:
+    """Stop the server as a crash would, and start it again."""
+    site.postgres.stop("immediate")
+    site.postgres.start()
+
+
+def test_every_connection_cut_in_the_middle_of_an_upload(site: Installation) -> None:
+    site.workers(2)
+    job = site.enqueue(6 * MIB)
+    for number in (2, 6, 10):
+        site.hold("data", job.key, offset=number * SLICE_BYTES, count=1)
+    for number in (2, 6, 10):
+        site.until(lambda n=number: job.slices[n]["state"] == "sending", "a slice on its way")
+        site.until(lambda: site.requests(path=job.key, state="held"), "a held slice")
+        site.sql(OTHERS)
+        site.control.release()
+    result = job.succeeds()
+    assert job.sent_twice_bytes() == 0
+    assert result["slices"]["deaths"] == 0
+
+
+def test_crashed_and_restarted_in_the_middle_of_an_upload(site: Installation) -> None:
+    site.workers(2, SLICEWAY_WORKER_THREADS="2")
+    job = site.enqueue(6 * MIB)
+    site.hold("data", job.key, offset=4 * SLICE_BYTES, count=1)
+    site.held("data", job.key)
+    site.postgres.stop("immediate")
+    site.control.release()
+    site.postgres.start()
+    result = job.succeeds(timeout_s=60)
+    # what was in flight, and the checkpoints of the last 0.6 s
+    assert job.sent_twice_bytes() <= (4 + 4) * SLICE_BYTES
+    assert result["slices"]["deaths"] == 0
+
+
+def test_a_claim_lost_with_the_database_does_not_lose_the_slice(site: Installation) -> None:
+    site.workers(1)
+    job = site.enqueue(1 * MIB)
+    site.hold("data", job.key, offset=SLICE_BYTES, count=1)
+    site.held("data", job.key)
+    site.until(lambda: job.slices[0]["state"] == "done", "the other slice")
+    restart(site)
+    if job.slices[1]["state"] == "dispatched":  # the claim had not reached the disk: its message is offered again
+        site.until(lambda: "another copy of the message" in site.logs()[0].read_text(), "the second copy")
+    site.control.release()
+    job.succeeds(timeout_s=60)
+
+
+def test_a_job_that_was_accepted_survives_the_crash_that_follows(site: Installation) -> None:
+    site.workers(1)
+    job = site.enqueue(1000)
+    restart(site)
+    job.succeeds(timeout_s=60)
+
+
+def test_without_a_database_the_api_accepts_nothing_and_recovers_by_itself(site: Installation) -> None:
+    site.workers(1)
+    content = site.file("without-database", 1000)
+    wish = Wish("without-database", "without-database")
+    site.postgres.stop("fast")
+    with pytest.raises(psycopg.OperationalError):
+        site.sql("SELECT 1")
+    answer = site.api.post("/v1/jobs", json=wish.document)
+    assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    site.postgres.start()
+    site.submit(wish, content).succeeds(timeout_s=60)
