@@ -55,7 +55,7 @@ def run(*, size_bytes: int = SIZE_BYTES, rate_bytes_per_s: int = RATE_BYTES_PER_
             )
             _Demo(state, running, narrator).play(size_bytes, rate_bytes_per_s)
             narrator.say("Stopping everything")
-    narrator.title(f"Demo passed in {time.monotonic() - began:.0f} s. Nothing runs any more, nothing is left behind.")
+    narrator.title(f"Demo passed in {time.monotonic() - began:.0f} s; everything is stopped and its files are removed")
 
 
 @contextmanager
