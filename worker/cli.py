@@ -1,31 +1,53 @@
-"""The command line."""
+"""The command line: its roles, its errors in one line, its exit codes.
+
+Imports of what a command works with stand inside it: `--help` answers at once.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from worker.errors import SlicewayError
-from worker.log import set_up
-from worker.settings import Settings, load_settings
+from worker.cli_admin import doctor, keys, migrate, stores
+from worker.cli_jobs import jobs, put
+from worker.errors import SettingsError, SlicewayError
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
+
+FAILED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
+_CODES = {"unreachable": UNREACHABLE, "interrupted": INTERRUPTED}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Exit codes: 0 done; 1 refused, or a job or a check failed; 2 wrong usage or settings; 3 not reachable;"
+    " 130 interrupted.",
+)
 def cli() -> None:
-    """Sliceway: a durable upload job queue."""
+    """Sliceway: a durable upload job queue.
+
+    Settings are SLICEWAY_... variables. Where those name neither database nor API, commands work with what
+    `sliceway up` runs on this machine.
+    """
+
+
+for command in (put, jobs, keys, stores, migrate, doctor):
+    cli.add_command(command)
 
 
 def _settings() -> Settings:
-    settings = load_settings()
-    set_up(settings.log_format, settings.log_level)
-    return settings
+    from worker.surroundings import settings_here  # noqa: PLC0415
+
+    return settings_here()
 
 
 @cli.command()
-@click.option("--state", type=click.Path(path_type=Path), help="Where servers, logs and keys are kept.")
+@click.option("--state", type=click.Path(path_type=Path), help="Folder of servers, logs and keys.")
 def up(state: Path | None) -> None:
     """Run everything on this machine, until Ctrl-C."""
     from worker.local import up as local  # noqa: PLC0415
@@ -39,14 +61,6 @@ def demo() -> None:
     from worker.local import demo as local  # noqa: PLC0415
 
     local.run()
-
-
-@cli.command()
-def migrate() -> None:
-    """Bring the database up to date."""
-    from worker.db import migrate as run  # noqa: PLC0415
-
-    run(_settings().database_url)
 
 
 @cli.command()
@@ -66,33 +80,84 @@ def worker() -> None:
 @cli.command()
 def flower() -> None:
     """Run Flower, behind a password."""
-    from worker.errors import SettingsError  # noqa: PLC0415
-
     settings = _settings()
-    if settings.flower_basic_auth is None:
-        raise SettingsError("SLICEWAY_FLOWER_BASIC_AUTH is not set", advice="Set it to user:password.")
-    environ = os.environ | {"FLOWER_BASIC_AUTH": settings.flower_basic_auth.get_secret_value()}
+    secret = settings.flower_basic_auth.get_secret_value() if settings.flower_basic_auth else ""
+    user, _, password = secret.partition(":")
+    if not user or not password:
+        raise SettingsError(
+            "SLICEWAY_FLOWER_BASIC_AUTH is not set to user:password, and Flower can stop workers",
+            advice="Set it; whoever opens Flower is asked for it.",
+        )
+    environ = os.environ | {"FLOWER_BASIC_AUTH": secret}  # not an argument: those are seen by everyone on the machine
     argv = [sys.executable, "-m", "celery", "-A", "worker", "flower"]
     argv += [f"--address={settings.flower_host}", f"--port={settings.flower_port}"]
     os.execve(sys.executable, argv, environ)  # noqa: S606
 
 
-@cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def emulator(args: tuple[str, ...]) -> None:
-    """Run the COS emulator; `--help` for its options."""
+    """Run the COS emulator; `--help` tells its options."""
     from worker.emulator.__main__ import main as run  # noqa: PLC0415
 
     sys.exit(run(list(args)))
 
 
-def main() -> None:
-    """Run the command line; errors are one line."""
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import PackageNotFoundError  # noqa: PLC0415
+    from importlib.metadata import version as installed  # noqa: PLC0415
+
     try:
-        cli()
-    except SlicewayError as error:
-        click.echo(f"sliceway: {error.message}; {error.advice}", err=True)
-        sys.exit(2)
+        click.echo(f"sliceway {installed('sliceway')}")
+    except PackageNotFoundError:
+        click.echo("sliceway, from a checkout that is not installed")
+
+
+def main() -> None:
+    """Run the command line: errors are one line that says what to do, the exit code says of which kind they are."""
+    sys.exit(run())
+
+
+def run() -> int:
+    """Run the command line and return the exit code."""
+    try:
+        return int(cli.main(standalone_mode=False) or 0)
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (Exception, KeyboardInterrupt) as error:
+        message, advice, code = _explain(error)
+        if code == FAILED and os.environ.get("SLICEWAY_LOG_LEVEL") == "debug":
+            raise
+        _tell(message, advice)
+        return code
+
+
+def _explain(error: BaseException) -> tuple[str, str, int]:
+    """Return what to say about an error, what to do next, and the exit code."""
+    match error:
+        case click.UsageError():
+            path = error.ctx.command_path if error.ctx else "sliceway"
+            return error.format_message(), f"See `{path} --help`.", USAGE
+        case click.ClickException():
+            return error.format_message(), "", FAILED
+        case click.Abort() | KeyboardInterrupt():
+            return "interrupted", "", INTERRUPTED
+        case SettingsError():
+            return error.message, error.advice, USAGE
+        case SlicewayError():
+            return error.message, error.advice, _CODES.get(error.code, FAILED)
+        case _:
+            return f"{type(error).__name__}: {error}", "SLICEWAY_LOG_LEVEL=debug shows where it happened.", FAILED
+
+
+def _tell(message: str, advice: str) -> None:
+    from worker.log import redact  # noqa: PLC0415
+
+    text = f"{message.rstrip('.')}. {advice}"
+    click.echo("sliceway: " + redact(" ".join(text.split())), err=True)
 
 
 if __name__ == "__main__":

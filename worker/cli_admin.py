@@ -1,0 +1,167 @@
+"""Commands for whoever runs an installation: keys, stores, migrations, and a look at everything."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from worker.errors import SettingsError, SlicewayError
+from worker.terminal import json_option, print_json, print_table
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Sequence
+
+    from worker.jobs.keys import ApiKey
+    from worker.settings import Settings
+
+_SCOPES = ("submit", "read", "operate", "admin")
+_KEY_HEAD = ("ID", "TENANT", "SCOPES", "NAME", "CREATED", "REVOKED")
+
+
+def _settings() -> Settings:
+    from worker.surroundings import environment, settings_here  # noqa: PLC0415 - `--help` does without
+
+    return settings_here(environment())
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database up to date; several at once wait for each other."""
+    from worker.db import migrate as run  # noqa: PLC0415
+    from worker.db import pending_migrations  # noqa: PLC0415
+    from worker.surroundings import database_of  # noqa: PLC0415
+
+    settings = _settings()
+    with database_of(settings):
+        pending = pending_migrations(settings.database_url)
+        run(settings.database_url)
+    click.echo(f"Migrated: {', '.join(pending)}." if pending else "The database is up to date.")
+
+
+@click.group()
+def keys() -> None:
+    """Make, list and revoke keys to the API; works on the database directly."""
+
+
+@keys.command("create")
+@click.option("--tenant", required=True, help="Whose jobs the key makes and sees.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(_SCOPES),
+    default=("submit", "read", "operate"),
+    show_default=True,
+    help="May be given several times; admin is all of them, on every tenant's jobs.",
+)
+@click.option("--name", help="To tell it from others; the tenant's name if not given.")
+@json_option
+def create(tenant: str, scopes: Sequence[str], name: str | None, *, as_json: bool) -> None:
+    """Make a key and print it, this once: it is not kept."""
+    from worker.jobs.keys import Scope, create_key  # noqa: PLC0415
+    from worker.surroundings import database_of  # noqa: PLC0415
+
+    with database_of(_settings()) as database, database.transaction() as tx:
+        key, text = create_key(tx, tenant, [Scope(scope) for scope in scopes], name)
+    if as_json:
+        print_json(_shown(key) | {"key": text})
+    else:
+        click.echo(text)
+
+
+@keys.command("list")
+@click.option("--tenant", help="Only this tenant's.")
+@json_option
+def list_all(tenant: str | None, *, as_json: bool) -> None:
+    """List keys, revoked ones too."""
+    from worker.jobs.keys import list_keys  # noqa: PLC0415
+    from worker.surroundings import database_of  # noqa: PLC0415
+
+    with database_of(_settings()) as database, database.connection() as connection:
+        found = [_shown(key) for key in list_keys(connection, tenant)]
+    if as_json:
+        print_json(found)
+    else:
+        rows = [
+            tuple(str(value or "") for value in (key | {"scopes": " ".join(key["scopes"])}).values()) for key in found
+        ]
+        print_table(_KEY_HEAD, rows)
+
+
+@keys.command("revoke")
+@click.argument("key_id", type=click.UUID)
+@json_option
+def revoke(key_id: uuid.UUID, *, as_json: bool) -> None:
+    """Refuse a key from now on; every API process does within seconds."""
+    from worker.jobs.keys import revoke_key  # noqa: PLC0415
+    from worker.surroundings import database_of  # noqa: PLC0415
+
+    with database_of(_settings()) as database, database.transaction() as tx:
+        key = revoke_key(tx, key_id)
+    if as_json:
+        print_json(_shown(key))
+    else:
+        click.echo(f"{key.id} revoked")
+
+
+def _shown(key: ApiKey) -> dict[str, Any]:
+    def moment(at: Any) -> str | None:
+        return None if at is None else at.isoformat(timespec="seconds")
+
+    return {
+        "id": str(key.id),
+        "tenant": key.tenant,
+        "scopes": sorted(key.scopes),
+        "name": key.name,
+        "created_at": moment(key.created_at),
+        "revoked_at": moment(key.revoked_at),
+    }
+
+
+@click.group()
+def stores() -> None:
+    """Look at the stores that the stores file names."""
+
+
+@stores.command("check")
+@click.argument("names", nargs=-1)
+@json_option
+def check(names: Sequence[str], *, as_json: bool) -> None:
+    """Prove with a harmless request that each store (or each NAME) can be used as its profile says."""
+    from worker.doctor import Level, examine_stores  # noqa: PLC0415
+
+    profiles = _settings().profiles
+    if unknown := sorted(set(names) - set(profiles.stores)):
+        known = ", ".join(profiles.stores) or "none"
+        raise SettingsError(f"there is no store {unknown[0]!r}", advice=f"There are: {known}.")
+    found = examine_stores([profiles.stores[name] for name in names or profiles.stores])
+    _report(found, as_json=as_json)
+    if any(finding.level is Level.FAILED for finding in found):
+        raise SlicewayError("not every store can be used", code="check_failed", advice="See the lines above.")
+
+
+@click.command()
+@json_option
+def doctor(*, as_json: bool) -> None:
+    """Look at everything an installation needs, and say of each whether it is right or what to do."""
+    from worker.doctor import Level, examine  # noqa: PLC0415
+
+    found = examine(_settings())
+    _report(found, as_json=as_json)
+    if failed := sum(finding.level is Level.FAILED for finding in found):
+        raise SlicewayError(
+            f"{failed} of {len(found)} checks failed", code="check_failed", advice="See what to do above."
+        )
+
+
+def _report(found: Sequence[Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json([asdict(finding) for finding in found])
+        return
+    width = max((len(finding.check) for finding in found), default=0)
+    for finding in found:
+        advice = f"; {finding.advice}" if finding.advice else ""
+        click.echo(f"{finding.level:6}  {finding.check:{width}}  {finding.text}{advice}")

@@ -1,0 +1,67 @@
+"""From a file's name on the command line to what the API is asked for."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from worker.errors import SettingsError, SlicewayError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class NotBelowRoot(SlicewayError):
+    """The file is where no worker may read."""
+
+    code = "not_below_root"
+
+
+def source_of(file: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the source that names the file: the root that it lies below, and the path from there.
+
+    Raises:
+        NotBelowRoot: it lies below none, or is no file.
+        SettingsError: the stores file, which names the roots, is not known or cannot be read.
+    """
+    if not file.is_file():
+        raise NotBelowRoot(f"there is no file {file}", code="no_file", advice="Check its name.")
+    whole = file.resolve()
+    roots = _roots(environ)
+    above = [name for name, root in roots.items() if whole.is_relative_to(root)]
+    if not above:
+        named = ", ".join(f"{name} = {root}" for name, root in roots.items()) or "none"
+        raise NotBelowRoot(
+            f"{file} lies below no root that the workers read from (roots: {named})",
+            advice="Put it below one of them, or add [roots.NAME] to the stores file of API and workers.",
+        )
+    nearest = max(above, key=lambda name: len(roots[name].parts))
+    return {"kind": "file", "root": nearest, "path": whole.relative_to(roots[nearest]).as_posix()}
+
+
+def _roots(environ: Mapping[str, str]) -> dict[str, Path]:
+    """Return the roots of the stores file; its secrets, which may not be ours to read, are left alone."""
+    named = environ.get("SLICEWAY_STORES_FILE")
+    if not named:
+        raise SettingsError(
+            "SLICEWAY_STORES_FILE is not set, so the roots are not known",
+            advice="Set it to the stores file that API and workers use.",
+        )
+    try:
+        tables = tomllib.loads(Path(named).read_text()).get("roots", {})
+        return {name: Path(table["path"]).resolve() for name, table in tables.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SettingsError(f"SLICEWAY_STORES_FILE {named} cannot be read: {error!r}") from error
+
+
+def place_of(text: str, file: Path) -> tuple[str, str]:
+    """Return store and key of `STORE:KEY`; a key that is empty or ends in a slash gets the file's name.
+
+    Raises:
+        ValueError: there is no colon.
+    """
+    store, colon, key = text.partition(":")
+    if not colon or not store:
+        raise ValueError(f"{text!r} is not STORE:KEY, such as main:videos/a.mp4")
+    return store, key + file.name if key == "" or key.endswith("/") else key
