@@ -36,6 +36,8 @@ DRAIN_S = 4.0
 def make_app(settings: Settings) -> Celery:
     """Return the application for an installation; connects to nothing."""
     made = Celery("sliceway", broker=settings.broker_url, set_as_current=True)
+    if settings.broker_url.startswith(("redis://", "rediss://")):
+        made.conf.broker_transport = "worker.dispatch.redis_transport:Transport"
     made.conf.update(
         task_default_queue=QUEUE,
         task_serializer="json",

@@ -13,6 +13,7 @@ from worker.errors import SettingsError
 from worker.jobs.ids import task_id
 from worker.jobs.names import QUEUE, TASK_OF, TaskName
 from worker.jobs.states import JobState
+from worker.log import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from kombu.connection import Connection
     from kombu.messaging import Producer
 
+log = get_log(__name__)
 Row = dict[str, Any]
 CANARY = "sliceway:canary"
 ALONE_AFTER_DEATHS = 2
@@ -114,21 +116,31 @@ def shown(row: Row, name: TaskName) -> str:
 
 
 def check_safe(app: Celery) -> None:
-    """Refuse a broker that would drop messages by itself.
+    """Refuse a broker that would drop messages by itself; one that is away is waited for elsewhere.
 
     Raises:
         SettingsError: its memory policy evicts keys; says which policy, and what to set.
     """
     with app.connection_for_read() as connection:
-        client = getattr(connection.default_channel, "client", None)
-        if client is None:
-            return
+        away = (*connection.recoverable_connection_errors, *connection.recoverable_channel_errors, OperationalError)
         try:
-            policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
-        except client.ResponseError:
-            return  # a managed server that does not show its settings
+            policy = _memory_policy(connection)
+        except away as error:
+            log.warning("broker.away", error=str(error))
+            return
     if policy not in (None, "noeviction"):
         raise SettingsError(
             f"SLICEWAY_BROKER_URL: the server evicts keys (maxmemory-policy {policy}), so queued messages would vanish",
             advice="Set maxmemory-policy to noeviction.",
         )
+
+
+def _memory_policy(connection: Connection) -> str | None:
+    client = getattr(connection.default_channel, "client", None)
+    if client is None:
+        return None
+    try:
+        policy: str | None = client.config_get("maxmemory-policy").get("maxmemory-policy")
+    except client.ResponseError:
+        return None  # a managed server that does not show its settings
+    return policy

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 DATABASE_ERRORS = (psycopg.Error, sqlalchemy.exc.SQLAlchemyError)
-TURN_MIN_S = 0.005
-"""Turns follow each other no faster: what comes meanwhile shares the next one."""
+TURN_EVERY_S = 0.02
+"""Turns follow each other no faster: what comes meanwhile shares the next one. After a rest the first comes at once."""
 RESCUE_EVERY_S = 0.5
 BROKER_CHECK_EVERY_S = 1.0
 LANE_ROWS_MAX = 2000
@@ -75,6 +75,7 @@ class Dispatcher:
     def run(self) -> None:
         """Take turns until `stop`; survives the loss of database and broker."""
         while not self._stop.is_set():
+            began = time.monotonic()
             try:
                 self._wakeup.connect()
                 sleep_s, busy = self._round()
@@ -85,7 +86,7 @@ class Dispatcher:
                 self._broker_lost(error)
                 sleep_s, busy = 0.5, False
             self._wakeup.sleep(sleep_s, busy=busy)
-            self._stop.wait(TURN_MIN_S)
+            self._stop.wait(max(0.0, began + TURN_EVERY_S - time.monotonic()))
         self._resign()
 
     def stop(self) -> None:
