@@ -1,0 +1,133 @@
+"""A large file through `sliceway put`: how much memory each process takes while it goes up.
+
+    python tests/benchmarks/memory_4gib.py [--mib 4096]
+
+PSS (from smaps_rollup: private pages, and a share of the shared ones) of every process, each half second from before
+the upload to after it. The object is compared with the file at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+from rig import MIB, Sampler, api_of, descendants, machine, out, pss_bytes, show, system
+
+from worker.local.state import APPID, BUCKET
+
+if TYPE_CHECKING:
+    from worker.local.system import Running
+
+EVERY_S = 0.5
+NAME = "large.bin"
+
+
+def main() -> None:
+    """Measure once and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mib", type=int, default=4096, help="size of the file (default: %(default)s)")
+    size_bytes = parser.parse_args().mib * MIB
+    with system() as (state, running):
+        out.print(f"Making a file of {size_bytes / 2**30:.2f} GiB")
+        sha1 = make_file(state.files / NAME, size_bytes)
+        roles = {pid: role_of(pid) for pid in descendants(os.getpid())}
+        sampler = Sampler(EVERY_S, lambda: {pid: pss_bytes(pid) for pid in descendants(os.getpid())})
+        sampler.start()
+        took_s = put(state.files / NAME, running)
+        samples = sampler.finish()
+        notes = machine(running)
+        view = newest_job(running)
+        equal = download_sha1(running) == sha1
+    rows = [row for pid, role in roles.items() if (row := row_of(role, pid, samples))]
+    title = (
+        f"{size_bytes / 2**30:.2f} GiB in {took_s:.1f} s ({size_bytes / took_s / 1e6:.0f} MB/s by the whole command)"
+    )
+    show(title, ("process", "PSS before, MiB", "median", "most"), sorted(rows), notes)
+    slices = view["result"]["slices"]
+    out.print(
+        f"  {slices['slices']} slices, sent {slices['sends']} times; object equal: {equal}; {len(samples)} samples"
+    )
+    if not equal:
+        sys.exit(1)
+
+
+def make_file(path: Path, size_bytes: int) -> str:
+    digest = hashlib.sha1(usedforsecurity=False)
+    with path.open("wb") as file:
+        for _ in range(0, size_bytes, MIB):
+            block = os.urandom(MIB)
+            digest.update(block)
+            file.write(block)
+    return digest.hexdigest()
+
+
+def put(file: Path, running: Running) -> float:
+    """Run `sliceway put … --wait` and return the seconds that it took."""
+    settings = running.settings
+    env = os.environ | {
+        "SLICEWAY_DATABASE_URL": settings.database_url,
+        "SLICEWAY_BROKER_URL": settings.broker_url,
+        "SLICEWAY_STORES_FILE": str(settings.stores_file),
+        "SLICEWAY_STATE_DIR": str(settings.state_dir),
+        "SLICEWAY_API_URL": settings.api_url,
+        "SLICEWAY_API_KEY": running.api_key,
+    }
+    began = time.monotonic()
+    subprocess.run(
+        [sys.executable, "-m", "worker.cli", "put", str(file), f"main:{NAME}", "--wait"], env=env, check=True
+    )
+    return time.monotonic() - began
+
+
+def newest_job(running: Running) -> dict[str, dict[str, dict[str, int]]]:
+    with api_of(running) as api:
+        [view] = api.get("/v1/jobs", params={"limit": 1}).raise_for_status().json()["items"]
+    return dict(view)
+
+
+def download_sha1(running: Running) -> str:
+    digest = hashlib.sha1(usedforsecurity=False)
+    url = f"{running.emulator_url}/files/v2/{APPID}/{BUCKET}/{NAME}"
+    with httpx.stream("GET", url, trust_env=False) as answer:
+        answer.raise_for_status()
+        for piece in answer.iter_raw():
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def role_of(pid: int) -> str:
+    """What a process of the system is, by its command line."""
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
+    known = {
+        "-A worker worker": "worker process",
+        "worker.cli worker": "worker parent",
+        "worker.cli api": "api",
+        "-m api": "api",
+        "flower": "flower",
+        "worker.emulator": "emulator",
+        "undertaker": "undertaker",
+        "valkey-server": "valkey",
+        "postgres": "postgres",
+    }
+    return next((role for part, role in known.items() if part in words), words[:40])
+
+
+def row_of(role: str, pid: int, samples: list[dict[int, int | None]]) -> tuple[str, ...] | None:
+    """The row of one process that lived throughout; None for one that came or went."""
+    seen = [sample.get(pid) for sample in samples]
+    sizes = [size for size in seen if size is not None]
+    if len(sizes) < len(seen):
+        return None
+    return f"{role} {pid}", *(f"{size / MIB:.0f}" for size in (sizes[0], statistics.median(sizes), max(sizes)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""A whole system for one measurement, and what is read from it while it works."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psycopg
+import redis
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from worker.local.state import State
+from worker.local.system import ANY_PORTS, Running, running_system
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+KIB = 1024
+MIB = 1024 * KIB
+PACKAGES = ("celery", "kombu", "redis", "psycopg", "sqlalchemy", "httpx", "fastapi", "uvicorn")
+
+out = Console(highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def system() -> Iterator[tuple[State, Running]]:
+    """Everything that `sliceway up` brings up, in a temporary folder and on ports of its own; gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="sliceway-benchmark-"))
+    folder.chmod(0o711)  # the database may run as another user
+    try:
+        state = State.at(folder)
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
+        with running_system(state, ports=ANY_PORTS, say=lambda _: None, environ=environ) as running:
+            yield state, running
+    finally:
+        shutil.rmtree(folder)
+
+
+def api_of(running: Running) -> httpx.Client:
+    """A client of the system's API, key included."""
+    headers = {"Authorization": f"Bearer {running.api_key}"}
+    return httpx.Client(base_url=running.settings.api_url, headers=headers, trust_env=False, timeout=60)
+
+
+class Sampler(threading.Thread):
+    """Looks every so many seconds, as exactly as the machine lets it, and keeps what it saw."""
+
+    def __init__(self, every_s: float, look: Callable[[], Any]) -> None:
+        super().__init__(name="sampler", daemon=True)
+        self.samples: list[Any] = []
+        self._every_s, self._look = every_s, look
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Look until `finish`."""
+        due = time.monotonic()
+        while not self._over.wait(max(0.0, due - time.monotonic())):
+            self.samples.append(self._look())
+            due += self._every_s
+
+    def finish(self) -> list[Any]:
+        """End the thread and return all samples."""
+        self._over.set()
+        self.join()
+        return self.samples
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process below this one."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+        except (OSError, IndexError):  # it ended meanwhile
+            continue
+        children.setdefault(parent, []).append(int(stat.parent.name))
+    found, todo = [], [pid]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return sorted(found)
+
+
+def pss_bytes(pid: int) -> int | None:
+    """The proportional set size of a process; None if it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * KIB for line in lines if line.startswith("Pss:")), None)
+
+
+def machine(running: Running) -> list[str]:
+    """What was measured on: machine, kernel, versions, and the command."""
+    cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    with psycopg.connect(running.settings.database_url.replace("+psycopg", "")) as database:
+        row = database.execute("SHOW server_version").fetchone()
+    with redis.Redis.from_url(running.settings.broker_url) as broker:
+        valkey = broker.info("server")["valkey_version"]
+    return [
+        f"{os.cpu_count()} cores of {cpu.partition(': ')[2]}, {memory_gib:.0f} GiB, Linux {platform.release()}",
+        f"Python {platform.python_version()}, PostgreSQL {row[0] if row else '?'}, Valkey {valkey}, "
+        + ", ".join(f"{name} {version(name)}" for name in PACKAGES),
+        "python " + " ".join([os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
+    ]
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
+    """Print a table as Markdown has it, and below it what it was measured on."""
+    table = Table(title=title, title_justify="left", title_style="", box=box.MARKDOWN)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+    for note in notes:
+        out.print(f"  {note}")
