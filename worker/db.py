@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import select
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, cast
 import psycopg
 import sqlalchemy.exc
 from psycopg.rows import dict_row
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import create_engine, event, make_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,13 +44,23 @@ class Database:
     `transaction`).
     """
 
-    def __init__(self, url: str, *, pool_size: int = 5, prepare: bool = True, application: str = "sliceway") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 5,
+        prepare: bool = True,
+        plan_once: bool = False,
+        application: str = "sliceway",
+    ) -> None:
         """Open nothing yet.
 
         Args:
             url: a SQLAlchemy URL, `postgresql+psycopg://…`.
             pool_size: connections kept; as many again may be opened under load.
             prepare: whether statements may be prepared on the server; not behind a pooler that hands connections on.
+            plan_once: whether each is planned at its first use and never again: for a process that sends the same few
+                all day, whose planning costs several times their running.
             application: how the connections are named in `pg_stat_activity`.
         """
         self.engine: Engine = create_engine(
@@ -62,13 +73,15 @@ class Database:
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 "application_name": application,
-                "prepare_threshold": 5 if prepare else None,
+                "prepare_threshold": (0 if plan_once else 5) if prepare else None,
+                **({"options": "-c plan_cache_mode=force_generic_plan"} if plan_once and prepare else {}),
                 "keepalives_idle": 10,
                 "keepalives_interval": 5,
                 "keepalives_count": 3,
                 "tcp_user_timeout": 30_000,
             },
         )
+        event.listen(self.engine, "checkout", _refuse_closed)
 
     @contextmanager
     def connection(self) -> Iterator[Tx]:
@@ -101,6 +114,19 @@ class Database:
     def close(self) -> None:
         """Close the pool."""
         self.engine.dispose()
+
+
+def _refuse_closed(connection: Tx, *_: object) -> None:
+    """Have a connection replaced that the server has closed while it lay idle, and all others of its age.
+
+    Without this a restart of the database would cost one failure for every connection in the pool. Asks the kernel only:
+    an idle connection has nothing to say, so what can be read is its end.
+    """
+    poll = select.poll()
+    if not connection.closed:
+        poll.register(connection.fileno(), select.POLLIN)
+    if connection.closed or poll.poll(0):
+        raise sqlalchemy.exc.InvalidatePoolError
 
 
 def listen(url: str) -> Tx:

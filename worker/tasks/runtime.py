@@ -57,6 +57,7 @@ class Runtime:
             settings.database_url,
             pool_size=settings.worker_threads + 3,
             prepare=settings.database_direct_url is None,
+            plan_once=True,
             application="sliceway worker",
         )
         self.checkpoints = Checkpoints(self.db, self.worker)
