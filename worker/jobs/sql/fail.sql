@@ -1,16 +1,20 @@
 -- The job fails for good, by the word of who holds its step (`number` NULL), holds a slice, or of the dispatcher (`worker` NULL:
--- quarantine). What was dispatched is taken back; what is being sent may still checkpoint, for a later retry.
+-- quarantine). What was dispatched is taken back; what is being sent may still checkpoint, for a later retry. Whoever holds
+-- the step loses it; a slice that fails in a job that has failed already is only given back.
 WITH parent AS MATERIALIZED (
-  SELECT id, epoch, state, step, token, worker FROM job WHERE id = %(job)s AND epoch = %(epoch)s FOR NO KEY UPDATE
+  SELECT id, epoch, state, step, token, worker, failing_since FROM job WHERE id = %(job)s AND epoch = %(epoch)s FOR NO KEY UPDATE
 ), held AS MATERIALIZED (
   SELECT s.number FROM parent p JOIN slice s ON s.job_id = p.id
   WHERE s.number = %(number)s AND s.token = %(token)s AND s.worker = %(worker)s AND s.state = 'sending'
   FOR NO KEY UPDATE OF s
 ), allowed AS (
-  SELECT p.* FROM parent p
+  SELECT p.*, p.state <> 'cancelling' OR %(number)s::int IS NULL AS ends,
+         p.state = 'cancelling' AND %(number)s::int IS NULL AS aborts
+  FROM parent p
   WHERE p.state NOT IN ('succeeded', 'failed', 'cancelled')
     AND CASE WHEN %(worker)s::uuid IS NULL THEN true
              WHEN %(number)s::int IS NULL THEN p.step = 'running' AND p.token = %(token)s AND p.worker = %(worker)s
+                  AND p.state IN ('initializing', 'finishing', 'cancelling')
              ELSE EXISTS (SELECT FROM held) END
 ), freed AS (
   UPDATE slice s SET state = 'pending', worker = NULL, lease_until = NULL,
@@ -21,10 +25,12 @@ WITH parent AS MATERIALIZED (
 ), moved AS (
   UPDATE job j SET
     state = CASE a.state WHEN 'cancelling' THEN a.state ELSE 'failed' END,
-    step = CASE WHEN %(number)s::int IS NULL THEN 'idle' ELSE j.step END,
-    worker = CASE WHEN %(number)s::int IS NULL THEN NULL ELSE j.worker END,
-    lease_until = CASE WHEN %(number)s::int IS NULL THEN NULL ELSE j.lease_until END,
-    not_before = NULL,
+    step = CASE WHEN a.ends THEN 'idle' ELSE j.step END,
+    worker = CASE WHEN a.ends THEN NULL ELSE j.worker END,
+    lease_until = CASE WHEN a.ends THEN NULL ELSE j.lease_until END,
+    -- an abort goes on, once a minute, until it is done or has been failing for too long: its task counts from here
+    not_before = CASE WHEN a.aborts AND a.failing_since IS NOT NULL THEN now() + interval '1 minute' END,
+    failing_since = CASE WHEN a.aborts THEN coalesce(j.failing_since, now()) ELSE j.failing_since END,
     error = %(error)s::jsonb || jsonb_build_object('at', now()),
     finished_at = CASE a.state WHEN 'cancelling' THEN NULL ELSE now() END,
     updated_at = now()
@@ -34,4 +40,5 @@ WITH parent AS MATERIALIZED (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
   SELECT id, 'failed', before, state, epoch, %(actor)s, %(error)s::jsonb FROM moved WHERE state = 'failed'
 )
-SELECT state FROM moved
+SELECT coalesce(m.state, p.state) AS state FROM parent p LEFT JOIN moved m USING (id)
+WHERE m.id IS NOT NULL OR EXISTS (SELECT FROM held)

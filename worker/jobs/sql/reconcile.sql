@@ -3,6 +3,7 @@
 WITH held AS MATERIALIZED (
   SELECT id, epoch, state FROM job
   WHERE id = %(job)s AND epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
+    AND state IN ('initializing', 'finishing', 'cancelling')
   FOR NO KEY UPDATE
 ), rows AS MATERIALIZED (
   SELECT s.job_id, s.number, s.size_bytes, s.state,

@@ -3,6 +3,7 @@
 WITH held AS MATERIALIZED (
   SELECT id, epoch, state, error FROM job
   WHERE id = %(job)s AND epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
+    AND state IN ('initializing', 'finishing', 'cancelling')
   FOR NO KEY UPDATE
 ), freed AS (
   UPDATE job j SET

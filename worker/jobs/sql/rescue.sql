@@ -7,7 +7,8 @@ WITH lost_slices AS MATERIALIZED (
 ), lost_steps AS MATERIALIZED (
   SELECT j.id, j.token, coalesce(w."end" = 'dead', false) AS died
   FROM job j LEFT JOIN worker w ON w.id = j.worker
-  WHERE j.step = 'running' AND (w.id IS NULL OR w.ended_at IS NOT NULL OR j.lease_until < now())
+  WHERE j.step = 'running' AND j.state IN ('initializing', 'finishing', 'cancelling')
+    AND (w.id IS NULL OR w.ended_at IS NOT NULL OR j.lease_until < now())
 ), parents AS MATERIALIZED (
   SELECT id, state, step, token, epoch FROM job
   WHERE id IN (SELECT job_id FROM lost_slices UNION SELECT id FROM lost_steps)

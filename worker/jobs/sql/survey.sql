@@ -1,5 +1,6 @@
 -- What a dispatcher's turn needs to know, in one round: slots of live workers, what is in flight, stores that wait.
 SELECT
+  now() AS now,
   (SELECT coalesce(sum(slots), 0) FROM worker WHERE ended_at IS NULL) AS slots,
   (SELECT max(claimed_through) FROM worker WHERE claimed_through > now() - interval '1 hour') AS claimed_through,
   (SELECT max(ended_at) FROM worker WHERE ended_at IS NOT NULL) AS last_ended,
