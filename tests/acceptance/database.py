@@ -40,7 +40,7 @@ class TestDatabase:
     def run(self, statement: str, **params: Any) -> list[Row]:
         """Run one statement on a connection of its own and return its rows."""
         with psycopg.connect(plain_url(self.url), autocommit=True, row_factory=dict_row) as connection:
-            cursor = connection.execute(statement.encode(), params)
+            cursor = connection.execute(statement.encode(), params or None)
             return cursor.fetchall() if cursor.description else []
 
     def drop(self) -> None:

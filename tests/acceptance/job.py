@@ -77,9 +77,9 @@ class Job:
         """How many of its slices are checkpointed."""
         return sum(row["state"] == "done" for row in self.slices)
 
-    def asked(self, op: str) -> list[Row]:
-        """What the store was asked for its key, by the journal."""
-        return self.site.requests(op=op, path=self.key)
+    def asked(self, op: str, **wanted: object) -> list[Row]:
+        """What the store was asked for its key, by the journal; fields of an entry narrow it."""
+        return self.site.requests(op=op, path=self.key, **wanted)
 
     def sent_bytes(self) -> int:
         """How many bytes of slices the store has received for its key, cut-off ones as far as they came."""

@@ -48,7 +48,7 @@ def test_a_session_that_is_lost_again_and_again_is_given_up(site: Installation) 
     site.sql("UPDATE job SET session_losses = 5 WHERE id = %(id)s", id=job.id)
     site.control.add_rule("lose_session", op="data", path=job.key)
     let_go()
-    assert job.fails() == "session_gone"
+    assert job.fails() == "session_lost"
     site.control.clear_rules()
     job.act("retry")
     job.succeeds()

@@ -38,7 +38,7 @@ RESCUE_EVERY_S = 0.5
 BROKER_CHECK_EVERY_S = 1.0
 LANE_ROWS_MAX = 2000
 OVERTAKEN = timedelta(seconds=5)
-"""A message is taken for lost when one published so much later has been claimed."""
+"""A message is taken for lost when one published so much later has been claimed, or when none has waited for so long."""
 QUARANTINE_DEATHS = 4
 """Two deaths in company, two more alone: whatever it is kills every worker that takes it."""
 
@@ -164,8 +164,11 @@ class Dispatcher:
         before: datetime | None = None
         if not self._republish_all:
             signs = [seen.last_ended] if seen.last_ended is not None and seen.last_ended != self._lost_since else []
-            if seen.claimed_through is not None and self._is_time("overtaken", RESCUE_EVERY_S):
-                signs.append(seen.claimed_through - OVERTAKEN)
+            if self._is_time("overtaken", RESCUE_EVERY_S):
+                if seen.claimed_through is not None:
+                    signs.append(seen.claimed_through - OVERTAKEN)
+                if self._broker.length() == 0:  # whoever took it has had time to claim it: it was dropped, or lost
+                    signs.append(seen.now - OVERTAKEN)
             if not signs:
                 return
             before = max(signs)

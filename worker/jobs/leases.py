@@ -95,6 +95,7 @@ class Survey:
     """What a dispatcher's turn needs to know.
 
     Attributes:
+        now: by the database's clock.
         slots: what all live workers can send at once.
         claimed_through: the latest time of dispatch among messages that were claimed.
         last_ended: when the last worker ended, dead or stopped.
@@ -103,6 +104,7 @@ class Survey:
         in_flight: (store, tenant) -> steps and slices dispatched or being worked on.
     """
 
+    now: datetime
     slots: int
     claimed_through: datetime | None
     last_ended: datetime | None
@@ -115,6 +117,7 @@ def survey(tx: Tx) -> Survey:
     """Look around, in one statement."""
     row = tx.execute(sql("survey")).fetchone() or {}
     return Survey(
+        now=row["now"],
         slots=row["slots"],
         claimed_through=row["claimed_through"],
         last_ended=row["last_ended"],
