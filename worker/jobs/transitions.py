@@ -110,12 +110,12 @@ def claim_slice(tx: Tx, claim: Claim, *, low_speed: int, slack: timedelta, again
     return _one(tx, "claim_slice", claim.params() | terms)
 
 
-def checkpoint(tx: Tx, batch: Sequence[Acknowledged], worker: UUID) -> dict[tuple[UUID, int], Row]:
+def checkpoint(tx: Tx, batch: Sequence[Acknowledged], worker: UUID) -> dict[tuple[UUID, int, int], Row]:
     """Record slices of one process as done, in one statement; may be repeated.
 
     Returns:
-        For each slice that is done under its own claim, (job, number) -> its job's `state` and `slices_left` where this
-        statement changed them. A stale claim is missing.
+        For each slice that is done under its own claim, (job, number, token) -> its job's `state` and `slices_left`
+        where this statement changed them. A stale claim is missing.
     """
     params = {
         "jobs": [done.claim.job_id for done in batch],
@@ -127,7 +127,7 @@ def checkpoint(tx: Tx, batch: Sequence[Acknowledged], worker: UUID) -> dict[tupl
         "worker": worker,
         "actor": f"worker {worker}",
     }
-    return {(row["job_id"], row["number"]): row for row in tx.execute(sql("checkpoint"), params)}
+    return {(row["job_id"], row["number"], row["token"]): row for row in tx.execute(sql("checkpoint"), params)}
 
 
 def release(tx: Tx, claim: Claim, deferral: Deferral) -> None:

@@ -68,6 +68,6 @@ class Checkpoints:
         else:
             for entry in batch:
                 claim = entry.done.claim
-                entry.row = rows.get((claim.job_id, claim.number if claim.number is not None else -1))
+                entry.row = rows.get((claim.job_id, claim.number if claim.number is not None else -1, claim.token))
         for entry in batch:
             entry.ready = True

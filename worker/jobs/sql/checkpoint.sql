@@ -8,7 +8,7 @@ WITH asked AS (
 ), parents AS MATERIALIZED (
   SELECT id, epoch FROM job WHERE id IN (SELECT job_id FROM asked) ORDER BY id FOR NO KEY UPDATE
 ), held AS MATERIALIZED (
-  SELECT s.job_id, s.number, s.state, a.tag, a.digest
+  SELECT s.job_id, s.number, s.token, s.state, a.tag, a.digest
   FROM asked a
   JOIN parents p ON p.id = a.job_id AND p.epoch = a.epoch
   JOIN slice s ON s.job_id = a.job_id AND s.number = a.number AND s.token = a.token
@@ -38,5 +38,5 @@ WITH asked AS (
   SELECT id, 'slices_done', 'uploading', 'finishing', epoch, %(actor)s FROM moved
   WHERE state = 'finishing' AND step = 'pending' AND slices_left = 0
 )
-SELECT h.job_id, h.number, m.state, m.slices_left, set_config('synchronous_commit', 'off', true)
+SELECT h.job_id, h.number, h.token, m.state, m.slices_left, set_config('synchronous_commit', 'off', true)
 FROM held h LEFT JOIN moved m ON m.id = h.job_id

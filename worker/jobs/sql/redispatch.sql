@@ -3,8 +3,10 @@ WITH step_rows AS MATERIALIZED (
   SELECT id FROM job WHERE step = 'dispatched' AND dispatched_at < coalesce(%(before)s::timestamptz, 'infinity')
   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 ), slice_rows AS MATERIALIZED (
-  SELECT job_id, number FROM slice WHERE state = 'dispatched' AND dispatched_at < coalesce(%(before)s::timestamptz, 'infinity')
-  ORDER BY job_id, number FOR NO KEY UPDATE SKIP LOCKED
+  SELECT s.job_id, s.number FROM slice s JOIN job j ON j.id = s.job_id
+  WHERE s.state = 'dispatched' AND s.dispatched_at < coalesce(%(before)s::timestamptz, 'infinity')
+    AND j.state = 'uploading' AND j.paused_at IS NULL  -- see wake.sql for the others
+  ORDER BY s.job_id, s.number FOR NO KEY UPDATE OF s SKIP LOCKED
 ), steps AS (
   UPDATE job j SET dispatched_at = now() FROM step_rows r WHERE j.id = r.id
   RETURNING j.id AS job_id, NULL::int AS number, j.token, j.epoch, j.run, j.state, j.store, j.key, j.size_bytes, j.deaths,

@@ -1,4 +1,5 @@
--- What waited until now is due. SKIP LOCKED: a row that someone is moving is looked at again in the next turn.
+-- What waited until now is due. SKIP LOCKED: a row that someone is moving is looked at again in the next turn. Nothing here
+-- waits for a lock, so the order of the locks is of no matter.
 WITH steps AS (
   UPDATE job SET not_before = NULL WHERE id IN (
     SELECT id FROM job WHERE step = 'pending' AND not_before <= now() ORDER BY not_before LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)
@@ -15,5 +16,11 @@ WITH steps AS (
       AND NOT EXISTS (SELECT FROM slice s WHERE s.job_id = j.id AND s.state = 'sending')
     FOR NO KEY UPDATE SKIP LOCKED)
   RETURNING 1
+), strays AS (  -- marked in the moment in which their job was cancelled, paused or failed: nobody can claim them
+  UPDATE slice s SET state = 'pending' FROM (
+    SELECT s.job_id, s.number FROM slice s JOIN job j ON j.id = s.job_id
+    WHERE s.state = 'dispatched' AND (j.state <> 'uploading' OR j.paused_at IS NOT NULL)
+    FOR NO KEY UPDATE OF s SKIP LOCKED) d
+  WHERE s.job_id = d.job_id AND s.number = d.number
 )
 SELECT (SELECT count(*) FROM steps) AS steps, (SELECT count(*) FROM slices) AS slices, (SELECT count(*) FROM aborts) AS aborts
