@@ -67,7 +67,9 @@ def _throwaway_state() -> Iterator[State]:
         yield State.at(folder)
     except Stopped:
         shutil.rmtree(folder)
-        raise LocalError("the demo was interrupted", advice="Run it again; nothing of it is left.") from None
+        raise LocalError(
+            "the demo was interrupted", code="interrupted", advice="Run it again; nothing of it is left."
+        ) from None
     except (SlicewayError, httpx.HTTPError) as error:
         advice = f"The logs are in {folder}/logs; remove {folder} afterwards."
         raise LocalError(f"the demo failed: {error}", advice=advice) from error

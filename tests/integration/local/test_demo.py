@@ -29,5 +29,5 @@ def test_interrupted_demo_says_so_and_leaves_nothing_behind(server_folder: Path)
     _, error = demo.communicate(timeout=60)
     assert "the demo was interrupted" in error
     assert error.count("\n") == 1
-    assert demo.returncode != 0
+    assert demo.returncode == 130
     assert list(place.iterdir()) == []
