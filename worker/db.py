@@ -23,6 +23,17 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 5
 WAKE_CHANNEL = "sliceway_work"
+PLAN_ONCE = " ".join(
+    f"-c {setting}"
+    for setting in (
+        "plan_cache_mode=force_generic_plan",
+        "enable_seqscan=off",
+        "enable_hashjoin=off",
+        "enable_mergejoin=off",
+    )
+)
+"""For connections whose statements all go by an index. What is planned while the tables are empty must be right when they
+are full; left to itself, the planner would read them whole."""
 UNAVAILABLE = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -74,7 +85,7 @@ class Database:
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 "application_name": application,
                 "prepare_threshold": (0 if plan_once else 5) if prepare else None,
-                **({"options": "-c plan_cache_mode=force_generic_plan"} if plan_once and prepare else {}),
+                **({"options": PLAN_ONCE} if plan_once and prepare else {}),
                 "keepalives_idle": 10,
                 "keepalives_interval": 5,
                 "keepalives_count": 3,
@@ -119,8 +130,8 @@ class Database:
 def _refuse_closed(connection: Tx, *_: object) -> None:
     """Have a connection replaced that the server has closed while it lay idle, and all others of its age.
 
-    Without this a restart of the database would cost one failure for every connection in the pool. Asks the kernel only:
-    an idle connection has nothing to say, so what can be read is its end.
+    Without this a restart of the database would cost one failure for every connection in the pool. Asks the kernel
+    only: an idle connection has nothing to say, so what can be read is its end.
     """
     poll = select.poll()
     if not connection.closed:
