@@ -1,0 +1,122 @@
+"""A job is inserted once, whatever collides with it, and colliding batches never lock each other out."""
+
+from __future__ import annotations
+
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from worker.db import WAKE_CHANNEL, listen
+from worker.jobs import transitions
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+
+def made(bench: Any, *jobs: Any) -> set[UUID]:
+    with bench.db.connection() as tx:
+        return transitions.enqueue(tx, jobs, "tester")
+
+
+def test_a_job_is_kept_as_it_was_asked_for(bench: Any) -> None:
+    job = bench.new(
+        priority=3, overwrite=True, attributes="a", labels={"order": "17"}, verify="file", slice_size=1024,
+        idempotency_key="i", request_digest=b"\x00\xffdigest",
+    )  # fmt: skip
+    assert made(bench, job) == {job.id}
+    row = bench.row(job.id)
+    for column in (
+        *("id", "tenant", "priority", "source", "store", "key", "target", "overwrite", "attributes", "labels"),
+        *("verify", "slice_size", "retry_for_s", "idempotency_key", "request_digest"),
+    ):
+        assert row[column] == getattr(job, column), column
+    assert (row["state"], row["step"], row["epoch"], row["token"]) == ("queued", "pending", 1, 0)
+    (event,) = bench.events(job.id)
+    assert (event["kind"], event["from_state"], event["to_state"]) == ("enqueued", None, "queued")
+    assert event["actor"] == "tester"
+
+
+def test_the_dispatcher_hears_of_it_at_the_commit(bench: Any, database_url: str) -> None:
+    ear = listen(database_url)
+    with bench.db.transaction() as tx:
+        transitions.enqueue(tx, [bench.new()], "tester")
+        assert list(ear.notifies(timeout=0)) == []
+    (heard,) = ear.notifies(timeout=10, stop_after=1)
+    assert heard.channel == WAKE_CHANNEL
+    ear.close()
+
+
+def test_a_live_job_keeps_others_from_its_target_and_a_finished_one_does_not(bench: Any) -> None:
+    first, second, third = (bench.new(key="k", tenant=tenant) for tenant in ("a", "b", "b"))
+    assert made(bench, first) == {first.id}
+    assert made(bench, second) == set()
+    with bench.db.connection() as tx:
+        transitions.cancel(tx, first.id, "o")
+    assert made(bench, third) == {third.id}
+    assert bench.events(second.id) == []
+
+
+def test_an_idempotency_key_makes_one_job_a_tenant_for_ever(bench: Any) -> None:
+    first = bench.new(tenant="a", idempotency_key="i")
+    again, others = bench.new(tenant="a", idempotency_key="i"), bench.new(tenant="b", idempotency_key="i")
+    assert made(bench, first) == {first.id}
+    with bench.db.connection() as tx:
+        transitions.cancel(tx, first.id, "o")
+    assert made(bench, again, others) == {others.id}
+
+
+def test_a_batch_that_collides_with_itself_is_made_once(bench: Any) -> None:
+    jobs = [
+        bench.new(key="same"),
+        bench.new(key="same"),
+        bench.new(idempotency_key="i"),
+        bench.new(idempotency_key="i"),
+    ]
+    assert len(made(bench, *jobs)) == 2
+
+
+def test_what_collides_drops_out_alone(bench: Any) -> None:
+    made(bench, bench.new(key="k1"), bench.new(key="k2", idempotency_key="i"))
+    batch = [bench.new(key="k1"), bench.new(idempotency_key="i"), bench.new(), bench.new(key="k1", idempotency_key="i")]
+    assert made(bench, *batch) == {batch[2].id}
+
+
+def test_a_thousand_jobs_are_one_statement(bench: Any) -> None:
+    jobs = [bench.new() for _ in range(1000)]
+    assert len(made(bench, *jobs)) == 1000
+    assert bench.run("SELECT count(*) AS n FROM event WHERE kind = 'enqueued'")[0]["n"] == 1000
+
+
+@pytest.mark.parametrize("collide_on", ["target", "idempotency_key", "both"])
+def test_batches_that_collide_in_opposite_orders_do_not_lock_each_other_out(bench: Any, collide_on: str) -> None:
+    rounds, size, threads = 6, 300, 4
+    together = threading.Barrier(threads, timeout=60)
+
+    def submit(number: int) -> list[set[UUID]]:
+        chance, ids = random.Random(number), []
+        for turn in range(rounds):
+            names = [f"{turn}/{place}" for place in range(size)]
+            keys, words = chance.sample(names, size), chance.sample(names, size)
+            batch = [
+                bench.new(
+                    **({"key": key} if collide_on != "idempotency_key" else {}),
+                    **({"idempotency_key": word} if collide_on != "target" else {}),
+                )
+                for key, word in zip(keys, words, strict=True)
+            ]
+            together.wait()
+            try:
+                ids.append(made(bench, *batch))
+            except Exception:
+                together.abort()
+                raise
+        return ids
+
+    with ThreadPoolExecutor(threads) as pool:
+        of_threads = list(pool.map(submit, range(threads)))
+    for turn in range(rounds):
+        total = sum(len(ids[turn]) for ids in of_threads)
+        assert total == size if collide_on != "both" else 0 < total <= size
