@@ -32,8 +32,8 @@ PLAN_ONCE = " ".join(
         "enable_mergejoin=off",
     )
 )
-"""For connections whose statements all go by an index. What is planned while the tables are empty must be right when they
-are full; left to itself, the planner would read them whole."""
+"""For connections whose statements all go by an index. What is planned while the tables are empty must be right when
+they are full; left to itself, the planner would read them whole."""
 UNAVAILABLE = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
