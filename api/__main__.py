@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from api.app import server
@@ -12,12 +13,14 @@ from worker.settings import load_settings
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # the server stops in order, then hands the signal on to this
+        signal.signal(number, lambda *_: sys.exit(0))
     try:
         settings = load_settings()
         set_up(settings.log_format, settings.log_level)
         server(settings).run()
     except SlicewayError as error:
-        sys.stderr.write(f"sliceway api: {error.message}; {error.advice}\n")
+        sys.stderr.write(f"sliceway: {error.message}. {error.advice}\n")
         return 2
     return 0
 

@@ -17,6 +17,8 @@ from worker.cli_jobs import jobs, put
 from worker.errors import SettingsError, SlicewayError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from worker.settings import Settings
 
 FAILED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
@@ -120,10 +122,10 @@ def main() -> None:
     sys.exit(run())
 
 
-def run() -> int:
-    """Run the command line and return the exit code."""
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line (this process's own, if none is given) and return the exit code."""
     try:
-        return int(cli.main(standalone_mode=False) or 0)
+        return int(cli.main(arguments, prog_name="sliceway", standalone_mode=False) or 0)
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED

@@ -147,9 +147,12 @@ def check(names: Sequence[str], *, as_json: bool) -> None:
 @json_option
 def doctor(*, as_json: bool) -> None:
     """Look at everything an installation needs, and say of each whether it is right or what to do."""
-    from worker.doctor import Level, examine  # noqa: PLC0415
+    from worker.doctor import Finding, Level, examine  # noqa: PLC0415
 
-    found = examine(_settings())
+    try:
+        found = examine(_settings())
+    except SettingsError as error:
+        found = [Finding("settings", Level.FAILED, error.message, "Correct it; nothing else can be looked at before.")]
     _report(found, as_json=as_json)
     if failed := sum(finding.level is Level.FAILED for finding in found):
         raise SlicewayError(

@@ -18,7 +18,7 @@ import redis
 from kombu.connection import Connection
 
 from worker.db import pending_migrations, plain_url
-from worker.errors import SlicewayError
+from worker.errors import SlicewayError, Transient
 from worker.limits import MIB
 from worker.sources.file import usable
 from worker.stores.registry import open_store
@@ -202,6 +202,9 @@ def _store(profile: StoreProfile) -> Iterator[Finding]:
     store = open_store(profile)
     try:
         store.check()
+    except Transient as error:  # what a job would wait out; here someone is looking
+        yield Finding(name, Level.FAILED, error.message, f"See whether {profile.endpoint} is right, and runs.")
+        return
     finally:
         store.close()
     yield Finding(name, Level.OK, f"{profile.protocol} at {profile.endpoint}, bucket {profile.bucket}")

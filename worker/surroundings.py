@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from worker.errors import SlicewayError
+from worker.local.errors import LocalError
 from worker.local.state import State, default_state
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         state = State(default_state(environ).absolute())
         try:
             return _kept(state) | given
-        except (OSError, ValueError, KeyError):  # there is none, or it is not ours to read
+        except (OSError, ValueError, KeyError, LocalError):  # there is none, or it is not ours to read
             return given
     return given
 

@@ -1,0 +1,207 @@
+"""Every command does what it says, or says in one line what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from worker.db import Database
+from worker.jobs.keys import find_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def sql(url: str, statement: str) -> list[dict[str, Any]]:
+    with closing(Database(url)) as database, database.connection() as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+def reads_jobs(url: str) -> bool:
+    """Whether the API's last statement was a look at a job."""
+    said = sql(url, "SELECT query FROM pg_stat_activity WHERE application_name = 'sliceway api'")
+    return any("progress" in row["query"] or "job.id" in row["query"] for row in said)
+
+
+def test_help_loads_nothing_that_it_does_not_need() -> None:
+    program = (
+        "import sys, worker.cli as c; c.run(['--help']); c.run(['jobs', 'list', '--help']);"
+        "print(sorted({'httpx', 'pydantic', 'sqlalchemy', 'celery', 'rich', 'psycopg', 'fastapi'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "Exit codes: 0 done" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("nope", 2, "nope"),
+        ("put", 2, "sliceway put --help"),
+        ("put {file} main", 2, "STORE:KEY"),
+        ("put {file} main:a --label x", 2, "NAME=VALUE"),
+        ("put {file} main:a", 2, "SLICEWAY_STORES_FILE"),
+        ("put /nowhere main:a", 1, "there is no file /nowhere"),
+        ("jobs list", 2, "SLICEWAY_API_KEY"),
+        ("jobs show 17", 2, "17"),
+        ("keys list", 2, "SLICEWAY_DATABASE_URL"),
+        ("keys create", 2, "--tenant"),
+        ("migrate", 2, "SLICEWAY_DATABASE_URL"),
+        ("stores check", 2, "SLICEWAY_DATABASE_URL"),
+        ("worker", 2, "SLICEWAY_DATABASE_URL"),
+        ("flower", 2, "SLICEWAY_DATABASE_URL"),
+    ],
+)
+def test_a_mistake_is_one_line(sliceway: Any, tmp_path: Path, line: str, code: int, says: str) -> None:
+    (tmp_path / "a").touch()
+    sliceway.fails(line.format(file=tmp_path / "a"), code, says)
+
+
+def test_keys_are_made_listed_and_revoked(installation: Any, database_url: str) -> None:
+    assert installation("keys create --tenant acme --scope submit --scope read --name 'web backend'") == 0
+    text = installation.out.strip()
+    with closing(Database(database_url)) as database, database.connection() as connection:
+        found = find_key(connection, text)
+    assert found is not None
+    assert (found.tenant, found.name, sorted(found.scopes)) == ("acme", "web backend", ["read", "submit"])
+    assert installation("keys list --json") == 0
+    [listed] = json.loads(installation.out)
+    assert (listed["id"], listed["revoked_at"]) == (str(found.id), None)
+    assert installation(f"keys revoke {found.id}") == 0
+    assert installation("keys list") == 0
+    head, row = installation.out.splitlines()
+    assert head.split() == ["ID", "TENANT", "SCOPES", "NAME", "CREATED", "REVOKED"]
+    assert row.startswith(str(found.id))
+    assert text not in installation.out
+    installation.fails("keys revoke 01890000-0000-7000-8000-000000000000", 1, "there is no key")
+    installation.fails("keys create --tenant 'a b'", 1, "tenant")
+
+
+def test_a_database_that_is_away_or_empty_is_said_to_be(
+    installation: Any, monkeypatch: pytest.MonkeyPatch, empty_database_url: str
+) -> None:
+    monkeypatch.setenv("SLICEWAY_DATABASE_URL", empty_database_url)
+    installation.fails("keys list", 3, "sliceway migrate")
+    assert installation("migrate") == 0
+    assert installation.out.startswith("Migrated: 0001")
+    assert installation("migrate") == 0
+    assert installation.out == "The database is up to date.\n"
+    monkeypatch.setenv("SLICEWAY_DATABASE_URL", "postgresql+psycopg://sliceway:fake-secret-1@127.0.0.1:1/sliceway")
+    installation.fails("keys list", 3, "cannot be reached", "SLICEWAY_DATABASE_URL")
+    assert "fake-secret-1" not in installation.err
+
+
+def test_an_api_that_is_away_is_said_to_be(installation: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SLICEWAY_API_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("SLICEWAY_API_KEY", "slw_fake-secret")
+    installation.fails("jobs list", 3, "http://127.0.0.1:1 cannot be reached", "sliceway up")
+    installation.fails(f"put {tmp_path}/media/a.bin main:a", 3, "cannot be reached")
+
+
+def test_jobs_are_put_listed_shown_cancelled_and_retried(serving: Any, tmp_path: Path) -> None:
+    assert serving(f"put {tmp_path}/media/a.bin main:videos/ --no-wait --label order=17 --retry-for 2h") == 0
+    job = serving.out.strip()
+    assert serving("jobs list --label order:17 --state queued") == 0
+    assert serving.out.splitlines()[1].split() == [job, "queued", "main:videos/a.bin"]
+    assert serving("jobs list --state failed --json") == 0
+    assert json.loads(serving.out) == []
+    assert serving(f"jobs show {job} --json") == 0
+    view = json.loads(serving.out)
+    assert (view["source"]["root"], view["source"]["path"], view["retry_for_s"]) == ("media", "a.bin", 7200)
+    assert serving(f"jobs show {job} --wait 1") == 0
+    assert "order=17" in serving.out
+    serving.fails(f"put {tmp_path}/media/a.bin main:videos/", 1, "a live job already writes", "Wait until it has ended")
+    assert serving(f"jobs cancel {job}") == 0
+    assert serving.out == f"{job} cancelled\n"
+    assert serving(f"jobs retry {job} --json") == 0
+    assert json.loads(serving.out) == {"id": job, "state": "queued"}
+    serving.fails("jobs show 01890000-0000-7000-8000-000000000000", 1, "there is no job")
+    serving.fails(f"put {tmp_path}/media/a.bin nowhere:a", 1, "there is no store 'nowhere'")
+    serving.fails(f"put {tmp_path}/stores.toml main:a", 1, "below no root", "media = ")
+
+
+def test_a_list_goes_on_over_pages(serving: Any, database_url: str) -> None:
+    sql(
+        database_url,
+        "INSERT INTO job"
+        " (id, tenant, state, step, priority, source, store, key, target, overwrite, verify, retry_for_s)"
+        " SELECT gen_random_uuid(), 'acme', 'failed', 'idle', 5,"
+        """ '{"kind": "file", "root": "media", "path": "a"}', 'main', n::text, n::text, false, 'auto', 60"""
+        " FROM generate_series(1, 1203) n",
+    )
+    assert serving("jobs list --limit 1201 --json") == 0
+    assert len({job["id"] for job in json.loads(serving.out)}) == 1201
+    assert serving("jobs list --limit 5000") == 0
+    assert len(serving.out.splitlines()) == 1 + 1203
+
+
+GONE = '{"code": "source_gone", "message": "it is gone", "advice": "Put it back."}'
+
+
+@pytest.mark.parametrize(
+    ("change", "ends"),
+    [
+        ("state = 'succeeded', step = 'idle', size_bytes = 1234", (0, "has all 1,234 bytes")),
+        (f"state = 'failed', error = '{GONE}'", (1, "it is gone. Put it back.")),
+        ("state = 'cancelled'", (1, "it was cancelled")),
+    ],
+)
+def test_put_follows_a_job_to_its_end(
+    serving: Any, database_url: str, tmp_path: Path, change: str, ends: tuple[int, str]
+) -> None:
+    def end() -> None:
+        pause = threading.Event()
+        while not sql(database_url, f"UPDATE job SET {change} RETURNING id"):  # noqa: S608 - from above
+            pause.wait(0.05)
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    code = serving(f"put {tmp_path}/media/a.bin main:a")
+    ending.join(20)
+    assert code == ends[0]
+    assert ends[1] in serving.out + serving.err
+
+
+def test_ctrl_c_leaves_the_upload_running_and_says_how_to_end_it(
+    serving: Any, database_url: str, tmp_path: Path
+) -> None:
+    argv = [sys.executable, "-m", "worker.cli", "put", f"{tmp_path}/media/a.bin", "main:a"]
+    put = subprocess.Popen(argv, env=dict(os.environ), stderr=subprocess.PIPE, text=True)
+    pause = threading.Event()
+    while not sql(database_url, "SELECT id FROM job"):
+        assert put.poll() is None
+        pause.wait(0.05)
+    while put.poll() is None and not reads_jobs(database_url):
+        pause.wait(0.05)
+    put.send_signal(signal.SIGINT)
+    _, said = put.communicate(timeout=20)
+    [job] = sql(database_url, "SELECT id, state FROM job")
+    assert (put.returncode, job["state"]) == (130, "queued")
+    assert f"sliceway jobs cancel {job['id']}" in said
+    assert said.count("\n") == 1
+    assert serving(f"jobs cancel {job['id']}") == 0
+
+
+def test_flower_does_not_start_without_a_password(installation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong in (None, "", "user", "user:", ":fake-secret"):
+        if wrong is not None:
+            monkeypatch.setenv("SLICEWAY_FLOWER_BASIC_AUTH", wrong)
+        installation.fails("flower", 2, "SLICEWAY_FLOWER_BASIC_AUTH", "user:password")
+
+
+def test_the_emulator_has_its_own_options(sliceway: Any) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "worker.cli", "emulator", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "--data-dir" in done.stdout
+    assert sliceway("version") == 0
+    assert sliceway.out.startswith("sliceway")

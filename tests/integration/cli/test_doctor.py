@@ -1,0 +1,133 @@
+"""The doctor looks at everything, whatever it finds, and says what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from worker.settings import StoreProfile
+
+
+def found(sliceway: Any, code: int) -> dict[str, tuple[str, str]]:
+    assert sliceway("doctor --json") == code, sliceway.out
+    return {each["check"]: (each["level"], f"{each['text']}; {each['advice']}") for each in json.loads(sliceway.out)}
+
+
+@pytest.fixture
+def healthy(
+    installation: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    broker_url: str,
+    store_profile: StoreProfile,
+) -> Any:
+    """An installation in which everything is right, but that no worker runs."""
+    (tmp_path / "state").mkdir()
+    store = {
+        **{name: getattr(store_profile, name) for name in ("protocol", "endpoint", "appid", "bucket")},
+        **{name: getattr(store_profile, name).get_secret_value() for name in ("secret_id", "secret_key")},
+    }
+    lines = ["[stores.main]", *(f"{name} = {json.dumps(value)}" for name, value in store.items())]
+    lines += ["[roots.media]", f'path = "{tmp_path}/media"', ""]
+    (tmp_path / "stores.toml").write_text("\n".join(lines))
+    monkeypatch.setenv("SLICEWAY_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("SLICEWAY_BROKER_URL", broker_url)
+    monkeypatch.setenv("SLICEWAY_DATABASE_DIRECT_URL", os.environ["SLICEWAY_DATABASE_URL"])
+    return installation
+
+
+def test_a_healthy_installation_is_said_to_be(healthy: Any) -> None:
+    looked = found(healthy, 0)
+    assert looked.pop("workers")[0] == "note"
+    assert {level for level, _ in looked.values()} == {"ok"}
+    assert {"settings", "database", "database, directly", "clock against database", "migrations"} <= set(looked)
+    assert {"broker", "broker memory", "state folder", "store main", "clock against store main", "root media"} <= set(
+        looked
+    )
+    assert healthy("doctor") == 0
+    assert healthy("stores check") == 0
+    assert healthy("stores check main") == 0
+    healthy.fails("stores check other", 2, "no store 'other'", "main")
+
+
+def test_everything_is_looked_at_even_if_all_of_it_is_wrong(
+    installation: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "media/a.bin").unlink()  # an empty root, as of a volume that is not mounted
+    monkeypatch.setenv("SLICEWAY_DATABASE_URL", "postgresql+psycopg://sliceway:fake-secret-1@127.0.0.1:1/sliceway")
+    monkeypatch.setenv("SLICEWAY_STATE_DIR", str(tmp_path / "none"))
+    looked = found(installation, 1)
+    failed = {check for check, (level, _) in looked.items() if level == "failed"}
+    assert failed == {"database", "broker", "state folder", "store main", "root media"}
+    assert "fake-secret-1" not in installation.out
+    assert all(text.partition("; ")[2] for check, (level, text) in looked.items() if level == "failed")
+    assert installation("doctor") == 1
+    assert "5 of 6 checks failed" in installation.err
+    assert installation("stores check") == 1
+
+
+def test_a_database_without_tables_lacks_migrations(
+    healthy: Any, monkeypatch: pytest.MonkeyPatch, empty_database_url: str
+) -> None:
+    monkeypatch.setenv("SLICEWAY_DATABASE_URL", empty_database_url)
+    level, text = found(healthy, 1)["migrations"]
+    assert (level, "sliceway migrate" in text) == ("failed", True)
+
+
+def test_a_broker_that_evicts_is_unsafe(healthy: Any, broker_url: str) -> None:
+    with redis.Redis.from_url(broker_url) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("timeout", "5")
+        try:
+            looked = found(healthy, 1)
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("timeout", "0")
+    assert looked["broker memory"][0] == "failed"
+    assert "noeviction" in looked["broker memory"][1]
+    assert looked["broker timeout"][0] == "note"
+
+
+def test_wrong_credentials_of_a_store_are_found(healthy: Any, tmp_path: Path) -> None:
+    file = tmp_path / "stores.toml"
+    file.write_text(file.read_text().replace("secret_key = ", 'secret_key = "fake-wrong-secret" # '))
+    level, text = found(healthy, 1)["store main"]
+    assert level == "failed"
+    assert "fake-wrong-secret" not in text
+
+
+@pytest.fixture
+def silence() -> Iterator[int]:
+    """A port at which connections are taken and nothing is ever said."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_what_never_answers_does_not_hold_the_others_up(
+    healthy: Any, monkeypatch: pytest.MonkeyPatch, silence: int
+) -> None:
+    monkeypatch.setenv("SLICEWAY_BROKER_URL", f"redis://127.0.0.1:{silence}/0")
+    monkeypatch.setenv("SLICEWAY_DATABASE_URL", f"postgresql+psycopg://sliceway:x@127.0.0.1:{silence}/sliceway")
+    looked = found(healthy, 1)
+    assert {check for check, (level, _) in looked.items() if level == "failed"} == {"database", "broker"}
+    assert looked["store main"][0] == "ok"
+
+
+def test_a_wrong_setting_or_stores_file_is_a_finding(
+    healthy: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "stores.toml").write_text("[stores.main]\n")
+    looked = found(healthy, 1)
+    assert (looked["stores file"][0], looked["database"][0]) == ("failed", "ok")
+    monkeypatch.setenv("SLICEWAY_API_PORT", "many")
+    level, text = found(healthy, 1)["settings"]
+    assert (level, "SLICEWAY_API_PORT" in text) == ("failed", True)
