@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from worker.local.account import Account
 
+#: A log that has grown past this is set aside at the next start; one older log is kept.
+LOG_LIMIT_BYTES = 16 * 1024 * 1024
+
 
 class Child:
     """One process of ours, leading a session and a group of its own; its output goes to the end of a log file.
@@ -43,6 +46,8 @@ class Child:
         Raises:
             LocalError: it cannot be started at all.
         """
+        if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+            log.replace(log.with_suffix(".log.1"))
         with log.open("ab") as output:
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - our own programs
@@ -57,6 +62,7 @@ class Child:
                 )
             except OSError as error:
                 raise LocalError(f"cannot start {argv[0]}: {error.strerror}") from error
+        self._buried = False
         _undertaker().tie(self.pid, last_signal)
 
     @property
@@ -66,10 +72,7 @@ class Child:
 
     def poll(self) -> int | None:
         """The exit code (negative: the signal that killed it), or None while it runs."""
-        code = self._process.poll()
-        if code is not None:
-            _undertaker().untie(self.pid)
-        return code
+        return None if self._process.poll() is None else self._bury()
 
     def send(self, signum: signal.Signals) -> None:
         """Send a signal to the process alone; nothing happens when it has ended."""
@@ -84,11 +87,16 @@ class Child:
 
     def kill(self) -> int:
         """SIGKILL for the process and whatever is left of its group; returns the exit code once it is gone."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        code = self._process.wait()
-        _undertaker().untie(self.pid)
-        return code
+        return self._bury()
+
+    def _bury(self) -> int:
+        """Kill what is left of the group, once: later its number may be that of a stranger's."""
+        if not self._buried:
+            self._buried = True
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            _undertaker().untie(self.pid)
+        return self._process.wait()
 
 
 def wait_until(
@@ -195,7 +203,7 @@ class _Undertaker:
 
 
 _current: list[_Undertaker] = []
-_making = threading.Lock()
+_making = threading.RLock()  # a signal handler may come here too
 
 
 def _undertaker() -> _Undertaker:

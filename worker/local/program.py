@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-#: A log that has grown past this is set aside at the next start; one older log is kept.
-LOG_LIMIT_BYTES = 16 * 1024 * 1024
-
 
 class Program:
     """One program with its arguments, environment and log."""
@@ -57,8 +54,6 @@ class Program:
         Raises:
             LocalError: it cannot be started at all.
         """
-        if self.log.exists() and self.log.stat().st_size > LOG_LIMIT_BYTES:
-            self.log.replace(self.log.with_suffix(".log.1"))
         self._child = Child(self._argv, log=self.log, env=self._env)
 
     def is_ready(self) -> bool:
@@ -80,9 +75,9 @@ class Program:
             self._child.kill()
 
 
-def answers(port: int, path: str) -> bool:
-    """Whether a GET of `path` at this port of 127.0.0.1 is answered with 200."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+def answers(host: str, port: int, path: str) -> bool:
+    """Whether a GET of `path` is answered with 200."""
+    connection = http.client.HTTPConnection(host, port, timeout=2)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == http.client.OK

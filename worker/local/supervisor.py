@@ -78,7 +78,7 @@ class Supervisor:
         self._watcher.join()
         self._pool.shutdown()
         for stage in reversed(self._stages):
-            with ThreadPoolExecutor(len(stage)) as pool:
+            with ThreadPoolExecutor(max_workers=len(stage) or 1) as pool:
                 list(pool.map(lambda service: service.stop(), stage))
         for signum, handler in self._handlers.items():
             signal.signal(signum, handler)
@@ -156,9 +156,14 @@ def _lock(state: Path) -> int:
     """Take the lock of the folder; the kernel lets go of it when we end, however we end.
 
     Raises:
-        LocalError: another process has it.
+        LocalError: another process has it, or the folder is not ours.
     """
-    lock = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        lock = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise LocalError(
+            f"{state} cannot be used: {error.strerror}", advice="Choose another folder with --state DIR."
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from worker.jobs.keys import Scope, create_key, find_key
+from worker.local.errors import LocalError
 from worker.local.postgres import EmbeddedPostgres
 from worker.local.program import Program, answers
 from worker.local.secret import remembered_secret, write_secret
@@ -69,10 +70,10 @@ def running_system(
         plan = _plan(state, ports, environ)
         servers_ready = supervisor.begin(*plan.servers)
         doors_ready = supervisor.begin(_api(plan), _flower(plan))
-        from worker.db import Database, migrate  # noqa: PLC0415 - half a second, while the servers start
+        from worker.db import Database  # noqa: PLC0415 - half a second, while the servers start
 
         servers_ready()
-        migrate(plan.settings.database_url)
+        _migrate(plan.settings.database_url)
         with closing(Database(plan.settings.database_url, pool_size=1)) as database:
             api_key, is_new = _first_key(state, database)
             worker = _worker(plan, database)
@@ -104,7 +105,8 @@ def _plan(state: State, ports: Mapping[str, int], environ: Mapping[str, str]) ->
         "PYTHONUNBUFFERED": "1",
     }
     given = usual | dict(environ) | {"SLICEWAY_STATE_DIR": str(state.folder)}
-    given.setdefault("SLICEWAY_API_URL", f"http://127.0.0.1:{given['SLICEWAY_API_PORT']}")
+    api_host = _reachable(given.get("SLICEWAY_API_HOST", ""))
+    given.setdefault("SLICEWAY_API_URL", f"http://{api_host}:{given['SLICEWAY_API_PORT']}")
     servers: list[Service] = []
     if "SLICEWAY_DATABASE_URL" not in given:
         postgres = EmbeddedPostgres(state.folder / "postgres", port=port["postgres"])
@@ -141,8 +143,27 @@ def _emulator(state: State, port: int, control_port: int) -> Program:
         "emulator",
         [sys.executable, "-m", "worker.emulator", *words],
         log=state.logs / "emulator.log",
-        ready=lambda: answers(control_port, "/settings"),
+        ready=lambda: answers("127.0.0.1", control_port, "/settings"),
     )
+
+
+def _reachable(host: str) -> str:
+    """The address under which a server that listens on `host` is reached from here."""
+    return "127.0.0.1" if host in {"", "0.0.0.0", "::"} else host  # noqa: S104 - listening there is someone else's wish
+
+
+def _migrate(url: str) -> None:
+    from sqlalchemy.exc import OperationalError  # noqa: PLC0415
+
+    from worker.db import migrate  # noqa: PLC0415
+
+    try:
+        migrate(url)
+    except OperationalError as error:
+        reason = str(error.orig).strip().splitlines()[0]
+        raise LocalError(
+            f"the database cannot be used: {reason}", advice="Start it, or correct SLICEWAY_DATABASE_URL."
+        ) from error
 
 
 def _first_key(state: State, database: Database) -> tuple[str, bool]:
@@ -157,11 +178,15 @@ def _first_key(state: State, database: Database) -> tuple[str, bool]:
 
 
 def _api(plan: _Plan) -> Program:
-    return _role(plan, "api", lambda: answers(plan.settings.api_port, "/readyz"))
+    return _role(plan, "api", lambda: answers(_reachable(plan.settings.api_host), plan.settings.api_port, "/readyz"))
 
 
 def _flower(plan: _Plan) -> Program:
-    return _role(plan, "flower", lambda: answers(plan.settings.flower_port, "/healthcheck"))
+    return _role(
+        plan,
+        "flower",
+        lambda: answers(_reachable(plan.settings.flower_host), plan.settings.flower_port, "/healthcheck"),
+    )
 
 
 def _worker(plan: _Plan, database: Database) -> Program:

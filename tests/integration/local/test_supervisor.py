@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from worker.local.errors import LocalError
-from worker.local.process import wait_until
+from worker.local.process import Child, wait_until
 from worker.local.program import Program
 from worker.local.supervisor import Supervisor
 
@@ -116,6 +116,23 @@ def test_children_of_a_service_end_with_it(tmp_path: Path) -> None:
     assert wait_until(lambda: not runs(grandchild), timeout_s=10)
 
 
+def test_stage_of_nothing_is_ready(tmp_path: Path) -> None:
+    with Supervisor(tmp_path) as supervisor:
+        supervisor.start()
+
+
+def test_what_a_dead_service_left_behind_ends_before_it_starts_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    service = program(tmp_path, "parent", WITH_CHILD)
+    with Supervisor(tmp_path, say=said.append) as supervisor:
+        supervisor.start(service)
+        assert service.pid is not None
+        grandchild = int(service.log.read_text())
+        os.kill(service.pid, signal.SIGKILL)
+        assert wait_until(lambda: bool(said), timeout_s=10)
+        assert wait_until(lambda: not runs(grandchild), timeout_s=10)
+
+
 def test_one_supervisor_a_folder(tmp_path: Path) -> None:
     with (
         Supervisor(tmp_path),
@@ -130,7 +147,7 @@ def test_one_supervisor_a_folder(tmp_path: Path) -> None:
 def test_large_log_is_set_aside_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = program(tmp_path, "talker")
     service.log.write_text("x" * 100)
-    monkeypatch.setattr(sys.modules[Program.__module__], "LOG_LIMIT_BYTES", 50)
+    monkeypatch.setattr(sys.modules[Child.__module__], "LOG_LIMIT_BYTES", 50)
     with Supervisor(tmp_path) as supervisor:
         supervisor.start(service)
         assert (tmp_path / "talker.log.1").read_text() == "x" * 100

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from worker.local.ports import free_port
 from worker.local.process import wait_until
 
 if TYPE_CHECKING:
@@ -125,6 +126,13 @@ def test_servers_that_the_environment_names_are_used(
     upload(up, folder, "one.bin")
     assert not (folder / "postgres").exists()
     assert not (folder / "valkey").exists()
+
+
+def test_database_that_does_not_answer_is_told_in_one_line(start: Callable[..., Up], server_folder: Path) -> None:
+    nowhere = f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/nothing"
+    up = start(server_folder / "nowhere", SLICEWAY_DATABASE_URL=nowhere)
+    output, _ = up.process.communicate(timeout=60)
+    assert "LocalError: the database cannot be used: connection" in output
 
 
 def test_wrong_setting_is_named_before_anything_starts(start: Callable[..., Up], server_folder: Path) -> None:
