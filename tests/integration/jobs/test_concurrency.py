@@ -1,0 +1,279 @@
+"""Many hands on the same jobs: nothing locks up, nothing is counted twice, and nothing is left without an owner."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from worker.db import plain_url
+from worker.errors import Conflict, StaleClaim
+from worker.jobs import transitions
+from worker.jobs.leases import Acknowledged, Claim, Deferral
+from worker.jobs.plan import Plan
+from worker.jobs.states import JobState, SliceState, Step
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+LEASE = timedelta(minutes=1)
+ERROR = {"code": "store_refused", "message": "no", "advice": "look", "at": "2026-01-01T00:00:00+00:00"}
+JOBS, SLICES, HANDS, ACTIONS, AT_MOST_S = 5, 40, 6, 500, 10.0
+
+
+class Hand:
+    """One worker process, dispatcher and operator in one; what it does next is left to chance."""
+
+    def __init__(self, bench: Any, seed: int, *, harm: bool = True) -> None:
+        self.bench, self.chance, self.harm = bench, random.Random(seed), harm
+        self.worker = bench.start_worker()
+        self.held: list[Claim] = []
+
+    def act(self) -> None:
+        """Do something; whatever the tables do not allow is refused."""
+        usual = [self.dispatch, self.claim, self.claim, self.checkpoint, self.checkpoint, self.step, self.step]
+        rare = [self.put_off, self.fail, self.lose_session, self.expire, self.rescue, self.retry, self.cancel]
+        rare += [self.pause, self.lose_message]
+        often = self.chance.random() < 0.85 or not self.harm
+        action = self.chance.choice(usual if often else rare)
+        with suppress(StaleClaim, Conflict), self.bench.db.connection() as tx:
+            action(tx)
+
+    def some(self, rows: list[Any], most: int) -> list[Any]:
+        return self.chance.sample(rows, min(len(rows), self.chance.randint(1, most)))
+
+    def jobs(self, *states: JobState) -> list[UUID]:
+        rows = self.bench.run("SELECT id FROM job WHERE state = ANY(%s)", [str(state) for state in states])
+        return [row["id"] for row in rows]
+
+    def in_state(self, state: SliceState) -> list[Any]:
+        return self.bench.run(
+            """SELECT s.job_id, s.number, s.token, j.epoch FROM slice s JOIN job j ON j.id = s.job_id
+               WHERE s.state = %s""",
+            state,
+        )  # type: ignore[no-any-return]
+
+    def dispatch(self, tx: Any) -> None:
+        transitions.promote_due(tx)
+        pending = self.some(self.in_state(SliceState.PENDING), 24)
+        steps = self.bench.run("SELECT id FROM job WHERE step = 'pending'")
+        transitions.dispatch(tx, [row["id"] for row in steps], [(row["job_id"], row["number"]) for row in pending])
+
+    def claim(self, tx: Any) -> None:
+        for row in self.some(self.in_state(SliceState.DISPATCHED), 8):
+            claim = Claim(row["job_id"], row["number"], row["token"], row["epoch"], self.worker)
+            with suppress(StaleClaim):
+                transitions.claim_slice(tx, claim, low_speed=1, slack=LEASE)
+                self.held.append(claim)
+
+    def checkpoint(self, tx: Any) -> None:
+        self.chance.shuffle(self.held)
+        batch = [self.held.pop() for _ in range(min(len(self.held), self.chance.randint(1, 8)))]
+        for _ in range(self.chance.randint(1, 2)):  # the same batch may be sent again
+            transitions.checkpoint(tx, [Acknowledged(claim, "t", None) for claim in batch], self.worker)
+
+    def put_off(self, tx: Any) -> None:
+        if self.held:
+            transitions.release(tx, self.held.pop(), Deferral(timedelta(0), ERROR, attempt=True))
+
+    def fail(self, tx: Any) -> None:
+        if self.held:
+            transitions.fail(tx, self.held.pop(), ERROR)
+
+    def lose_session(self, tx: Any) -> None:
+        if self.held:
+            transitions.new_epoch(tx, self.held.pop(), ERROR, None)
+
+    def expire(self, _: Any) -> None:
+        if self.held:
+            claim = self.chance.choice(self.held)
+            self.bench.run(
+                "UPDATE slice SET lease_until = now() WHERE job_id = %s AND number = %s AND state = 'sending'",
+                *(claim.job_id, claim.number),
+            )
+
+    def rescue(self, tx: Any) -> None:
+        transitions.rescue(tx)
+
+    def retry(self, tx: Any) -> None:
+        for job in self.jobs(JobState.FAILED, JobState.CANCELLED, JobState.UPLOADING):
+            with tx.transaction():
+                transitions.retry(tx, job, "o")
+
+    def cancel(self, tx: Any) -> None:
+        if self.chance.random() < 0.3:
+            transitions.cancel(tx, self.chance.choice(self.jobs(*JobState)), "o")
+
+    def pause(self, tx: Any) -> None:
+        transitions.pause(tx, self.chance.choice(self.jobs(*JobState)), "o", "why")
+
+    def lose_message(self, tx: Any) -> None:
+        transitions.redispatch(tx)
+
+    def step(self, tx: Any) -> None:
+        """Take a job's step and do it."""
+        rows = self.bench.run("SELECT id, state, token, epoch FROM job WHERE step = 'dispatched'")
+        for row in self.some(rows, 1) if rows else []:
+            claim = Claim(row["id"], None, row["token"], row["epoch"], self.worker)
+            job = transitions.claim_step(tx, claim, JobState(row["state"]), LEASE)
+            if job["state"] == JobState.CANCELLING:
+                transitions.cancelled(tx, claim, None)
+            elif job["state"] == JobState.FINISHING:
+                self.finish(tx, claim)
+            elif job["session"] is None:
+                self.open(tx, claim)
+            else:
+                done = self.bench.run("SELECT number FROM slice WHERE job_id = %s AND state = 'done'", job["id"])
+                transitions.reconcile(tx, claim, [row["number"] for row in done])
+
+    def finish(self, tx: Any, claim: Claim) -> None:
+        if self.harm and self.chance.random() < 0.5:
+            transitions.reconcile(tx, claim, self.chance.sample(range(SLICES), SLICES - 3))
+        else:
+            transitions.succeed(tx, claim, {"proof": "mark"})
+
+    def open(self, tx: Any, claim: Claim) -> None:
+        plan = Plan(SLICES * 10, 10)
+        known = {"fingerprint": {}, "size_bytes": plan.size_bytes, "hashing": None, "digests": None, "existed": False}
+        transitions.save_progress(tx, claim, known, LEASE)
+        terms = {"slice_bytes": 10, "ordered": False, "total": plan.total, "held": [], "bytes_done": 0}
+        transitions.open_session(tx, claim, {"handle": "s"}, terms, {})
+
+
+def watch(url: str, ended: threading.Event) -> list[Any]:
+    """Look at one snapshot after the other; return what does not add up."""
+    wrong: list[Any] = []
+    with psycopg.connect(plain_url(url), autocommit=True) as connection:
+        while not ended.wait(0.02):
+            wrong += connection.execute(
+                """SELECT j.id, j.state, j.slices_left, count(s.*) FILTER (WHERE s.state <> 'done') AS left
+                   FROM job j LEFT JOIN slice s ON s.job_id = j.id WHERE j.state = 'uploading' GROUP BY j.id
+                   HAVING j.slices_left <> count(s.*) FILTER (WHERE s.state <> 'done') OR j.slices_left = 0"""
+            ).fetchall()
+    return wrong
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_many_hands_never_lock_up_and_always_add_up(bench: Any, database_url: str, seed: int) -> None:
+    jobs = [bench.enqueue() for _ in range(JOBS)]
+    until, ended = time.monotonic() + AT_MOST_S, threading.Event()
+
+    def work(hand: Hand) -> int:
+        done = 0
+        while done < ACTIONS and time.monotonic() < until:
+            hand.act()
+            done += 1
+        return done
+
+    with ThreadPoolExecutor(HANDS + 1) as pool:
+        watcher = pool.submit(watch, database_url, ended)
+        try:
+            done = list(pool.map(work, [Hand(bench, seed * 100 + number) for number in range(HANDS)]))
+        finally:
+            ended.set()
+        assert watcher.result() == []
+    assert sum(done) > HANDS * 20
+    assert_history_adds_up(bench)
+    bring_to_an_end(bench, jobs)
+    assert_history_adds_up(bench)
+
+
+def assert_history_adds_up(bench: Any) -> None:
+    """Each history is a walk, and a countdown reached nothing once between two entries into `uploading`."""
+    for job in bench.run("SELECT id, state FROM job"):
+        state, epochs_done = None, set()
+        for event in bench.events(job["id"]):
+            if event["from_state"] is None and event["to_state"] is None:
+                continue
+            assert event["from_state"] == state, event
+            state = event["to_state"]
+            if event["kind"] in {"session_opened", "slices_missing"}:
+                epochs_done.discard(event["epoch"])
+            if event["kind"] == "slices_done":
+                assert event["epoch"] not in epochs_done
+                epochs_done.add(event["epoch"])
+        assert job["state"] == state
+
+
+def bring_to_an_end(bench: Any, jobs: list[UUID]) -> None:
+    """Whatever happened before: with workers that just work, every job ends, and its bytes add up."""
+    bench.run("UPDATE worker SET ended_at = now(), \"end\" = 'stopped'")
+    hand = Hand(bench, 1, harm=False)
+    until = time.monotonic() + 60
+    while bench.run("SELECT id FROM job WHERE state <> 'succeeded'"):
+        assert time.monotonic() < until, bench.run("SELECT state, step, slices_left, error FROM job")
+        with bench.db.connection() as tx:
+            for act in (hand.rescue, hand.retry, hand.dispatch, hand.claim, hand.checkpoint):
+                act(tx)
+            with suppress(StaleClaim):
+                hand.step(tx)
+    for job in jobs:
+        row = bench.row(job)
+        assert (row["step"], row["slices_left"], row["bytes_done"]) == (Step.IDLE, 0, SLICES * 10)
+        assert row["result"]["slices"]["slices"] == SLICES
+    assert bench.run("SELECT job_id FROM slice") == []
+
+
+def test_last_slices_that_end_together_are_not_missed(bench: Any) -> None:
+    """Each of several threads has one of the last slices of several jobs: exactly one of them moves each job on."""
+    threads, jobs = 4, [bench.uploading(4) for _ in range(12)]
+    claims = {job: bench.take(job, *range(4)) for job in jobs}
+    together = threading.Barrier(threads, timeout=60)
+
+    def end(number: int) -> list[Any]:
+        mine = [claims[job][number] for job in jobs]
+        random.Random(number).shuffle(mine)
+        together.wait()
+        return [row for claim in mine for row in bench.checkpoint(claim).values()]
+
+    with ThreadPoolExecutor(threads) as pool:
+        answers = [row for rows in pool.map(end, range(threads)) for row in rows]
+    for job in jobs:
+        assert sorted(row["slices_left"] for row in answers if row["job_id"] == job) == [0, 1, 2, 3]
+        assert bench.row(job)["state"] == JobState.FINISHING
+        assert bench.kinds(job).count("slices_done") == 1
+
+
+def test_the_same_batch_again_is_success_and_counts_nothing(bench: Any) -> None:
+    job, other = bench.uploading(3), bench.uploading(3)
+    claims = [*bench.take(job, 0, 1), *bench.take(other, 2)]
+    assert len(bench.checkpoint(*claims)) == 3
+    again = bench.checkpoint(*claims)
+    assert {(row["state"], row["slices_left"]) for row in again.values()} == {(None, None)}
+    assert again.keys() == {(claim.job_id, claim.number, claim.token) for claim in claims}
+    assert (bench.row(job)["slices_left"], bench.row(other)["slices_left"]) == (1, 2)
+    assert bench.row(job)["bytes_done"] == 20
+
+
+def test_a_batch_that_was_partly_recorded_records_the_rest(bench: Any) -> None:
+    job = bench.uploading(3)
+    claims = bench.take(job, 0, 1)
+    bench.checkpoint(claims[0])
+    answers = bench.checkpoint(*claims)
+    assert len(answers) == 2
+    assert bench.row(job)["slices_left"] == 1
+
+
+def test_a_stale_row_drops_out_of_its_batch_alone(bench: Any) -> None:
+    job, lost = bench.uploading(3), bench.uploading(3)
+    good, stale = bench.take(job, 0)[0], bench.take(lost, 0)[0]
+    with bench.db.connection() as tx:
+        transitions.new_epoch(tx, bench.take(lost, 1)[0], ERROR, None)
+    assert bench.checkpoint(good, stale).keys() == {(job, 0, good.token)}
+    assert bench.states(job) == ["done", "pending", "pending"]
+
+
+def test_an_old_and_a_new_claim_of_one_slice_in_one_batch_are_told_apart(bench: Any) -> None:
+    job = bench.uploading(2)
+    (old,) = bench.take(job, 0)
+    with bench.db.connection() as tx:
+        transitions.release(tx, old, Deferral(None, None))
+    (new,) = bench.take(job, 0)
+    assert bench.checkpoint(old, new).keys() == {(job, 0, new.token)}
