@@ -37,7 +37,7 @@ def duration_s(value: object, most_s: int) -> int:
     Raises:
         ValueError: it is none, or longer than ``most_s``.
     """
-    if isinstance(value, str) and re.match(DURATION, value):
+    if isinstance(value, str) and re.fullmatch(DURATION, value):
         seconds = int(value[:-1]) * _UNITS_S[value[-1]]
         if seconds <= most_s:
             return seconds

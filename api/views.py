@@ -269,7 +269,7 @@ def number_after(cursor: str | None) -> int:
         Refused: ``bad_cursor``.
     """
     place = -1 if cursor is None else _read(cursor, int)
-    if place >= 2**63:
+    if not -1 <= place < 2**63:
         raise _bad_cursor()
     return place
 
