@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from worker.errors import Refused
 from worker.jobs.ids import new_id
 from worker.jobs.transitions import NewJob
-from worker.limits import PROTOCOLS, check_slice_size, normal_key
+from worker.limits import PROTOCOLS, canonical_target, check_slice_size, normal_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,6 +54,7 @@ class Intake:
             SettingsError: the stores file is wrong.
         """
         self._profiles = settings.profiles
+        self._places = {name: _place(store) for name, store in self._profiles.stores.items()}
         self._retry_for_s = settings.retry_for_s
 
     def new_job(self, wish: Wish, tenant: str) -> NewJob:
@@ -66,14 +67,15 @@ class Intake:
         store = self._store(wish.store, tenant)
         self._check_source(wish, tenant)
         _check_verify(wish, store.protocol)
+        key = normal_key(wish.key, store.protocol)
         return NewJob(
             id=new_id(),
             tenant=tenant,
             priority=wish.priority,
             source={"kind": "file", "root": wish.root, "path": wish.path},
             store=wish.store,
-            key=normal_key(wish.key, store.protocol),
-            target=store.target(wish.key),
+            key=key,
+            target=self._places[wish.store] + key,
             overwrite=wish.overwrite,
             attributes=wish.attributes,
             labels=wish.labels,
@@ -109,6 +111,13 @@ class Intake:
                 code="bad_path",
                 advice=f"Give a relative path without '.', '..' and empty parts, of at most {PATH_MAX_BYTES} bytes.",
             )
+
+
+def _place(store: StoreProfile) -> str:
+    """Return what the targets in a store begin with; worked out once, since every job needs it."""
+    return canonical_target(
+        protocol=store.protocol, endpoint=store.endpoint, account=store.appid, bucket=store.bucket, key=""
+    )
 
 
 def _check_verify(wish: Wish, protocol: str) -> None:

@@ -1,0 +1,109 @@
+"""What can be a job at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from worker.errors import Refused
+from worker.jobs.intake import Intake, Wish
+from worker.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STORES = """
+[stores.main]
+protocol = "cos-json"
+endpoint = "https://COS.example.com/"
+appid = "1250000000"
+bucket = "media"
+secret_id = "fake-secret-id"
+secret_key = "fake-secret-key"
+tenants = ["acme"]
+
+[roots.media]
+path = "/srv/media"
+tenants = ["acme"]
+"""
+WISH = Wish(
+    root="media",
+    path="video/a.mp4",
+    store="main",
+    key="a.mp4",
+    overwrite=False,
+    slice_bytes=None,
+    verify="auto",
+    priority=5,
+    attributes=None,
+    labels={"a": "1"},
+    retry_for_s=None,
+    idempotency_key=None,
+    digest=None,
+)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    file = tmp_path / "stores.toml"
+    file.write_text(STORES)
+    given = {
+        "DATABASE_URL": "postgresql://h/d",
+        "BROKER_URL": "redis://h",
+        "STORES_FILE": str(file),
+        "RETRY_FOR_S": "60",
+    }
+    return load_settings({f"SLICEWAY_{name}": value for name, value in given.items()})
+
+
+@pytest.fixture
+def intake(settings: Settings) -> Intake:
+    return Intake(settings)
+
+
+def test_a_wish_becomes_a_job_with_its_target(intake: Intake, settings: Settings) -> None:
+    job = intake.new_job(WISH, "acme")
+    assert (
+        job.target
+        == settings.profiles.stores["main"].target("a.mp4")
+        == "cos-json://cos.example.com/1250000000/media/a.mp4"
+    )
+    assert job.source == {"kind": "file", "root": "media", "path": "video/a.mp4"}
+    assert (job.tenant, job.store, job.key, job.labels) == ("acme", "main", "a.mp4", {"a": "1"})
+    assert job.id.version == 7
+
+
+def test_a_time_to_retry_is_the_wish_or_else_the_settings(intake: Intake) -> None:
+    assert intake.new_job(WISH, "acme").retry_for_s == 60
+    assert intake.new_job(replace(WISH, retry_for_s=0), "acme").retry_for_s == 0
+
+
+@pytest.mark.parametrize(
+    ("wish", "code"),
+    [
+        (replace(WISH, store="other"), "unknown_store"),
+        (replace(WISH, root="other"), "unknown_root"),
+        (replace(WISH, key="a//b"), "bad_key"),
+        (replace(WISH, path="/a"), "bad_path"),
+        (replace(WISH, path="a/"), "bad_path"),
+        (replace(WISH, path="./a"), "bad_path"),
+        (replace(WISH, path=".."), "bad_path"),
+        (replace(WISH, verify="slice"), "bad_verify"),
+        (replace(WISH, slice_bytes=1), "bad_slice_size"),
+        (replace(WISH, verify="file", slice_bytes=512 * 1024), "bad_slice_size"),
+    ],
+)
+def test_a_wish_that_breaks_a_rule_is_refused(intake: Intake, wish: Wish, code: str) -> None:
+    with pytest.raises(Refused) as refused:
+        intake.new_job(wish, "acme")
+    assert refused.value.code == code
+
+
+def test_another_tenant_is_told_nothing_of_what_is_there(intake: Intake) -> None:
+    with pytest.raises(Refused) as of_others:
+        intake.new_job(WISH, "umbrella")
+    with pytest.raises(Refused) as of_none:
+        intake.new_job(replace(WISH, store="nowhere"), "umbrella")
+    assert of_others.value.message.replace("'main'", "'nowhere'") == of_none.value.message
