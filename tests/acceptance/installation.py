@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import shutil
 import sys
 import threading
 from contextlib import suppress
@@ -22,7 +23,6 @@ from worker.emulator.control import Control
 from worker.jobs.keys import Scope, create_key
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until
-from worker.local.program import answers
 from worker.settings import load_settings
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class Installation:
         self.sql = self.database.run
         self.jobs: list[Job] = []
         self.strangers: dict[str, bytes] = {}
+        self.planted: set[str] = set()
         self.dirty = False
         self._numbers = itertools.count(1)
         self._workers: list[Worker] = []
@@ -133,10 +134,14 @@ class Installation:
         words = [str(word) for option in options.items() for word in option]
         argv = [sys.executable, "-m", "worker.emulator", *words, "--no-fsync"]
         self._store = Child(argv, log=self.folder / "store.log")
-        ready = wait_until(
-            lambda: answers(self._ports[1], "/health"), timeout_s=20, alive=lambda: self._store.poll() is None
-        )
+        ready = wait_until(self._store_answers, timeout_s=20, alive=lambda: self._store.poll() is None)
         assert ready, (self.folder / "store.log").read_text()
+
+    def _store_answers(self) -> bool:
+        try:
+            return bool(self.control.settings())
+        except OSError:
+            return False
 
     def kill_store(self) -> None:
         """SIGKILL for the store; what its journal had is remembered."""
@@ -169,10 +174,13 @@ class Installation:
             self.strangers[key] = content
         return content
 
-    def plant_upload(self, key: str, size_bytes: int, *slices: bytes) -> str:
+    def plant_upload(self, key: str, size_bytes: int, *slices: bytes, insert_only: bool = True) -> str:
         """Begin somebody else's upload, with its first slices received; returns its session."""
         held = {number * SLICE_BYTES: data for number, data in enumerate(slices)}
-        return self.control.plant_upload(BUCKET, key, filesize=size_bytes, slice_size=SLICE_BYTES, slices=held)
+        wish = {"filesize": size_bytes, "slice_size": SLICE_BYTES, "insert_only": insert_only}
+        session = self.control.plant_upload(BUCKET, key, slices=held, **wish)
+        self.planted.add(session)
+        return session
 
     def hold(self, op: str, key: str, *, when: str = "before", **conditions: Any) -> Callable[[], None]:
         """Let the store hold requests from now on; returns what lets them go and holds no more."""
@@ -230,7 +238,11 @@ class Installation:
             job=job.id,
             n=number,
         )
-        return next(worker for worker in self._workers if row["name"].endswith(f":{worker.pid}"))
+        return self.worker_named(row["name"])
+
+    def worker_named(self, name: str) -> Worker:
+        """The worker process that has this name in the database."""
+        return next(worker for worker in self._workers if name.endswith(f":{worker.pid}"))
 
     # jobs
 
@@ -262,6 +274,10 @@ class Installation:
         self.jobs.append(job)
         return job
 
+    def unmount(self) -> None:
+        """Let the volume not be there, not even its mount point."""
+        shutil.rmtree(self.volume, ignore_errors=True)
+
     # time
 
     def until(self, done: Callable[[], object], what: str, *, timeout_s: float = 20) -> None:
@@ -290,7 +306,7 @@ class Installation:
 
     def begin(self) -> None:
         """Forget what the test before has left behind."""
-        self.jobs, self.strangers, self._past = [], {}, []
+        self.jobs, self.strangers, self.planted, self._past = [], {}, set(), []
         self.control.clear_requests()
 
     def calm(self) -> None:

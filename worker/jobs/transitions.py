@@ -140,11 +140,14 @@ def release(tx: Tx, claim: Claim, deferral: Deferral) -> None:
     _one(tx, statement, claim.params() | deferral.params())
 
 
-def save_progress(tx: Tx, claim: Claim, known: Row, lease: timedelta) -> None:
+def save_progress(tx: Tx, claim: Claim, known: Row, lease: timedelta) -> JobState:
     """Store what init knows (`fingerprint`, `size_bytes`, `hashing`, `digests`, `existed`) and extend its lease.
 
+    Returns:
+        The job's state; `cancelling` if it was cancelled meanwhile.
+
     Raises:
-        StaleClaim: the step is no longer held, or the job was cancelled.
+        StaleClaim: the step is no longer held.
     """
     params = {
         "fingerprint": json_or_null(known["fingerprint"]),
@@ -154,7 +157,7 @@ def save_progress(tx: Tx, claim: Claim, known: Row, lease: timedelta) -> None:
         "existed": known["existed"],
         "lease_s": lease.total_seconds(),
     }
-    _one(tx, "save_progress", claim.params() | params)
+    return JobState(_one(tx, "save_progress", claim.params() | params)["state"])
 
 
 def open_session(tx: Tx, claim: Claim, session: Row, plan: Row, cause: Row) -> JobState:

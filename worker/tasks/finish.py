@@ -113,9 +113,7 @@ def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
             if isinstance(proof, Proof):
                 rt.write(lambda tx: transitions.succeed(tx, claim, result_of(row, proof, stored)), guard)
                 return
-            if row["session"] is not None:
-                outcome = store.abort(row["key"], row["session"], guard)
-                left_open = outcome.reason if isinstance(outcome, LeftOpen) else None
+            left_open = _discard(store, row, guard)
         except StoreError as error:
             since: datetime | None = row["failing_since"]
             if since is None or datetime.now(UTC) - since < ABORT_FOR:
@@ -123,3 +121,17 @@ def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
             left_open = f"the store did not let it be discarded for 24 hours: {error.message}"
     rt.write(lambda tx: transitions.cancelled(tx, claim, left_open), guard)
     store_answered(rt, row, guard)
+
+
+def _discard(store: StoreDriver, row: Row, guard: ClaimGuard) -> str | None:
+    """Discard the job's session; return why it was left, if it was."""
+    if row["session"] is not None:
+        outcome = store.abort(row["key"], row["session"], guard)
+        return outcome.reason if isinstance(outcome, LeftOpen) else None
+    try:
+        listing = store.list_slices(row["key"], None, guard)
+    except SessionGone:
+        return None
+    if not isinstance(listing, Listing):
+        return None
+    return "an upload is unfinished at the key: this job's, if init was cut off before it heard its session, or another's"

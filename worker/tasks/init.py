@@ -6,11 +6,11 @@ import dataclasses
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from worker.errors import ObjectExists, Permanent, SessionGone, StoreError, Unknown
+from worker.errors import Interrupted, ObjectExists, Permanent, SessionGone, Stop, StoreError, Unknown
 from worker.jobs import transitions
 from worker.jobs.plan import Plan, choose_slice_bytes
 from worker.jobs.proof import Doubt
-from worker.jobs.states import Event
+from worker.jobs.states import Event, JobState
 from worker.stores.base import Digests, Intent, LeftOpen, Listing, Session, Stored, Unfinished
 from worker.tasks.outcome import store_answered
 from worker.tasks.runtime import DEADLINE_S, LEASE_SLACK_S
@@ -67,12 +67,15 @@ class _Init:
             self.begin(self.digests())
 
     def save(self) -> None:
-        """Store what is known, so that another worker can go on from it; extend the lease by a whole step."""
-        limit_s = INIT_LIMIT_S
-        self.rt.write(
-            lambda tx: transitions.save_progress(tx, self.claim, self.row, timedelta(seconds=limit_s + LEASE_SLACK_S)),
-            self.guard,
-        )
+        """Store what is known, so that another worker can go on from it; extend the lease by a whole step.
+
+        Raises:
+            Interrupted: the job was cancelled.
+        """
+        lease = timedelta(seconds=INIT_LIMIT_S + LEASE_SLACK_S)
+        state = self.rt.write(lambda tx: transitions.save_progress(tx, self.claim, self.row, lease), self.guard)
+        if state is JobState.CANCELLING:
+            raise Interrupted(Stop.CANCELLED)
 
     def small(self) -> bool:
         return self.source.size_bytes <= self.profile.whole_bytes
@@ -176,9 +179,6 @@ class _Init:
 
     def open(self, session: Session, held: list[int]) -> None:
         """Store the session, the plan and the slices in one transaction."""
-        if self.row["existed"] is None:
-            self.row["existed"] = False  # the store would have refused the session
-            self.save()
         plan = Plan(self.source.size_bytes, session.slice_bytes)
         params = {
             "slice_bytes": session.slice_bytes,

@@ -85,7 +85,7 @@ CLAIM_MOVES: dict[str, tuple[Act, set[tuple[JobState, Step]]]] = {
     "claim finish": (lambda tx, c: transitions.claim_step(tx, c.step, F, LEASE), taking(F)),
     "claim abort": (lambda tx, c: transitions.claim_step(tx, c.step, C, LEASE), taking(C)),
     "claim slice": (lambda tx, c: transitions.claim_slice(tx, c.dispatched, low_speed=1, slack=LEASE), anywhere(U)),
-    "save progress": (save, running(I)),
+    "save progress": (save, running(I, C)),
     "open session": (open_session(1), running(I, C)),
     "open session, all held": (open_session(4), running(I, C)),
     "reconcile, all listed": (lambda tx, c: transitions.reconcile(tx, c.step, [0, 1, 2, 3]), running(I, F, C)),

@@ -5,6 +5,7 @@ WITH moved AS (
     state = CASE WHEN state = 'cancelling' THEN state WHEN %(left)s = 0 THEN 'finishing' ELSE 'uploading' END,
     step = CASE WHEN state <> 'cancelling' AND %(left)s = 0 THEN 'pending' ELSE 'idle' END,
     worker = NULL, lease_until = NULL, not_before = NULL, failing_since = NULL, error = NULL, attempts = 0, deaths = 0,
+    existed = coalesce(existed, false),  -- nobody looked: where an object may not be replaced there was none
     session = %(session)s::jsonb, ordered = %(ordered)s,
     slice_bytes = %(slice_bytes)s, slices_total = %(total)s, slices_left = %(left)s, bytes_done = %(bytes_done)s,
     updated_at = now()

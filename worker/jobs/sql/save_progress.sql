@@ -1,4 +1,5 @@
 -- Init tells what it knows of the source before it talks to the store, and how far it has hashed; extends its own lease.
+-- A job that was cancelled meanwhile says so: its init is to end and let go of the step, so that the abort can follow.
 UPDATE job SET
   fingerprint = %(fingerprint)s::jsonb,
   size_bytes = %(size_bytes)s,
@@ -8,5 +9,5 @@ UPDATE job SET
   lease_until = now() + make_interval(secs => %(lease_s)s),
   updated_at = now()
 WHERE id = %(job)s AND epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
-  AND state = 'initializing'
-RETURNING id
+  AND state IN ('initializing', 'cancelling')
+RETURNING state
