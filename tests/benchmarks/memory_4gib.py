@@ -46,11 +46,11 @@ def main() -> None:
         notes = machine(running)
         view = newest_job(running)
         equal = download_sha1(running) == sha1
-    rows = [row for pid, role in roles.items() if (row := row_of(role, pid, samples))]
+    rows = rows_of(roles, samples)
     title = (
         f"{size_bytes / 2**30:.2f} GiB in {took_s:.1f} s ({size_bytes / took_s / 1e6:.0f} MB/s by the whole command)"
     )
-    show(title, ("process", "PSS before, MiB", "median", "most"), sorted(rows), notes)
+    show(title, ("process", "PSS before, MiB", "median", "most"), rows, notes)
     slices = view["result"]["slices"]
     out.print(
         f"  {slices['slices']} slices, sent {slices['sends']} times; object equal: {equal}; {len(samples)} samples"
@@ -120,13 +120,22 @@ def role_of(pid: int) -> str:
     return next((role for part, role in known.items() if part in words), words[:40])
 
 
-def row_of(role: str, pid: int, samples: list[dict[int, int | None]]) -> tuple[str, ...] | None:
-    """The row of one process that lived throughout; None for one that came or went."""
-    seen = [sample.get(pid) for sample in samples]
-    sizes = [size for size in seen if size is not None]
-    if len(sizes) < len(seen):
-        return None
-    return f"{role} {pid}", *(f"{size / MIB:.0f}" for size in (sizes[0], statistics.median(sizes), max(sizes)))
+def rows_of(roles: dict[int, str], samples: list[dict[int, int | None]]) -> list[tuple[str, ...]]:
+    """A row a process; those of PostgreSQL, which come and go with connections, together."""
+    rows = []
+    for pid, role in sorted(roles.items(), key=lambda each: (each[1], each[0])):
+        sizes = [size for sample in samples if (size := sample.get(pid)) is not None]
+        if role != "postgres" and len(sizes) < len(samples):
+            sys.exit(f"{role} {pid} ended on the way")
+        if role != "postgres":
+            rows.append(row_of(f"{role} {pid}", sizes))
+    servers = {pid for pid, role in roles.items() if role == "postgres"}
+    rows.append(row_of("postgres, all", [sum(sample.get(pid) or 0 for pid in servers) for sample in samples]))
+    return rows
+
+
+def row_of(process: str, sizes: list[int]) -> tuple[str, ...]:
+    return process, *(f"{size / MIB:.0f}" for size in (sizes[0], statistics.median(sizes), max(sizes)))
 
 
 if __name__ == "__main__":
