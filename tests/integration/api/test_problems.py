@@ -222,7 +222,7 @@ def test_an_outage_that_ends_costs_one_request(own_api: Any) -> None:
     with ThreadPoolExecutor(8) as pool:  # so that several connections are pooled
         assert {answer.status_code for answer in pool.map(lambda _: acme.get("/v1/jobs"), range(40))} == {200}
     own_api.sql(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
         " WHERE application_name = 'sliceway api' AND datname = current_database()"
     )
     assert [acme.get("/v1/jobs").status_code for _ in range(10)] == [503] + [200] * 9
