@@ -183,7 +183,6 @@ def install(app: FastAPI) -> None:
 
     async def no_database(request: Request, error: Exception) -> Response:
         _log.warning("api.database_unavailable", path=request.url.path, error=str(error))
-        request.app.state.front.database.engine.dispose()  # what is pooled is as dead, or soon will be
         return answer(_database_unavailable(error), request)
 
     app.add_exception_handler(Refused, refused)

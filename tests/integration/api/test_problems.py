@@ -217,7 +217,7 @@ def test_a_database_newer_than_the_release_is_ready(own_api: Any) -> None:
     assert acme.get("/readyz").status_code == 200
 
 
-def test_an_outage_that_ends_costs_one_request(own_api: Any) -> None:
+def test_an_outage_that_has_ended_costs_nothing(own_api: Any) -> None:
     acme = own_api.client()
     with ThreadPoolExecutor(8) as pool:  # so that several connections are pooled
         assert {answer.status_code for answer in pool.map(lambda _: acme.get("/v1/jobs"), range(40))} == {200}
@@ -225,4 +225,4 @@ def test_an_outage_that_ends_costs_one_request(own_api: Any) -> None:
         "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
         " WHERE application_name = 'sliceway api' AND datname = current_database()"
     )
-    assert [acme.get("/v1/jobs").status_code for _ in range(10)] == [503] + [200] * 9
+    assert [acme.get("/v1/jobs").status_code for _ in range(10)] == [200] * 10
