@@ -98,14 +98,16 @@ class Database:
     def connection(self) -> Iterator[Tx]:
         """Lend a connection on which every statement commits by itself; a broken one is thrown away."""
         lent = self.engine.raw_connection()
+        connection = cast("Tx", lent.driver_connection)
+        rows = connection.row_factory
         try:
-            connection = cast("Tx", lent.driver_connection)
             connection.row_factory = dict_row
             yield connection
         except psycopg.OperationalError:
             lent.invalidate()
             raise
         finally:
+            connection.row_factory = rows  # SQLAlchemy reads rows of its own kind on the same connections
             lent.close()
 
     @contextmanager

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from psycopg.rows import tuple_row
 from sqlalchemy import func, select, text
 
 from worker.errors import NotFound
@@ -65,9 +64,7 @@ class Page:
 @contextmanager
 def _reading(database: Database, isolation_level: str = "AUTOCOMMIT") -> Iterator[Session]:
     with database.session() as session:
-        lent = session.connection(execution_options={"isolation_level": isolation_level}).connection.driver_connection
-        assert lent is not None
-        lent.row_factory = tuple_row  # `Database.connection` leaves its own on a connection that it has lent before
+        session.connection(execution_options={"isolation_level": isolation_level})
         yield session
 
 

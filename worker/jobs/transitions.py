@@ -7,7 +7,7 @@ Locks are taken job rows first, by id, then their slices by number; slices witho
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors as pg
@@ -70,13 +70,28 @@ def enqueue(tx: Tx, jobs: Sequence[NewJob], actor: str) -> set[UUID]:
     Returns:
         The ids inserted. A missing one collided with its tenant's idempotency key or with a live job on its target.
     """
-    rows = [
-        {**asdict(job), "id": str(job.id), "request_digest": job.request_digest.hex() if job.request_digest else None}
-        for job in jobs
-    ]
-    made = tx.execute(sql("enqueue"), {"jobs": Jsonb(rows), "actor": actor}).fetchall()
-    wake(tx)
+    made = tx.execute(sql("enqueue"), {"jobs": Jsonb([_as_row(job) for job in jobs]), "actor": actor}).fetchall()
     return {row["id"] for row in made}
+
+
+def _as_row(job: NewJob) -> Row:
+    return {
+        "id": str(job.id),
+        "tenant": job.tenant,
+        "priority": job.priority,
+        "source": job.source,
+        "store": job.store,
+        "key": job.key,
+        "target": job.target,
+        "overwrite": job.overwrite,
+        "attributes": job.attributes,
+        "labels": job.labels,
+        "verify": job.verify,
+        "slice_size": job.slice_size,
+        "retry_for_s": job.retry_for_s,
+        "idempotency_key": job.idempotency_key,
+        "request_digest": None if job.request_digest is None else job.request_digest.hex(),
+    }
 
 
 def wake(tx: Tx) -> None:

@@ -1,6 +1,6 @@
 -- New jobs, as many as collide with nothing: neither an idempotency key of the tenant nor a live job on the target.
--- In the order of their targets, so that two batches that collide wait for each other instead of locking each other out; no order
--- serves both indexes, so a tenant's batches with idempotency keys go one after the other.
+-- In the order of their targets, so that two batches that collide wait for each other instead of locking each other out; no
+-- order serves both indexes, so a tenant's batches with idempotency keys go one after the other. The dispatcher is woken.
 WITH asked AS (
   SELECT * FROM jsonb_to_recordset(%(jobs)s::jsonb) AS j(
     id uuid, tenant text, priority smallint, source jsonb, store text, key text, target text, overwrite boolean,
@@ -21,4 +21,4 @@ WITH asked AS (
   INSERT INTO event (job_id, kind, to_state, epoch, actor)
   SELECT id, 'enqueued', 'queued', epoch, %(actor)s FROM made
 )
-SELECT id FROM made
+SELECT id, (SELECT pg_notify('sliceway_work', '') IS NULL) AS told FROM made
