@@ -103,7 +103,7 @@ class Hand:
         transitions.rescue(tx)
 
     def retry(self, tx: Any) -> None:
-        for job in self.jobs(JobState.FAILED, JobState.CANCELLED, JobState.UPLOADING):
+        for job in self.jobs(JobState.FAILED, JobState.CANCELLED, JobState.QUEUED, JobState.UPLOADING):
             with tx.transaction():
                 transitions.retry(tx, job, "o")
 
