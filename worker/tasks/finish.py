@@ -49,6 +49,8 @@ def run_finish(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
         # its own list has every slice and yet it refuses: only a fresh session can help
         raise SessionGone(incomplete.message, code="session_lost", answer=incomplete.answer) from incomplete
     except (Unknown, SessionGone) as unclear:
+        if unclear.code == "digest_mismatch":  # the session is there and will never be finished
+            raise
         error = unclear
     if error is not None and _listed(store, row, guard) is not None:
         raise Transient(f"finish of {row['key']!r} had no effect yet: {error.message}", answer=error.answer) from error

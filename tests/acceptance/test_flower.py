@@ -1,0 +1,171 @@
+"""What operators see in Flower, and what a revoke there does: a real Flower, its own view of the tasks."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import httpx
+import pytest
+from celery import Celery
+
+from tests.acceptance.installation import MIB, SLICE_BYTES
+from worker.jobs.ids import task_id
+from worker.local.ports import free_port
+from worker.local.process import Child, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.acceptance.installation import Installation
+    from tests.acceptance.job import Job
+
+
+class Flower:
+    """A running Flower."""
+
+    def __init__(self, site: Installation) -> None:
+        port = free_port()
+        words = [sys.executable, "-m", "celery", "-A", "worker", "flower", "--address=127.0.0.1", f"--port={port}"]
+        environ = site.environ | {"FLOWER_UNAUTHENTICATED_API": "true"}
+        self._child = Child(words, log=site.folder / "flower.log", env=environ)
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10)
+        assert wait_until(self._answers, timeout_s=30, poll_s=0.1), (site.folder / "flower.log").read_text()
+
+    def _answers(self) -> bool:
+        try:
+            return self._client.get("/healthcheck").status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    def tasks(self, job: Job) -> dict[str, dict[str, Any]]:
+        """What it knows of a job's tasks, by id."""
+        tasks = self._client.get("/api/tasks").raise_for_status().json()
+        return {uuid: task for uuid, task in tasks.items() if job.id in (task["kwargs"] or "")}
+
+    def state(self, task: str) -> str | None:
+        """The state in which it shows a task."""
+        answer = self._client.get(f"/api/task/info/{task}")
+        return str(answer.json()["state"]) if answer.status_code == httpx.codes.OK else None
+
+    def revoke(self, task: str) -> None:
+        """What its button does."""
+        self._client.post(f"/api/task/revoke/{task}").raise_for_status()
+
+    def close(self) -> None:
+        self._client.close()
+        self._child.stop()
+
+
+@pytest.fixture
+def flower(site: Installation) -> Iterator[Flower]:
+    site.workers(1)
+    flower = Flower(site)
+    yield flower
+    flower.close()
+
+
+def slice_task(job: Job, number: int, *, run: int = 1) -> str:
+    return task_id(UUID(job.id), str(number), job.row["epoch"], run)
+
+
+def test_a_slice_is_one_task_across_its_attempts(site: Installation, flower: Flower) -> None:
+    site.control.add_rule("error", op="data", path="seen", offset=SLICE_BYTES, count=1, status=503, code=-196)
+    site.hold("data", "seen", offset=2 * SLICE_BYTES, count=1)
+    job = site.enqueue(2 * MIB, "seen")
+    site.until(lambda: flower.state(slice_task(job, 2)) == "STARTED", "a slice shown as started")
+    [held] = site.held("data", "seen")
+    site.control.release(held["number"])
+    job.succeeds()
+    slices = [slice_task(job, number) for number in range(4)]
+    site.until(lambda: {flower.state(each) for each in slices} == {"SUCCESS"}, "all slices shown as done")
+    shown = flower.tasks(job)
+    names = sorted(task["name"] for task in shown.values())
+    assert names == ["sliceway.finish", "sliceway.init", *["sliceway.slice"] * 4]
+    assert shown[slices[1]]["retried"] is not None
+    assert shown[slices[0]]["retried"] is None
+    assert f"main:{job.key} slice 2/4 bytes 524288-1048575" in shown[slices[1]]["kwargs"]
+
+
+def test_a_copy_of_a_message_is_never_shown_as_done(site: Installation, flower: Flower) -> None:
+    job = site.enqueue(2 * MIB, "copied")
+    let_go = site.hold("data", "copied", offset=0)
+    site.held("data", "copied")
+    site.until(lambda: job.done() == 3, "the others")
+    with site.broker() as broker:
+        broker.flushall()  # nothing is lost that is being sent; what was published is published again
+    site.sql("UPDATE leadership SET until = now(), holder = gen_random_uuid()")
+    assert flower.state(slice_task(job, 0)) == "STARTED"
+    let_go()
+    job.succeeds()
+    site.until(lambda: flower.state(slice_task(job, 0)) == "SUCCESS", "shown as done")
+
+
+def test_a_slice_that_failed_for_good_is_shown_as_failed(site: Installation, flower: Flower) -> None:
+    site.control.add_rule("error", op="data", path="refused", offset=0, status=400, code=-5999, count=1)
+    job = site.enqueue(2 * MIB, "refused")
+    job.fails()
+    site.until(lambda: flower.state(slice_task(job, 0)) == "FAILURE", "shown as failed")
+    job.act("retry")
+    job.succeeds()
+    site.until(lambda: flower.state(slice_task(job, 0, run=2)) == "SUCCESS", "shown as done")
+
+
+def test_a_revoke_of_a_slice_on_its_way_pauses_its_job(site: Installation, flower: Flower) -> None:
+    site.control.change(rate_bytes_per_s=3 * MIB)
+    job = site.enqueue(12 * MIB, "revoked", slice_size=3 * MIB)
+    site.until(lambda: flower.state(slice_task(job, 0)) == "STARTED", "a slice on its way")
+    flower.revoke(slice_task(job, 0))
+    site.until(lambda: job.row["paused_at"], "the job paused")
+    assert "revoked" in job.view["waiting"]["pause_reason"]
+    site.until(lambda: not any(row["state"] in {"sending", "dispatched"} for row in job.slices), "what was in flight")
+    assert job.slices[0]["state"] == "pending"
+    assert job.slices[0]["attempts"] == 0
+    site.control.change(rate_bytes_per_s=None)
+    job.act("retry")
+    job.succeeds()
+    site.until(lambda: flower.state(slice_task(job, 0, run=job.row["run"])) == "SUCCESS", "shown as done")
+    assert "paused" in job.kinds
+    assert "resumed" in job.kinds
+
+
+def test_a_revoke_of_a_task_that_nobody_has_taken_yet_pauses_its_job(site: Installation, flower: Flower) -> None:
+    blocker = site.enqueue(2 * MIB, "blocker")
+    let_go = site.hold("data", "blocker")
+    site.held("data", "blocker", 4)  # all threads are taken
+    job = site.enqueue(2 * MIB, "waiting")
+    site.until(lambda: job.row["step"] == "dispatched", "its init in the broker")
+    flower.revoke(task_id(UUID(job.id), "sliceway.init", 1, 1))
+    let_go()
+    site.until(lambda: job.row["paused_at"], "the job paused")
+    assert job.state == "queued"
+    job.act("retry")
+    job.succeeds()
+    blocker.succeeds()
+
+
+def test_a_revoked_abort_is_done_nevertheless(site: Installation, flower: Flower) -> None:
+    job = site.enqueue(12 * MIB, "aborted")
+    let_go = site.hold("data", "aborted")
+    site.held("data", "aborted", 4)
+    flower.revoke(task_id(UUID(job.id), "sliceway.abort", 1, 1))
+    job.act("cancel")
+    let_go()
+    job.reaches("cancelled")
+    assert "aborted" not in site.unfinished()
+
+
+def test_a_revoke_by_celerys_own_command_does_the_same(site: Installation) -> None:
+    site.workers(2)
+    job = site.enqueue(2 * MIB, "commanded")
+    let_go = site.hold("data", "commanded", offset=0)
+    site.held("data", "commanded")
+    with Celery("operator", broker=site.valkey.url, set_as_current=False) as celery:
+        celery.control.revoke(slice_task(job, 0))
+    site.until(lambda: any("revoked" in log.read_text() for log in site.logs()), "the revoke heard")
+    let_go()
+    site.until(lambda: job.row["paused_at"] or job.state == "succeeded", "the job paused, or done before it was heard")
+    if job.row["paused_at"]:
+        job.act("retry")
+    job.succeeds()
