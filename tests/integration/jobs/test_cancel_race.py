@@ -1,0 +1,182 @@
+"""A cancel is durable: from its commit on nothing is claimed. Locks are held at the point where it could go wrong."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from worker.errors import StaleClaim
+from worker.jobs import transitions
+from worker.jobs.states import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from worker.jobs.leases import Claim
+
+LEASE = timedelta(minutes=1)
+ERROR = {"code": "store_refused", "message": "no", "advice": "look"}
+HOLD_BACK: dict[str, Callable[..., object]] = {
+    "cancel": lambda tx, job: transitions.cancel(tx, job, "o"),
+    "pause": lambda tx, job: transitions.pause(tx, job, "o", "why"),
+    "quarantine": lambda tx, job: transitions.quarantine(tx, job, 1, ERROR),
+}
+
+
+@contextmanager
+def open_transaction(bench: Any) -> Iterator[Any]:
+    """A transaction that is committed at the end, with the test's word."""
+    with bench.db.connection() as tx, tx.transaction():
+        yield tx
+
+
+def wait_until_blocked(bench: Any) -> None:
+    until = time.monotonic() + 30
+    while not bench.run("SELECT pid FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"):
+        assert time.monotonic() < until, "nobody waits for the lock"
+
+
+def message_for(bench: Any, what: str) -> tuple[Any, Claim, Callable[[Any], object]]:
+    """Return a job, the claim that a message for it makes, and how it is made."""
+    if what == "slice":
+        job = bench.uploading(2)
+        bench.dispatch(job, 0)
+        claim = bench.claim_of(job, 0)
+        return job, claim, lambda tx: transitions.claim_slice(tx, claim, low_speed=1, slack=LEASE)
+    job = bench.enqueue()
+    bench.run("UPDATE job SET started_at = now()")  # it began once, so that a cancel has to clean up
+    bench.dispatch(job)
+    claim = bench.claim_of(job)
+    return job, claim, lambda tx: transitions.claim_step(tx, claim, JobState.QUEUED, LEASE)
+
+
+@pytest.mark.parametrize("what", ["slice", "init"])
+@pytest.mark.parametrize("how", HOLD_BACK)
+def test_a_claim_that_waits_for_a_commit_that_holds_its_job_back_is_refused(bench: Any, how: str, what: str) -> None:
+    job, _, claim = message_for(bench, what)
+    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+        tx = stack.enter_context(open_transaction(bench))
+        HOLD_BACK[how](tx, job)
+
+        def try_to_claim() -> object:
+            with bench.db.connection() as other:
+                return claim(other)
+
+        waiting = pool.submit(try_to_claim)
+        wait_until_blocked(bench)
+        stack.close()
+        with pytest.raises(StaleClaim):
+            waiting.result(30)
+    assert "sending" not in bench.states(job)
+    assert bench.row(job)["step"] != "running"
+
+
+@pytest.mark.parametrize("what", ["slice", "init"])
+def test_a_claim_that_was_first_is_seen_by_the_cancel_that_waited(bench: Any, what: str) -> None:
+    job, claim, take = message_for(bench, what)
+    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+        take(stack.enter_context(open_transaction(bench)))
+
+        def cancel() -> JobState:
+            with bench.db.connection() as other:
+                return transitions.cancel(other, job, "o")
+
+        waiting = pool.submit(cancel)
+        wait_until_blocked(bench)
+        stack.close()
+        assert waiting.result(30) is JobState.CANCELLING
+    with bench.db.connection() as tx:
+        assert not transitions.promote_due(tx)  # the claim has not ended
+    held = bench.row(job) if claim.number is None else bench.slices(job)[0]
+    assert held["worker"] == bench.worker
+
+
+def test_a_claim_goes_on_when_the_cancel_is_rolled_back(bench: Any) -> None:
+    job, _, take = message_for(bench, "slice")
+    with ThreadPoolExecutor(1) as pool:
+        with bench.db.connection() as tx, tx.transaction(force_rollback=True):
+            transitions.cancel(tx, job, "o")
+
+            def claim() -> object:
+                with bench.db.connection() as other:
+                    return take(other)
+
+            waiting = pool.submit(claim)
+            wait_until_blocked(bench)
+        assert waiting.result(30)
+    assert bench.states(job)[0] == "sending"
+
+
+def test_the_last_checkpoint_and_a_cancel_leave_one_truth(bench: Any) -> None:
+    """The cancel waits for the checkpoint that moved the job on, and cancels it where it is then."""
+    job = bench.uploading(1)
+    (claim,) = bench.take(job, 0)
+    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+        tx = stack.enter_context(open_transaction(bench))
+        HOLD_BACK["cancel"](tx, job)
+        waiting = pool.submit(bench.checkpoint, claim)
+        wait_until_blocked(bench)
+        stack.close()
+        (answer,) = waiting.result(30).values()
+    assert (answer["state"], answer["slices_left"]) == ("cancelling", 0)
+    assert bench.row(job)["state"] == "cancelling"
+    assert "slices_done" not in bench.kinds(job)
+
+
+def test_the_dispatcher_waits_for_nobody(bench: Any) -> None:
+    """Whatever rows others hold, marking, publishing again and waking pass them by."""
+    job, other = bench.uploading(2), bench.enqueue()
+    bench.dispatch(job, 0)
+    with open_transaction(bench) as tx:
+        transitions.cancel(tx, other, "o")
+        tx.execute("SELECT FROM job FOR UPDATE")
+        tx.execute("SELECT FROM slice FOR UPDATE")
+        with bench.db.connection() as free:
+            free.execute("SET lock_timeout = '5s'")
+            assert transitions.dispatch(free, [other], [(job, 0), (job, 1)]) == []
+            assert transitions.redispatch(free) == []
+            assert not transitions.promote_due(free)
+            free.execute("RESET lock_timeout")
+
+
+@pytest.mark.parametrize("session_commit", ["on", "off"])
+def test_only_the_claim_and_the_checkpoint_of_a_slice_commit_asynchronously(bench: Any, session_commit: str) -> None:
+    """`synchronous_commit` is off for their own transaction and for nobody who uses the connection next."""
+    job = bench.uploading(2)
+    bench.dispatch(job, 0, 1)
+    with bench.db.connection() as tx:
+
+        def setting() -> str:
+            return str(tx.execute("SHOW synchronous_commit").fetchone()["synchronous_commit"])  # type: ignore[index]
+
+        tx.execute(f"SET synchronous_commit = {session_commit}")  # type: ignore[arg-type]
+        for number in (0, 1):
+            claim = bench.claim_of(job, number)
+            with tx.transaction():
+                transitions.claim_slice(tx, claim, low_speed=1, slack=LEASE)
+                assert setting() == "off"
+            assert setting() == session_commit
+        transitions.release(tx, claim, transitions.Deferral(None, None))
+        assert setting() == session_commit
+        claim = bench.claim_of(job, 0)
+        with tx.transaction():
+            transitions.checkpoint(tx, [transitions.Acknowledged(claim, None, None)], bench.worker)
+            assert setting() == "off"
+        assert setting() == session_commit
+        tx.execute("RESET synchronous_commit")
+
+
+def test_every_other_move_commits_synchronously(bench: Any) -> None:
+    with bench.db.connection() as tx, tx.transaction():
+        job = bench.new()
+        transitions.enqueue(tx, [job], "o")
+        transitions.dispatch(tx, [job.id], [])
+        transitions.claim_step(tx, transitions.Claim(job.id, None, 1, 1, bench.worker), JobState.QUEUED, LEASE)
+        transitions.rescue(tx)
+        transitions.cancel(tx, job.id, "o")
+        assert tx.execute("SHOW synchronous_commit").fetchone() == {"synchronous_commit": "on"}
