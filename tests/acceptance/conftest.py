@@ -11,7 +11,7 @@ from tests.acceptance.installation import Installation
 from tests.acceptance.invariants import broken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from worker.local.postgres import EmbeddedPostgres
     from worker.local.valkey import EmbeddedValkey
@@ -67,7 +67,7 @@ def site(ground: Ground) -> Iterator[Installation]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show with a failure what happened in the installation."""
     report = yield
     site = getattr(item, "funcargs", {}).get("site")

@@ -31,9 +31,9 @@ class TestDatabase:
         self.url = postgres.url_of(self.name)
         words = {"name": sql.Identifier(self.name), "template": sql.Identifier(template)}
         self._administer(sql.SQL("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY").format(**words))
-        allowed = {("job", move.source, move.target) for move in MOVES if move.source is not None}
+        allowed = {("job", str(move.source), str(move.target)) for move in MOVES if move.source is not None}
         allowed.add(("job", "queued", "cancelled"))  # two moves at once, where nothing was ever begun
-        allowed |= {("slice", source, target) for source, target in SLICE_MOVES}
+        allowed |= {("slice", str(source), str(target)) for source, target in SLICE_MOVES}
         with psycopg.connect(plain_url(self.url), autocommit=True) as connection:
             connection.execute(_AUDIT.read_bytes())
             connection.cursor().executemany("INSERT INTO allowed VALUES (%s, %s, %s)", sorted(allowed))

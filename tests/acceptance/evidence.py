@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 _LINES = 60
 _TABLES = {
-    "jobs": """SELECT key, state, step, epoch, run, token, attempts, deaths, slices_left, paused_at, not_before, error, result,
-               existed, session_losses FROM job ORDER BY id DESC LIMIT 12""",
-    "slices": """SELECT j.key, s.number, s.state, s.token, s.worker, s.lease_until, s.not_before, s.attempts, s.deaths, s.error
-                 FROM slice s JOIN job j ON j.id = s.job_id WHERE s.state <> 'done' ORDER BY j.id DESC, s.number LIMIT 24""",
+    "jobs": """SELECT key, state, step, epoch, run, token, attempts, deaths, slices_left, paused_at, not_before, error,
+               result, existed, session_losses FROM job ORDER BY id DESC LIMIT 12""",
+    "slices": """SELECT j.key, s.number, s.state, s.token, s.worker, s.lease_until, s.not_before, s.attempts, s.deaths,
+                 s.error FROM slice s JOIN job j ON j.id = s.job_id WHERE s.state <> 'done'
+                 ORDER BY j.id DESC, s.number LIMIT 24""",
     "events": """SELECT j.key, e.at, e.kind, e.from_state, e.to_state, e.epoch, e.actor, e.cause
                  FROM event e JOIN job j ON j.id = e.job_id ORDER BY e.id DESC LIMIT 40""",
     "workers": 'SELECT name, id, heartbeat_at, ended_at, "end" FROM worker ORDER BY started_at DESC LIMIT 8',
@@ -30,20 +31,21 @@ _ENTRY = "number op path offset size status code effect faults state"
 
 def evidence(site: Installation) -> str:
     """Return it all as text."""
-    parts = [(name, lambda name=name: _table(site, _TABLES[name])) for name in _TABLES]
-    parts.append(("journal", lambda: _journal(site)))
     shown: list[str] = []
-    for name, show in parts:
-        shown += [f"== {name}", *_safely(show)]
+    for name, query in _TABLES.items():
+        shown += [f"== {name}", *_safely(_table, site, query)]
+    shown += ["== journal", *_safely(_journal, site)]
     for log in site.logs()[:4]:
-        lines = [line for line in log.read_text(errors="replace").splitlines() if not any(word in line for word in _NOISE)]
+        lines = [
+            line for line in log.read_text(errors="replace").splitlines() if not any(word in line for word in _NOISE)
+        ]
         shown += [f"== {log.name}", *(_short(line) for line in lines[-_LINES:])]
     return "\n".join(shown)
 
 
-def _safely(show: Callable[[], Iterator[str]]) -> list[str]:
+def _safely(show: Callable[..., Iterator[str]], *of: object) -> list[str]:
     try:
-        return list(show())
+        return list(show(*of))
     except (Exception, ControlError) as error:  # noqa: BLE001 - a server may be down, and that is evidence too
         return [f"(not to be had: {error})"]
 
@@ -54,7 +56,7 @@ def _table(site: Installation, query: str) -> Iterator[str]:
 
 
 def _journal(site: Installation) -> Iterator[str]:
-    for entry in site.requests()[-80:]:
+    for entry in site.store.requests()[-80:]:
         yield "  ".join(f"{name}={entry[name]}" for name in _ENTRY.split() if entry[name] not in (None, []))
 
 

@@ -1,4 +1,4 @@
-"""A whole Sliceway of real processes: database, broker, store, HTTP API and worker processes, and what a test does to it."""
+"""A whole Sliceway of real processes: database, broker, store, API and workers, and what a test does to them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import itertools
 import os
 import random
 import shutil
-import sys
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -18,11 +17,12 @@ from api.app import server
 from tests.acceptance.database import TestDatabase
 from tests.acceptance.job import Job, Wish
 from tests.acceptance.processes import Worker
+from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, SLICE_BYTES, StoreServer
 from worker.db import Database
 from worker.emulator.control import Control
 from worker.jobs.keys import Scope, create_key
 from worker.local.ports import free_port
-from worker.local.process import Child, wait_until
+from worker.local.process import wait_until
 from worker.settings import load_settings
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-KIB, MIB = 1024, 1024 * 1024
-SLICE_BYTES = 512 * KIB
-APPID, BUCKET, SECRET_ID, SECRET_KEY = "10055004", "uploads", "fake-secret-id", "fake-secret-key-of-the-store"
+MIB = 1024 * 1024
 DEAD_AFTER_S = 2.0
 #: Short times, so that a death is noticed in a test's patience. A busy machine still answers within them.
 QUICK = {"SLICEWAY_HEARTBEAT_S": "0.2", "SLICEWAY_DEAD_AFTER_S": str(DEAD_AFTER_S), "SLICEWAY_LEAD_S": "0.6"}
@@ -81,22 +79,16 @@ class Installation:
         self.database = TestDatabase(postgres, template)
         self.sql = self.database.run
         self.jobs: list[Job] = []
-        self.strangers: dict[str, bytes] = {}
-        self.planted: set[str] = set()
         self.dirty = False
         self._numbers = itertools.count(1)
         self._workers: list[Worker] = []
-        self._past: list[Row] = []
-        self._ports = free_port(), free_port()
-        self.store_url = f"http://127.0.0.1:{self._ports[0]}"
-        self.control = Control(f"http://127.0.0.1:{self._ports[1]}")
-        self.start_store()
+        self.store = StoreServer(folder)
         self.environ = self._environ()
         self._start_api()
 
     def _environ(self) -> dict[str, str]:
         stores = self.folder / "stores.toml"
-        words = {"url": self.store_url, "appid": APPID, "bucket": BUCKET, "slice_bytes": SLICE_BYTES}
+        words = {"url": self.store.url, "appid": APPID, "bucket": BUCKET, "slice_bytes": SLICE_BYTES}
         secrets = {"secret_id": SECRET_ID, "secret_key": SECRET_KEY}
         stores.write_text(_STORES.format(**words, **secrets, media=self.media, volume=self.volume))
         given = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
@@ -122,82 +114,6 @@ class Installation:
         port = self._api.servers[0].sockets[0].getsockname()[1]
         headers = {"Authorization": f"Bearer {key}"}
         self.api = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=30)
-
-    # the store
-
-    def start_store(self) -> None:
-        """Start the store, or start it again on its folder."""
-        options = {
-            "--data-dir": self.folder / "store", "--port": self._ports[0], "--control-port": self._ports[1],
-            "--appid": APPID, "--bucket": BUCKET, "--secret-id": SECRET_ID, "--secret-key": SECRET_KEY,
-        }  # fmt: skip
-        words = [str(word) for option in options.items() for word in option]
-        argv = [sys.executable, "-m", "worker.emulator", *words, "--no-fsync"]
-        self._store = Child(argv, log=self.folder / "store.log")
-        ready = wait_until(self._store_answers, timeout_s=20, alive=lambda: self._store.poll() is None)
-        assert ready, (self.folder / "store.log").read_text()
-
-    def _store_answers(self) -> bool:
-        try:
-            return bool(self.control.settings())
-        except OSError:
-            return False
-
-    def kill_store(self) -> None:
-        """SIGKILL for the store; what its journal had is remembered."""
-        self._past += self.control.requests()
-        self._store.kill()
-
-    def requests(self, **wanted: object) -> list[Row]:
-        """What the store was asked, from the test's beginning on, by its journal."""
-        path = wanted.pop("path", None)
-        journal = self._past + self.control.requests()
-        return [
-            entry
-            for entry in journal
-            if path in (None, entry["path"]) and all(entry[name] == value for name, value in wanted.items())
-        ]
-
-    def object_at(self, key: str) -> bytes | None:
-        """The bytes of the object at a key, as the store gives them out."""
-        answer = httpx.get(f"{self.store_url}/files/v2/{APPID}/{BUCKET}/{key}", trust_env=False)
-        return answer.content if answer.status_code == httpx.codes.OK else None
-
-    def unfinished(self) -> dict[str, Row]:
-        """The store's unfinished uploads, by key."""
-        return {upload["path"]: upload for upload in self.control.uploads(BUCKET)}
-
-    def plant_object(self, key: str, content: bytes, *, sacred: bool = True) -> bytes:
-        """Put somebody else's object there; a sacred one must still be there, unchanged, when the test is over."""
-        self.control.plant_object(BUCKET, key, content)
-        if sacred:
-            self.strangers[key] = content
-        return content
-
-    def plant_upload(self, key: str, size_bytes: int, *slices: bytes, insert_only: bool = True) -> str:
-        """Begin somebody else's upload, with its first slices received; returns its session."""
-        held = {number * SLICE_BYTES: data for number, data in enumerate(slices)}
-        wish = {"filesize": size_bytes, "slice_size": SLICE_BYTES, "insert_only": insert_only}
-        session = self.control.plant_upload(BUCKET, key, slices=held, **wish)
-        self.planted.add(session)
-        return session
-
-    def hold(self, op: str, key: str, *, when: str = "before", **conditions: Any) -> Callable[[], None]:
-        """Let the store hold requests from now on; returns what lets them go and holds no more."""
-        rule = self.control.add_rule("hold", op=op, path=key, when=when, **conditions)
-
-        def let_go() -> None:
-            self.control.remove_rule(rule)
-            self.control.release()
-
-        return let_go
-
-    def held(self, op: str, key: str, count: int = 1, *, timeout_s: float = 15) -> list[Row]:
-        """Wait until so many requests are held; returns them."""
-        self.until(
-            lambda: len(self.requests(op=op, path=key, state="held")) >= count, f"{count} held {op}", timeout_s=timeout_s
-        )
-        return self.requests(op=op, path=key, state="held")
 
     # workers
 
@@ -306,17 +222,15 @@ class Installation:
 
     def begin(self) -> None:
         """Forget what the test before has left behind."""
-        self.jobs, self.strangers, self.planted, self._past = [], {}, set(), []
-        self.control.clear_requests()
+        self.jobs = []
+        self.store.forget()
 
     def calm(self) -> None:
         """Undo what the test has done to its surroundings."""
         for worker in self._workers:
             if worker.alive:
                 worker.thaw()
-        self.control.clear_rules()
-        self.control.release()
-        self.control.change(rate_bytes_per_s=None)
+        self.store.calm()
         self._workers = [worker for worker in self._workers if worker.alive]
 
     def logs(self) -> list[Path]:
@@ -331,7 +245,7 @@ class Installation:
         self._api_thread.join(20)
         self.api.close()
         self._db.close()
-        self._store.stop()
+        self.store.stop()
         with suppress(redis.RedisError), self.broker() as broker:
             broker.flushall()
         self.database.drop()

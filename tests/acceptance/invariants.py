@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tests.acceptance.installation import SECRET_KEY
+from tests.acceptance.store import SECRET_KEY
 from worker.jobs.states import FINAL
 from worker.local.process import wait_until
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 SETTLE_S = 10.0
 _HANDED_OUT = """
-  SELECT key, 'the job''s step is ' || step AS what FROM job WHERE step IN ('dispatched', 'running') AND id = ANY (%(ids)s)
+  SELECT key, 'the job''s step is ' || step AS what FROM job
+  WHERE step IN ('dispatched', 'running') AND id = ANY (%(ids)s::uuid[])
   UNION ALL
   SELECT key, 'slice ' || number || ' is ' || s.state FROM slice s JOIN job j ON j.id = s.job_id
-  WHERE s.state IN ('dispatched', 'sending') AND j.id = ANY (%(ids)s)"""
+  WHERE s.state IN ('dispatched', 'sending') AND j.id = ANY (%(ids)s::uuid[])"""
 
 
 def broken(site: Installation) -> list[str]:
@@ -43,7 +44,7 @@ def _unfinished(site: Installation, jobs: list[Job]) -> Iterator[str]:
     for row in site.sql("SELECT key, state FROM job WHERE id = ANY (%(ids)s::uuid[])", ids=ids):
         if row["state"] not in FINAL:
             yield f"job {row['key']} is still {row['state']}"
-    for row in site.sql(_HANDED_OUT.replace("%(ids)s", "%(ids)s::uuid[]"), ids=ids):
+    for row in site.sql(_HANDED_OUT, ids=ids):
         yield f"job {row['key']}: {row['what']}"
 
 
@@ -51,20 +52,22 @@ def _objects(site: Installation) -> Iterator[str]:
     """A success is the file's bytes at the key; a stranger's object is what it was."""
     last = {job.key: job for job in site.jobs if job.state == "succeeded"}
     for key, job in last.items():
-        if site.object_at(key) != job.content:
+        if site.store.object_at(key) != job.content:
             yield f"job {key} has succeeded, but the object is not the file"
-    for key, content in site.strangers.items():
-        if site.object_at(key) != content:
+    for key, content in site.store.strangers.items():
+        if site.store.object_at(key) != content:
             yield f"the stranger's object {key} was replaced or deleted"
 
 
 def _finishes(site: Installation) -> Iterator[str]:
     """No session is completed twice, and a job no more often than it has succeeded."""
-    finishes = [entry for entry in site.requests(op="finish") if entry["effect"] == 0]
+    finishes = [entry for entry in site.store.requests(op="finish") if entry["effect"] == 0]
     for (key, _), times in Counter((entry["path"], entry["session"]) for entry in finishes).items():
         if times > 1:
             yield f"the session of {key} was finished {times} times"
-    allowed = Counter(job.key for job in site.jobs for kind in job.kinds if kind in {"proven", "cancel_too_late", "failed"})
+    allowed = Counter(
+        job.key for job in site.jobs for kind in job.kinds if kind in {"proven", "cancel_too_late", "failed"}
+    )
     for key, times in Counter(entry["path"] for entry in finishes).items():
         if times > allowed[key]:
             yield f"{key} was finished {times} times for {allowed[key]} ends of its jobs"
@@ -72,8 +75,8 @@ def _finishes(site: Installation) -> Iterator[str]:
 
 def _sessions(site: Installation) -> Iterator[str]:
     """Every unfinished upload at the store belongs to a job whose row still knows it, or says that it was left open."""
-    for key, upload in site.unfinished().items():
-        if upload["session"] in site.planted:
+    for key, upload in site.store.unfinished().items():
+        if upload["session"] in site.store.planted:
             continue
         mine = [job.row for job in site.jobs if job.key == key]
         known = any((row["session"] or {}).get("session") == upload["session"] for row in mine)

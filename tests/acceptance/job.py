@@ -73,13 +73,18 @@ class Job:
         """The kinds of its events, oldest first."""
         return [event["kind"] for event in self.events]
 
+    def advanced(self) -> bool:
+        """Whether anything of it is done."""
+        row = self.row
+        return row["bytes_done"] > 0 or row["state"] in FINAL
+
     def done(self) -> int:
         """How many of its slices are checkpointed."""
         return sum(row["state"] == "done" for row in self.slices)
 
     def asked(self, op: str, **wanted: object) -> list[Row]:
         """What the store was asked for its key, by the journal; fields of an entry narrow it."""
-        return self.site.requests(op=op, path=self.key, **wanted)
+        return self.site.store.requests(op=op, path=self.key, **wanted)
 
     def sent_bytes(self) -> int:
         """How many bytes of slices the store has received for its key, cut-off ones as far as they came."""

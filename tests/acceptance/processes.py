@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.local.process import Child, wait_until
@@ -13,10 +13,13 @@ from worker.pool import command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 #: A parent that keeps worker processes, as `sliceway worker` is.
-PARENT = (sys.executable, "-c", "from worker import pool, settings; raise SystemExit(pool.run(settings.load_settings()))")
+PARENT = (
+    sys.executable,
+    "-c",
+    "from worker import pool, settings; raise SystemExit(pool.run(settings.load_settings()))",
+)
 #: A worker process without a parent, as Celery's own manual starts one.
 ALONE = (sys.executable, "-m", "celery", "-A", "worker", "worker")
 
@@ -90,13 +93,12 @@ def running(pid: int) -> bool:
 
 
 def _pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
 def _stat(pid: int) -> list[str]:
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
         return ["", "0"]
 

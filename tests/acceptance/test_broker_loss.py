@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.installation import MIB, SLICE_BYTES
+from tests.acceptance.installation import MIB
+from tests.acceptance.store import SLICE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +30,8 @@ def upload_with_two_slices_held(site: Installation) -> Job:
     """Two slices wait for the store's answer, and two more for a free thread, in the broker."""
     site.workers(1, **FEW)
     job = site.enqueue(4 * MIB)
-    site.hold("data", job.key, count=2)
-    site.held("data", job.key, 2)
+    site.store.hold("data", job.key, count=2)
+    site.store.held("data", job.key, 2)
     site.until(lambda: sum(row["state"] == "dispatched" for row in job.slices) == 2, "two slices in the broker")
     return job
 
@@ -39,7 +40,7 @@ def test_emptied_in_the_middle_of_an_upload(site: Installation) -> None:
     job = upload_with_two_slices_held(site)
     with site.broker() as broker:
         broker.flushall()
-    site.control.release()
+    site.store.control.release()
     job.succeeds()
     assert job.sent_twice_bytes() == 0
 
@@ -49,7 +50,7 @@ def test_emptied_again_and_again(site: Installation) -> None:
     jobs = [site.enqueue(2 * MIB) for _ in range(4)]
     with site.broker() as broker:
         for job in jobs:
-            site.until(lambda job=job: job.row["bytes_done"] or job.state == "succeeded", "progress")
+            site.until(job.advanced, "progress")
             broker.flushall()
     for job in jobs:
         job.succeeds()
@@ -59,7 +60,7 @@ def test_emptied_again_and_again(site: Installation) -> None:
 def test_killed_and_restarted_in_the_middle_of_an_upload(site: Installation) -> None:
     job = upload_with_two_slices_held(site)
     site.valkey.kill()
-    site.control.release()
+    site.store.control.release()
     site.until(lambda: job.row["bytes_done"] == 2 * SLICE_BYTES, "checkpoints without a broker")
     site.valkey.start()
     result = job.succeeds(timeout_s=60)
@@ -70,7 +71,7 @@ def test_killed_and_restarted_in_the_middle_of_an_upload(site: Installation) -> 
 def test_frozen_for_a_while(site: Installation) -> None:
     job = upload_with_two_slices_held(site)
     site.valkey.pause()
-    site.control.release()
+    site.store.control.release()
     site.until(lambda: job.row["bytes_done"] == 2 * SLICE_BYTES, "checkpoints without a broker")
     site.valkey.resume()
     result = job.succeeds(timeout_s=60)

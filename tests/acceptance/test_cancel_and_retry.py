@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.installation import MIB, SLICE_BYTES
+from tests.acceptance.installation import MIB
+from tests.acceptance.store import SLICE_BYTES
 
 if TYPE_CHECKING:
     from tests.acceptance.installation import Installation
@@ -20,22 +21,22 @@ def _workers(site: Installation) -> None:
 
 
 def test_a_cancel_stops_slices_at_their_next_piece(site: Installation) -> None:
-    site.control.change(rate_bytes_per_s=3 * MIB)
+    site.store.control.change(rate_bytes_per_s=3 * MIB)
     job = site.enqueue(24 * MIB, slice_size=3 * MIB)
     site.until(lambda: len(job.asked("data")) >= 4, "slices on their way")
     job.act("cancel")
     claimed = sum(row["sends"] for row in job.slices)
     job.reaches("cancelled", timeout_s=10)
     assert len(job.asked("data")) <= claimed
-    assert job.key not in site.unfinished()
-    assert site.object_at(job.key) is None
+    assert job.key not in site.store.unfinished()
+    assert site.store.object_at(job.key) is None
     assert job.kinds[-2:] == ["cancel_requested", "cancelled"]
 
 
 def test_a_cancel_waits_for_the_last_claim_before_it_cleans_up(site: Installation) -> None:
     job = site.enqueue(12 * MIB)
-    let_go = site.hold("data", job.key)
-    site.held("data", job.key, 8)
+    let_go = site.store.hold("data", job.key)
+    site.store.held("data", job.key, 8)
     job.act("cancel")
     site.until(lambda: all(row["state"] != "dispatched" for row in job.slices), "nothing handed out")
     assert job.state == "cancelling"
@@ -43,21 +44,21 @@ def test_a_cancel_waits_for_the_last_claim_before_it_cleans_up(site: Installatio
     let_go()
     job.reaches("cancelled")
     assert len(job.asked("data")) == 8
-    assert job.key not in site.unfinished()
+    assert job.key not in site.store.unfinished()
 
 
 def test_a_job_that_nobody_began_is_cancelled_at_once(site: Installation) -> None:
     site.workers(0)
     job = site.enqueue(SIZE)
     assert job.act("cancel")["state"] == "cancelled"
-    assert not site.requests(path=job.key)
+    assert not site.store.requests(path=job.key)
 
 
 @pytest.mark.parametrize("attributes", [None, "colour=green"])
 def test_a_cancel_after_the_finish_is_too_late(site: Installation, attributes: str | None) -> None:
     job = site.enqueue(SIZE, attributes=attributes)
-    let_go = site.hold("finish", job.key, when="after")
-    site.held("finish", job.key)
+    let_go = site.store.hold("finish", job.key, when="after")
+    site.store.held("finish", job.key)
     job.act("cancel")
     let_go()
     job.reaches("succeeded")
@@ -66,13 +67,13 @@ def test_a_cancel_after_the_finish_is_too_late(site: Installation, attributes: s
 
 def test_a_cancel_before_the_finish_had_effect_cancels(site: Installation) -> None:
     job = site.enqueue(SIZE)
-    let_go = site.hold("finish", job.key)
-    site.control.add_rule("cut", op="finish", path=job.key)
-    site.held("finish", job.key)
+    let_go = site.store.hold("finish", job.key)
+    site.store.control.add_rule("cut", op="finish", path=job.key)
+    site.store.held("finish", job.key)
     job.act("cancel")
     let_go()
     job.reaches("cancelled")
-    assert site.object_at(job.key) is None
+    assert site.store.object_at(job.key) is None
     # all its bytes are there: the protocol does not tell such an upload from an object, and deletes both alike
     assert job.row["result"]["session_left_open"]
     assert "session_left_open" in job.kinds
@@ -80,27 +81,27 @@ def test_a_cancel_before_the_finish_had_effect_cancels(site: Installation) -> No
 
 def test_a_cancel_in_the_middle_of_init_cleans_up_its_session(site: Installation) -> None:
     job = site.enqueue(SIZE)
-    let_go = site.hold("init", job.key, when="after")
-    site.held("init", job.key)
+    let_go = site.store.hold("init", job.key, when="after")
+    site.store.held("init", job.key)
     job.act("cancel")
     let_go()
     job.reaches("cancelled", timeout_s=10)
-    assert job.key not in site.unfinished() or "session_left_open" in job.kinds
+    assert job.key not in site.store.unfinished() or "session_left_open" in job.kinds
 
 
 def test_a_cancel_before_the_session_is_asked_for_ends_soon(site: Installation) -> None:
     site.workers(1, SLICEWAY_HEARTBEAT_S="1")
     job = site.enqueue(SIZE, overwrite=True)
-    let_go = site.hold("stat", job.key)
-    site.held("stat", job.key)
+    let_go = site.store.hold("stat", job.key)
+    site.store.held("stat", job.key)
     job.act("cancel")
     let_go()
     job.reaches("cancelled", timeout_s=10)
-    assert job.key not in site.unfinished() or "session_left_open" in job.kinds
+    assert job.key not in site.store.unfinished() or "session_left_open" in job.kinds
 
 
 def test_a_session_whose_handle_never_came_back_is_told_of(site: Installation) -> None:
-    site.control.add_rule("cut", op="init", path="orphan", when="after")
+    site.store.control.add_rule("cut", op="init", path="orphan", when="after")
     job = site.enqueue(SIZE, "orphan")
     site.until(lambda: job.row["failing_since"], "the first failure")
     job.act("cancel")
@@ -109,8 +110,8 @@ def test_a_session_whose_handle_never_came_back_is_told_of(site: Installation) -
 
 def test_a_cancelled_job_can_be_retried_from_the_beginning(site: Installation) -> None:
     job = site.enqueue(6 * MIB)
-    let_go = site.hold("data", job.key)
-    site.held("data", job.key, 8)
+    let_go = site.store.hold("data", job.key)
+    site.store.held("data", job.key, 8)
     job.act("cancel")
     let_go()
     job.reaches("cancelled")
@@ -121,17 +122,19 @@ def test_a_cancelled_job_can_be_retried_from_the_beginning(site: Installation) -
 
 def test_a_retry_while_the_old_worker_still_sends(site: Installation) -> None:
     job = site.enqueue(SIZE)
-    site.control.add_rule("error", op="data", path=job.key, offset=3 * SLICE_BYTES, status=400, code=-5999, count=1)
+    site.store.control.add_rule(
+        "error", op="data", path=job.key, offset=3 * SLICE_BYTES, status=400, code=-5999, count=1
+    )
     for number in (0, 1, 3):
-        site.hold("data", job.key, offset=number * SLICE_BYTES, count=1)
-    site.held("data", job.key, 3)
+        site.store.hold("data", job.key, offset=number * SLICE_BYTES, count=1)
+    site.store.held("data", job.key, 3)
     [refused] = job.asked("data", offset=3 * SLICE_BYTES)
-    site.control.release(refused["number"])
+    site.store.control.release(refused["number"])
     job.reaches("failed")
     job.act("retry")
     site.until(lambda: job.done() == 2, "the slice that failed sent again, with the others still on their way")
     assert [row["state"] for row in job.slices][:2] == ["sending", "sending"]
-    site.control.release()
+    site.store.control.release()
     job.succeeds()
     assert job.row["epoch"] == 1
     assert job.sent_twice_bytes() == SLICE_BYTES
@@ -139,16 +142,16 @@ def test_a_retry_while_the_old_worker_still_sends(site: Installation) -> None:
 
 def test_a_fresh_retry_while_the_old_worker_still_sends_takes_nothing_of_it(site: Installation) -> None:
     job = site.enqueue(12 * MIB)
-    site.hold("data", job.key)
-    held = site.held("data", job.key, 8)
+    site.store.hold("data", job.key)
+    held = site.store.held("data", job.key, 8)
     job.path.write_bytes(b"n" * (12 * MIB - 1))
     job.content = job.path.read_bytes()
-    site.control.clear_rules()
-    site.control.release(held[0]["number"])  # whoever sent it goes on to the next slice, and finds another file
+    site.store.control.clear_rules()
+    site.store.control.release(held[0]["number"])  # whoever sent it goes on to the next slice, and finds another file
     assert job.fails() == "source_changed"
     job.act("retry")
     site.until(lambda: job.row["epoch"] == 2 and job.done(), "slices of the new epoch")
-    site.control.release()
+    site.store.control.release()
     job.succeeds()
     assert "foreign_session_discarded" in job.kinds
     assert len({entry["session"] for entry in job.asked("data")}) == 2
@@ -156,8 +159,8 @@ def test_a_fresh_retry_while_the_old_worker_still_sends_takes_nothing_of_it(site
 
 def test_a_target_is_held_until_its_job_has_ended(site: Installation) -> None:
     job = site.enqueue(SIZE)
-    let_go = site.hold("data", job.key, offset=0)
-    site.held("data", job.key)
+    let_go = site.store.hold("data", job.key, offset=0)
+    site.store.held("data", job.key)
     wish = {"source": {"kind": "file", "root": "media", "path": job.key}, "store": "twin", "key": job.key}
     answer = site.api.post("/v1/jobs", json=wish)
     assert (answer.status_code, answer.json()["code"]) == (409, "key_busy")

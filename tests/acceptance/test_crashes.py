@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.installation import MIB, SLICE_BYTES
+from tests.acceptance.installation import MIB
+from tests.acceptance.store import SLICE_BYTES
 from tests.acceptance.processes import ALONE, PARENT, running
 
 if TYPE_CHECKING:
@@ -36,12 +37,12 @@ def test_an_idle_leader_goes_on_leading(site: Installation) -> None:
 def test_after_sigkill_only_the_slices_in_flight_are_sent_again(site: Installation) -> None:
     site.workers(2, SLICEWAY_WORKER_THREADS="2")
     job = site.enqueue(5 * MIB)
-    site.hold("data", job.key, offset=4 * SLICE_BYTES, count=1)
-    site.held("data", job.key)
+    site.store.hold("data", job.key, offset=4 * SLICE_BYTES, count=1)
+    site.store.held("data", job.key)
     victim = site.holder(job, 4)
     victim.kill()
     site.until(lambda: "worker_lost" in job.kinds, "its claims freed")
-    site.control.release()  # the dead worker's bytes arrive nevertheless, and are the same
+    site.store.control.release()  # the dead worker's bytes arrive nevertheless, and are the same
     result = job.succeeds()
     assert result["slices"]["deaths"] <= 2
     assert job.sent_twice_bytes() <= 2 * SLICE_BYTES
@@ -50,8 +51,8 @@ def test_after_sigkill_only_the_slices_in_flight_are_sent_again(site: Installati
 def test_with_the_shipped_times_a_dead_workers_slice_runs_elsewhere_within_15_seconds(site: Installation) -> None:
     site.workers(2, **SHIPPED)
     job = site.enqueue(2 * MIB)
-    site.hold("data", job.key, offset=SLICE_BYTES, count=1)
-    [held] = site.held("data", job.key)
+    site.store.hold("data", job.key, offset=SLICE_BYTES, count=1)
+    [held] = site.store.held("data", job.key)
     victim = site.holder(job, 1)
     victim.kill()
     killed_s = time.monotonic()
@@ -64,8 +65,8 @@ def test_with_the_shipped_times_a_dead_workers_slice_runs_elsewhere_within_15_se
 def test_a_worker_that_slept_past_its_death_changes_nothing_and_ends_itself(site: Installation) -> None:
     site.workers(2)
     job = site.enqueue(2 * MIB)
-    let_go = site.hold("data", job.key, offset=0, count=1)
-    site.held("data", job.key)
+    let_go = site.store.hold("data", job.key, offset=0, count=1)
+    site.store.held("data", job.key)
     sleeper = site.holder(job, 0)
     token = job.slices[0]["token"]
     sleeper.freeze()
@@ -83,15 +84,15 @@ def test_a_worker_that_slept_past_its_death_changes_nothing_and_ends_itself(site
 def test_a_late_checkpoint_under_an_old_token_is_void(site: Installation) -> None:
     site.workers(2)
     job = site.enqueue(2 * MIB)
-    let_go = site.hold("data", job.key, offset=0, count=2)
-    site.held("data", job.key)
+    let_go = site.store.hold("data", job.key, offset=0, count=2)
+    site.store.held("data", job.key)
     sleeper = site.holder(job, 0)
     old = job.slices[0]["token"]
     sleeper.freeze()
-    site.held("data", job.key, 2)
+    site.store.held("data", job.key, 2)
     sleeper.thaw()
-    first, _ = site.held("data", job.key, 2)
-    site.control.release(first["number"])
+    first, _ = site.store.held("data", job.key, 2)
+    site.store.control.release(first["number"])
     assert sleeper.ended(10)
     assert [row["state"] for row in job.slices] == ["sending", "done", "done", "done"]
     assert job.slices[0]["token"] > old
@@ -102,13 +103,13 @@ def test_a_late_checkpoint_under_an_old_token_is_void(site: Installation) -> Non
 
 def test_sigterm_hands_the_work_back_at_once(site: Installation) -> None:
     [worker] = site.workers(1, SLICEWAY_WORKER_THREADS="2")
-    site.control.change(rate_bytes_per_s=3 * MIB)
+    site.store.control.change(rate_bytes_per_s=3 * MIB)
     job = site.enqueue(24 * MIB, slice_size=3 * MIB)
     site.until(lambda: len(job.asked("data")) >= 4, "slices on their way")
     worker.terminate()
     site.until(lambda: not any(row["state"] == "sending" for row in job.slices), "given back", timeout_s=3)
     assert worker.ended(8)
-    site.control.change(rate_bytes_per_s=None)
+    site.store.control.change(rate_bytes_per_s=None)
     site.workers(1)
     result = job.succeeds()
     assert job.sent_twice_bytes() <= 2 * 3 * MIB
@@ -119,8 +120,8 @@ def test_sigterm_hands_the_work_back_at_once(site: Installation) -> None:
 def test_a_stopped_worker_gives_back_what_the_store_does_not_answer(site: Installation) -> None:
     [worker] = site.workers(1)
     job = site.enqueue(2 * MIB)
-    let_go = site.hold("data", job.key, offset=SLICE_BYTES)
-    site.held("data", job.key)
+    let_go = site.store.hold("data", job.key, offset=SLICE_BYTES)
+    site.store.held("data", job.key)
     worker.terminate()
     assert worker.ended(8)
     assert not [row for row in job.slices if row["state"] == "sending"]
@@ -150,8 +151,8 @@ def test_a_parent_starts_anew_what_dies(site: Installation) -> None:
     [parent] = site.workers(1, PARENT, SLICEWAY_WORKER_PROCESSES="1")
     [child] = parent.children()
     job = site.enqueue(2 * MIB)
-    site.hold("data", job.key, offset=0, count=1)
-    site.held("data", job.key)
+    site.store.hold("data", job.key, offset=0, count=1)
+    site.store.held("data", job.key)
     os.kill(child, signal.SIGKILL)
     job.succeeds(timeout_s=40)
     assert parent.children() != [child]

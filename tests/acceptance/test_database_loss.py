@@ -8,7 +8,8 @@ import httpx
 import psycopg
 import pytest
 
-from tests.acceptance.installation import MIB, SLICE_BYTES
+from tests.acceptance.installation import MIB
+from tests.acceptance.store import SLICE_BYTES
 from tests.acceptance.job import Wish
 
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ def restart(site: Installation) -> None:
 def test_every_connection_cut_in_the_middle_of_an_upload(site: Installation) -> None:
     site.workers(2)
     job = site.enqueue(6 * MIB)
-    site.hold("data", job.key, count=3)
+    site.store.hold("data", job.key, count=3)
     for _ in range(3):
-        [held, *_] = site.held("data", job.key)
+        [held, *_] = site.store.held("data", job.key)
         site.sql(OTHERS)
-        site.control.release(held["number"])
+        site.store.control.release(held["number"])
     result = job.succeeds()
     assert job.sent_twice_bytes() == 0
     assert result["slices"]["deaths"] == 0
@@ -53,10 +54,10 @@ def test_every_connection_cut_in_the_middle_of_an_upload(site: Installation) -> 
 def test_crashed_and_restarted_in_the_middle_of_an_upload(site: Installation) -> None:
     site.workers(2, SLICEWAY_WORKER_THREADS="2")
     job = site.enqueue(6 * MIB)
-    site.hold("data", job.key, offset=4 * SLICE_BYTES, count=1)
-    site.held("data", job.key)
+    site.store.hold("data", job.key, offset=4 * SLICE_BYTES, count=1)
+    site.store.held("data", job.key)
     site.postgres.stop("immediate")
-    site.control.release()
+    site.store.control.release()
     site.postgres.start()
     result = job.succeeds(timeout_s=60)
     # what was in flight, and the checkpoints of the last 0.6 s
@@ -67,13 +68,13 @@ def test_crashed_and_restarted_in_the_middle_of_an_upload(site: Installation) ->
 def test_a_claim_lost_with_the_database_does_not_lose_the_slice(site: Installation) -> None:
     site.workers(1)
     job = site.enqueue(1 * MIB)
-    site.hold("data", job.key, offset=SLICE_BYTES, count=1)
-    site.held("data", job.key)
+    site.store.hold("data", job.key, offset=SLICE_BYTES, count=1)
+    site.store.held("data", job.key)
     site.until(lambda: job.slices[0]["state"] == "done", "the other slice")
     site.sql(LOSE_CLAIMS)
     restart(site)
     site.until(lambda: "another copy of the message" in site.logs()[0].read_text(), "the message again")
-    site.control.release()
+    site.store.control.release()
     job.succeeds()
     assert job.sent_twice_bytes() <= SLICE_BYTES
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.installation import MIB, SLICE_BYTES
+from tests.acceptance.installation import MIB
+from tests.acceptance.store import SLICE_BYTES
 
 if TYPE_CHECKING:
     from tests.acceptance.installation import Installation
@@ -22,11 +23,13 @@ def _workers(site: Installation) -> None:
 
 def lose_answer(site: Installation, key: str, *, op: str = "finish", when: str = "after") -> None:
     """Let the store close the connection instead of answering, once."""
-    site.control.add_rule("cut", op=op, path=key, when=when, count=1)
+    site.store.control.add_rule("cut", op=op, path=key, when=when, count=1)
 
 
 @pytest.mark.parametrize("attributes", [None, "colour=green"])
-def test_an_answer_lost_with_nothing_there_before_is_proven_by_a_look(site: Installation, attributes: str | None) -> None:
+def test_an_answer_lost_with_nothing_there_before_is_proven_by_a_look(
+    site: Installation, attributes: str | None
+) -> None:
     lose_answer(site, "lost-*")
     job = site.enqueue(SIZE, f"lost-{attributes}", attributes=attributes)
     assert job.succeeds()["proof"] == ("none_before" if attributes else "mark")
@@ -34,7 +37,7 @@ def test_an_answer_lost_with_nothing_there_before_is_proven_by_a_look(site: Inst
 
 
 def test_an_answer_lost_over_an_older_object_of_the_same_size_is_proven_by_our_mark(site: Installation) -> None:
-    site.plant_object("over-marked", OLDER, sacred=False)
+    site.store.plant_object("over-marked", OLDER, sacred=False)
     lose_answer(site, "over-marked")
     job = site.enqueue(SIZE, "over-marked", overwrite=True)
     assert job.succeeds()["proof"] == "mark"
@@ -42,7 +45,7 @@ def test_an_answer_lost_over_an_older_object_of_the_same_size_is_proven_by_our_m
 
 
 def test_an_answer_lost_over_an_older_object_without_our_mark_is_unproven(site: Installation) -> None:
-    site.plant_object("over-unmarked", OLDER, sacred=False)
+    site.store.plant_object("over-unmarked", OLDER, sacred=False)
     lose_answer(site, "over-unmarked")
     job = site.enqueue(SIZE, "over-unmarked", overwrite=True, attributes="colour=green")
     assert job.fails() == "unproven"
@@ -53,7 +56,7 @@ def test_an_answer_lost_over_an_older_object_without_our_mark_is_unproven(site: 
 
 
 def test_an_older_object_is_not_taken_for_ours_when_the_finish_had_no_effect(site: Installation) -> None:
-    site.plant_object("over-again", OLDER, sacred=False)
+    site.store.plant_object("over-again", OLDER, sacred=False)
     lose_answer(site, "over-again", when="before")
     job = site.enqueue(SIZE, "over-again", overwrite=True, attributes="colour=green")
     assert job.succeeds()["proof"] == "acknowledged"
@@ -62,32 +65,32 @@ def test_an_older_object_is_not_taken_for_ours_when_the_finish_had_no_effect(sit
 
 def test_an_answer_that_says_nothing_leads_to_a_look(site: Installation) -> None:
     html = {"status": 502, "body": "<html>Bad gateway</html>", "when": "after"}
-    site.control.add_rule("raw", op="finish", path="gateway", count=1, **html)
+    site.store.control.add_rule("raw", op="finish", path="gateway", count=1, **html)
     job = site.enqueue(SIZE, "gateway")
     job.succeeds()
     assert len(job.asked("finish")) == 1
 
 
 def test_an_object_that_appeared_meanwhile_is_left_alone(site: Installation) -> None:
-    let_go = site.hold("finish", "appeared")
+    let_go = site.store.hold("finish", "appeared")
     job = site.enqueue(SIZE, "appeared")
-    site.held("finish", "appeared")
-    site.plant_object("appeared", OLDER)
+    site.store.held("finish", "appeared")
+    site.store.plant_object("appeared", OLDER)
     let_go()
     assert job.fails() == "object_exists"
 
 
 def test_an_object_that_is_there_is_left_alone(site: Installation) -> None:
-    site.plant_object("there", OLDER)
+    site.store.plant_object("there", OLDER)
     job = site.enqueue(SIZE, "there")
     assert job.fails() == "object_exists"
     assert not job.asked("data")
-    small = site.plant_object("there-small", b"short")
+    small = site.store.plant_object("there-small", b"short")
     assert site.enqueue(len(small), "there-small").fails() == "object_exists"
 
 
 def test_an_overwrite_replaces_what_is_there(site: Installation) -> None:
-    site.plant_object("replaced", OLDER, sacred=False)
+    site.store.plant_object("replaced", OLDER, sacred=False)
     job = site.enqueue(SIZE, "replaced", overwrite=True)
     job.succeeds()
     assert not job.asked("delete")
@@ -101,7 +104,7 @@ def test_a_one_request_upload_whose_answer_is_lost_is_proven_by_its_digest(site:
 
 
 def test_a_one_request_upload_over_an_older_object_whose_answer_is_lost(site: Installation) -> None:
-    site.plant_object("small-over", b"o" * 1000, sacred=False)
+    site.store.plant_object("small-over", b"o" * 1000, sacred=False)
     lose_answer(site, "small-over", op="upload", when="before")
     job = site.enqueue(1000, "small-over", overwrite=True)
     job.succeeds()
@@ -109,9 +112,9 @@ def test_a_one_request_upload_over_an_older_object_whose_answer_is_lost(site: In
 
 
 def test_a_worker_killed_while_it_finishes_leaves_one_finish(site: Installation) -> None:
-    let_go = site.hold("finish", "killed", when="after", count=1)
+    let_go = site.store.hold("finish", "killed", when="after", count=1)
     job = site.enqueue(SIZE, "killed")
-    site.held("finish", "killed")
+    site.store.held("finish", "killed")
     [row] = site.sql("SELECT w.name FROM job j JOIN worker w ON w.id = j.worker WHERE j.id = %(id)s", id=job.id)
     site.worker_named(row["name"]).kill()
     job.succeeds()

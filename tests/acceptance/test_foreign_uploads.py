@@ -1,4 +1,4 @@
-"""Half-done uploads at the key: our own are gone on with, a stranger's never taken over, and nobody's object touched."""
+"""Half-done uploads at the key: ours are gone on with, a stranger's never taken over, nobody's object touched."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import SecretStr
 
-from tests.acceptance.installation import APPID, BUCKET, MIB, SECRET_ID, SECRET_KEY, SLICE_BYTES
+from tests.acceptance.installation import MIB
+from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, SLICE_BYTES
 from worker.settings import StoreProfile
 from worker.stores.base import Listing
 from worker.stores.registry import open_store
@@ -37,7 +38,7 @@ class Patient:
 def send_as_a_stranger(site: Installation, key: str, number: int, data: bytes) -> None:
     """Send one more slice of the unfinished upload at the key."""
     profile = StoreProfile(
-        name="stranger", protocol="cos-json", endpoint=site.store_url, appid=APPID, bucket=BUCKET,
+        name="stranger", protocol="cos-json", endpoint=site.store.url, appid=APPID, bucket=BUCKET,
         secret_id=SecretStr(SECRET_ID), secret_key=SecretStr(SECRET_KEY),
     )  # fmt: skip
     store = open_store(profile)
@@ -48,7 +49,7 @@ def send_as_a_stranger(site: Installation, key: str, number: int, data: bytes) -
 
 
 def test_a_retried_job_goes_on_where_it_was(site: Installation) -> None:
-    site.control.add_rule("error", op="data", path="own", offset=5 * SLICE_BYTES, status=400, code=-5999, count=1)
+    site.store.control.add_rule("error", op="data", path="own", offset=5 * SLICE_BYTES, status=400, code=-5999, count=1)
     job = site.enqueue(SIZE, "own")
     job.fails()
     site.until(lambda: not any(row["state"] == "sending" for row in job.slices), "the last slices in flight")
@@ -65,7 +66,7 @@ def test_a_retried_job_goes_on_where_it_was(site: Installation) -> None:
 
 
 def test_an_idle_strangers_upload_is_discarded(site: Installation) -> None:
-    site.plant_upload("idle", SIZE, b"s" * SLICE_BYTES)
+    site.store.plant_upload("idle", SIZE, b"s" * SLICE_BYTES)
     job = site.enqueue(SIZE, "idle")
     job.succeeds()
     assert "foreign_session_discarded" in job.kinds
@@ -73,36 +74,36 @@ def test_an_idle_strangers_upload_is_discarded(site: Installation) -> None:
 
 
 def test_a_growing_strangers_upload_is_left_alone(site: Installation) -> None:
-    session = site.plant_upload("growing", SIZE, b"s" * SLICE_BYTES)
+    session = site.store.plant_upload("growing", SIZE, b"s" * SLICE_BYTES)
     job = site.enqueue(SIZE, "growing")
     site.until(lambda: job.asked("list"), "the first look")
     send_as_a_stranger(site, "growing", 1, b"t" * SLICE_BYTES)
     assert job.fails() == "upload_in_progress"
-    assert site.unfinished()["growing"]["session"] == session
+    assert site.store.unfinished()["growing"]["session"] == session
     assert not job.asked("delete")
 
 
 def test_a_strangers_upload_over_an_object_is_left_alone_with_it(site: Installation) -> None:
-    site.plant_object("over", b"o" * SIZE)
-    session = site.plant_upload("over", SIZE, b"s" * SLICE_BYTES, insert_only=False)
+    site.store.plant_object("over", b"o" * SIZE)
+    session = site.store.plant_upload("over", SIZE, b"s" * SLICE_BYTES, insert_only=False)
     job = site.enqueue(SIZE, "over", overwrite=True)
     assert job.fails() == "upload_in_progress"
-    assert site.unfinished()["over"]["session"] == session
+    assert site.store.unfinished()["over"]["session"] == session
     assert not job.asked("delete")
 
 
 def test_a_file_of_one_request_discards_an_idle_strangers_upload_too(site: Installation) -> None:
-    site.plant_upload("small", SIZE, b"s" * SLICE_BYTES)
+    site.store.plant_upload("small", SIZE, b"s" * SLICE_BYTES)
     site.enqueue(1000, "small").succeeds()
 
 
 def test_another_jobs_half_of_the_same_file_is_gone_on_with(site: Installation) -> None:
     content = site.file("half", SIZE)
-    site.control.add_rule("error", op="data", path="half", offset=2 * MIB, status=400, code=-5999)
+    site.store.control.add_rule("error", op="data", path="half", offset=2 * MIB, status=400, code=-5999)
     first = site.enqueue(SIZE, "half", content=content, verify="file")
     first.fails()
     site.until(lambda: not any(row["state"] == "sending" for row in first.slices), "the last slices in flight")
-    site.control.clear_rules()
+    site.store.control.clear_rules()
     done, seen = first.done(), len(first.asked("data"))
     second = site.enqueue(SIZE, "half", content=content, verify="file")
     assert second.succeeds()["proof"] == "digest"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.acceptance.installation import MIB, SLICE_BYTES
+from tests.acceptance.installation import MIB
+from tests.acceptance.store import SLICE_BYTES
 
 if TYPE_CHECKING:
     from tests.acceptance.installation import Installation
+    from tests.acceptance.job import Job
 
 
 def test_a_poisonous_slice_is_quarantined_and_other_jobs_succeed(site: Installation) -> None:
     poisoned = site.enqueue(2 * MIB)
     others = [site.enqueue(2 * MIB)]
-    site.hold("data", poisoned.key, offset=SLICE_BYTES)
+    site.store.hold("data", poisoned.key, offset=SLICE_BYTES)
     site.workers(2)
     for death in range(1, 5):
         site.until(lambda: poisoned.slices[1:2] and poisoned.slices[1]["state"] == "sending", f"victim {death}")
@@ -23,7 +26,7 @@ def test_a_poisonous_slice_is_quarantined_and_other_jobs_succeed(site: Installat
             assert site.sql(together, worker=poisoned.slices[1]["worker"])[0]["n"] == 1
         victim.kill()
         site.workers(2)
-        site.until(lambda n=death: poisoned.state == "failed" or poisoned.slices[1]["deaths"] == n, f"death {death}")
+        site.until(partial(_has_died, poisoned, death), f"death {death}")
         others.append(site.enqueue(1 * MIB))
     assert poisoned.fails() == "quarantined"
     assert "slice 1" in poisoned.view["error"]["message"]
@@ -34,3 +37,6 @@ def test_a_poisonous_slice_is_quarantined_and_other_jobs_succeed(site: Installat
     poisoned.act("retry")
     poisoned.succeeds()
 
+
+def _has_died(job: Job, times: int) -> bool:
+    return job.state == "failed" or job.slices[1]["deaths"] == times

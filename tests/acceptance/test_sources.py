@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.installation import MIB, SLICE_BYTES
+from tests.acceptance.installation import MIB
+from tests.acceptance.store import SLICE_BYTES
 from tests.acceptance.job import Job, Wish
 
 if TYPE_CHECKING:
@@ -61,13 +62,13 @@ def test_a_file_that_changes_between_slices_fails_its_job(
     site: Installation, change: Callable[[Path], None], code: str
 ) -> None:
     job = site.enqueue(12 * MIB)
-    let_go = site.hold("data", job.key)
-    site.held("data", job.key, 8)
+    let_go = site.store.hold("data", job.key)
+    site.store.held("data", job.key, 8)
     change(job.path)
     let_go()
     assert job.fails() == code
     assert not job.asked("finish")
-    assert site.object_at(job.key) is None
+    assert site.store.object_at(job.key) is None
 
 
 @pytest.mark.parametrize(("change", "code"), CHANGES)
@@ -75,8 +76,8 @@ def test_a_file_that_changes_after_its_last_slice_was_read_fails_its_job(
     site: Installation, change: Callable[[Path], None], code: str
 ) -> None:
     job = site.enqueue(1 * MIB)
-    let_go = site.hold("data", job.key)
-    site.held("data", job.key, 2)
+    let_go = site.store.hold("data", job.key)
+    site.store.held("data", job.key, 2)
     change(job.path)
     let_go()
     assert job.fails() == code
@@ -85,8 +86,8 @@ def test_a_file_that_changes_after_its_last_slice_was_read_fails_its_job(
 
 def test_a_changed_file_is_uploaded_as_it_is_now_after_a_retry(site: Installation) -> None:
     job = site.enqueue(6 * MIB)
-    let_go = site.hold("data", job.key)
-    site.held("data", job.key, 8)
+    let_go = site.store.hold("data", job.key)
+    site.store.held("data", job.key, 8)
     grow(job.path)
     let_go()
     job.fails()
@@ -126,8 +127,8 @@ def test_a_root_that_goes_away_in_the_middle_of_an_upload(site: Installation) ->
     content = site.file("split", 12 * MIB, site.volume)
     job = from_volume(site, "split")
     job.content = content
-    let_go = site.hold("data", job.key)
-    site.held("data", job.key, 8)
+    let_go = site.store.hold("data", job.key)
+    site.store.held("data", job.key, 8)
     elsewhere = site.volume.rename(site.folder / "elsewhere")
     let_go()
     site.until(lambda: (job.row["error"] or {}).get("code") == "root_unavailable", "the root missed")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.installation import MIB, SLICE_BYTES
+from tests.acceptance.installation import MIB
+from tests.acceptance.store import SLICE_BYTES
 
 if TYPE_CHECKING:
     from tests.acceptance.installation import Installation
@@ -19,12 +20,12 @@ def _workers(site: Installation) -> None:
 
 def test_killed_and_restarted(site: Installation) -> None:
     job = site.enqueue(6 * MIB)
-    site.hold("data", job.key, offset=4 * SLICE_BYTES, count=1)
-    site.held("data", job.key)
+    site.store.hold("data", job.key, offset=4 * SLICE_BYTES, count=1)
+    site.store.held("data", job.key)
     flying = sum(row["state"] == "sending" for row in job.slices)
-    site.kill_store()
+    site.store.kill()
     site.until(lambda: job.row["error"] is not None, "the failure noticed")
-    site.start_store()
+    site.store.start()
     result = job.succeeds(timeout_s=60)
     assert job.row["epoch"] == 1
     assert result["slices"]["failed_attempts"] == 0
@@ -33,7 +34,7 @@ def test_killed_and_restarted(site: Installation) -> None:
 
 def test_a_lost_session_is_begun_anew(site: Installation) -> None:
     job = site.enqueue(4 * MIB)
-    site.control.add_rule("lose_session", op="data", path=job.key, nth=5)
+    site.store.control.add_rule("lose_session", op="data", path=job.key, nth=5)
     job.succeeds()
     row = job.row
     assert (row["epoch"], row["session_losses"]) == (2, 1)
@@ -43,20 +44,20 @@ def test_a_lost_session_is_begun_anew(site: Installation) -> None:
 
 def test_a_session_that_is_lost_again_and_again_is_given_up(site: Installation) -> None:
     job = site.enqueue(2 * MIB)
-    let_go = site.hold("init", job.key)
-    site.held("init", job.key)
+    let_go = site.store.hold("init", job.key)
+    site.store.held("init", job.key)
     site.sql("UPDATE job SET session_losses = 5 WHERE id = %(id)s", id=job.id)
-    site.control.add_rule("lose_session", op="data", path=job.key)
+    site.store.control.add_rule("lose_session", op="data", path=job.key)
     let_go()
     assert job.fails() == "session_lost"
-    site.control.clear_rules()
+    site.store.control.clear_rules()
     job.act("retry")
     job.succeeds()
 
 
 def test_unavailable_for_a_while_uses_up_no_attempts(site: Installation) -> None:
     job = site.enqueue(2 * MIB)
-    site.control.add_rule("error", op="data", path=job.key, count=9, status=503, code=-196)
+    site.store.control.add_rule("error", op="data", path=job.key, count=9, status=503, code=-196)
     result = job.succeeds(timeout_s=60)
     assert result["slices"]["failed_attempts"] == 0
     assert job.row["epoch"] == 1
@@ -64,7 +65,7 @@ def test_unavailable_for_a_while_uses_up_no_attempts(site: Installation) -> None
 
 def test_a_refusal_of_our_credentials_lets_all_jobs_of_the_store_wait_for_one_probe(site: Installation) -> None:
     job = site.enqueue(2 * MIB)
-    rule = site.control.add_rule("error", op="data", path=job.key, status=403, code=-97)
+    rule = site.store.control.add_rule("error", op="data", path=job.key, status=403, code=-97)
     site.until(lambda: _breaker(site), "the breaker")
     site.until(lambda: not _flying(site), "what was in flight")
     waiting = site.enqueue(1 * MIB)
@@ -77,7 +78,7 @@ def test_a_refusal_of_our_credentials_lets_all_jobs_of_the_store_wait_for_one_pr
     _probe_now(site)
     site.until(lambda: len(job.asked("data")) + len(waiting.asked("init")) > refused, "a probe")
     site.until(lambda: not _flying(site), "the probe's end")
-    site.control.remove_rule(rule)
+    site.store.control.remove_rule(rule)
     if _breaker(site):  # the probe was the refused job's
         assert len(job.asked("data")) == refused + 1
         assert waiting.state == "queued"
@@ -108,7 +109,7 @@ def _probe_now(site: Installation) -> None:
 @pytest.mark.parametrize("fault", ["wrong_session", "wrong_offset"])
 def test_a_slice_acknowledged_as_another_is_sent_again(site: Installation, fault: str) -> None:
     job = site.enqueue(2 * MIB)
-    site.control.add_rule(fault, op="data", path=job.key, offset=SLICE_BYTES, count=1)
+    site.store.control.add_rule(fault, op="data", path=job.key, offset=SLICE_BYTES, count=1)
     result = job.succeeds()
     assert result["slices"]["failed_attempts"] == 1
     assert job.sent_twice_bytes() == SLICE_BYTES
@@ -116,7 +117,7 @@ def test_a_slice_acknowledged_as_another_is_sent_again(site: Installation, fault
 
 def test_a_slice_that_the_store_acknowledged_and_forgot_is_sent_again_before_the_end(site: Installation) -> None:
     job = site.enqueue(2 * MIB)
-    site.control.add_rule("swallow", op="data", path=job.key, offset=SLICE_BYTES, count=1)
+    site.store.control.add_rule("swallow", op="data", path=job.key, offset=SLICE_BYTES, count=1)
     job.succeeds()
     assert "slices_missing" in job.kinds
     assert job.sent_twice_bytes() == SLICE_BYTES
@@ -125,12 +126,14 @@ def test_a_slice_that_the_store_acknowledged_and_forgot_is_sent_again_before_the
 
 def test_a_slice_that_never_gets_through_fails_the_job_with_the_stores_words(site: Installation) -> None:
     job = site.enqueue(2 * MIB)
-    site.control.add_rule("error", op="data", path=job.key, offset=0, status=400, code=-5999, message="no such thing")
+    site.store.control.add_rule(
+        "error", op="data", path=job.key, offset=0, status=400, code=-5999, message="no such thing"
+    )
     job.fails()
     error = job.view["error"]
     assert "-5999" in error["message"]
     assert "no such thing" in error["answer"]
     assert error["advice"]
-    site.control.clear_rules()
+    site.store.control.clear_rules()
     job.act("retry")
     job.succeeds()

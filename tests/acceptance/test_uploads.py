@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.acceptance.installation import MIB, SLICE_BYTES
+from tests.acceptance.installation import MIB
+from tests.acceptance.store import SLICE_BYTES
 from tests.acceptance.job import Job
 from worker.jobs.names import QUEUE
 
@@ -48,7 +49,7 @@ def test_a_tiny_file_goes_in_slices_if_they_are_wished_for(site: Installation, s
 
 
 def test_slices_go_in_order_where_the_store_insists(site: Installation) -> None:
-    site.control.add_rule("serial", op="init", path="serial")
+    site.store.control.add_rule("serial", op="init", path="serial")
     job = site.enqueue(3 * MIB, "serial")
     job.succeeds()
     offsets = [entry["offset"] for entry in job.asked("data")]
@@ -57,10 +58,10 @@ def test_slices_go_in_order_where_the_store_insists(site: Installation) -> None:
 
 
 def test_an_ordered_upload_goes_on_in_order_after_a_death(site: Installation) -> None:
-    site.control.add_rule("serial", op="init", path="serial-death")
-    site.hold("data", "serial-death", offset=2 * SLICE_BYTES, count=1)
+    site.store.control.add_rule("serial", op="init", path="serial-death")
+    site.store.hold("data", "serial-death", offset=2 * SLICE_BYTES, count=1)
     job = site.enqueue(3 * MIB, "serial-death")
-    site.held("data", job.key)
+    site.store.held("data", job.key)
     assert job.done() == 2
     site.holder(job, 2).kill()
     job.succeeds()
@@ -69,7 +70,7 @@ def test_an_ordered_upload_goes_on_in_order_after_a_death(site: Installation) ->
 
 
 def test_the_stores_slice_size_is_obeyed(site: Installation) -> None:
-    site.control.add_rule("slice_size", op="init", path="sized", slice_size=MIB)
+    site.store.control.add_rule("slice_size", op="init", path="sized", slice_size=MIB)
     job = site.enqueue(3 * MIB + 1, "sized")
     job.succeeds()
     assert [entry["size"] for entry in sorted(job.asked("data"), key=lambda e: e["offset"])] == [MIB, MIB, MIB, 1]
@@ -83,13 +84,13 @@ def test_a_digest_of_the_whole_file_is_taken_and_checked_by_the_store(site: Inst
 
 
 def test_bytes_damaged_on_the_way_never_become_an_object(site: Installation) -> None:
-    site.control.add_rule("corrupt", op="data", path="damaged", offset=MIB, count=1)
+    site.store.control.add_rule("corrupt", op="data", path="damaged", offset=MIB, count=1)
     job = site.enqueue(3 * MIB, "damaged", verify="file")
     # all bytes are there, and the protocol does not let such an upload be discarded safely: a new session cannot begin
     assert job.fails() == "upload_in_progress"
     [lost] = [event for event in job.events if event["kind"] == "session_lost"]
     assert lost["cause"]["code"] == "digest_mismatch"
-    assert site.object_at("damaged") is None
+    assert site.store.object_at("damaged") is None
 
 
 def test_bytes_that_the_store_has_already_are_not_sent(site: Installation) -> None:
@@ -157,6 +158,6 @@ def test_many_small_jobs_drain_through_a_short_queue(site: Installation) -> None
     left = "SELECT count(*) AS n FROM job WHERE key LIKE 'small/%' AND state <> 'succeeded'"
     site.until(lambda: site.sql(left)[0]["n"] == 0, "all of them done", timeout_s=60)
     assert 0 < gauge.stop() <= 100
-    assert len(site.requests(op="upload")) == count
+    assert len(site.store.requests(op="upload")) == count
     jobs, site.jobs = site.jobs, site.jobs[::50]  # a look at some of them is enough
     assert len(jobs) == count

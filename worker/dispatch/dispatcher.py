@@ -38,7 +38,7 @@ RESCUE_EVERY_S = 0.5
 BROKER_CHECK_EVERY_S = 1.0
 LANE_ROWS_MAX = 2000
 OVERTAKEN = timedelta(seconds=5)
-"""A message is taken for lost when one published so much later has been claimed, or when none has waited for so long."""
+"""A message is taken for lost when one published so much later was claimed, or when it is so old and none is left."""
 QUARANTINE_DEATHS = 4
 """Two deaths in company, two more alone: whatever it is kills every worker that takes it."""
 

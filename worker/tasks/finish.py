@@ -136,4 +136,6 @@ def _discard(store: StoreDriver, row: Row, guard: ClaimGuard) -> str | None:
         return None
     if not isinstance(listing, Listing):
         return None
-    return "an upload is unfinished at the key: this job's, if init was cut off before it heard its session, or another's"
+    return (
+        "an upload is unfinished at the key: this job's, if init was cut off before it heard its session, or another's"
+    )

@@ -1,0 +1,129 @@
+"""The store of an installation: the emulator in a process of its own, what it was asked, and strangers at work in it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from worker.emulator.control import Control
+from worker.local.ports import free_port
+from worker.local.process import Child, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+Row = dict[str, Any]
+
+SLICE_BYTES = 512 * 1024
+APPID, BUCKET, SECRET_ID, SECRET_KEY = "10055004", "uploads", "fake-secret-id", "fake-secret-key-of-the-store"
+
+
+class StoreServer:
+    """A store that can be killed and started again on its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start it."""
+        self.folder = folder
+        self.strangers: dict[str, bytes] = {}
+        self.planted: set[str] = set()
+        self._past: list[Row] = []
+        self._ports = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self._ports[0]}"
+        self.control = Control(f"http://127.0.0.1:{self._ports[1]}")
+        self.start()
+
+    def start(self) -> None:
+        """Start the store, or start it again on its folder."""
+        options = {
+            "--data-dir": self.folder / "data", "--port": self._ports[0], "--control-port": self._ports[1],
+            "--appid": APPID, "--bucket": BUCKET, "--secret-id": SECRET_ID, "--secret-key": SECRET_KEY,
+        }  # fmt: skip
+        words = [str(word) for option in options.items() for word in option]
+        argv = [sys.executable, "-m", "worker.emulator", *words, "--no-fsync"]
+        self._child = Child(argv, log=self.folder / "store.log")
+        ready = wait_until(self._answers, timeout_s=20, alive=lambda: self._child.poll() is None)
+        assert ready, (self.folder / "store.log").read_text()
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.control.settings())
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL for the store; what its journal had is remembered."""
+        self._past += self.control.requests()
+        self._child.kill()
+
+    def requests(self, **wanted: object) -> list[Row]:
+        """What the store was asked, from the test's beginning on, by its journal."""
+        path = wanted.pop("path", None)
+        journal = self._past + self.control.requests()
+        return [
+            entry
+            for entry in journal
+            if path in (None, entry["path"]) and all(entry[name] == value for name, value in wanted.items())
+        ]
+
+    def object_at(self, key: str) -> bytes | None:
+        """The bytes of the object at a key, as the store gives them out."""
+        answer = httpx.get(f"{self.url}/files/v2/{APPID}/{BUCKET}/{key}", trust_env=False)
+        return answer.content if answer.status_code == httpx.codes.OK else None
+
+    def unfinished(self) -> dict[str, Row]:
+        """The store's unfinished uploads, by key."""
+        return {upload["path"]: upload for upload in self.control.uploads(BUCKET)}
+
+    def plant_object(self, key: str, content: bytes, *, sacred: bool = True) -> bytes:
+        """Put somebody else's object there; a sacred one must still be there, unchanged, when the test is over."""
+        self.control.plant_object(BUCKET, key, content)
+        if sacred:
+            self.strangers[key] = content
+        return content
+
+    def plant_upload(self, key: str, size_bytes: int, *slices: bytes, insert_only: bool = True) -> str:
+        """Begin somebody else's upload, with its first slices received; returns its session."""
+        held = {number * SLICE_BYTES: data for number, data in enumerate(slices)}
+        wish = {"filesize": size_bytes, "slice_size": SLICE_BYTES, "insert_only": insert_only}
+        session = self.control.plant_upload(BUCKET, key, slices=held, **wish)
+        self.planted.add(session)
+        return session
+
+    def hold(self, op: str, key: str, *, when: str = "before", **conditions: Any) -> Callable[[], None]:
+        """Let the store hold requests from now on; returns what lets them go and holds no more."""
+        rule = self.control.add_rule("hold", op=op, path=key, when=when, **conditions)
+
+        def let_go() -> None:
+            self.control.remove_rule(rule)
+            self.control.release()
+
+        return let_go
+
+    def held(self, op: str, key: str, count: int = 1, *, timeout_s: float = 15) -> list[Row]:
+        """Wait until so many requests are held; returns them."""
+        held: list[Row] = []
+
+        def there() -> bool:
+            held[:] = self.requests(op=op, path=key, state="held")
+            return len(held) >= count
+
+        assert wait_until(there, timeout_s=timeout_s, poll_s=0.03), f"not {count} but {len(held)} held {op}"
+        return held
+
+    def forget(self) -> None:
+        """Begin the journal anew; strangers' things are nobody's concern any more."""
+        self.strangers, self.planted, self._past = {}, set(), []
+        self.control.clear_requests()
+
+    def calm(self) -> None:
+        """Be faulty no more, and let everybody go."""
+        self.control.clear_rules()
+        self.control.release()
+        self.control.change(rate_bytes_per_s=None)
+
+    def stop(self) -> None:
+        """End it."""
+        self._child.stop()
