@@ -37,6 +37,7 @@ class Bench:
 
     db: Database
     worker: UUID = field(default_factory=uuid4)
+    last_ms: int = 0
 
     def start_worker(self, *, slots: int = 4) -> UUID:
         """Register another worker."""
@@ -45,9 +46,17 @@ class Bench:
             leases.start_worker(tx, made, "w", slots=slots, roots=[])
         return made
 
+    def next_id(self) -> UUID:
+        """Return an id that sorts after all before it: those of one millisecond have no order."""
+        made = new_id()
+        while made.int >> 80 <= self.last_ms:
+            made = new_id()
+        self.last_ms = made.int >> 80
+        return made
+
     def new(self, **fields: Any) -> NewJob:
         """Return a job to enqueue; each has a target of its own unless it is named."""
-        job_id = fields.pop("id", None) or new_id()
+        job_id = self.next_id()
         key = fields.pop("key", f"k/{job_id}")
         values: Row = {
             "id": job_id, "tenant": "t", "priority": 5, "source": {"kind": "file", "root": "r", "path": "p"},

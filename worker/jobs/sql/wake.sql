@@ -18,9 +18,10 @@ WITH steps AS (
   RETURNING 1
 ), strays AS (  -- marked in the moment in which their job was cancelled, paused or failed: nobody can claim them
   UPDATE slice s SET state = 'pending' FROM (
-    SELECT s.job_id, s.number FROM slice s JOIN job j ON j.id = s.job_id
-    WHERE s.state = 'dispatched' AND (j.state <> 'uploading' OR j.paused_at IS NOT NULL)
-    FOR NO KEY UPDATE OF s SKIP LOCKED) d
+    SELECT job_id, number FROM slice o
+    WHERE state = 'dispatched' AND NOT EXISTS (
+      SELECT FROM job j WHERE j.id = o.job_id AND j.state = 'uploading' AND j.paused_at IS NULL)
+    LIMIT 10 FOR NO KEY UPDATE SKIP LOCKED) d
   WHERE s.job_id = d.job_id AND s.number = d.number
 )
 SELECT (SELECT count(*) FROM steps) AS steps, (SELECT count(*) FROM slices) AS slices, (SELECT count(*) FROM aborts) AS aborts
