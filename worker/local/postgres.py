@@ -18,7 +18,7 @@ from worker.local.account import make_folder, run_as, server_account
 from worker.local.binaries import postgres_home
 from worker.local.errors import LocalError
 from worker.local.ports import free_port
-from worker.local.process import Child, last_line, wait_ready, wait_until
+from worker.local.process import Child, last_line, open_log, wait_ready, wait_until
 from worker.local.secret import remembered_secret, write_secret
 
 if TYPE_CHECKING:
@@ -149,18 +149,17 @@ class EmbeddedPostgres:
         new.rename(self._data)
 
     def _run(self, argv: list[str | Path], *, stdin: str = "") -> None:
-        done = subprocess.run(  # noqa: S603 - our own programs
-            argv,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            env=_ENV,
-            cwd=self.folder,
-            check=False,
-            **run_as(self._account),
-        )
-        with self.log.open("a") as log:
-            log.write(done.stdout + done.stderr)
+        with open_log(self.log) as log:
+            done = subprocess.run(  # noqa: S603 - our own programs
+                argv,
+                input=stdin.encode(),
+                stdout=log,
+                stderr=log,
+                env=_ENV,
+                cwd=self.folder,
+                check=False,
+                **run_as(self._account),
+            )
         if done.returncode:
             raise LocalError(f"no PostgreSQL cluster can be made: {last_line(self.log)} (log: {self.log})")
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from worker.local.account import run_as
 from worker.local.errors import LocalError
@@ -46,9 +46,7 @@ class Child:
         Raises:
             LocalError: it cannot be started at all.
         """
-        if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
-            log.replace(log.with_suffix(".log.1"))
-        with log.open("ab") as output:
+        with open_log(log) as output:
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - our own programs
                     [str(word) for word in argv],
@@ -160,6 +158,13 @@ def wait_ready(service: Service, *, timeout_s: float, given_up: Callable[[], boo
 def fate(code: int) -> str:
     """How a process ended, in words."""
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+
+
+def open_log(log: Path) -> BinaryIO:
+    """Open a log to append to it, readable by us alone; one that has grown large is set aside first."""
+    if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+    return os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
 def last_line(log: Path) -> str:

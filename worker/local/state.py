@@ -59,7 +59,7 @@ class State:
         account = server_account()
         make_folder(folder.absolute(), account)
         state = cls(folder.absolute())
-        for sub in (state.logs, state.files):
+        for sub in (state.logs, state.files, state.objects):
             make_folder(sub, None)
         return state
 
@@ -72,6 +72,11 @@ class State:
     def files(self) -> Path:
         """The root `files`: what is put here can be uploaded."""
         return self.folder / "files"
+
+    @property
+    def objects(self) -> Path:
+        """What the emulator keeps."""
+        return self.folder / "emulator"
 
     @property
     def api_key(self) -> Path:

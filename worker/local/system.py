@@ -130,7 +130,7 @@ def _plan(state: State, ports: Mapping[str, int], environ: Mapping[str, str]) ->
 def _emulator(state: State, port: int, control_port: int) -> Program:
     remembered_secret(state.emulator_key)
     options = {
-        "--data-dir": state.folder / "emulator",
+        "--data-dir": state.objects,
         "--port": port,
         "--control-port": control_port,
         "--appid": APPID,

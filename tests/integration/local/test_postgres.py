@@ -46,10 +46,10 @@ def test_no_password_no_entry(postgres: EmbeddedPostgres) -> None:
         psycopg.connect(f"postgresql://sliceway:fake-secret-wrong@127.0.0.1:{port}/sliceway")
 
 
-def test_password_file_is_ours_alone(postgres: EmbeddedPostgres) -> None:
-    file = postgres.folder / "password"
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert file.stat().st_uid == os.geteuid()
+def test_password_and_log_are_ours_alone(postgres: EmbeddedPostgres) -> None:
+    for file in (postgres.folder / "password", postgres.log):
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert file.stat().st_uid == os.geteuid()
     assert sorted(path.name for path in postgres.folder.iterdir()) == ["data", "password", "postgres.log"]
 
 

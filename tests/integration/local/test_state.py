@@ -76,3 +76,8 @@ def test_usual_folder() -> None:
     assert default_state({"XDG_STATE_HOME": "/x/state", "SLICEWAY_STATE_DIR": "/y"}) == Path("/y")
     usual = Path("/var/lib/sliceway") if os.geteuid() == 0 else Path.home() / ".local/state/sliceway"
     assert default_state({}) == usual
+
+
+def test_what_is_kept_is_closed_to_others(state: State) -> None:
+    for folder in (state.logs, state.files, state.objects):
+        assert folder.stat().st_mode & 0o777 == 0o700
