@@ -19,9 +19,7 @@ from tests.acceptance.job import Job, Wish
 from tests.acceptance.processes import Worker
 from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, SLICE_BYTES, StoreServer
 from worker.db import Database
-from worker.emulator.control import Control
 from worker.jobs.keys import Scope, create_key
-from worker.local.ports import free_port
 from worker.local.process import wait_until
 from worker.settings import load_settings
 
@@ -170,9 +168,13 @@ class Installation:
         place.write_bytes(content)
         return content
 
+    def fresh_key(self) -> str:
+        """A key that nothing else has: to make rules for it before there is a job."""
+        return f"object-{os.urandom(4).hex()}"
+
     def enqueue(self, size_bytes: int, key: str | None = None, *, content: bytes | None = None, **fields: Any) -> Job:
         """Write a file and ask the API to upload it."""
-        key = key or f"object-{len(self.jobs)}-{os.urandom(3).hex()}"
+        key = key or self.fresh_key()
         if content is None:
             content = self.file(key, size_bytes)
         else:

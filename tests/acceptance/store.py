@@ -1,4 +1,4 @@
-"""The store of an installation: the emulator in a process of its own, what it was asked, and strangers at work in it."""
+"""The store of an installation: the emulator in a process of its own, what it was asked, and strangers in it."""
 
 from __future__ import annotations
 

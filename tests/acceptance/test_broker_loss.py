@@ -29,8 +29,9 @@ def _running_again(site: Installation) -> Iterator[None]:
 def upload_with_two_slices_held(site: Installation) -> Job:
     """Two slices wait for the store's answer, and two more for a free thread, in the broker."""
     site.workers(1, **FEW)
-    job = site.enqueue(4 * MIB)
-    site.store.hold("data", job.key, count=2)
+    key = site.fresh_key()
+    site.store.hold("data", key, count=2)
+    job = site.enqueue(4 * MIB, key)
     site.store.held("data", job.key, 2)
     site.until(lambda: sum(row["state"] == "dispatched" for row in job.slices) == 2, "two slices in the broker")
     return job

@@ -34,8 +34,9 @@ def test_a_cancel_stops_slices_at_their_next_piece(site: Installation) -> None:
 
 
 def test_a_cancel_waits_for_the_last_claim_before_it_cleans_up(site: Installation) -> None:
-    job = site.enqueue(12 * MIB)
-    let_go = site.store.hold("data", job.key)
+    key = site.fresh_key()
+    let_go = site.store.hold("data", key)
+    job = site.enqueue(12 * MIB, key)
     site.store.held("data", job.key, 8)
     job.act("cancel")
     site.until(lambda: all(row["state"] != "dispatched" for row in job.slices), "nothing handed out")
@@ -56,8 +57,9 @@ def test_a_job_that_nobody_began_is_cancelled_at_once(site: Installation) -> Non
 
 @pytest.mark.parametrize("attributes", [None, "colour=green"])
 def test_a_cancel_after_the_finish_is_too_late(site: Installation, attributes: str | None) -> None:
-    job = site.enqueue(SIZE, attributes=attributes)
-    let_go = site.store.hold("finish", job.key, when="after")
+    key = site.fresh_key()
+    let_go = site.store.hold("finish", key, when="after")
+    job = site.enqueue(SIZE, key, attributes=attributes)
     site.store.held("finish", job.key)
     job.act("cancel")
     let_go()
@@ -66,9 +68,10 @@ def test_a_cancel_after_the_finish_is_too_late(site: Installation, attributes: s
 
 
 def test_a_cancel_before_the_finish_had_effect_cancels(site: Installation) -> None:
-    job = site.enqueue(SIZE)
-    let_go = site.store.hold("finish", job.key)
-    site.store.control.add_rule("cut", op="finish", path=job.key)
+    key = site.fresh_key()
+    let_go = site.store.hold("finish", key)
+    site.store.control.add_rule("cut", op="finish", path=key)
+    job = site.enqueue(SIZE, key)
     site.store.held("finish", job.key)
     job.act("cancel")
     let_go()
@@ -80,8 +83,9 @@ def test_a_cancel_before_the_finish_had_effect_cancels(site: Installation) -> No
 
 
 def test_a_cancel_in_the_middle_of_init_cleans_up_its_session(site: Installation) -> None:
-    job = site.enqueue(SIZE)
-    let_go = site.store.hold("init", job.key, when="after")
+    key = site.fresh_key()
+    let_go = site.store.hold("init", key, when="after")
+    job = site.enqueue(SIZE, key)
     site.store.held("init", job.key)
     job.act("cancel")
     let_go()
@@ -91,8 +95,9 @@ def test_a_cancel_in_the_middle_of_init_cleans_up_its_session(site: Installation
 
 def test_a_cancel_before_the_session_is_asked_for_ends_soon(site: Installation) -> None:
     site.workers(1, SLICEWAY_HEARTBEAT_S="1")
-    job = site.enqueue(SIZE, overwrite=True)
-    let_go = site.store.hold("stat", job.key)
+    key = site.fresh_key()
+    let_go = site.store.hold("stat", key)
+    job = site.enqueue(SIZE, key, overwrite=True)
     site.store.held("stat", job.key)
     job.act("cancel")
     let_go()
@@ -109,8 +114,9 @@ def test_a_session_whose_handle_never_came_back_is_told_of(site: Installation) -
 
 
 def test_a_cancelled_job_can_be_retried_from_the_beginning(site: Installation) -> None:
-    job = site.enqueue(6 * MIB)
-    let_go = site.store.hold("data", job.key)
+    key = site.fresh_key()
+    let_go = site.store.hold("data", key)
+    job = site.enqueue(6 * MIB, key)
     site.store.held("data", job.key, 8)
     job.act("cancel")
     let_go()
@@ -141,8 +147,9 @@ def test_a_retry_while_the_old_worker_still_sends(site: Installation) -> None:
 
 
 def test_a_fresh_retry_while_the_old_worker_still_sends_takes_nothing_of_it(site: Installation) -> None:
-    job = site.enqueue(12 * MIB)
-    site.store.hold("data", job.key)
+    key = site.fresh_key()
+    site.store.hold("data", key)
+    job = site.enqueue(12 * MIB, key)
     held = site.store.held("data", job.key, 8)
     job.path.write_bytes(b"n" * (12 * MIB - 1))
     job.content = job.path.read_bytes()
@@ -158,8 +165,9 @@ def test_a_fresh_retry_while_the_old_worker_still_sends_takes_nothing_of_it(site
 
 
 def test_a_target_is_held_until_its_job_has_ended(site: Installation) -> None:
-    job = site.enqueue(SIZE)
-    let_go = site.store.hold("data", job.key, offset=0)
+    key = site.fresh_key()
+    let_go = site.store.hold("data", key, offset=0)
+    job = site.enqueue(SIZE, key)
     site.store.held("data", job.key)
     wish = {"source": {"kind": "file", "root": "media", "path": job.key}, "store": "twin", "key": job.key}
     answer = site.api.post("/v1/jobs", json=wish)

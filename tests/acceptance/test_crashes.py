@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.acceptance.installation import MIB
-from tests.acceptance.store import SLICE_BYTES
 from tests.acceptance.processes import ALONE, PARENT, running
+from tests.acceptance.store import SLICE_BYTES
 
 if TYPE_CHECKING:
     from tests.acceptance.installation import Installation
@@ -36,8 +36,9 @@ def test_an_idle_leader_goes_on_leading(site: Installation) -> None:
 
 def test_after_sigkill_only_the_slices_in_flight_are_sent_again(site: Installation) -> None:
     site.workers(2, SLICEWAY_WORKER_THREADS="2")
-    job = site.enqueue(5 * MIB)
-    site.store.hold("data", job.key, offset=4 * SLICE_BYTES, count=1)
+    key = site.fresh_key()
+    site.store.hold("data", key, offset=4 * SLICE_BYTES, count=1)
+    job = site.enqueue(5 * MIB, key)
     site.store.held("data", job.key)
     victim = site.holder(job, 4)
     victim.kill()
@@ -50,8 +51,9 @@ def test_after_sigkill_only_the_slices_in_flight_are_sent_again(site: Installati
 
 def test_with_the_shipped_times_a_dead_workers_slice_runs_elsewhere_within_15_seconds(site: Installation) -> None:
     site.workers(2, **SHIPPED)
-    job = site.enqueue(2 * MIB)
-    site.store.hold("data", job.key, offset=SLICE_BYTES, count=1)
+    key = site.fresh_key()
+    site.store.hold("data", key, offset=SLICE_BYTES, count=1)
+    job = site.enqueue(2 * MIB, key)
     [held] = site.store.held("data", job.key)
     victim = site.holder(job, 1)
     victim.kill()
@@ -64,8 +66,9 @@ def test_with_the_shipped_times_a_dead_workers_slice_runs_elsewhere_within_15_se
 
 def test_a_worker_that_slept_past_its_death_changes_nothing_and_ends_itself(site: Installation) -> None:
     site.workers(2)
-    job = site.enqueue(2 * MIB)
-    let_go = site.store.hold("data", job.key, offset=0, count=1)
+    key = site.fresh_key()
+    let_go = site.store.hold("data", key, offset=0, count=1)
+    job = site.enqueue(2 * MIB, key)
     site.store.held("data", job.key)
     sleeper = site.holder(job, 0)
     token = job.slices[0]["token"]
@@ -83,8 +86,9 @@ def test_a_worker_that_slept_past_its_death_changes_nothing_and_ends_itself(site
 
 def test_a_late_checkpoint_under_an_old_token_is_void(site: Installation) -> None:
     site.workers(2)
-    job = site.enqueue(2 * MIB)
-    let_go = site.store.hold("data", job.key, offset=0, count=2)
+    key = site.fresh_key()
+    let_go = site.store.hold("data", key, offset=0, count=2)
+    job = site.enqueue(2 * MIB, key)
     site.store.held("data", job.key)
     sleeper = site.holder(job, 0)
     old = job.slices[0]["token"]
@@ -119,8 +123,9 @@ def test_sigterm_hands_the_work_back_at_once(site: Installation) -> None:
 
 def test_a_stopped_worker_gives_back_what_the_store_does_not_answer(site: Installation) -> None:
     [worker] = site.workers(1)
-    job = site.enqueue(2 * MIB)
-    let_go = site.store.hold("data", job.key, offset=SLICE_BYTES)
+    key = site.fresh_key()
+    let_go = site.store.hold("data", key, offset=SLICE_BYTES)
+    job = site.enqueue(2 * MIB, key)
     site.store.held("data", job.key)
     worker.terminate()
     assert worker.ended(8)
@@ -150,8 +155,9 @@ def test_the_children_do_not_outlive_their_parent(site: Installation, how: signa
 def test_a_parent_starts_anew_what_dies(site: Installation) -> None:
     [parent] = site.workers(1, PARENT, SLICEWAY_WORKER_PROCESSES="1")
     [child] = parent.children()
-    job = site.enqueue(2 * MIB)
-    site.store.hold("data", job.key, offset=0, count=1)
+    key = site.fresh_key()
+    site.store.hold("data", key, offset=0, count=1)
+    job = site.enqueue(2 * MIB, key)
     site.store.held("data", job.key)
     os.kill(child, signal.SIGKILL)
     job.succeeds(timeout_s=40)

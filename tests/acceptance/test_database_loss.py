@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from tests.acceptance.installation import MIB
-from tests.acceptance.store import SLICE_BYTES
 from tests.acceptance.job import Wish
+from tests.acceptance.store import SLICE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,8 +40,9 @@ def restart(site: Installation) -> None:
 
 def test_every_connection_cut_in_the_middle_of_an_upload(site: Installation) -> None:
     site.workers(2)
-    job = site.enqueue(6 * MIB)
-    site.store.hold("data", job.key, count=3)
+    key = site.fresh_key()
+    site.store.hold("data", key, count=3)
+    job = site.enqueue(6 * MIB, key)
     for _ in range(3):
         [held, *_] = site.store.held("data", job.key)
         site.sql(OTHERS)
@@ -53,8 +54,9 @@ def test_every_connection_cut_in_the_middle_of_an_upload(site: Installation) -> 
 
 def test_crashed_and_restarted_in_the_middle_of_an_upload(site: Installation) -> None:
     site.workers(2, SLICEWAY_WORKER_THREADS="2")
-    job = site.enqueue(6 * MIB)
-    site.store.hold("data", job.key, offset=4 * SLICE_BYTES, count=1)
+    key = site.fresh_key()
+    site.store.hold("data", key, offset=4 * SLICE_BYTES, count=1)
+    job = site.enqueue(6 * MIB, key)
     site.store.held("data", job.key)
     site.postgres.stop("immediate")
     site.store.control.release()
@@ -67,8 +69,9 @@ def test_crashed_and_restarted_in_the_middle_of_an_upload(site: Installation) ->
 
 def test_a_claim_lost_with_the_database_does_not_lose_the_slice(site: Installation) -> None:
     site.workers(1)
-    job = site.enqueue(1 * MIB)
-    site.store.hold("data", job.key, offset=SLICE_BYTES, count=1)
+    key = site.fresh_key()
+    site.store.hold("data", key, offset=SLICE_BYTES, count=1)
+    job = site.enqueue(1 * MIB, key)
     site.store.held("data", job.key)
     site.until(lambda: job.slices[0]["state"] == "done", "the other slice")
     site.sql(LOSE_CLAIMS)

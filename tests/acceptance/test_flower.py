@@ -113,8 +113,8 @@ def publish_again(site: Installation, job: Job, row: dict[str, Any]) -> None:
 
 
 def test_a_copy_of_a_message_is_never_shown_as_done(site: Installation, flower: Flower) -> None:
-    job = site.enqueue(2 * MIB, "copied")
     let_go = site.store.hold("data", "copied", offset=0)
+    job = site.enqueue(2 * MIB, "copied")
     site.store.held("data", "copied")
     row, log = job.slices[0], site.logs()[0]
     publish_again(site, job, row)
@@ -159,8 +159,8 @@ def test_a_revoke_of_a_slice_on_its_way_pauses_its_job(site: Installation, flowe
 
 
 def test_a_revoke_of_a_task_that_nobody_has_taken_yet_pauses_its_job(site: Installation, flower: Flower) -> None:
-    blocker = site.enqueue(2 * MIB, "blocker")
     let_go = site.store.hold("data", "blocker")
+    blocker = site.enqueue(2 * MIB, "blocker")
     site.store.held("data", "blocker", 4)  # all threads are taken
     job = site.enqueue(2 * MIB, "waiting")
     site.until(lambda: job.row["step"] == "dispatched", "its init in the broker")
@@ -174,8 +174,8 @@ def test_a_revoke_of_a_task_that_nobody_has_taken_yet_pauses_its_job(site: Insta
 
 
 def test_a_revoked_abort_is_done_nevertheless(site: Installation, flower: Flower) -> None:
-    job = site.enqueue(12 * MIB, "aborted")
     let_go = site.store.hold("data", "aborted")
+    job = site.enqueue(12 * MIB, "aborted")
     site.store.held("data", "aborted", 4)
     flower.revoke(task_id(UUID(job.id), "sliceway.abort", 1, 1))
     job.act("cancel")
@@ -186,8 +186,8 @@ def test_a_revoked_abort_is_done_nevertheless(site: Installation, flower: Flower
 
 def test_a_revoke_by_celerys_own_command_does_the_same(site: Installation) -> None:
     site.workers(2)
-    job = site.enqueue(2 * MIB, "commanded")
     let_go = site.store.hold("data", "commanded", offset=0)
+    job = site.enqueue(2 * MIB, "commanded")
     site.store.held("data", "commanded")
     with Celery("operator", broker=site.valkey.url, set_as_current=False) as celery:
         celery.control.revoke(slice_task(job, 0))

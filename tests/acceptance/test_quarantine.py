@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def test_a_poisonous_slice_is_quarantined_and_other_jobs_succeed(site: Installation) -> None:
-    poisoned = site.enqueue(2 * MIB)
+    site.store.hold("data", "poison", offset=SLICE_BYTES)
+    poisoned = site.enqueue(2 * MIB, "poison")
     others = [site.enqueue(2 * MIB)]
-    site.store.hold("data", poisoned.key, offset=SLICE_BYTES)
     site.workers(2)
     for death in range(1, 5):
         site.until(lambda: poisoned.slices[1:2] and poisoned.slices[1]["state"] == "sending", f"victim {death}")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.acceptance.installation import MIB
-from tests.acceptance.store import SLICE_BYTES
 from tests.acceptance.job import Job, Wish
+from tests.acceptance.store import SLICE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,8 +61,9 @@ def _workers(site: Installation) -> None:
 def test_a_file_that_changes_between_slices_fails_its_job(
     site: Installation, change: Callable[[Path], None], code: str
 ) -> None:
-    job = site.enqueue(12 * MIB)
-    let_go = site.store.hold("data", job.key)
+    key = site.fresh_key()
+    let_go = site.store.hold("data", key)
+    job = site.enqueue(12 * MIB, key)
     site.store.held("data", job.key, 8)
     change(job.path)
     let_go()
@@ -75,8 +76,9 @@ def test_a_file_that_changes_between_slices_fails_its_job(
 def test_a_file_that_changes_after_its_last_slice_was_read_fails_its_job(
     site: Installation, change: Callable[[Path], None], code: str
 ) -> None:
-    job = site.enqueue(1 * MIB)
-    let_go = site.store.hold("data", job.key)
+    key = site.fresh_key()
+    let_go = site.store.hold("data", key)
+    job = site.enqueue(1 * MIB, key)
     site.store.held("data", job.key, 2)
     change(job.path)
     let_go()
@@ -85,8 +87,9 @@ def test_a_file_that_changes_after_its_last_slice_was_read_fails_its_job(
 
 
 def test_a_changed_file_is_uploaded_as_it_is_now_after_a_retry(site: Installation) -> None:
-    job = site.enqueue(6 * MIB)
-    let_go = site.store.hold("data", job.key)
+    key = site.fresh_key()
+    let_go = site.store.hold("data", key)
+    job = site.enqueue(6 * MIB, key)
     site.store.held("data", job.key, 8)
     grow(job.path)
     let_go()
@@ -125,9 +128,9 @@ def test_a_root_that_is_not_mounted_makes_its_job_wait(site: Installation, mount
 def test_a_root_that_goes_away_in_the_middle_of_an_upload(site: Installation) -> None:
     site.unmount()
     content = site.file("split", 12 * MIB, site.volume)
+    let_go = site.store.hold("data", "split")
     job = from_volume(site, "split")
     job.content = content
-    let_go = site.store.hold("data", job.key)
     site.store.held("data", job.key, 8)
     elsewhere = site.volume.rename(site.folder / "elsewhere")
     let_go()

@@ -19,8 +19,9 @@ def _workers(site: Installation) -> None:
 
 
 def test_killed_and_restarted(site: Installation) -> None:
-    job = site.enqueue(6 * MIB)
-    site.store.hold("data", job.key, offset=4 * SLICE_BYTES, count=1)
+    key = site.fresh_key()
+    site.store.hold("data", key, offset=4 * SLICE_BYTES, count=1)
+    job = site.enqueue(6 * MIB, key)
     site.store.held("data", job.key)
     flying = sum(row["state"] == "sending" for row in job.slices)
     site.store.kill()
@@ -33,8 +34,9 @@ def test_killed_and_restarted(site: Installation) -> None:
 
 
 def test_a_lost_session_is_begun_anew(site: Installation) -> None:
-    job = site.enqueue(4 * MIB)
-    site.store.control.add_rule("lose_session", op="data", path=job.key, nth=5)
+    key = site.fresh_key()
+    site.store.control.add_rule("lose_session", op="data", path=key, nth=5)
+    job = site.enqueue(4 * MIB, key)
     job.succeeds()
     row = job.row
     assert (row["epoch"], row["session_losses"]) == (2, 1)
@@ -43,8 +45,9 @@ def test_a_lost_session_is_begun_anew(site: Installation) -> None:
 
 
 def test_a_session_that_is_lost_again_and_again_is_given_up(site: Installation) -> None:
-    job = site.enqueue(2 * MIB)
-    let_go = site.store.hold("init", job.key)
+    key = site.fresh_key()
+    let_go = site.store.hold("init", key)
+    job = site.enqueue(2 * MIB, key)
     site.store.held("init", job.key)
     site.sql("UPDATE job SET session_losses = 5 WHERE id = %(id)s", id=job.id)
     site.store.control.add_rule("lose_session", op="data", path=job.key)
@@ -56,16 +59,18 @@ def test_a_session_that_is_lost_again_and_again_is_given_up(site: Installation) 
 
 
 def test_unavailable_for_a_while_uses_up_no_attempts(site: Installation) -> None:
-    job = site.enqueue(2 * MIB)
-    site.store.control.add_rule("error", op="data", path=job.key, count=9, status=503, code=-196)
+    key = site.fresh_key()
+    site.store.control.add_rule("error", op="data", path=key, count=9, status=503, code=-196)
+    job = site.enqueue(2 * MIB, key)
     result = job.succeeds(timeout_s=60)
     assert result["slices"]["failed_attempts"] == 0
     assert job.row["epoch"] == 1
 
 
 def test_a_refusal_of_our_credentials_lets_all_jobs_of_the_store_wait_for_one_probe(site: Installation) -> None:
-    job = site.enqueue(2 * MIB)
-    rule = site.store.control.add_rule("error", op="data", path=job.key, status=403, code=-97)
+    key = site.fresh_key()
+    rule = site.store.control.add_rule("error", op="data", path=key, status=403, code=-97)
+    job = site.enqueue(2 * MIB, key)
     site.until(lambda: _breaker(site), "the breaker")
     site.until(lambda: not _flying(site), "what was in flight")
     waiting = site.enqueue(1 * MIB)
@@ -108,16 +113,18 @@ def _probe_now(site: Installation) -> None:
 
 @pytest.mark.parametrize("fault", ["wrong_session", "wrong_offset"])
 def test_a_slice_acknowledged_as_another_is_sent_again(site: Installation, fault: str) -> None:
-    job = site.enqueue(2 * MIB)
-    site.store.control.add_rule(fault, op="data", path=job.key, offset=SLICE_BYTES, count=1)
+    key = site.fresh_key()
+    site.store.control.add_rule(fault, op="data", path=key, offset=SLICE_BYTES, count=1)
+    job = site.enqueue(2 * MIB, key)
     result = job.succeeds()
     assert result["slices"]["failed_attempts"] == 1
     assert job.sent_twice_bytes() == SLICE_BYTES
 
 
 def test_a_slice_that_the_store_acknowledged_and_forgot_is_sent_again_before_the_end(site: Installation) -> None:
-    job = site.enqueue(2 * MIB)
-    site.store.control.add_rule("swallow", op="data", path=job.key, offset=SLICE_BYTES, count=1)
+    key = site.fresh_key()
+    site.store.control.add_rule("swallow", op="data", path=key, offset=SLICE_BYTES, count=1)
+    job = site.enqueue(2 * MIB, key)
     job.succeeds()
     assert "slices_missing" in job.kinds
     assert job.sent_twice_bytes() == SLICE_BYTES

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from tests.acceptance.installation import MIB
-from tests.acceptance.store import SLICE_BYTES
 from tests.acceptance.job import Job
+from tests.acceptance.store import SLICE_BYTES
 from worker.jobs.names import QUEUE
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Gauge(threading.Thread):
 
 def test_many_small_jobs_drain_through_a_short_queue(site: Installation) -> None:
     count = 300
-    contents = {f"small/{number:03}": site.file(f"small/{number:03}", 100 + number) for number in range(count)}
+    contents = {f"many/{number:03}": site.file(f"small/{number:03}", 100 + number) for number in range(count)}
     items = [{"source": {"kind": "file", "root": "media", "path": k}, "store": "main", "key": k} for k in contents]
     gauge = Gauge(site)
     gauge.start()
@@ -155,7 +155,7 @@ def test_many_small_jobs_drain_through_a_short_queue(site: Installation) -> None
     for given in answer.json()["results"]:
         key = given["job"]["key"]
         site.note(Job(site, given["job"]["id"], key, contents[key], site.media / key))
-    left = "SELECT count(*) AS n FROM job WHERE key LIKE 'small/%' AND state <> 'succeeded'"
+    left = "SELECT count(*) AS n FROM job WHERE key LIKE 'many/%' AND state <> 'succeeded'"
     site.until(lambda: site.sql(left)[0]["n"] == 0, "all of them done", timeout_s=60)
     assert 0 < gauge.stop() <= 100
     assert len(site.store.requests(op="upload")) == count
