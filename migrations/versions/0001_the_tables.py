@@ -86,6 +86,10 @@ def upgrade() -> None:
         sa.Column("finished_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("updated_at", postgresql.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.CheckConstraint(
+            "(finished_at IS NULL) = (state IN ('queued', 'initializing', 'uploading', 'finishing', 'cancelling'))",
+            name=op.f("ck_job_finished_at"),
+        ),
+        sa.CheckConstraint(
             "state IN ('queued', 'initializing', 'uploading', 'finishing', 'succeeded', 'failed', 'cancelling', 'cancelled')",
             name=op.f("ck_job_state"),
         ),
@@ -119,11 +123,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("labels <> '{}'::jsonb"),
     )
     op.create_index(
-        "ix_job_live_tenant",
-        "job",
-        ["tenant"],
-        unique=False,
-        postgresql_where=sa.text("state IN ('queued', 'initializing', 'uploading', 'finishing', 'cancelling')"),
+        "ix_job_live_tenant", "job", ["tenant"], unique=False, postgresql_where=sa.text("finished_at IS NULL")
     )
     op.create_index("ix_job_target_id", "job", ["target", "id"], unique=False)
     op.create_index("ix_job_tenant_id", "job", ["tenant", "id"], unique=False)
@@ -150,11 +150,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("idempotency_key IS NOT NULL"),
     )
     op.create_index(
-        "uq_job_live_target",
-        "job",
-        ["target"],
-        unique=True,
-        postgresql_where=sa.text("state IN ('queued', 'initializing', 'uploading', 'finishing', 'cancelling')"),
+        "uq_job_live_target", "job", ["target"], unique=True, postgresql_where=sa.text("finished_at IS NULL")
     )
     op.create_table(
         "leadership",
@@ -270,11 +266,7 @@ def downgrade() -> None:
     op.drop_index("ix_worker_ended", table_name="worker", postgresql_where=sa.text("ended_at IS NOT NULL"))
     op.drop_table("worker")
     op.drop_table("leadership")
-    op.drop_index(
-        "uq_job_live_target",
-        table_name="job",
-        postgresql_where=sa.text("state IN ('queued', 'initializing', 'uploading', 'finishing', 'cancelling')"),
-    )
+    op.drop_index("uq_job_live_target", table_name="job", postgresql_where=sa.text("finished_at IS NULL"))
     op.drop_index("uq_job_idempotency", table_name="job", postgresql_where=sa.text("idempotency_key IS NOT NULL"))
     op.drop_index(
         "ix_job_waiting", table_name="job", postgresql_where=sa.text("step = 'pending' AND not_before IS NOT NULL")
@@ -285,11 +277,7 @@ def downgrade() -> None:
     op.drop_index("ix_job_tenant_state_id", table_name="job")
     op.drop_index("ix_job_tenant_id", table_name="job")
     op.drop_index("ix_job_target_id", table_name="job")
-    op.drop_index(
-        "ix_job_live_tenant",
-        table_name="job",
-        postgresql_where=sa.text("state IN ('queued', 'initializing', 'uploading', 'finishing', 'cancelling')"),
-    )
+    op.drop_index("ix_job_live_tenant", table_name="job", postgresql_where=sa.text("finished_at IS NULL"))
     op.drop_index(
         "ix_job_labels", table_name="job", postgresql_using="gin", postgresql_where=sa.text("labels <> '{}'::jsonb")
     )

@@ -32,6 +32,9 @@ def _one_of(column: str, values: type[JobState | SliceState | Step]) -> str:
 
 
 _LIVE = f"state IN ({', '.join(repr(str(state)) for state in LIVE)})"
+UNFINISHED = "finished_at IS NULL"
+"""A live job, as indexes say it. Not by its state: a condition on one state would imply it, and a plan made while few
+jobs are live would read such an index whole, for ever after."""
 DUE_STEP = "step = 'pending' AND not_before IS NULL AND (paused_at IS NULL OR state <> 'queued')"
 """Which job steps the dispatcher may hand out now; the SQL that chooses repeats it word for word, to hit the index."""
 
@@ -118,7 +121,8 @@ class Job(Base):
     __table_args__ = (
         CheckConstraint(_one_of("state", JobState), name="state"),
         CheckConstraint(_one_of("step", Step), name="step"),
-        Index("uq_job_live_target", "target", unique=True, postgresql_where=text(_LIVE)),
+        CheckConstraint(f"({UNFINISHED}) = ({_LIVE})", name="finished_at"),
+        Index("uq_job_live_target", "target", unique=True, postgresql_where=text(UNFINISHED)),
         Index(
             "uq_job_idempotency",
             "tenant",
@@ -139,7 +143,7 @@ class Job(Base):
         Index("ix_job_waiting", "not_before", postgresql_where=text("step = 'pending' AND not_before IS NOT NULL")),
         Index("ix_job_handed_out", "step", "worker", postgresql_where=text("step IN ('dispatched', 'running')")),
         Index("ix_job_cancelling", "id", postgresql_where=text("state = 'cancelling'")),
-        Index("ix_job_live_tenant", "tenant", postgresql_where=text(_LIVE)),
+        Index("ix_job_live_tenant", "tenant", postgresql_where=text(UNFINISHED)),
         # what people list
         Index("ix_job_tenant_id", "tenant", "id"),
         Index("ix_job_tenant_state_id", "tenant", "state", "id"),

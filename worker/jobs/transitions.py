@@ -29,6 +29,10 @@ FRESH_AFTER = frozenset({"source_changed", "source_gone", "source_refused", "dig
 """Errors after which a retry cannot go on with the old session and fingerprint."""
 
 
+MANY_SLICES = 500
+"""A job of so many slices changes what the planner should know of their table."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewJob:
     """A validated request to upload one file; see the columns of `models.Job`."""
@@ -182,7 +186,11 @@ def open_session(tx: Tx, claim: Claim, session: Row, plan: Row, cause: Row) -> J
         The job's new state; `cancelling` if it was cancelled meanwhile.
     """
     params = plan | {"session": Jsonb(session), "left": plan["total"] - len(plan["held"]), "cause": Jsonb(cause)}
-    return JobState(_one(tx, "open_session", claim.params() | params)["state"])
+    state = JobState(_one(tx, "open_session", claim.params() | params)["state"])
+    if plan["total"] >= MANY_SLICES:
+        # every connection then plans its statements anew: those planned while the table was small would read it whole
+        tx.execute("ANALYZE (SKIP_LOCKED) slice")
+    return state
 
 
 def reconcile(tx: Tx, claim: Claim, listed: Sequence[int]) -> Row:

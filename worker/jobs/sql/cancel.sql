@@ -1,9 +1,8 @@
 -- Cancel: from its commit on no slice is claimed. Where nothing was ever begun it ends at once; else the abort step cleans up
 -- after the last claim has ended.
 WITH parent AS MATERIALIZED (
-  SELECT id, epoch, state, step, started_at FROM job
-  WHERE id = %(job)s AND state IN ('queued', 'initializing', 'uploading', 'finishing')
-  FOR NO KEY UPDATE
+  SELECT id, epoch, state, step, started_at FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
+  WHERE state IN ('queued', 'initializing', 'uploading', 'finishing')
 ), freed AS (
   UPDATE slice s SET state = 'pending', worker = NULL FROM parent p WHERE s.job_id = p.id AND s.state = 'dispatched'
 ), moved AS (

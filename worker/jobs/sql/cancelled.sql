@@ -1,9 +1,8 @@
 -- The abort step is done: the session is gone from the store, or was left open for the reason given.
 WITH held AS MATERIALIZED (
-  SELECT id, epoch FROM job
-  WHERE id = %(job)s AND epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
+  SELECT id, epoch FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
+  WHERE epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
     AND state = 'cancelling'
-  FOR NO KEY UPDATE
 ), moved AS (
   UPDATE job j SET state = 'cancelled', step = 'idle', worker = NULL, lease_until = NULL, not_before = NULL,
     failing_since = NULL, error = NULL, session = NULL, slices_left = NULL,

@@ -3,9 +3,8 @@
 WITH parent AS MATERIALIZED (
   SELECT id, epoch, run, source, fingerprint, store, key, target, session, size_bytes, slices_total, failing_since, error,
          retry_for_s, session_losses, attributes
-  FROM job
-  WHERE id = %(job)s AND epoch = %(epoch)s AND state = 'uploading' AND paused_at IS NULL
-  FOR NO KEY UPDATE
+  FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
+  WHERE epoch = %(epoch)s AND state = 'uploading' AND paused_at IS NULL
 )
 UPDATE slice s SET
   state = 'sending',

@@ -1,11 +1,10 @@
 -- A task takes the step it was sent for. Guard: epoch, token, the step's own state of the job; paused jobs begin nothing.
 -- `again`: the answer to the same claim was lost; if it was granted, it still is.
 WITH due AS MATERIALIZED (
-  SELECT id, state FROM job
-  WHERE id = %(job)s AND epoch = %(epoch)s AND token = %(token)s
+  SELECT id, state FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
+  WHERE epoch = %(epoch)s AND token = %(token)s
     AND (step = 'dispatched' AND state = %(source)s OR %(again)s AND step = 'running' AND worker = %(worker)s)
     AND (paused_at IS NULL OR state <> 'queued')
-  FOR NO KEY UPDATE
 ), claimed AS (
   UPDATE job j SET
     state = CASE d.state WHEN 'queued' THEN 'initializing' ELSE d.state END,

@@ -4,7 +4,7 @@ WITH closed AS (
 ), shifted AS (
   UPDATE job SET failing_since = NULL, not_before = NULL WHERE id IN (
     SELECT j.id FROM job j JOIN closed c ON c.store = j.store
-    WHERE j.state IN ('queued', 'initializing', 'uploading', 'finishing', 'cancelling')
+    WHERE j.finished_at IS NULL
       AND (j.failing_since IS NOT NULL OR j.not_before IS NOT NULL)
     ORDER BY j.id FOR NO KEY UPDATE OF j SKIP LOCKED)
 )

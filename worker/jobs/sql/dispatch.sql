@@ -1,14 +1,15 @@
 -- Chosen steps and slices are marked before they are published; the token grows, so that older messages find nothing.
+-- Each row is found by its key alone (OFFSET 0 keeps the conditions outside), whatever the planner thinks of the indexes.
 WITH step_rows AS MATERIALIZED (
-  SELECT id FROM job
-  WHERE id = ANY(%(steps)s::uuid[]) AND step = 'pending' AND not_before IS NULL AND (paused_at IS NULL OR state <> 'queued')
-  ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+  SELECT j.id FROM unnest(%(steps)s::uuid[]) AS a(id) CROSS JOIN LATERAL (
+    SELECT * FROM job WHERE job.id = a.id OFFSET 0 FOR NO KEY UPDATE SKIP LOCKED) AS j
+  WHERE step = 'pending' AND not_before IS NULL AND (paused_at IS NULL OR state <> 'queued')
 ), slice_rows AS MATERIALIZED (
-  SELECT s.job_id, s.number
-  FROM unnest(%(jobs)s::uuid[], %(numbers)s::int[]) AS a(job_id, number)
-  JOIN slice s USING (job_id, number) JOIN job j ON j.id = s.job_id
-  WHERE s.state = 'pending' AND s.not_before IS NULL AND j.state = 'uploading' AND j.paused_at IS NULL
-  ORDER BY s.job_id, s.number FOR NO KEY UPDATE OF s SKIP LOCKED
+  SELECT s.job_id, s.number FROM unnest(%(jobs)s::uuid[], %(numbers)s::int[]) AS a(job_id, number) CROSS JOIN LATERAL (
+    SELECT * FROM slice WHERE slice.job_id = a.job_id AND slice.number = a.number OFFSET 0
+    FOR NO KEY UPDATE SKIP LOCKED) AS s
+  WHERE s.state = 'pending' AND s.not_before IS NULL
+    AND (SELECT j.state = 'uploading' AND j.paused_at IS NULL FROM job j WHERE j.id = a.job_id)
 ), steps AS (
   UPDATE job j SET step = 'dispatched', token = j.token + 1, dispatched_at = now(), worker = NULL, lease_until = NULL
   FROM step_rows r WHERE j.id = r.id
@@ -16,9 +17,11 @@ WITH step_rows AS MATERIALIZED (
             NULL::bigint AS offset_bytes, NULL::int AS slice_size_bytes, j.slices_total, j.priority
 ), slices AS (
   UPDATE slice s SET state = 'dispatched', token = s.token + 1, dispatched_at = now()
-  FROM slice_rows r JOIN job j ON j.id = r.job_id
-  WHERE s.job_id = r.job_id AND s.number = r.number
-  RETURNING s.job_id, s.number, s.token, j.epoch, j.run, j.state, j.store, j.key, j.size_bytes, s.deaths,
-            s.offset_bytes, s.size_bytes, j.slices_total, j.priority
+  FROM slice_rows r WHERE s.job_id = r.job_id AND s.number = r.number
+  RETURNING s.job_id, s.number, s.token, s.deaths, s.offset_bytes, s.size_bytes
 )
-SELECT * FROM steps UNION ALL SELECT * FROM slices
+SELECT * FROM steps
+UNION ALL
+SELECT s.job_id, s.number, s.token, j.epoch, j.run, j.state, j.store, j.key, j.size_bytes, s.deaths, s.offset_bytes,
+       s.size_bytes, j.slices_total, j.priority
+FROM slices s JOIN job j ON j.id = s.job_id

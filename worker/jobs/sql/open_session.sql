@@ -1,6 +1,10 @@
 -- Init has its session: stored together with the plan and one row a slice; those that the store already holds are done.
 -- A job that was cancelled meanwhile only remembers the session, so that the abort step can clean it up.
-WITH moved AS (
+WITH held AS MATERIALIZED (
+  SELECT id FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
+  WHERE epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
+    AND state IN ('initializing', 'cancelling')
+), moved AS (
   UPDATE job SET
     state = CASE WHEN state = 'cancelling' THEN state WHEN %(left)s = 0 THEN 'finishing' ELSE 'uploading' END,
     step = CASE WHEN state <> 'cancelling' AND %(left)s = 0 THEN 'pending' ELSE 'idle' END,
@@ -9,9 +13,8 @@ WITH moved AS (
     session = %(session)s::jsonb, ordered = %(ordered)s,
     slice_bytes = %(slice_bytes)s, slices_total = %(total)s, slices_left = %(left)s, bytes_done = %(bytes_done)s,
     updated_at = now()
-  WHERE id = %(job)s AND epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
-    AND state IN ('initializing', 'cancelling')
-  RETURNING id, epoch, state, size_bytes
+  FROM held WHERE job.id = held.id
+  RETURNING job.id, epoch, state, size_bytes
 ), planned AS (
   INSERT INTO slice (job_id, number, offset_bytes, size_bytes, state, token, claimed_at, done_at)
   SELECT m.id, n, n * %(slice_bytes)s::bigint, least(%(slice_bytes)s, m.size_bytes - n * %(slice_bytes)s::bigint),

@@ -1,10 +1,9 @@
 -- The slices as the store's own list has them: done if it lists them and we had claimed them in this session, else pending.
 -- Used when an upload is taken up again (init) and when finish finds slices missing. What is being sent stays as it is.
 WITH held AS MATERIALIZED (
-  SELECT id, epoch, state FROM job
-  WHERE id = %(job)s AND epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
+  SELECT id, epoch, state FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
+  WHERE epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
     AND state IN ('initializing', 'finishing', 'cancelling')
-  FOR NO KEY UPDATE
 ), rows AS MATERIALIZED (
   SELECT s.job_id, s.number, s.size_bytes, s.state,
          CASE WHEN s.state = 'sending' THEN 'sending'

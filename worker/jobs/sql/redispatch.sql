@@ -3,9 +3,10 @@ WITH step_rows AS MATERIALIZED (
   SELECT id FROM job WHERE step = 'dispatched' AND dispatched_at < coalesce(%(before)s::timestamptz, 'infinity')
   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 ), slice_rows AS MATERIALIZED (
-  SELECT s.job_id, s.number FROM slice s JOIN job j ON j.id = s.job_id
+  SELECT s.job_id, s.number FROM slice s
   WHERE s.state = 'dispatched' AND s.dispatched_at < coalesce(%(before)s::timestamptz, 'infinity')
-    AND j.state = 'uploading' AND j.paused_at IS NULL  -- see wake.sql for the others
+    -- see wake.sql for the others
+    AND (SELECT j.state = 'uploading' AND j.paused_at IS NULL FROM job j WHERE j.id = s.job_id)
   ORDER BY s.job_id, s.number FOR NO KEY UPDATE OF s SKIP LOCKED
 ), steps AS (
   UPDATE job j SET dispatched_at = now() FROM step_rows r WHERE j.id = r.id
@@ -13,9 +14,11 @@ WITH step_rows AS MATERIALIZED (
             NULL::bigint AS offset_bytes, NULL::int AS slice_size_bytes, j.slices_total, j.priority
 ), slices AS (
   UPDATE slice s SET dispatched_at = now()
-  FROM slice_rows r JOIN job j ON j.id = r.job_id
-  WHERE s.job_id = r.job_id AND s.number = r.number
-  RETURNING s.job_id, s.number, s.token, j.epoch, j.run, j.state, j.store, j.key, j.size_bytes, s.deaths,
-            s.offset_bytes, s.size_bytes, j.slices_total, j.priority
+  FROM slice_rows r WHERE s.job_id = r.job_id AND s.number = r.number
+  RETURNING s.job_id, s.number, s.token, s.deaths, s.offset_bytes, s.size_bytes
 )
-SELECT * FROM steps UNION ALL SELECT * FROM slices
+SELECT * FROM steps
+UNION ALL
+SELECT s.job_id, s.number, s.token, j.epoch, j.run, j.state, j.store, j.key, j.size_bytes, s.deaths, s.offset_bytes,
+       s.size_bytes, j.slices_total, j.priority
+FROM slices s JOIN job j ON j.id = s.job_id

@@ -18,8 +18,8 @@ WITH parent AS MATERIALIZED (
     failing_since = CASE WHEN %(restart_clock)s THEN now() ELSE coalesce(j.failing_since, now()) END,
     error = %(error)s::jsonb,
     updated_at = now()
-  FROM freed f
-  WHERE j.id = f.job_id AND j.state = 'uploading' AND %(error)s::jsonb IS NOT NULL
+  FROM freed f JOIN parent p ON p.id = f.job_id
+  WHERE j.id = f.job_id AND p.state = 'uploading' AND %(error)s::jsonb IS NOT NULL
 ), told AS (
   INSERT INTO event (job_id, kind, epoch, actor, cause)
   SELECT p.id, 'slice_deferred', p.epoch, %(actor)s, %(error)s::jsonb

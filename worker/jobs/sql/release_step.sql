@@ -1,10 +1,9 @@
 -- A step goes back, to be handed out again: init to `queued`, finish and abort where they are. `again_s` NULL means at once.
 -- A job that was cancelled meanwhile only lets go of the claim; the dispatcher hands out the abort when all claims have ended.
 WITH held AS MATERIALIZED (
-  SELECT id, epoch, state, error FROM job
-  WHERE id = %(job)s AND epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
+  SELECT id, epoch, state, error FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
+  WHERE epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
     AND state IN ('initializing', 'finishing', 'cancelling')
-  FOR NO KEY UPDATE
 ), freed AS (
   UPDATE job j SET
     state = CASE h.state WHEN 'initializing' THEN 'queued' ELSE h.state END,

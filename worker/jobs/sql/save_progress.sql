@@ -1,5 +1,10 @@
 -- Init tells what it knows of the source before it talks to the store, and how far it has hashed; extends its own lease.
 -- A job that was cancelled meanwhile says so: its init is to end and let go of the step, so that the abort can follow.
+WITH held AS MATERIALIZED (
+  SELECT id FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
+  WHERE epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
+    AND state IN ('initializing', 'cancelling')
+)
 UPDATE job SET
   fingerprint = %(fingerprint)s::jsonb,
   size_bytes = %(size_bytes)s,
@@ -8,6 +13,5 @@ UPDATE job SET
   existed = coalesce(%(existed)s, existed),
   lease_until = now() + make_interval(secs => %(lease_s)s),
   updated_at = now()
-WHERE id = %(job)s AND epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
-  AND state IN ('initializing', 'cancelling')
+FROM held WHERE job.id = held.id
 RETURNING state

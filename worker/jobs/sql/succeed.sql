@@ -1,9 +1,8 @@
 -- The object is ours and proven. The slices are folded into a summary and deleted: their table holds live work only.
 WITH held AS MATERIALIZED (
-  SELECT id, epoch, state FROM job
-  WHERE id = %(job)s AND epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
+  SELECT id, epoch, state FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
+  WHERE epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
     AND state IN ('initializing', 'finishing', 'cancelling')
-  FOR NO KEY UPDATE
 ), folded AS (
   SELECT count(s.*) AS slices, coalesce(sum(s.sends), 0) AS sends, coalesce(sum(s.attempts), 0) AS failed_attempts,
          coalesce(sum(s.deaths), 0) AS deaths

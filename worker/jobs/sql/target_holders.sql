@@ -1,4 +1,4 @@
 -- The live jobs that hold these targets.
 SELECT id, tenant, target
 FROM job
-WHERE target = ANY(%(targets)s) AND state IN ('queued', 'initializing', 'uploading', 'finishing', 'cancelling')
+WHERE target = ANY(%(targets)s) AND finished_at IS NULL

@@ -19,8 +19,8 @@ WITH steps AS (
 ), strays AS (  -- marked in the moment in which their job was cancelled, paused or failed: nobody can claim them
   UPDATE slice s SET state = 'pending' FROM (
     SELECT job_id, number FROM slice o
-    WHERE state = 'dispatched' AND NOT EXISTS (
-      SELECT FROM job j WHERE j.id = o.job_id AND j.state = 'uploading' AND j.paused_at IS NULL)
+    WHERE state = 'dispatched'  -- the job by its key: an index of all that upload would be read whole for each slice
+      AND (SELECT j.state = 'uploading' AND j.paused_at IS NULL FROM job j WHERE j.id = o.job_id) IS NOT TRUE
     LIMIT 10 FOR NO KEY UPDATE SKIP LOCKED) d
   WHERE s.job_id = d.job_id AND s.number = d.number
 )
