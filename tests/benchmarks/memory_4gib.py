@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 EVERY_S = 0.5
 NAME = "large.bin"
+PUT = "sliceway put"
 
 
 def main() -> None:
@@ -38,8 +39,8 @@ def main() -> None:
     with system() as (state, running):
         out.print(f"Making a file of {size_bytes / 2**30:.2f} GiB")
         sha1 = make_file(state.files / NAME, size_bytes)
-        roles = {pid: role_of(pid) for pid in descendants(os.getpid())}
-        sampler = Sampler(EVERY_S, lambda: {pid: pss_bytes(pid) for pid in descendants(os.getpid())})
+        roles: dict[int, str] = {}
+        sampler = Sampler(EVERY_S, lambda: look(roles))
         sampler.start()
         took_s = put(state.files / NAME, running)
         samples = sampler.finish()
@@ -57,6 +58,14 @@ def main() -> None:
     )
     if not equal:
         sys.exit(1)
+
+
+def look(roles: dict[int, str]) -> dict[int, int]:
+    """The PSS of every process of the system, each by its number; ``roles`` learns what the new ones are."""
+    sizes = {pid: size for pid in descendants(os.getpid()) if (size := pss_bytes(pid)) is not None}
+    for pid in sizes.keys() - roles.keys():
+        roles[pid] = role_of(pid)
+    return sizes
 
 
 def make_file(path: Path, size_bytes: int) -> str:
@@ -105,11 +114,14 @@ def download_sha1(running: Running) -> str:
 
 def role_of(pid: int) -> str:
     """What a process of the system is, by its command line."""
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
+    except OSError:  # it ended meanwhile
+        return "gone"
     known = {
         "-A worker worker": "worker process",
         "worker.cli worker": "worker parent",
-        "worker.cli api": "api",
+        "worker.cli put": PUT,
         "-m api": "api",
         "flower": "flower",
         "worker.emulator": "emulator",
@@ -120,18 +132,19 @@ def role_of(pid: int) -> str:
     return next((role for part, role in known.items() if part in words), words[:40])
 
 
-def rows_of(roles: dict[int, str], samples: list[dict[int, int | None]]) -> list[tuple[str, ...]]:
-    """A row a process; those of PostgreSQL, which come and go with connections, together."""
+def rows_of(roles: dict[int, str], samples: list[dict[int, int]]) -> list[tuple[str, ...]]:
+    """A row for each process; those of PostgreSQL, which come and go, together."""
     rows = []
     for pid, role in sorted(roles.items(), key=lambda each: (each[1], each[0])):
-        sizes = [size for sample in samples if (size := sample.get(pid)) is not None]
-        if role != "postgres" and len(sizes) < len(samples):
+        sizes = [sample[pid] for sample in samples if pid in sample]
+        if role in {"postgres", "gone"} or (role != PUT and pid not in samples[0]):
+            continue
+        if role != PUT and len(sizes) < len(samples):
             sys.exit(f"{role} {pid} ended on the way")
-        if role != "postgres":
-            rows.append(row_of(f"{role} {pid}", sizes))
+        rows.append(row_of(f"{role} {pid}", sizes))
     servers = {pid for pid, role in roles.items() if role == "postgres"}
-    rows.append(row_of("postgres, all", [sum(sample.get(pid) or 0 for pid in servers) for sample in samples]))
-    return rows
+    together = [sum(size for pid, size in sample.items() if pid in servers) for sample in samples]
+    return [*rows, row_of("postgres, all", together)]
 
 
 def row_of(process: str, sizes: list[int]) -> tuple[str, ...]:

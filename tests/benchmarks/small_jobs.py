@@ -104,7 +104,8 @@ def wait(running: Running, count: int) -> dict[str, int]:
     deadline = time.monotonic() + DEADLINE_S
     with psycopg.connect(running.settings.database_url.replace("+psycopg", ""), autocommit=True) as database:
         while True:
-            states = dict(database.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall())
+            rows = database.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall()
+            states: dict[str, int] = dict(rows)
             over = sum(states.get(state, 0) for state in ("succeeded", "failed", "cancelled"))
             if over == count or time.monotonic() > deadline:
                 return states
