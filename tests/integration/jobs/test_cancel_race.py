@@ -12,12 +12,13 @@ import pytest
 
 from worker.errors import StaleClaim
 from worker.jobs import transitions
+from worker.jobs.leases import Acknowledged, Claim, Deferral
 from worker.jobs.states import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from worker.jobs.leases import Claim
+    from tests.integration.jobs.bench import Bench
 
 LEASE = timedelta(minutes=1)
 ERROR = {"code": "store_refused", "message": "no", "advice": "look"}
@@ -29,19 +30,19 @@ HOLD_BACK: dict[str, Callable[..., object]] = {
 
 
 @contextmanager
-def open_transaction(bench: Any) -> Iterator[Any]:
+def open_transaction(bench: Bench) -> Iterator[Any]:
     """A transaction that is committed at the end, with the test's word."""
     with bench.db.connection() as tx, tx.transaction():
         yield tx
 
 
-def wait_until_blocked(bench: Any) -> None:
+def wait_until_blocked(bench: Bench) -> None:
     until = time.monotonic() + 30
     while not bench.run("SELECT pid FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"):
         assert time.monotonic() < until, "nobody waits for the lock"
 
 
-def message_for(bench: Any, what: str) -> tuple[Any, Claim, Callable[[Any], object]]:
+def message_for(bench: Bench, what: str) -> tuple[Any, Claim, Callable[[Any], object]]:
     """Return a job, the claim that a message for it makes, and how it is made."""
     if what == "slice":
         job = bench.uploading(2)
@@ -57,7 +58,7 @@ def message_for(bench: Any, what: str) -> tuple[Any, Claim, Callable[[Any], obje
 
 @pytest.mark.parametrize("what", ["slice", "init"])
 @pytest.mark.parametrize("how", HOLD_BACK)
-def test_a_claim_that_waits_for_a_commit_that_holds_its_job_back_is_refused(bench: Any, how: str, what: str) -> None:
+def test_a_claim_that_waits_for_a_commit_that_holds_its_job_back_is_refused(bench: Bench, how: str, what: str) -> None:
     job, _, claim = message_for(bench, what)
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
         tx = stack.enter_context(open_transaction(bench))
@@ -77,7 +78,7 @@ def test_a_claim_that_waits_for_a_commit_that_holds_its_job_back_is_refused(benc
 
 
 @pytest.mark.parametrize("what", ["slice", "init"])
-def test_a_claim_that_was_first_is_seen_by_the_cancel_that_waited(bench: Any, what: str) -> None:
+def test_a_claim_that_was_first_is_seen_by_the_cancel_that_waited(bench: Bench, what: str) -> None:
     job, claim, take = message_for(bench, what)
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
         take(stack.enter_context(open_transaction(bench)))
@@ -96,7 +97,7 @@ def test_a_claim_that_was_first_is_seen_by_the_cancel_that_waited(bench: Any, wh
     assert held["worker"] == bench.worker
 
 
-def test_a_claim_goes_on_when_the_cancel_is_rolled_back(bench: Any) -> None:
+def test_a_claim_goes_on_when_the_cancel_is_rolled_back(bench: Bench) -> None:
     job, _, take = message_for(bench, "slice")
     with ThreadPoolExecutor(1) as pool:
         with bench.db.connection() as tx, tx.transaction(force_rollback=True):
@@ -112,7 +113,7 @@ def test_a_claim_goes_on_when_the_cancel_is_rolled_back(bench: Any) -> None:
     assert bench.states(job)[0] == "sending"
 
 
-def test_the_last_checkpoint_and_a_cancel_leave_one_truth(bench: Any) -> None:
+def test_the_last_checkpoint_and_a_cancel_leave_one_truth(bench: Bench) -> None:
     """The cancel waits for the checkpoint that moved the job on, and cancels it where it is then."""
     job = bench.uploading(1)
     (claim,) = bench.take(job, 0)
@@ -128,7 +129,7 @@ def test_the_last_checkpoint_and_a_cancel_leave_one_truth(bench: Any) -> None:
     assert "slices_done" not in bench.kinds(job)
 
 
-def test_the_dispatcher_waits_for_nobody(bench: Any) -> None:
+def test_the_dispatcher_waits_for_nobody(bench: Bench) -> None:
     """Whatever rows others hold, marking, publishing again and waking pass them by."""
     job, other = bench.uploading(2), bench.enqueue()
     bench.dispatch(job, 0)
@@ -145,7 +146,7 @@ def test_the_dispatcher_waits_for_nobody(bench: Any) -> None:
 
 
 @pytest.mark.parametrize("session_commit", ["on", "off"])
-def test_only_the_claim_and_the_checkpoint_of_a_slice_commit_asynchronously(bench: Any, session_commit: str) -> None:
+def test_only_the_claim_and_the_checkpoint_of_a_slice_commit_asynchronously(bench: Bench, session_commit: str) -> None:
     """`synchronous_commit` is off for their own transaction and for nobody who uses the connection next."""
     job = bench.uploading(2)
     bench.dispatch(job, 0, 1)
@@ -154,29 +155,29 @@ def test_only_the_claim_and_the_checkpoint_of_a_slice_commit_asynchronously(benc
         def setting() -> str:
             return str(tx.execute("SHOW synchronous_commit").fetchone()["synchronous_commit"])  # type: ignore[index]
 
-        tx.execute(f"SET synchronous_commit = {session_commit}")  # type: ignore[arg-type]
+        tx.execute(f"SET synchronous_commit = {session_commit}")
         for number in (0, 1):
             claim = bench.claim_of(job, number)
             with tx.transaction():
                 transitions.claim_slice(tx, claim, low_speed=1, slack=LEASE)
                 assert setting() == "off"
             assert setting() == session_commit
-        transitions.release(tx, claim, transitions.Deferral(None, None))
+        transitions.release(tx, claim, Deferral(None, None))
         assert setting() == session_commit
         claim = bench.claim_of(job, 0)
         with tx.transaction():
-            transitions.checkpoint(tx, [transitions.Acknowledged(claim, None, None)], bench.worker)
+            transitions.checkpoint(tx, [Acknowledged(claim, None, None)], bench.worker)
             assert setting() == "off"
         assert setting() == session_commit
         tx.execute("RESET synchronous_commit")
 
 
-def test_every_other_move_commits_synchronously(bench: Any) -> None:
+def test_every_other_move_commits_synchronously(bench: Bench) -> None:
     with bench.db.connection() as tx, tx.transaction():
         job = bench.new()
         transitions.enqueue(tx, [job], "o")
         transitions.dispatch(tx, [job.id], [])
-        transitions.claim_step(tx, transitions.Claim(job.id, None, 1, 1, bench.worker), JobState.QUEUED, LEASE)
+        transitions.claim_step(tx, Claim(job.id, None, 1, 1, bench.worker), JobState.QUEUED, LEASE)
         transitions.rescue(tx)
         transitions.cancel(tx, job.id, "o")
         assert tx.execute("SHOW synchronous_commit").fetchone() == {"synchronous_commit": "on"}

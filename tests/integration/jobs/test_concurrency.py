@@ -23,6 +23,8 @@ from worker.jobs.states import JobState, SliceState, Step
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from tests.integration.jobs.bench import Bench
+
 LEASE = timedelta(minutes=1)
 ERROR = {"code": "store_refused", "message": "no", "advice": "look", "at": "2026-01-01T00:00:00+00:00"}
 JOBS, SLICES, HANDS, ACTIONS, AT_MOST_S = 5, 40, 6, 500, 10.0
@@ -31,7 +33,7 @@ JOBS, SLICES, HANDS, ACTIONS, AT_MOST_S = 5, 40, 6, 500, 10.0
 class Hand:
     """One worker process, dispatcher and operator in one; what it does next is left to chance."""
 
-    def __init__(self, bench: Any, seed: int, *, harm: bool = True) -> None:
+    def __init__(self, bench: Bench, seed: int, *, harm: bool = True) -> None:
         self.bench, self.chance, self.harm = bench, random.Random(seed), harm
         self.worker = bench.start_worker()
         self.held: list[Claim] = []
@@ -58,7 +60,7 @@ class Hand:
             """SELECT s.job_id, s.number, s.token, j.epoch FROM slice s JOIN job j ON j.id = s.job_id
                WHERE s.state = %s""",
             state,
-        )  # type: ignore[no-any-return]
+        )
 
     def dispatch(self, tx: Any) -> None:
         transitions.promote_due(tx)
@@ -161,7 +163,7 @@ def watch(url: str, ended: threading.Event) -> list[Any]:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_many_hands_never_lock_up_and_always_add_up(bench: Any, database_url: str, seed: int) -> None:
+def test_many_hands_never_lock_up_and_always_add_up(bench: Bench, seed: int) -> None:
     jobs = [bench.enqueue() for _ in range(JOBS)]
     until, ended = time.monotonic() + AT_MOST_S, threading.Event()
 
@@ -173,7 +175,7 @@ def test_many_hands_never_lock_up_and_always_add_up(bench: Any, database_url: st
         return done
 
     with ThreadPoolExecutor(HANDS + 1) as pool:
-        watcher = pool.submit(watch, database_url, ended)
+        watcher = pool.submit(watch, bench.url, ended)
         try:
             done = list(pool.map(work, [Hand(bench, seed * 100 + number) for number in range(HANDS)]))
         finally:
@@ -185,7 +187,7 @@ def test_many_hands_never_lock_up_and_always_add_up(bench: Any, database_url: st
     assert_history_adds_up(bench)
 
 
-def assert_history_adds_up(bench: Any) -> None:
+def assert_history_adds_up(bench: Bench) -> None:
     """Each history is a walk, and a countdown reached nothing once between two entries into `uploading`."""
     for job in bench.run("SELECT id, state FROM job"):
         state, epochs_done = None, set()
@@ -202,7 +204,7 @@ def assert_history_adds_up(bench: Any) -> None:
         assert job["state"] == state
 
 
-def bring_to_an_end(bench: Any, jobs: list[UUID]) -> None:
+def bring_to_an_end(bench: Bench, jobs: list[UUID]) -> None:
     """Whatever happened before: with workers that just work, every job ends, and its bytes add up."""
     bench.run("UPDATE worker SET ended_at = now(), \"end\" = 'stopped'")
     hand = Hand(bench, 1, harm=False)
@@ -221,7 +223,7 @@ def bring_to_an_end(bench: Any, jobs: list[UUID]) -> None:
     assert bench.run("SELECT job_id FROM slice") == []
 
 
-def test_last_slices_that_end_together_are_not_missed(bench: Any) -> None:
+def test_last_slices_that_end_together_are_not_missed(bench: Bench) -> None:
     """Each of several threads has one of the last slices of several jobs: exactly one of them moves each job on."""
     threads, jobs = 4, [bench.uploading(4) for _ in range(12)]
     claims = {job: bench.take(job, *range(4)) for job in jobs}
@@ -241,7 +243,7 @@ def test_last_slices_that_end_together_are_not_missed(bench: Any) -> None:
         assert bench.kinds(job).count("slices_done") == 1
 
 
-def test_the_same_batch_again_is_success_and_counts_nothing(bench: Any) -> None:
+def test_the_same_batch_again_is_success_and_counts_nothing(bench: Bench) -> None:
     job, other = bench.uploading(3), bench.uploading(3)
     claims = [*bench.take(job, 0, 1), *bench.take(other, 2)]
     assert len(bench.checkpoint(*claims)) == 3
@@ -252,7 +254,7 @@ def test_the_same_batch_again_is_success_and_counts_nothing(bench: Any) -> None:
     assert bench.row(job)["bytes_done"] == 20
 
 
-def test_a_batch_that_was_partly_recorded_records_the_rest(bench: Any) -> None:
+def test_a_batch_that_was_partly_recorded_records_the_rest(bench: Bench) -> None:
     job = bench.uploading(3)
     claims = bench.take(job, 0, 1)
     bench.checkpoint(claims[0])
@@ -261,7 +263,7 @@ def test_a_batch_that_was_partly_recorded_records_the_rest(bench: Any) -> None:
     assert bench.row(job)["slices_left"] == 1
 
 
-def test_a_stale_row_drops_out_of_its_batch_alone(bench: Any) -> None:
+def test_a_stale_row_drops_out_of_its_batch_alone(bench: Bench) -> None:
     job, lost = bench.uploading(3), bench.uploading(3)
     good, stale = bench.take(job, 0)[0], bench.take(lost, 0)[0]
     with bench.db.connection() as tx:
@@ -270,7 +272,7 @@ def test_a_stale_row_drops_out_of_its_batch_alone(bench: Any) -> None:
     assert bench.states(job) == ["done", "pending", "pending"]
 
 
-def test_an_old_and_a_new_claim_of_one_slice_in_one_batch_are_told_apart(bench: Any) -> None:
+def test_an_old_and_a_new_claim_of_one_slice_in_one_batch_are_told_apart(bench: Bench) -> None:
     job = bench.uploading(2)
     (old,) = bench.take(job, 0)
     with bench.db.connection() as tx:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,16 +14,18 @@ from worker.jobs.states import JobState, SliceState, Step
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from tests.integration.jobs.bench import Bench
+
 ERROR = {"code": "store_unavailable", "message": "no", "advice": "wait"}
 
 
-def steps(bench: Any, *, per_lane: int = 100, blocked: tuple[str, ...] = ()) -> list[UUID]:
+def steps(bench: Bench, *, per_lane: int = 100, blocked: tuple[str, ...] = ()) -> list[UUID]:
     with bench.db.connection() as tx:
         return [row["job_id"] for row in leases.due_steps(tx, per_lane=per_lane, blocked=blocked)]
 
 
 def slices(
-    bench: Any, *, per_lane: int = 100, window: int = 100, blocked: tuple[str, ...] = ()
+    bench: Bench, *, per_lane: int = 100, window: int = 100, blocked: tuple[str, ...] = ()
 ) -> list[tuple[UUID, int]]:
     with bench.db.connection() as tx:
         rows = leases.due_slices(tx, per_lane=per_lane, window=window, blocked=blocked)
@@ -33,13 +35,13 @@ def slices(
 # --- steps ---
 
 
-def test_steps_come_by_priority_then_age(bench: Any) -> None:
+def test_steps_come_by_priority_then_age(bench: Bench) -> None:
     late, urgent, later = (bench.enqueue(priority=priority) for priority in (5, 1, 5))
     assert steps(bench) == [urgent, late, later]
     assert steps(bench, per_lane=2) == [urgent, late]
 
 
-def test_every_lane_shows_its_own_first_steps(bench: Any) -> None:
+def test_every_lane_shows_its_own_first_steps(bench: Bench) -> None:
     """Many lanes: every pair of store and tenant is seen, however many jobs the others have."""
     lanes = {(f"s{store}", f"t{tenant}") for store in range(4) for tenant in range(5)}
     jobs = {lane: [bench.enqueue(store=lane[0], tenant=lane[1]) for _ in range(3)] for lane in lanes}
@@ -50,7 +52,7 @@ def test_every_lane_shows_its_own_first_steps(bench: Any) -> None:
         assert [row["job_id"] for row in rows if (row["store"], row["tenant"]) == lane] == made[:2]
 
 
-def test_only_pending_steps_that_may_begin_are_due(bench: Any) -> None:
+def test_only_pending_steps_that_may_begin_are_due(bench: Bench) -> None:
     due, dispatched, waiting, paused = (bench.enqueue() for _ in range(4))
     bench.dispatch(dispatched)
     bench.run("UPDATE job SET not_before = now() + interval '1 hour' WHERE id = %s", waiting)
@@ -61,7 +63,7 @@ def test_only_pending_steps_that_may_begin_are_due(bench: Any) -> None:
     assert steps(bench) == [due, finishing]  # what has nothing left to send still finishes
 
 
-def test_a_blocked_store_is_passed_by(bench: Any) -> None:
+def test_a_blocked_store_is_passed_by(bench: Bench) -> None:
     here, there = bench.enqueue(store="a"), bench.enqueue(store="b")
     assert steps(bench, blocked=("a",)) == [there]
     assert steps(bench, blocked=("a", "b")) == []
@@ -71,13 +73,13 @@ def test_a_blocked_store_is_passed_by(bench: Any) -> None:
 # --- slices ---
 
 
-def test_slices_come_by_priority_then_age_then_number(bench: Any) -> None:
+def test_slices_come_by_priority_then_age_then_number(bench: Bench) -> None:
     late, urgent = bench.uploading(2, priority=5), bench.uploading(2, priority=1)
     assert slices(bench) == [(urgent, 0), (urgent, 1), (late, 0), (late, 1)]
     assert slices(bench, per_lane=3) == [(urgent, 0), (urgent, 1), (late, 0)]
 
 
-def test_the_window_counts_what_is_in_flight(bench: Any) -> None:
+def test_the_window_counts_what_is_in_flight(bench: Bench) -> None:
     job, other = bench.uploading(6), bench.uploading(6)
     assert slices(bench, window=2) == [(job, 0), (job, 1), (other, 0), (other, 1)]
     (sending,) = bench.take(job, 0)
@@ -88,7 +90,7 @@ def test_the_window_counts_what_is_in_flight(bench: Any) -> None:
     assert slices(bench, window=2)[0] == (job, 1)
 
 
-def test_ordered_slices_go_one_after_the_other(bench: Any) -> None:
+def test_ordered_slices_go_one_after_the_other(bench: Bench) -> None:
     job = bench.uploading(3, ordered=True)
     assert slices(bench) == [(job, 0)]
     (claim,) = bench.take(job, 0)
@@ -101,7 +103,7 @@ def test_ordered_slices_go_one_after_the_other(bench: Any) -> None:
     assert slices(bench) == [(job, 1)]
 
 
-def test_slices_that_wait_or_are_done_are_not_due(bench: Any) -> None:
+def test_slices_that_wait_or_are_done_are_not_due(bench: Bench) -> None:
     job = bench.uploading(4, held=[0])
     (claim,) = bench.take(job, 1)
     with bench.db.connection() as tx:
@@ -110,13 +112,13 @@ def test_slices_that_wait_or_are_done_are_not_due(bench: Any) -> None:
 
 
 @pytest.mark.parametrize("state", [state for state in JobState if state is not JobState.UPLOADING])
-def test_only_uploading_jobs_have_due_slices(bench: Any, state: JobState) -> None:
+def test_only_uploading_jobs_have_due_slices(bench: Bench, state: JobState) -> None:
     job = bench.enqueue()
     bench.force(job, state, Step.IDLE, slices=[SliceState.PENDING] * 2)
     assert slices(bench) == []
 
 
-def test_paused_jobs_and_blocked_stores_are_passed_by(bench: Any) -> None:
+def test_paused_jobs_and_blocked_stores_are_passed_by(bench: Bench) -> None:
     paused, blocked, due = bench.uploading(1), bench.uploading(1, store="b"), bench.uploading(1, store="c")
     with bench.db.connection() as tx:
         transitions.pause(tx, paused, "o", "why")
@@ -124,7 +126,7 @@ def test_paused_jobs_and_blocked_stores_are_passed_by(bench: Any) -> None:
     assert slices(bench) == [(blocked, 0), (due, 0)]
 
 
-def test_every_lane_shows_its_own_first_slices(bench: Any) -> None:
+def test_every_lane_shows_its_own_first_slices(bench: Bench) -> None:
     jobs = {
         (store, tenant): bench.uploading(3, store=store, tenant=tenant) for store in ("a", "b") for tenant in ("x", "y")
     }
@@ -134,7 +136,7 @@ def test_every_lane_shows_its_own_first_slices(bench: Any) -> None:
 # --- what waited ---
 
 
-def test_what_waited_until_now_is_due(bench: Any) -> None:
+def test_what_waited_until_now_is_due(bench: Bench) -> None:
     now, later = bench.enqueue(), bench.enqueue()
     job = bench.uploading(2)
     claims = bench.take(job, 0, 1)
@@ -150,7 +152,7 @@ def test_what_waited_until_now_is_due(bench: Any) -> None:
         assert 80 < leases.survey(tx).next_due_s <= 90  # type: ignore[operator]
 
 
-def test_the_survey_counts_what_is_in_flight_by_lane(bench: Any) -> None:
+def test_the_survey_counts_what_is_in_flight_by_lane(bench: Bench) -> None:
     bench.start_worker(slots=3)
     bench.end_worker(bench.start_worker(slots=50), how="stopped")
     job, other = bench.uploading(4), bench.enqueue(tenant="u", store="b")

@@ -15,13 +15,15 @@ from worker.jobs import transitions
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from tests.integration.jobs.bench import Bench
 
-def made(bench: Any, *jobs: Any) -> set[UUID]:
+
+def made(bench: Bench, *jobs: Any) -> set[UUID]:
     with bench.db.connection() as tx:
         return transitions.enqueue(tx, jobs, "tester")
 
 
-def test_a_job_is_kept_as_it_was_asked_for(bench: Any) -> None:
+def test_a_job_is_kept_as_it_was_asked_for(bench: Bench) -> None:
     job = bench.new(
         priority=3, overwrite=True, attributes="a", labels={"order": "17"}, verify="file", slice_size=1024,
         idempotency_key="i", request_digest=b"\x00\xffdigest",
@@ -39,8 +41,8 @@ def test_a_job_is_kept_as_it_was_asked_for(bench: Any) -> None:
     assert event["actor"] == "tester"
 
 
-def test_the_dispatcher_hears_of_it_at_the_commit(bench: Any, database_url: str) -> None:
-    ear = listen(database_url)
+def test_the_dispatcher_hears_of_it_at_the_commit(bench: Bench) -> None:
+    ear = listen(bench.url)
     with bench.db.transaction() as tx:
         transitions.enqueue(tx, [bench.new()], "tester")
         assert list(ear.notifies(timeout=0)) == []
@@ -49,7 +51,7 @@ def test_the_dispatcher_hears_of_it_at_the_commit(bench: Any, database_url: str)
     ear.close()
 
 
-def test_a_live_job_keeps_others_from_its_target_and_a_finished_one_does_not(bench: Any) -> None:
+def test_a_live_job_keeps_others_from_its_target_and_a_finished_one_does_not(bench: Bench) -> None:
     first, second, third = (bench.new(key="k", tenant=tenant) for tenant in ("a", "b", "b"))
     assert made(bench, first) == {first.id}
     assert made(bench, second) == set()
@@ -59,7 +61,7 @@ def test_a_live_job_keeps_others_from_its_target_and_a_finished_one_does_not(ben
     assert bench.events(second.id) == []
 
 
-def test_an_idempotency_key_makes_one_job_a_tenant_for_ever(bench: Any) -> None:
+def test_an_idempotency_key_makes_one_job_a_tenant_for_ever(bench: Bench) -> None:
     first = bench.new(tenant="a", idempotency_key="i")
     again, others = bench.new(tenant="a", idempotency_key="i"), bench.new(tenant="b", idempotency_key="i")
     assert made(bench, first) == {first.id}
@@ -68,7 +70,7 @@ def test_an_idempotency_key_makes_one_job_a_tenant_for_ever(bench: Any) -> None:
     assert made(bench, again, others) == {others.id}
 
 
-def test_a_batch_that_collides_with_itself_is_made_once(bench: Any) -> None:
+def test_a_batch_that_collides_with_itself_is_made_once(bench: Bench) -> None:
     jobs = [
         bench.new(key="same"),
         bench.new(key="same"),
@@ -78,20 +80,20 @@ def test_a_batch_that_collides_with_itself_is_made_once(bench: Any) -> None:
     assert len(made(bench, *jobs)) == 2
 
 
-def test_what_collides_drops_out_alone(bench: Any) -> None:
+def test_what_collides_drops_out_alone(bench: Bench) -> None:
     made(bench, bench.new(key="k1"), bench.new(key="k2", idempotency_key="i"))
     batch = [bench.new(key="k1"), bench.new(idempotency_key="i"), bench.new(), bench.new(key="k1", idempotency_key="i")]
     assert made(bench, *batch) == {batch[2].id}
 
 
-def test_a_thousand_jobs_are_one_statement(bench: Any) -> None:
+def test_a_thousand_jobs_are_one_statement(bench: Bench) -> None:
     jobs = [bench.new() for _ in range(1000)]
     assert len(made(bench, *jobs)) == 1000
     assert bench.run("SELECT count(*) AS n FROM event WHERE kind = 'enqueued'")[0]["n"] == 1000
 
 
 @pytest.mark.parametrize("collide_on", ["target", "idempotency_key", "both"])
-def test_batches_that_collide_in_opposite_orders_do_not_lock_each_other_out(bench: Any, collide_on: str) -> None:
+def test_batches_that_collide_in_opposite_orders_do_not_lock_each_other_out(bench: Bench, collide_on: str) -> None:
     rounds, size, threads = 6, 300, 4
     together = threading.Barrier(threads, timeout=60)
 

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from tests.integration.jobs.bench import everything
 from worker.errors import Conflict, StaleClaim
 from worker.jobs import transitions
 from worker.jobs.leases import Acknowledged, Claim, Deferral
@@ -20,6 +21,7 @@ from worker.jobs.states import FINAL, SLICE_MOVES, Event, JobState, SliceState, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.integration.jobs.bench import Bench
     from worker.db import Tx
 
 Row = dict[str, Any]
@@ -36,7 +38,7 @@ EVERYWHERE = frozenset(product(JobState, Step))
 class Case:
     """A job in one state and step, with a slice in each of its states, and the claims that its rows grant."""
 
-    def __init__(self, bench: Any, job: UUID) -> None:
+    def __init__(self, bench: Bench, job: UUID) -> None:
         self.job = job
         self.step: Claim = bench.claim_of(job)
         self.dispatched, self.sending, self.done = (
@@ -163,8 +165,8 @@ def assert_slices(before: Rows, after: Rows) -> None:
 class Walk:
     """A job in each state and step; every call is made in a transaction that is rolled back."""
 
-    def __init__(self, bench: Any, look: Callable[..., Rows], *, paused: bool = False) -> None:
-        self.bench, self.look, self.slices = bench, look, True
+    def __init__(self, bench: Bench, *, paused: bool = False) -> None:
+        self.bench, self.slices = bench, True
         jobs = [bench.new() for _ in EVERYWHERE]
         with bench.db.connection() as tx:
             transitions.enqueue(tx, jobs, "o")
@@ -178,7 +180,7 @@ class Walk:
     def rows(self) -> dict[UUID, Rows]:
         """Return everything, by job."""
         with self.bench.db.connection() as tx:
-            return {job: self.look(tx, job) for job in self.wheres}
+            return {job: everything(tx, job) for job in self.wheres}
 
     def attempt(self, act: Act, case: Case) -> bool:
         """Call it for one job, and say whether it was granted.
@@ -194,7 +196,7 @@ class Walk:
                 assert self.touched(tx) == []
                 return False
             touched = self.touched(tx)
-            after = {job: self.look(tx, job) for job in touched}
+            after = {job: everything(tx, job) for job in touched}
         for job, is_now in after.items():
             assert_only_the_table(self.before[job], is_now)
         return True
@@ -224,8 +226,8 @@ class Walk:
 
 
 @pytest.fixture(scope="module")
-def shared_walk(shared_bench: Any, look: Callable[..., Rows]) -> Walk:
-    return Walk(shared_bench, look)
+def shared_walk(shared_bench: Bench) -> Walk:
+    return Walk(shared_bench)
 
 
 @pytest.fixture
@@ -249,8 +251,8 @@ def test_every_other_move_obeys_the_table(walk: Walk, name: str) -> None:
     assert walk.granted(act) == granted_from
 
 
-def test_a_paused_job_obeys_the_table_too(bench: Any, look: Callable[..., Rows]) -> None:
-    walk = Walk(bench, look, paused=True)
+def test_a_paused_job_obeys_the_table_too(bench: Bench) -> None:
+    walk = Walk(bench, paused=True)
     for act, granted_from in OTHER_MOVES.values():
         assert walk.granted(act) >= granted_from
     for name in ("claim init", "claim slice"):
@@ -310,7 +312,7 @@ def test_a_stale_checkpoint_changes_nothing(walk: Walk, what: str) -> None:
             assert walk.touched(tx) == []
 
 
-def test_a_step_that_was_lost_and_claimed_again_is_the_new_holders(bench: Any, look: Callable[..., Rows]) -> None:
+def test_a_step_that_was_lost_and_claimed_again_is_the_new_holders(bench: Bench) -> None:
     """Two claims of one step, by two workers: only the later one moves it."""
     job = bench.enqueue()
     (first,) = bench.take(job)
@@ -320,9 +322,9 @@ def test_a_step_that_was_lost_and_claimed_again_is_the_new_holders(bench: Any, l
         transitions.rescue(tx)
     (second,) = bench.take(job, worker=other)
     with bench.db.connection() as tx:
-        before = look(tx)
+        before = everything(tx)
         with pytest.raises(StaleClaim, match=f"{job}.*token {first.token}"):
             transitions.fail(tx, first, ERROR)
-        assert look(tx) == before
+        assert everything(tx) == before
         transitions.fail(tx, second, ERROR)
     assert bench.row(job)["state"] == BAD

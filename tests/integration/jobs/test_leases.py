@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
@@ -13,13 +13,17 @@ from worker.jobs import leases, transitions
 from worker.jobs.leases import Deferral
 from worker.jobs.states import JobState
 
+if TYPE_CHECKING:
+    from tests.integration.jobs.bench import Bench
+
+
 LEASE = timedelta(minutes=1)
 ERROR = {"code": "store_unusable", "message": "no", "advice": "look"}
 
 # --- leading ---
 
 
-def test_one_leads_until_its_time_is_over(bench: Any) -> None:
+def test_one_leads_until_its_time_is_over(bench: Bench) -> None:
     first, second = uuid4(), uuid4()
     with bench.db.connection() as tx:
         assert leases.lead(tx, first, 60) == 1
@@ -30,7 +34,7 @@ def test_one_leads_until_its_time_is_over(bench: Any) -> None:
         assert leases.lead(tx, first, 60) is None
 
 
-def test_who_comes_back_before_anybody_else_keeps_its_term(bench: Any) -> None:
+def test_who_comes_back_before_anybody_else_keeps_its_term(bench: Bench) -> None:
     holder = uuid4()
     with bench.db.connection() as tx:
         leases.lead(tx, holder, 60)
@@ -38,7 +42,7 @@ def test_who_comes_back_before_anybody_else_keeps_its_term(bench: Any) -> None:
         assert leases.lead(tx, holder, 60) == 1
 
 
-def test_who_resigns_makes_way_at_once_and_only_for_itself(bench: Any) -> None:
+def test_who_resigns_makes_way_at_once_and_only_for_itself(bench: Bench) -> None:
     first, second = uuid4(), uuid4()
     with bench.db.connection() as tx:
         leases.lead(tx, first, 60)
@@ -51,7 +55,7 @@ def test_who_resigns_makes_way_at_once_and_only_for_itself(bench: Any) -> None:
 # --- workers ---
 
 
-def test_a_worker_lives_by_its_heartbeat(bench: Any) -> None:
+def test_a_worker_lives_by_its_heartbeat(bench: Bench) -> None:
     silent, lively = bench.start_worker(), bench.start_worker()
     bench.run("UPDATE worker SET heartbeat_at = now() - interval '11 s'")
     with bench.db.connection() as tx:
@@ -64,7 +68,7 @@ def test_a_worker_lives_by_its_heartbeat(bench: Any) -> None:
     assert bench.run('SELECT "end", roots FROM worker WHERE id = %s', lively) == [{"end": None, "roots": ["media"]}]
 
 
-def test_a_worker_that_stopped_did_not_die(bench: Any) -> None:
+def test_a_worker_that_stopped_did_not_die(bench: Bench) -> None:
     with bench.db.connection() as tx:
         leases.stop_worker(tx, bench.worker)
         assert not leases.heartbeat(tx, bench.worker, roots=[], claimed_through=None)
@@ -73,14 +77,14 @@ def test_a_worker_that_stopped_did_not_die(bench: Any) -> None:
     assert bench.run('SELECT "end" FROM worker') == [{"end": "stopped"}]
 
 
-def test_a_worker_that_died_does_not_become_one_that_stopped(bench: Any) -> None:
+def test_a_worker_that_died_does_not_become_one_that_stopped(bench: Bench) -> None:
     bench.end_worker(bench.worker)
     with bench.db.connection() as tx:
         leases.stop_worker(tx, bench.worker)
     assert bench.run('SELECT "end" FROM worker') == [{"end": "dead"}]
 
 
-def test_workers_that_ended_long_ago_are_forgotten(bench: Any) -> None:
+def test_workers_that_ended_long_ago_are_forgotten(bench: Bench) -> None:
     bench.run("UPDATE worker SET ended_at = now() - interval '8 days', \"end\" = 'dead'")
     kept = bench.start_worker()
     with bench.db.connection() as tx:
@@ -88,7 +92,7 @@ def test_workers_that_ended_long_ago_are_forgotten(bench: Any) -> None:
     assert bench.run("SELECT id FROM worker") == [{"id": kept}]
 
 
-def test_what_was_claimed_only_grows(bench: Any) -> None:
+def test_what_was_claimed_only_grows(bench: Bench) -> None:
     (clock,) = bench.run("SELECT now() AS now")
     now = clock["now"]
     with bench.db.connection() as tx:
@@ -100,7 +104,7 @@ def test_what_was_claimed_only_grows(bench: Any) -> None:
 # --- claims that may not go on ---
 
 
-def test_a_claim_that_is_held_goes_on(bench: Any) -> None:
+def test_a_claim_that_is_held_goes_on(bench: Bench) -> None:
     job, other = bench.uploading(2), bench.finishing(1)
     claims = [*bench.take(job, 0), *bench.take(other)]
     with bench.db.connection() as tx:
@@ -108,7 +112,7 @@ def test_a_claim_that_is_held_goes_on(bench: Any) -> None:
 
 
 @pytest.mark.parametrize("how", ["cancel", "new epoch", "rescue", "checkpoint", "another worker", "another token"])
-def test_a_slice_that_may_not_go_on_is_told(bench: Any, how: str) -> None:
+def test_a_slice_that_may_not_go_on_is_told(bench: Bench, how: str) -> None:
     job = bench.uploading(3)
     claim, other = bench.take(job, 0, 1)
     with bench.db.connection() as tx:
@@ -126,7 +130,7 @@ def test_a_slice_that_may_not_go_on_is_told(bench: Any, how: str) -> None:
         assert leases.lost_claims(tx, [(asked, False)], worker) == {(job, 0)}
 
 
-def test_a_slice_of_a_failed_or_paused_job_may_end(bench: Any) -> None:
+def test_a_slice_of_a_failed_or_paused_job_may_end(bench: Bench) -> None:
     job = bench.uploading(3)
     failing, claim = bench.take(job, 0, 1)
     with bench.db.connection() as tx:
@@ -135,7 +139,7 @@ def test_a_slice_of_a_failed_or_paused_job_may_end(bench: Any) -> None:
         assert leases.lost_claims(tx, [(claim, False)], bench.worker) == set()
 
 
-def test_a_cancel_ends_the_finish_and_not_the_abort(bench: Any) -> None:
+def test_a_cancel_ends_the_finish_and_not_the_abort(bench: Bench) -> None:
     job = bench.finishing(1)
     (finish,) = bench.take(job)
     with bench.db.connection() as tx:
@@ -153,7 +157,7 @@ def test_a_cancel_ends_the_finish_and_not_the_abort(bench: Any) -> None:
 # --- stores that wait ---
 
 
-def test_a_breaker_opens_once_and_keeps_since_when(bench: Any) -> None:
+def test_a_breaker_opens_once_and_keeps_since_when(bench: Bench) -> None:
     with bench.db.connection() as tx:
         assert leases.open_breaker(tx, "main", ERROR)
         (before,) = bench.run("SELECT * FROM breaker")
@@ -163,7 +167,7 @@ def test_a_breaker_opens_once_and_keeps_since_when(bench: Any) -> None:
         assert leases.survey(tx).waiting_stores == {"main": False}
 
 
-def test_a_probe_is_due_a_minute_later_and_then_once_a_minute(bench: Any) -> None:
+def test_a_probe_is_due_a_minute_later_and_then_once_a_minute(bench: Bench) -> None:
     with bench.db.connection() as tx:
         leases.open_breaker(tx, "main", ERROR)
         bench.run("UPDATE breaker SET probe_at = now()")
@@ -174,7 +178,7 @@ def test_a_probe_is_due_a_minute_later_and_then_once_a_minute(bench: Any) -> Non
     assert leases.PROBE_S - 30 < left["s"] <= leases.PROBE_S
 
 
-def test_a_store_that_answers_again_gives_its_jobs_their_time_back(bench: Any) -> None:
+def test_a_store_that_answers_again_gives_its_jobs_their_time_back(bench: Bench) -> None:
     job, elsewhere, over = bench.uploading(2), bench.enqueue(store="b"), bench.enqueue()
     with bench.db.connection() as tx:
         transitions.release(tx, bench.take(job, 0)[0], Deferral(None, ERROR))
@@ -191,7 +195,7 @@ def test_a_store_that_answers_again_gives_its_jobs_their_time_back(bench: Any) -
     assert bench.run("SELECT store FROM breaker") == []
 
 
-def test_a_claim_says_whether_its_store_waits(bench: Any) -> None:
+def test_a_claim_says_whether_its_store_waits(bench: Bench) -> None:
     job, uploading = bench.enqueue(), bench.uploading(2)
     bench.dispatch(job)
     bench.dispatch(uploading, 0)

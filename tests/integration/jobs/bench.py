@@ -1,0 +1,217 @@
+"""A bench for the statements: jobs put into any state, moved by the code under test, and looked at past it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from worker.jobs import leases, transitions
+from worker.jobs.ids import new_id
+from worker.jobs.leases import Acknowledged, Claim
+from worker.jobs.plan import Plan
+from worker.jobs.states import FINAL, JobState, SliceState, Step
+from worker.jobs.transitions import NewJob
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.db import Database, Tx
+
+Row = dict[str, Any]
+SLICE_BYTES = 10
+LEASE = timedelta(minutes=1)
+SESSION = {"handle": "s-1"}
+ERROR = {"code": "store_refused", "message": "no", "advice": "look"}
+
+
+@dataclass
+class Bench:
+    """One database, one worker that lives, and everything that a test does with jobs."""
+
+    db: Database
+    worker: UUID = field(default_factory=uuid4)
+    last_ms: int = 0
+
+    @property
+    def url(self) -> str:
+        """Where the database is."""
+        return self.db.engine.url.render_as_string(hide_password=False)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.run(
+            "WITH a AS (DELETE FROM job), b AS (DELETE FROM worker), c AS (DELETE FROM breaker) DELETE FROM leadership"
+        )
+
+    def start_worker(self, *, slots: int = 4) -> UUID:
+        """Register another worker."""
+        made = uuid4()
+        with self.db.connection() as tx:
+            leases.start_worker(tx, made, "w", slots=slots, roots=[])
+        return made
+
+    def next_id(self) -> UUID:
+        """Return an id that sorts after all before it: those of one millisecond have no order."""
+        made = new_id()
+        while made.int >> 80 <= self.last_ms:
+            made = new_id()
+        self.last_ms = made.int >> 80
+        return made
+
+    def new(self, **fields: Any) -> NewJob:
+        """Return a job to enqueue; each has a target of its own unless it is named."""
+        job_id = fields.pop("id", None) or new_id()
+        key = fields.pop("key", f"k/{job_id}")
+        values: Row = {
+            "id": job_id, "tenant": "t", "priority": 5, "source": {"kind": "file", "root": "r", "path": "p"},
+            "store": "main", "key": key, "target": f"cos-json://h/a/b/{key}", "overwrite": False, "attributes": None,
+            "labels": {}, "verify": "auto", "slice_size": None, "retry_for_s": 3600, "idempotency_key": None,
+            "request_digest": None,
+        }  # fmt: skip
+        return NewJob(**values | fields)
+
+    def enqueue(self, **fields: Any) -> UUID:
+        """Enqueue one job."""
+        job = self.new(id=self.next_id(), **fields)
+        with self.db.connection() as tx:
+            assert transitions.enqueue(tx, [job], "tester") == {job.id}
+        return job.id
+
+    def run(self, statement: str, *params: Any) -> list[Row]:
+        """Run a statement of the test's own."""
+        with self.db.connection() as tx:
+            cursor = tx.execute(statement, params)
+            return cursor.fetchall() if cursor.description else []
+
+    def row(self, job: UUID) -> Row:
+        """Return the job's row."""
+        return self.run("SELECT * FROM job WHERE id = %s", job)[0]
+
+    def slices(self, job: UUID) -> list[Row]:
+        """Return its slices, by number."""
+        return self.run("SELECT * FROM slice WHERE job_id = %s ORDER BY number", job)
+
+    def states(self, job: UUID) -> list[str]:
+        """Return the states of its slices, by number."""
+        return [row["state"] for row in self.slices(job)]
+
+    def events(self, job: UUID) -> list[Row]:
+        """Return its history, oldest first."""
+        return self.run("SELECT * FROM event WHERE job_id = %s ORDER BY id", job)
+
+    def kinds(self, job: UUID) -> list[str]:
+        """Return the kinds of its events, oldest first."""
+        return [row["kind"] for row in self.events(job)]
+
+    def force(self, job: UUID, state: JobState, step: Step, *, slices: Sequence[SliceState] = ()) -> None:
+        """Put a job where a test wants it, consistent in itself, without any of the moves."""
+        self.force_all([(job, state, step)], slices)
+
+    def force_all(self, jobs: Sequence[tuple[UUID, JobState, Step]], slices: Sequence[SliceState]) -> None:
+        """Put jobs where a test wants them, each with a slice of number `n` in the state `slices[n]`."""
+        states = [str(state) for state in slices]
+        left = len(states) - states.count("done")
+        self.run(
+            """UPDATE job SET state = a.state, step = a.step, token = 7, session = '{"handle": "s-1"}',
+                 worker = CASE WHEN a.step = 'running' THEN %s::uuid END,
+                 lease_until = CASE WHEN a.step = 'running' THEN now() + interval '1 hour' END,
+                 started_at = now(), dispatched_at = now(),
+                 finished_at = CASE WHEN a.state = ANY(%s) THEN now() END, size_bytes = %s, slice_bytes = %s,
+                 slices_total = %s, slices_left = %s, bytes_done = %s
+               FROM unnest(%s::uuid[], %s::text[], %s::text[]) AS a(id, state, step) WHERE job.id = a.id""",
+            *(
+                self.worker,
+                [str(state) for state in FINAL],
+                max(1, len(states)) * SLICE_BYTES,
+                SLICE_BYTES,
+                len(states),
+                left,
+            ),
+            (len(states) - left) * SLICE_BYTES,
+            *([job for job, _, _ in jobs], [str(state) for _, state, _ in jobs], [str(step) for _, _, step in jobs]),
+        )
+        self.run(
+            """INSERT INTO slice (job_id, number, offset_bytes, size_bytes, state, token, worker, claimed_at,
+                 lease_until, dispatched_at)
+               SELECT j, n - 1, (n - 1) * %s, %s, s, 5, CASE WHEN s IN ('sending', 'done') THEN %s::uuid END,
+                 CASE WHEN s IN ('sending', 'done') THEN now() END,
+                 CASE WHEN s = 'sending' THEN now() + interval '1 hour' END, now()
+               FROM unnest(%s::uuid[]) AS j, unnest(%s::text[]) WITH ORDINALITY AS s(s, n)""",
+            *(SLICE_BYTES, SLICE_BYTES, self.worker, [job for job, _, _ in jobs], states),
+        )
+
+    def claim_of(self, job: UUID, number: int | None = None, worker: UUID | None = None) -> Claim:
+        """Return the claim that the rows grant now."""
+        row = self.row(job)
+        held = row if number is None else self.slices(job)[number]
+        return Claim(job, number, held["token"], row["epoch"], worker or self.worker)
+
+    def dispatch(self, job: UUID, *numbers: int) -> list[Row]:
+        """Mark the job's step, or these slices, as the dispatcher does."""
+        with self.db.connection() as tx:
+            return transitions.dispatch(tx, [] if numbers else [job], [(job, number) for number in numbers])
+
+    def take(self, job: UUID, *numbers: int, worker: UUID | None = None) -> list[Claim]:
+        """Dispatch and claim the job's step, or these slices."""
+        self.dispatch(job, *numbers)
+        claims = [self.claim_of(job, number, worker) for number in numbers or (None,)]
+        with self.db.connection() as tx:
+            for claim in claims:
+                if claim.number is None:
+                    transitions.claim_step(tx, claim, JobState(self.row(job)["state"]), LEASE)
+                else:
+                    transitions.claim_slice(tx, claim, low_speed=1, slack=LEASE)
+        return claims
+
+    def uploading(self, slices: int = 3, *, held: Sequence[int] = (), ordered: bool = False, **fields: Any) -> UUID:
+        """Enqueue a job and bring it through its init."""
+        job = self.enqueue(**fields)
+        (claim,) = self.take(job)
+        self.open(claim, slices, held=held, ordered=ordered)
+        return job
+
+    def open(self, claim: Claim, slices: int, *, held: Sequence[int] = (), ordered: bool = False) -> JobState:
+        """Store a session and a plan of so many slices; the last one is smaller."""
+        plan = Plan(slices * SLICE_BYTES - 3, SLICE_BYTES)
+        known = {"fingerprint": {"size": 1}, "size_bytes": plan.size_bytes, "hashing": None, "digests": None}
+        terms = {"slice_bytes": SLICE_BYTES, "ordered": ordered, "total": plan.total, "held": list(held)}
+        terms["bytes_done"] = plan.bytes_of(held)
+        with self.db.connection() as tx:
+            self.run("UPDATE job SET size_bytes = %s WHERE id = %s", plan.size_bytes, claim.job_id)
+            if self.row(claim.job_id)["state"] == JobState.INITIALIZING:
+                transitions.save_progress(tx, claim, known | {"existed": None}, LEASE)
+            return transitions.open_session(tx, claim, SESSION, terms, {"slices": plan.total})
+
+    def checkpoint(self, *claims: Claim) -> dict[Any, Row]:
+        """Record slices as done."""
+        with self.db.connection() as tx:
+            return transitions.checkpoint(tx, [Acknowledged(c, "tag", None) for c in claims], claims[0].worker)
+
+    def finishing(self, slices: int = 1, **fields: Any) -> UUID:
+        """Bring a job to where its finish can be handed out."""
+        job = self.uploading(slices, **fields)
+        self.checkpoint(*self.take(job, *range(slices)))
+        assert self.row(job)["state"] == JobState.FINISHING
+        return job
+
+    def end_worker(self, worker: UUID, *, how: str = "dead") -> None:
+        """End a worker, dead or stopped."""
+        self.run('UPDATE worker SET ended_at = now(), "end" = %s WHERE id = %s', how, worker)
+
+
+def everything(tx: Tx, job: UUID | None = None) -> dict[str, list[Row]]:
+    """Return all that transitions may write (of one job, or of all), with the row versions: equal means untouched."""
+    row = tx.execute(
+        """SELECT
+          (SELECT coalesce(jsonb_agg(to_jsonb(t) || jsonb_build_object('xmin', t.xmin::text) ORDER BY id), '[]')
+           FROM job t WHERE %(job)s::uuid IS NULL OR id = %(job)s) AS job,
+          (SELECT coalesce(jsonb_agg(to_jsonb(t) || jsonb_build_object('xmin', t.xmin::text) ORDER BY job_id, number),
+             '[]') FROM slice t WHERE %(job)s::uuid IS NULL OR job_id = %(job)s) AS slice,
+          (SELECT coalesce(jsonb_agg(to_jsonb(t) ORDER BY id), '[]')
+           FROM event t WHERE %(job)s::uuid IS NULL OR job_id = %(job)s) AS event""",
+        {"job": job},
+    ).fetchone()
+    assert row is not None
+    return row

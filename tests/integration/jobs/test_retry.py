@@ -1,0 +1,159 @@
+"""What an operator may do with a job: put it back to work, hold it back."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.integration.jobs.bench import everything
+from worker.errors import Conflict, StaleClaim
+from worker.jobs import transitions
+from worker.jobs.leases import Deferral
+from worker.jobs.states import JobState
+
+if TYPE_CHECKING:
+    from tests.integration.jobs.bench import Bench
+
+
+LEASE = timedelta(minutes=1)
+ERROR = {"code": "store_refused", "message": "no", "advice": "look", "at": "2026-01-01T00:00:00+00:00"}
+UNAVAILABLE = ERROR | {"code": "store_unavailable"}
+SOON = Deferral(timedelta(minutes=5), UNAVAILABLE, attempt=True)
+AT_ONCE = Deferral(None, None)
+
+
+def at(bench: Bench, job: Any, *columns: str) -> tuple[Any, ...]:
+    row = bench.row(job)
+    return tuple(row[column] for column in columns)
+
+
+def test_a_retry_keeps_session_and_checkpoints(bench: Bench) -> None:
+    job = bench.uploading(3)
+    done, failing = bench.take(job, 0, 1)
+    bench.checkpoint(done)
+    with bench.db.connection() as tx:
+        transitions.fail(tx, failing, ERROR)
+        assert transitions.retry(tx, job, "o") is JobState.QUEUED
+    assert bench.states(job) == ["done", "pending", "pending"]
+    assert at(bench, job, "epoch", "run", "session", "error") == (1, 2, {"handle": "s-1"}, None)
+    assert [row["attempts"] for row in bench.slices(job)] == [0, 0, 0]
+    assert bench.events(job)[-1]["cause"] == {"force": False, "fresh": False}
+
+
+@pytest.mark.parametrize("code", sorted(transitions.FRESH_AFTER))
+def test_a_retry_after_the_source_or_session_is_gone_starts_afresh(bench: Bench, code: str) -> None:
+    job = bench.uploading(2)
+    done, failing = bench.take(job, 0, 1)
+    bench.checkpoint(done)
+    with bench.db.connection() as tx:
+        transitions.fail(tx, failing, ERROR | {"code": code})
+        transitions.retry(tx, job, "o")
+    assert at(bench, job, "epoch", "session", "fingerprint", "slices_total") == (2, None, None, None)
+    assert (bench.slices(job), bench.row(job)["bytes_done"]) == ([], 0)
+
+
+def test_a_retry_of_a_cancelled_job_starts_afresh(bench: Bench) -> None:
+    job = bench.enqueue()
+    with bench.db.connection() as tx:
+        transitions.cancel(tx, job, "o")
+        assert transitions.retry(tx, job, "o") is JobState.QUEUED
+    assert at(bench, job, "state", "step", "epoch", "finished_at") == ("queued", "pending", 2, None)
+
+
+def test_a_retry_is_refused_while_another_job_holds_the_target(bench: Bench) -> None:
+    job = bench.enqueue(key="k")
+    with bench.db.connection() as tx:
+        transitions.cancel(tx, job, "o")
+    bench.enqueue(key="k")
+    with bench.db.connection() as tx:
+        before = everything(tx)
+    with pytest.raises(Conflict) as refused, bench.db.transaction() as tx:
+        transitions.retry(tx, job, "o", force=True)
+    assert refused.value.code == "key_busy"
+    with bench.db.connection() as tx:
+        assert everything(tx) == before
+
+
+def test_a_retry_is_refused_after_a_newer_job_has_replaced_the_object_unless_forced(bench: Bench) -> None:
+    job = bench.enqueue(key="k")
+    with bench.db.connection() as tx:
+        transitions.cancel(tx, job, "o")
+    newer = bench.finishing(1, key="k")
+    (finish,) = bench.take(newer)
+    with bench.db.connection() as tx:
+        transitions.succeed(tx, finish, {})
+        with pytest.raises(Conflict) as refused:
+            transitions.retry(tx, job, "o")
+        assert (refused.value.code, refused.value.extra) == ("superseded", {"job_id": str(newer)})
+        assert transitions.retry(tx, job, "o", force=True) is JobState.QUEUED
+    assert bench.events(job)[-1]["cause"]["force"] is True
+
+
+def test_an_older_success_supersedes_nothing(bench: Bench) -> None:
+    older = bench.finishing(1, key="k")
+    (finish,) = bench.take(older)
+    with bench.db.connection() as tx:
+        transitions.succeed(tx, finish, {})
+    job = bench.enqueue(key="k")
+    with bench.db.connection() as tx:
+        transitions.cancel(tx, job, "o")
+        assert transitions.retry(tx, job, "o") is JobState.QUEUED
+
+
+@pytest.mark.parametrize("where", ["succeeded", "cancelling"])
+def test_what_has_succeeded_or_is_being_cancelled_cannot_be_retried(bench: Bench, where: str) -> None:
+    job = bench.finishing(1)
+    (finish,) = bench.take(job)
+    with bench.db.connection() as tx:
+        if where == "succeeded":
+            transitions.succeed(tx, finish, {})
+        else:
+            transitions.cancel(tx, job, "o")
+        with pytest.raises(Conflict) as refused:
+            transitions.retry(tx, job, "o")
+    assert refused.value.code == "not_retryable"
+
+
+def test_a_retry_of_a_live_job_changes_nothing(bench: Bench) -> None:
+    job = bench.uploading(1)
+    with bench.db.connection() as tx:
+        before = everything(tx)
+        assert transitions.retry(tx, job, "o") is JobState.UPLOADING
+        assert everything(tx) == before
+
+
+def test_a_paused_job_begins_nothing_and_ends_what_is_in_flight(bench: Bench) -> None:
+    job = bench.uploading(2)
+    (sending,) = bench.take(job, 0)
+    bench.dispatch(job, 1)
+    message = bench.claim_of(job, 1)
+    with bench.db.connection() as tx:
+        transitions.pause(tx, job, "o", "why")
+        with pytest.raises(StaleClaim):
+            transitions.claim_slice(tx, message, low_speed=1, slack=LEASE)
+    assert bench.states(job) == ["sending", "pending"]
+    assert bench.dispatch(job, 1) == []
+    assert bench.checkpoint(sending)[job, 0, sending.token]["slices_left"] == 1
+    assert at(bench, job, "pause_reason", "run") == ("why", 2)
+    with bench.db.connection() as tx:
+        transitions.pause(tx, job, "o", "again")
+    assert at(bench, job, "pause_reason", "run") == ("why", 2)
+    with bench.db.connection() as tx:
+        assert transitions.retry(tx, job, "o") is JobState.UPLOADING
+    assert at(bench, job, "paused_at", "pause_reason", "run") == (None, None, 3)
+    assert len(bench.dispatch(job, 1)) == 1
+    assert bench.kinds(job)[-2:] == ["paused", "resumed"]
+
+
+def test_a_paused_job_with_nothing_left_still_finishes(bench: Bench) -> None:
+    job = bench.uploading(1)
+    (sending,) = bench.take(job, 0)
+    with bench.db.connection() as tx:
+        transitions.pause(tx, job, "o", "why")
+    bench.checkpoint(sending)
+    (finish,) = bench.take(job)
+    with bench.db.connection() as tx:
+        transitions.succeed(tx, finish, {})
+    assert bench.row(job)["state"] == "succeeded"
