@@ -37,9 +37,9 @@ types: $(READY)  ## mypy, strict
 contracts: $(READY)  ## which package may import which
 	@$(BIN)/lint-imports > .venv/contracts.log || { cat .venv/contracts.log; exit 1; }
 
-lock:  ## resolve the dependencies anew, and what installs this checkout (needs uv)
+lock:  ## resolve the dependencies anew (needs uv)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
-	@echo editables | $(UV) pip compile pyproject.toml - --group dev --universal --python-version 3.11 --upgrade --generate-hashes \
+	@$(UV) pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade --generate-hashes \
 		--no-annotate --no-header --no-emit-index-url --quiet --output-file requirements.lock
 
 clean:  ## forget the environment and every cache
