@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import httpx
 import pytest
@@ -132,32 +132,33 @@ class Gauge(threading.Thread):
         self.most = 0
 
     def run(self) -> None:
-        """Look until `stop`."""
+        """Look until the end."""
         with self._site.broker() as broker:
             while not self._over.wait(0.005):
                 self.most = max(self.most, int(str(broker.llen(QUEUE))))
 
-    def stop(self) -> int:
-        """End, and return the most messages that were seen."""
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self.join(10)
-        return self.most
 
 
 def test_many_small_jobs_drain_through_a_short_queue(site: Installation) -> None:
     count = 300
-    contents = {f"many/{number:03}": site.file(f"small/{number:03}", 100 + number) for number in range(count)}
+    contents = {f"many/{number:03}": site.file(f"many/{number:03}", 100 + number) for number in range(count)}
     items = [{"source": {"kind": "file", "root": "media", "path": k}, "store": "main", "key": k} for k in contents]
-    gauge = Gauge(site)
-    gauge.start()
-    answer = site.api.post("/v1/jobs/batch", json={"jobs": items})
-    assert answer.status_code == httpx.codes.OK
+    left = "SELECT count(*) AS n FROM job WHERE key LIKE 'many/%' AND state <> 'succeeded'"
+    with Gauge(site) as gauge:
+        answer = site.api.post("/v1/jobs/batch", json={"jobs": items})
+        assert answer.status_code == httpx.codes.OK
+        site.until(lambda: site.sql(left)[0]["n"] == 0, "all of them done", timeout_s=60)
+    assert 0 < gauge.most <= 100
     for given in answer.json()["results"]:
         key = given["job"]["key"]
         site.note(Job(site, given["job"]["id"], key, contents[key], site.media / key))
-    left = "SELECT count(*) AS n FROM job WHERE key LIKE 'many/%' AND state <> 'succeeded'"
-    site.until(lambda: site.sql(left)[0]["n"] == 0, "all of them done", timeout_s=60)
-    assert 0 < gauge.stop() <= 100
     assert len(site.store.requests(op="upload")) == count
     jobs, site.jobs = site.jobs, site.jobs[::50]  # a look at some of them is enough
     assert len(jobs) == count
