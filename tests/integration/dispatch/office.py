@@ -1,0 +1,167 @@
+"""A dispatcher with a real broker and a real database, and no worker but the test itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from celery import Celery
+
+from worker.db import Database
+from worker.dispatch.broker import Broker
+from worker.dispatch.dispatcher import Dispatcher
+from worker.dispatch.wakeup import Wakeup
+from worker.jobs.leases import Claim
+from worker.jobs.names import QUEUE
+from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import redis
+
+    from tests.integration.jobs.bench import Bench
+
+SOON_S = 30.0
+"""A deadline for what takes milliseconds on a machine that is not busy."""
+
+
+def eventually(found: Callable[[], Any], what: str) -> Any:
+    """Return what is found as soon as it is true; fail at the deadline."""
+    until = time.monotonic() + SOON_S
+    while not (value := found()):
+        assert time.monotonic() < until, what
+        threading.Event().wait(0.01)
+    return value
+
+
+@dataclass(frozen=True)
+class Message:
+    """A task message as a worker gets it."""
+
+    task_id: str
+    name: str
+    shown: str
+    job: UUID
+    number: int | None
+    token: int
+    epoch: int
+    alone: bool
+
+    @property
+    def what(self) -> tuple[UUID, int | None]:
+        """Of which step or slice it is."""
+        return self.job, self.number
+
+    def claim(self, worker: UUID) -> Claim:
+        """Return the claim that it leads to."""
+        return Claim(self.job, self.number, self.token, self.epoch, worker)
+
+
+def read_message(raw: bytes | str) -> Message:
+    """Decode a message of the queue."""
+    envelope = json.loads(raw)
+    args, kwargs, _ = json.loads(base64.b64decode(envelope["body"]))
+    assert args == []
+    headers = envelope["headers"]
+    return Message(
+        headers["id"], headers["task"], headers["kwargsrepr"], UUID(kwargs["job"]), kwargs.get("number"),
+        kwargs["token"], kwargs["epoch"], kwargs.get("alone", False),
+    )  # fmt: skip
+
+
+@dataclass
+class Running:
+    """A dispatcher in a thread of its own."""
+
+    dispatcher: Dispatcher
+    db: Database
+    holder: UUID
+    thread: threading.Thread
+
+    def stop(self) -> None:
+        """End it, as a worker process does that stops."""
+        self.dispatcher.stop()
+        self.thread.join(SOON_S)
+        assert not self.thread.is_alive()
+        self.db.close()
+
+
+@dataclass
+class Office:
+    """Where dispatchers are started and what they publish is looked at."""
+
+    bench: Bench
+    url: str
+    broker_url: str
+    queue: redis.Redis
+    running: list[Running] = field(default_factory=list)
+
+    def settings(self, **values: Any) -> Settings:
+        """Return settings with short times."""
+        short = {"lead_s": 0.6, "dead_after_s": 1.0, "heartbeat_s": 0.2}
+        return Settings.model_validate({"database_url": self.url, "broker_url": self.broker_url} | short | values)
+
+    def start(self, *, caps: Mapping[str, int] | None = None, **settings: Any) -> Running:
+        """Start a dispatcher."""
+        app = Celery("office", broker=self.broker_url, set_as_current=False)
+        app.conf.update(
+            task_default_queue=QUEUE,
+            task_serializer="json",
+            broker_connection_timeout=2,
+            broker_transport_options={"socket_timeout": 5, "socket_connect_timeout": 2},
+        )
+        db, holder = Database(self.url, application="office"), uuid4()
+        dispatcher = Dispatcher(
+            db=db, broker=Broker(app), wakeup=Wakeup(self.url), settings=self.settings(**settings), holder=holder,
+            store_caps=caps or {},
+        )  # fmt: skip
+        thread = threading.Thread(target=dispatcher.run, daemon=True)
+        thread.start()
+        self.running.append(Running(dispatcher, db, holder, thread))
+        return self.running[-1]
+
+    def leading(self, **settings: Any) -> Running:
+        """Start a dispatcher and wait until it leads."""
+        made = self.start(**settings)
+        eventually(lambda: made.dispatcher.leads, "nobody leads")
+        return made
+
+    def messages(self) -> list[Message]:
+        """Return what waits in the queue, oldest first; it stays there."""
+        return [read_message(raw) for raw in reversed(self.queue.lrange(QUEUE, 0, -1))]
+
+    def whats(self) -> list[tuple[UUID, int | None]]:
+        """Return of which steps and slices messages wait."""
+        return [message.what for message in self.messages()]
+
+    def take(self) -> Message:
+        """Take the oldest message, as a worker does."""
+        return read_message(eventually(lambda: self.queue.rpop(QUEUE), "no message came"))
+
+    def wait_for(self, count: int) -> list[Message]:
+        """Wait until so many messages are in the queue."""
+        found: list[Message] = eventually(
+            lambda: len(waiting := self.messages()) == count and (waiting or True), f"{count} messages do not come"
+        )
+        return found if isinstance(found, list) else []
+
+    def a_few_turns(self) -> None:
+        """Wait until the leader has taken turns that began after now: what it could do now, it has done."""
+        for _ in range(3):
+            marker = self.bench.enqueue(tenant=f"marker {uuid4()}", priority=0)
+            self.bench.run("UPDATE job SET not_before = now() WHERE id = %s", marker)
+            self.bench.run("NOTIFY sliceway_work")
+            eventually(lambda m=marker: self.bench.row(m)["not_before"] is None, "the leader takes no turn")  # type: ignore[misc]
+            self.bench.run("UPDATE job SET paused_at = now() WHERE id = %s AND step = 'pending'", marker)
+
+    def stop(self) -> None:
+        """Stop every dispatcher."""
+        for running in self.running:
+            if running.thread.is_alive():
+                running.stop()
