@@ -1,6 +1,6 @@
 """The Celery application: `celery -A worker worker` is a whole worker, with heartbeat and dispatcher.
 
-Configured for one thing: Postgres decides, Celery executes. A message is acknowledged when it is taken, since the row
+Configured for one thing: Postgres decides, Celery executes. A message is acknowledged when it is taken, for the row
 is the acknowledgement that counts; nothing is delayed, retried, chained or stored as a result here.
 """
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery, bootsteps, signals
 from celery.worker import state
+from kombu.entity import Queue
 
 from worker.dispatch.broker import Broker, check_safe
 from worker.dispatch.dispatcher import Dispatcher
@@ -29,6 +30,7 @@ from worker.tasks.runtime import Runtime
 if TYPE_CHECKING:
     from worker.settings import Settings
 
+FLUSH_EVENTS_EVERY_S = 0.2
 DRAIN_S = 4.0
 """How long a stop waits for what is being sent to come to its next piece."""
 
@@ -36,10 +38,14 @@ DRAIN_S = 4.0
 def make_app(settings: Settings) -> Celery:
     """Return the application for an installation; connects to nothing."""
     made = Celery("sliceway", broker=settings.broker_url, set_as_current=True)
-    if settings.broker_url.startswith(("redis://", "rediss://")):
+    redis = settings.broker_url.startswith(("redis://", "rediss://"))
+    if redis:
         made.conf.broker_transport = "worker.dispatch.redis_transport:Transport"
     made.conf.update(
         task_default_queue=QUEUE,
+        # on Redis a message is gone once it is fetched: to keep a copy until the acknowledgement costs more than all else
+        # of a fetch, and the row is what brings it back; elsewhere the prefetch limit needs acknowledgements
+        task_queues=[Queue(QUEUE, routing_key=QUEUE, no_ack=redis)],
         task_serializer="json",
         accept_content=["json"],
         result_backend=None,
@@ -66,7 +72,26 @@ def make_app(settings: Settings) -> Celery:
         },
     )
     made.steps["worker"].add(Engine)
+    made.steps["consumer"].add(EventBatches)
     return made
+
+
+class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Sends the task events that Flower lives on a few times a second, not in every turn of the event loop."""
+
+    requires = ("celery.worker.consumer.events:Events",)
+
+    def start(self, parent: Any) -> None:
+        """Flush by the clock; the buffer itself still flushes when it is full."""
+        if parent.hub is not None:
+            parent.event_dispatcher.on_send_buffered = None
+            self.timer = parent.hub.call_repeatedly(FLUSH_EVENTS_EVERY_S, parent._flush_events)  # noqa: SLF001
+
+    def stop(self, parent: Any) -> None:
+        """Send what is left; a connection that was lost takes its events along."""
+        if parent.hub is not None:
+            self.timer.cancel()
+            parent._flush_events()  # noqa: SLF001
 
 
 class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
