@@ -1,0 +1,168 @@
+"""Checkpoints that complete together share a commit; each thread learns its own result, and none another's."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from worker.errors import StaleClaim
+from worker.jobs.leases import Acknowledged, Claim
+from worker.tasks.checkpoints import Checkpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.db import Database
+
+JOB, WORKER = uuid4(), uuid4()
+
+
+class SlowDatabase:
+    """A database whose commits wait for the test's word; it grants what it is told to, and remembers each batch."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.stale: set[int] = set()
+        self.error: Exception | None = None
+        self.arrived = threading.Semaphore(0)
+        self.go_on = threading.Semaphore(0)
+
+    @contextmanager
+    def connection(self) -> Iterator[SlowDatabase]:
+        yield self
+
+    def execute(self, _: str, params: dict[str, Any]) -> list[dict[str, Any]]:
+        numbers = params["numbers"]
+        self.batches.append(numbers)
+        self.arrived.release()
+        assert self.go_on.acquire(timeout=30)
+        if self.error is not None:
+            raise self.error
+        asked = zip(params["jobs"], numbers, params["tokens"], strict=True)
+        return [
+            {"job_id": job, "number": number, "token": token, "state": "uploading", "slices_left": number}
+            for job, number, token in asked
+            if number not in self.stale
+        ]
+
+
+class Scene:
+    """Threads that checkpoint at the same time."""
+
+    def __init__(self) -> None:
+        self.db = SlowDatabase()
+        self.checkpoints = Checkpoints(cast("Database", self.db), WORKER)
+        self.pool = ThreadPoolExecutor(8)
+
+    def write(self, number: int, *, token: int = 1, job: UUID = JOB) -> Future[dict[str, Any]]:
+        done = Acknowledged(Claim(job, number, token, 1, WORKER), "tag", None)
+        return self.pool.submit(self.checkpoints.write, done)
+
+    def first_in_commit(self) -> Future[dict[str, Any]]:
+        """Start a commit that does not end."""
+        first = self.write(0)
+        assert self.db.arrived.acquire(timeout=30)
+        return first
+
+    def wait_for_waiting(self, count: int) -> None:
+        while True:
+            with self.checkpoints._joining:
+                if len(self.checkpoints._waiting) == count:
+                    return
+
+    def end_commits(self, count: int) -> None:
+        for _ in range(count):
+            self.db.go_on.release()
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    made = Scene()
+    yield made
+    made.end_commits(100)
+    made.pool.shutdown()
+
+
+def test_who_comes_during_a_commit_shares_the_next_one(scene: Scene) -> None:
+    first = scene.first_in_commit()
+    others = [scene.write(number) for number in (1, 2, 3)]
+    scene.wait_for_waiting(3)
+    scene.end_commits(2)
+    assert first.result(30)["slices_left"] == 0
+    assert [other.result(30)["slices_left"] for other in others] == [1, 2, 3]
+    assert [sorted(batch) for batch in scene.db.batches] == [[0], [1, 2, 3]]
+
+
+def test_who_is_stale_hears_it_alone(scene: Scene) -> None:
+    first = scene.first_in_commit()
+    scene.db.stale = {2}
+    others = {number: scene.write(number) for number in (1, 2, 3)}
+    scene.wait_for_waiting(3)
+    scene.end_commits(2)
+    with pytest.raises(StaleClaim, match=f"{JOB} slice 2: token 1"):
+        others[2].result(30)
+    assert (first.result(30), others[1].result(30)["slices_left"], others[3].result(30)["slices_left"])[1:] == (1, 3)
+
+
+def test_an_error_reaches_everybody_in_its_commit_and_nobody_else(scene: Scene) -> None:
+    first = scene.first_in_commit()
+    others = [scene.write(number) for number in (1, 2)]
+    scene.wait_for_waiting(2)
+    scene.end_commits(1)
+    first.result(30)
+    assert scene.db.arrived.acquire(timeout=30)
+    later = scene.write(3)
+    scene.wait_for_waiting(1)
+    scene.db.error = psycopg.OperationalError("the database is away")
+    scene.end_commits(1)
+    for other in others:
+        with pytest.raises(psycopg.OperationalError, match="away"):
+            other.result(30)
+    assert scene.db.arrived.acquire(timeout=30)
+    scene.db.error = None
+    scene.end_commits(1)
+    assert later.result(30)["slices_left"] == 3
+
+
+def test_it_can_be_written_again_after_an_error(scene: Scene) -> None:
+    scene.db.error = psycopg.OperationalError("the database is away")
+    scene.end_commits(1)
+    with pytest.raises(psycopg.OperationalError):
+        scene.write(4).result(30)
+    scene.db.error = None
+    scene.end_commits(1)
+    assert scene.write(4).result(30)["slices_left"] == 4
+    assert scene.db.batches == [[4], [4]]
+
+
+def test_two_jobs_slices_of_one_number_are_told_apart(scene: Scene) -> None:
+    other_job = uuid4()
+    first = scene.first_in_commit()
+    mine, theirs = scene.write(5), scene.write(5, job=other_job)
+    scene.wait_for_waiting(2)
+    scene.end_commits(2)
+    first.result(30)
+    assert (mine.result(30)["job_id"], theirs.result(30)["job_id"]) == (JOB, other_job)
+
+
+def test_an_old_claim_does_not_pass_for_the_new_one(scene: Scene) -> None:
+    """The process lost the slice and got it again; both of its threads come with it in one commit."""
+    first = scene.first_in_commit()
+    old, new = scene.write(5, token=1), scene.write(5, token=2)
+    scene.wait_for_waiting(2)
+    scene.end_commits(2)
+    first.result(30)
+    assert (old.result(30)["token"], new.result(30)["token"]) == (1, 2)
+
+
+def test_every_one_of_many_is_written_once(scene: Scene) -> None:
+    scene.end_commits(100)
+    written = [scene.write(number) for number in range(100)]
+    assert [one.result(30)["slices_left"] for one in written] == list(range(100))
+    assert sorted(number for batch in scene.db.batches for number in batch) == list(range(100))

@@ -1,0 +1,162 @@
+"""A claim's guard says when to stop and why; the gate lets what has killed workers run alone."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from worker.errors import Interrupted, Stop
+from worker.jobs.leases import Claim
+from worker.tasks.guard import ClaimGuard, Gate, boot_clock_s
+
+FAR_S = 3600.0
+
+
+def a_guard(deadline_in_s: float = FAR_S, *, revoked: bool = False) -> tuple[ClaimGuard, threading.Event]:
+    stopping = threading.Event()
+    claim = Claim(uuid4(), 1, 2, 1, uuid4())
+    guard = ClaimGuard(claim, deadline_s=boot_clock_s() + deadline_in_s, stopping=stopping, revoked=lambda: revoked)
+    return guard, stopping
+
+
+def why(guard: ClaimGuard) -> Stop:
+    with pytest.raises(Interrupted) as interrupted:
+        guard.check()
+    return interrupted.value.stop
+
+
+def test_work_goes_on_while_nothing_is_against_it() -> None:
+    guard, _ = a_guard()
+    guard.check()
+    assert FAR_S - 60 < guard.remaining_s() <= FAR_S
+
+
+def test_each_reason_is_told() -> None:
+    lost, _ = a_guard()
+    lost.lost = True
+    stopped, stopping = a_guard()
+    stopping.set()
+    assert why(lost) is Stop.CANCELLED
+    assert why(stopped) is Stop.SHUTDOWN
+    assert why(a_guard(0)[0]) is Stop.DEADLINE
+    assert why(a_guard(revoked=True)[0]) is Stop.REVOKED
+
+
+def test_a_claim_that_is_lost_is_so_whatever_else_there_is() -> None:
+    """Giving it back would be refused; nothing else matters then."""
+    guard, stopping = a_guard(0, revoked=True)
+    stopping.set()
+    guard.lost = True
+    assert why(guard) is Stop.CANCELLED
+
+
+def test_a_stop_of_ours_is_not_blamed_on_the_store() -> None:
+    guard, stopping = a_guard(0)
+    stopping.set()
+    assert why(guard) is Stop.SHUTDOWN
+
+
+def test_an_extended_deadline_counts_from_now() -> None:
+    guard, _ = a_guard(-5)
+    assert guard.remaining_s() == 0.0
+    guard.extend(FAR_S)
+    guard.check()
+    assert guard.remaining_s() > FAR_S - 60
+
+
+def test_a_wait_ends_with_the_stop() -> None:
+    guard, stopping = a_guard()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(guard.wait, FAR_S)
+        stopping.set()
+        with pytest.raises(Interrupted, match="shutdown"):
+            waiting.result(30)
+
+
+def test_a_wait_ends_with_the_deadline() -> None:
+    guard, _ = a_guard(0.01)
+    with pytest.raises(Interrupted, match="deadline"):
+        guard.wait(FAR_S)
+
+
+def test_a_wait_of_nothing_still_looks() -> None:
+    guard, _ = a_guard(revoked=True)
+    with pytest.raises(Interrupted):
+        guard.wait(0)
+
+
+class Visitor:
+    """A thread that goes through the gate and stays inside until it is let out."""
+
+    def __init__(self, gate: Gate, pool: ThreadPoolExecutor, *, alone: bool) -> None:
+        self.inside, self._out = threading.Event(), threading.Event()
+        self._visit = pool.submit(self._go, gate, alone)
+
+    def _go(self, gate: Gate, alone: Any) -> None:
+        with gate.enter(alone=alone):
+            self.inside.set()
+            assert self._out.wait(30)
+
+    def leave(self) -> None:
+        self._out.set()
+        self._visit.result(30)
+
+
+def wait_until_waiting(gate: Gate) -> None:
+    """Wait until somebody who wants to be alone stands at the gate."""
+    while True:
+        with gate._changed:
+            if gate._waiting_alone:
+                return
+
+
+def test_work_goes_on_side_by_side() -> None:
+    gate = Gate()
+    with ThreadPoolExecutor(3) as pool:
+        visitors = [Visitor(gate, pool, alone=False) for _ in range(3)]
+        assert all(visitor.inside.wait(30) for visitor in visitors)
+        for visitor in visitors:
+            visitor.leave()
+
+
+def test_who_runs_alone_waits_for_the_others_and_keeps_later_ones_out() -> None:
+    gate = Gate()
+    with ThreadPoolExecutor(3) as pool:
+        first = Visitor(gate, pool, alone=False)
+        assert first.inside.wait(30)
+        alone = Visitor(gate, pool, alone=True)
+        wait_until_waiting(gate)
+        later = Visitor(gate, pool, alone=False)
+        assert not alone.inside.is_set()
+        assert not later.inside.is_set()  # no stream of others can hold up who waits to be alone
+        first.leave()
+        assert alone.inside.wait(30)
+        assert not later.inside.is_set()
+        alone.leave()
+        assert later.inside.wait(30)
+        later.leave()
+
+
+def test_one_after_the_other_runs_alone() -> None:
+    gate = Gate()
+    with ThreadPoolExecutor(2) as pool:
+        first = Visitor(gate, pool, alone=True)
+        assert first.inside.wait(30)
+        second = Visitor(gate, pool, alone=True)
+        wait_until_waiting(gate)
+        assert not second.inside.is_set()
+        first.leave()
+        assert second.inside.wait(30)
+        second.leave()
+
+
+def test_who_fails_inside_leaves_too() -> None:
+    gate = Gate()
+    with pytest.raises(ValueError, match="inside"), gate.enter(alone=True):
+        raise ValueError("inside")
+    with gate.enter(alone=False), gate.enter(alone=False):
+        pass
