@@ -7,10 +7,11 @@ import tomllib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
-from worker.errors import SettingsError
+from worker.errors import Refused, SettingsError
 from worker.limits import MIB, PROTOCOLS, canonical_target, check_slice_size, normal_key
 
 if TYPE_CHECKING:
@@ -50,19 +51,25 @@ class StoreProfile(_Frozen):
     finish_timeout_s: PositiveFloat = 120
     signature_ttl_s: Annotated[int, Field(ge=30, le=86400)] = 300
     ca_file: Path | None = None
-    proxy: str | None = None
+    proxy: str | None = Field(default=None, repr=False)
 
     @field_validator("endpoint")
     @classmethod
     def _endpoint(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
+        parts = urlsplit(value)
+        if not parts.hostname or parts.port == 0:  # a port that is none raises ValueError here
+            raise ValueError("must name a host, and a port if any")
         return value.rstrip("/")
 
-    @model_validator(mode="after")
-    def _slice(self) -> StoreProfile:
-        check_slice_size(self.slice_bytes, self.protocol)
-        return self
+    @field_validator("slice_bytes")
+    @classmethod
+    def _slice(cls, value: int, info: ValidationInfo) -> int:
+        try:
+            return check_slice_size(value, info.data["protocol"]) if "protocol" in info.data else value
+        except Refused as refused:
+            raise ValueError(refused.message) from None
 
     def allows(self, tenant: str) -> bool:
         """Say whether the tenant may write here."""
@@ -113,11 +120,13 @@ class Settings(_Frozen):
     A field named `api_port` is read from `SLICEWAY_API_PORT`. Durations are seconds, sizes bytes.
     """
 
-    database_url: str = Field(description="Where jobs live: `postgresql+psycopg://user:password@host/database`.")
-    database_direct_url: str | None = Field(
-        default=None, description="A URL past the pooler, for LISTEN; unset: the database URL itself."
+    database_url: str = Field(
+        repr=False, description="Where jobs live: `postgresql+psycopg://user:password@host/database`."
     )
-    broker_url: str = Field(description="The Celery broker: `redis://:password@host:6379/0`.")
+    database_direct_url: str | None = Field(
+        default=None, repr=False, description="A URL past the pooler, for LISTEN; unset: the database URL itself."
+    )
+    broker_url: str = Field(repr=False, description="The Celery broker: `redis://:password@host:6379/0`.")
     stores_file: Path | None = Field(default=None, description="TOML file with `[stores.NAME]` and `[roots.NAME]`.")
     state_dir: Path | None = Field(default=None, description="Folder of `sliceway up`: embedded servers, logs, keys.")
     api_host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
@@ -206,6 +215,8 @@ def load_profiles(file: Path, environ: Mapping[str, str]) -> Profiles:
         raise SettingsError(f"{PREFIX}STORES_FILE {file} cannot be read: {error}") from error
     if unknown := sorted(set(document) - {"stores", "roots"}):
         raise SettingsError(f"{file}: [{unknown[0]}] is not known; there are [stores.NAME] and [roots.NAME]")
+    if loose := [table for table, profiles in document.items() if not isinstance(profiles, dict)]:
+        raise SettingsError(f"{file}: {loose[0]} is not a table; write [{loose[0]}.NAME]")
     stores = {
         name: _profile(StoreProfile, file, "stores", name, _with_secrets(file, name, table, environ))
         for name, table in document.get("stores", {}).items()
@@ -240,7 +251,7 @@ def _with_secrets(file: Path, name: str, table: Any, environ: Mapping[str, str])
         if path is not None:
             try:
                 values[secret] = (file.parent / path).read_text().strip()
-            except OSError as error:
+            except (OSError, UnicodeDecodeError) as error:
                 raise SettingsError(f"{where}_file cannot be read: {error}") from error
         elif env is not None:
             if not environ.get(env):

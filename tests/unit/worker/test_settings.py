@@ -1,0 +1,296 @@
+"""Settings name what is wrong with them, keep secrets to themselves, and are all in the manual."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from worker.errors import SettingsError
+from worker.limits import MIB
+from worker.settings import Profiles, Settings, StoreProfile, load_profiles, load_settings, variable
+
+MANUAL = Path(__file__).parents[3] / "docs" / "settings.md"
+LEAST = {
+    "SLICEWAY_DATABASE_URL": "postgresql+psycopg://sliceway:fake-secret-db@db/sliceway",
+    "SLICEWAY_BROKER_URL": "redis://:fake-secret-broker@cache:6379/0",
+}
+STORE = """
+[stores.main]
+protocol = "cos-json"
+endpoint = "https://cos.example"
+appid = "10055004"
+bucket = "uploads"
+secret_id = "fake-secret-id"
+secret_key = "fake-secret-key"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "stores.toml"
+
+
+def profiles(file: Path, text: str, environ: dict[str, str] | None = None) -> Profiles:
+    file.write_text(text)
+    return load_profiles(file, environ or {})
+
+
+def refused(file: Path, text: str, environ: dict[str, str] | None = None) -> str:
+    with pytest.raises(SettingsError) as error:
+        profiles(file, text, environ)
+    assert "\n" not in error.value.message
+    assert "fake-secret" not in error.value.message
+    return error.value.message
+
+
+# --- variables ---
+
+
+def test_the_least_that_must_be_set() -> None:
+    made = load_settings(LEAST)
+    assert made.database_url == LEAST["SLICEWAY_DATABASE_URL"]
+    assert (made.api_port, made.window, made.heartbeat_s, made.log_format) == (8080, 16, 2.0, "auto")
+    assert made.profiles == Profiles(stores={}, roots={})
+
+
+@pytest.mark.parametrize("missing", LEAST)
+def test_a_missing_variable_is_named(missing: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{missing} is not set$"):
+        load_settings({name: value for name, value in LEAST.items() if name != missing})
+
+
+def test_an_empty_variable_is_as_good_as_none() -> None:
+    assert load_settings(LEAST | {"SLICEWAY_API_PORT": ""}).api_port == 8080
+    with pytest.raises(SettingsError, match=r"^SLICEWAY_BROKER_URL is not set$"):
+        load_settings(LEAST | {"SLICEWAY_BROKER_URL": ""})
+
+
+WRONG = {
+    "api_port": ("70000", "-1", "x"),
+    "api_threads": ("0", "many"),
+    "max_live_jobs": ("0",),
+    "worker_processes": ("0", "1.5"),
+    "worker_threads": ("-1",),
+    "window": ("0",),
+    "heartbeat_s": ("0", "soon"),
+    "dead_after_s": ("-1",),
+    "lead_s": ("0",),
+    "retry_for_s": ("0", "24h"),
+    "wait_for_s": ("-5",),
+    "flower_port": ("65536",),
+    "log_format": ("xml",),
+    "log_level": ("loud", "INFO"),
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
+def test_a_wrong_variable_is_named(field: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{variable(field)} is wrong: ") as error:
+        load_settings(LEAST | {variable(field): value})
+    assert "\n" not in error.value.message
+
+
+def test_every_bounded_variable_has_a_wrong_value_here() -> None:
+    free = {"database_url", "database_direct_url", "broker_url", "stores_file", "state_dir", "api_host", "api_url"}
+    free |= {"api_key", "flower_host", "flower_basic_auth"}
+    assert set(Settings.model_fields) == free | set(WRONG)
+
+
+def test_an_unknown_variable_is_named() -> None:
+    with pytest.raises(SettingsError, match=r"^SLICEWAY_API_PROT is not a setting$"):
+        load_settings(LEAST | {"SLICEWAY_API_PROT": "8080"})
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    load_settings(LEAST | {"PATH": "/bin", "SLICEWAYPOOL_PID": "7", "API_PORT": "x"})
+
+
+def test_settings_cannot_be_changed() -> None:
+    made = load_settings(LEAST)
+    with pytest.raises(ValueError, match="frozen"):
+        made.window = 9  # type: ignore[misc]
+
+
+def test_no_secret_is_shown() -> None:
+    given = {name: f"fake-secret-{name}" for name in ("SLICEWAY_API_KEY", "SLICEWAY_FLOWER_BASIC_AUTH")}
+    made = load_settings(LEAST | given | {"SLICEWAY_DATABASE_DIRECT_URL": "postgresql://s:fake-secret-direct@db/s"})
+    assert "fake-secret" not in repr(made)
+    assert "fake-secret" not in str(made)
+
+
+def test_no_secret_is_shown_in_an_error() -> None:
+    with pytest.raises(SettingsError) as error:
+        load_settings(LEAST | {"SLICEWAY_API_KEY": "fake-secret", "SLICEWAY_WINDOW": "fake-secret-window"})
+    assert "fake-secret" not in error.value.message
+
+
+# --- stores and roots ---
+
+
+def test_a_store_has_what_its_table_says(file: Path) -> None:
+    store = profiles(file, STORE + 'tenants = ["a"]\nslice_bytes = 1048576\nmax_in_flight = 3').stores["main"]
+    assert (store.name, store.endpoint, store.slice_bytes, store.max_in_flight) == (
+        "main",
+        "https://cos.example",
+        MIB,
+        3,
+    )
+    assert store.allows("a")
+    assert not store.allows("b")
+    assert store.target("k/x") == "cos-json://cos.example/10055004/uploads/k/x"
+    assert store.whole_bytes == MIB
+
+
+def test_a_store_is_open_to_every_tenant_unless_it_says_so(file: Path) -> None:
+    assert profiles(file, STORE).stores["main"].allows("anybody")
+
+
+def test_a_root_has_what_its_table_says(file: Path) -> None:
+    root = profiles(file, '[roots.media]\npath = "/srv/media"\ntenants = ["a"]').roots["media"]
+    assert (root.name, root.path) == ("media", Path("/srv/media"))
+    assert root.allows("a")
+    assert not root.allows("b")
+
+
+@pytest.mark.parametrize("secret", ["secret_id", "secret_key"])
+@pytest.mark.parametrize("how", ["value", "file", "relative file", "env"])
+def test_a_secret_by_value_file_and_variable(file: Path, tmp_path: Path, secret: str, how: str) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text("fake-secret-kept\n")
+    lines = {
+        "value": f'{secret} = "fake-secret-kept"',
+        "file": f'{secret}_file = "{kept}"',
+        "relative file": f'{secret}_file = "kept"',
+        "env": f'{secret}_env = "KEPT"',
+    }
+    text = "\n".join(line for line in STORE.splitlines() if not line.startswith(secret))
+    store = profiles(file, f"{text}\n{lines[how]}", {"KEPT": "fake-secret-kept"}).stores["main"]
+    assert getattr(store, secret).get_secret_value() == "fake-secret-kept"
+    assert "fake-secret" not in repr(store)
+
+
+def test_a_secret_given_twice_is_refused(file: Path) -> None:
+    assert "secret_key is given more than once" in refused(file, STORE + 'secret_key_env = "KEPT"', {"KEPT": "x"})
+
+
+def test_a_secret_that_is_not_there_is_named(file: Path, tmp_path: Path) -> None:
+    text = "\n".join(line for line in STORE.splitlines() if not line.startswith("secret_key"))
+    assert "[stores.main] secret_key:" in refused(file, text)
+    assert "[stores.main] secret_key_env: the variable KEPT is not set" in refused(
+        file, text + '\nsecret_key_env = "KEPT"'
+    )
+    assert "[stores.main] secret_key_file cannot be read" in refused(
+        file, text + f'\nsecret_key_file = "{tmp_path / "nothing"}"'
+    )
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    assert "[stores.main] secret_key_file cannot be read" in refused(file, text + '\nsecret_key_file = "binary"')
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ('protocol = "ftp"', "protocol"),
+        ('endpoint = "cos.example"', "endpoint"),
+        ('endpoint = "http://"', "endpoint"),
+        ('endpoint = "http://cos:many"', "endpoint"),
+        ('endpoint = "http://cos:99999"', "endpoint"),
+        ('endpoint = "http://[::1"', "endpoint"),
+        ('appid = "x"', "appid"),
+        ('bucket = "Uploads"', "bucket"),
+        ("slice_bytes = 5", "slice_bytes"),
+        ("max_in_flight = 0", "max_in_flight"),
+        ("low_speed_bytes_per_s = 0", "low_speed_bytes_per_s"),
+        ("connect_timeout_s = 0", "connect_timeout_s"),
+        ("signature_ttl_s = 5", "signature_ttl_s"),
+        ('mark = "never"', "mark"),
+        ('endpiont = "http://cos"', "endpiont"),
+    ],
+)
+def test_a_wrong_key_of_a_store_is_named_with_its_file_and_table(file: Path, line: str, named: str) -> None:
+    key = line.split(" ", maxsplit=1)[0]
+    text = "\n".join(old for old in STORE.splitlines() if not old.startswith(f"{key} "))
+    message = refused(file, f"{text}\n{line}")
+    assert f"{file}: [stores.main] " in message
+    assert named in message
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('[roots.media]\npath = "media"', "[roots.media] path"),
+        ("[roots.media]", "[roots.media] path"),
+        ('[root.media]\npath = "/x"', "[root] is not known"),
+        ('stores = "x"', "stores"),
+        ('[stores]\nmain = "x"', "[stores.main] is not a table"),
+        ("[stores.main", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_told_where(file: Path, text: str, named: str) -> None:
+    message = refused(file, text)
+    assert str(file) in message
+    assert named in message
+
+
+def test_a_file_that_is_not_there_is_named_with_its_variable(tmp_path: Path) -> None:
+    made = load_settings(LEAST | {"SLICEWAY_STORES_FILE": str(tmp_path / "nothing.toml")})
+    with pytest.raises(SettingsError, match=r"^SLICEWAY_STORES_FILE .*nothing.toml cannot be read"):
+        _ = made.profiles
+
+
+def test_secrets_of_a_profile_are_never_shown() -> None:
+    store = StoreProfile(
+        name="main", protocol="cos-json", endpoint="https://cos", appid="1", bucket="b",
+        secret_id=SecretStr("fake-secret-id"), secret_key=SecretStr("fake-secret-key"),
+        proxy="http://user:fake-secret-proxy@proxy:3128",
+    )  # fmt: skip
+    for shown in (repr(store), str(store), repr(Profiles(stores={"main": store}, roots={}))):
+        assert "fake-secret" not in shown
+
+
+# --- the manual ---
+
+
+def default_of(model: Any, name: str) -> str:
+    field = model.model_fields[name]
+    if field.is_required():
+        return "required"
+    if field.default_factory is not None:
+        return "one a processor"
+    default = field.default
+    if default is None:
+        return "unset"
+    return f"`{', '.join(default) if isinstance(default, tuple) else default}`"
+
+
+def table() -> str:
+    rows = ["| variable | default | what it is |", "| --- | --- | --- |"]
+    rows += [
+        f"| `{variable(name)}` | {default_of(Settings, name)} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join(rows)
+
+
+def store_rows() -> list[str]:
+    return [f"| `{name}` | {default_of(StoreProfile, name)} |" for name in StoreProfile.model_fields if name != "name"]
+
+
+def test_the_manual_has_the_table_of_the_class() -> None:
+    assert table() in MANUAL.read_text()
+
+
+def test_the_manual_has_every_key_of_a_store() -> None:
+    lines = MANUAL.read_text().splitlines()
+    assert [row for row in store_rows() if not any(line.startswith(row) for line in lines)] == []
+
+
+def test_the_manuals_example_is_a_stores_file(file: Path, tmp_path: Path) -> None:
+    example = MANUAL.read_text().partition("```toml\n")[2].partition("```")[0]
+    (tmp_path / "main.key").write_text("fake-secret-key")
+    made = profiles(file, example, os.environ | {"MEDIA_SECRET_ID": "fake-secret-id"})
+    assert made.stores
+    assert made.roots
