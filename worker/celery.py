@@ -43,8 +43,8 @@ def make_app(settings: Settings) -> Celery:
         made.conf.broker_transport = "worker.dispatch.redis_transport:Transport"
     made.conf.update(
         task_default_queue=QUEUE,
-        # on Redis a message is gone once it is fetched: to keep a copy until the acknowledgement costs more than all else
-        # of a fetch, and the row is what brings it back; elsewhere the prefetch limit needs acknowledgements
+        # on Redis a message is gone once it is fetched: to keep a copy until the acknowledgement costs more than the
+        # fetch itself, and the row is what brings it back; elsewhere the prefetch limit needs acknowledgements
         task_queues=[Queue(QUEUE, routing_key=QUEUE, no_ack=redis)],
         task_serializer="json",
         accept_content=["json"],

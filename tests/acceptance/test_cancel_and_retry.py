@@ -77,7 +77,21 @@ def test_a_cancel_before_the_finish_had_effect_cancels(site: Installation) -> No
     let_go()
     job.reaches("cancelled")
     assert site.store.object_at(job.key) is None
-    # all its bytes are there: the protocol does not tell such an upload from an object, and deletes both alike
+    # all its bytes are there, as if it were an object; its mark and its session tell that it is none
+    assert "session_left_open" not in job.kinds
+    assert job.key not in site.store.unfinished()
+
+
+def test_a_full_upload_without_our_mark_is_left_to_expire(site: Installation) -> None:
+    key = site.fresh_key()
+    let_go = site.store.hold("finish", key)
+    site.store.control.add_rule("cut", op="finish", path=key)
+    job = site.enqueue(SIZE, key, attributes="theirs alone")
+    site.store.held("finish", job.key)
+    job.act("cancel")
+    let_go()
+    job.reaches("cancelled")
+    # the protocol does not tell such an upload from an object, and deletes both alike
     assert job.row["result"]["session_left_open"]
     assert "session_left_open" in job.kinds
 

@@ -86,11 +86,10 @@ def test_a_digest_of_the_whole_file_is_taken_and_checked_by_the_store(site: Inst
 def test_bytes_damaged_on_the_way_never_become_an_object(site: Installation) -> None:
     site.store.control.add_rule("corrupt", op="data", path="damaged", offset=MIB, count=1)
     job = site.enqueue(3 * MIB, "damaged", verify="file")
-    # all bytes are there, and the protocol does not let such an upload be discarded safely: a new session cannot begin
-    assert job.fails() == "upload_in_progress"
+    assert job.succeeds()["proof"] == "digest"
     [lost] = [event for event in job.events if event["kind"] == "session_lost"]
     assert lost["cause"]["code"] == "digest_mismatch"
-    assert site.store.object_at("damaged") is None
+    assert site.store.object_at("damaged") == job.content
 
 
 def test_bytes_that_the_store_has_already_are_not_sent(site: Installation) -> None:

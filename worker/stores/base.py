@@ -251,10 +251,11 @@ class StoreDriver(Protocol):
     def look(self, key: str, guard: Guard) -> Stored | None:
         """Return the complete object at the key, or None. An unfinished upload is no object."""
 
-    def abort(self, key: str, handle: Handle | None, guard: Guard) -> Aborted | LeftOpen:
+    def abort(self, key: str, handle: Handle | None, guard: Guard, *, mark: str | None = None) -> Aborted | LeftOpen:
         """Discard the unfinished upload ``handle``, never an object.
 
         With ``handle`` None, whatever unfinished upload is there (a stranger's that the caller has decided to discard).
+        ``mark`` is that of the upload's intent: what carries it while the session is unfinished is no object.
         """
 
     def digester(self, progress: Any = None) -> Digester | None:

@@ -172,7 +172,7 @@ class CosJsonStore:
         mark = _MARK.search(answer.text("biz_attr") or "")
         return Stored(declared, answer.sha(), mark.group(1) if mark else None, answer.details())
 
-    def abort(self, key: str, handle: Handle | None, guard: Guard) -> Aborted | LeftOpen:
+    def abort(self, key: str, handle: Handle | None, guard: Guard, *, mark: str | None = None) -> Aborted | LeftOpen:
         """Discard the unfinished upload by deleting its path, only while no object is there."""
         try:
             listing = self.list_slices(key, handle, guard)
@@ -182,7 +182,11 @@ class CosJsonStore:
             return LeftOpen("the upload is finished: deleting it would delete the object")
         if handle is not None and listing.handle["session"] != handle["session"]:
             return LeftOpen("the unfinished upload at the key is of another session")
-        if self._stat(key, guard) is not None:  # in doubt an object: a full upload cannot be told from one
+        found = self._stat(key, guard)
+        # A full upload looks like an object. With the mark of the very session that is still unfinished it is none:
+        # only the finish of that session would have made an object with it.
+        full_upload = found is not None and handle is not None and mark is not None and found.mark == mark
+        if found is not None and not full_upload:
             return LeftOpen("an object is at the key, or all bytes of one: deleting the upload could delete it")
         # Between the look and the delete an object may still appear, and the protocol has no conditional delete. What
         # bounds it: no other job of ours has this target, and our own finish is fenced off before an abort begins; the

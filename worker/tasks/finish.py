@@ -11,7 +11,7 @@ from worker.jobs.plan import Plan
 from worker.jobs.proof import Doubt, Proof
 from worker.stores.base import LeftOpen, Listing
 from worker.tasks.outcome import store_answered
-from worker.tasks.verify import look_for_proof, result_of, wanted_of
+from worker.tasks.verify import look_for_proof, mark_of, result_of, wanted_of
 
 if TYPE_CHECKING:
     from worker.jobs.leases import Claim
@@ -49,7 +49,8 @@ def run_finish(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
         # its own list has every slice and yet it refuses: only a fresh session can help
         raise SessionGone(incomplete.message, code="session_lost", answer=incomplete.answer) from incomplete
     except (Unknown, SessionGone) as unclear:
-        if unclear.code == "digest_mismatch":  # the session is there and will never be finished
+        if unclear.code == "digest_mismatch":  # the session is there, and can never be finished
+            store.abort(row["key"], row["session"], guard, mark=mark_of(row))
             raise
         error = unclear
     if error is not None and _listed(store, row, guard) is not None:
@@ -128,7 +129,7 @@ def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
 def _discard(store: StoreDriver, row: Row, guard: ClaimGuard) -> str | None:
     """Discard the job's session; return why it was left, if it was."""
     if row["session"] is not None:
-        outcome = store.abort(row["key"], row["session"], guard)
+        outcome = store.abort(row["key"], row["session"], guard, mark=mark_of(row))
         return outcome.reason if isinstance(outcome, LeftOpen) else None
     try:
         listing = store.list_slices(row["key"], None, guard)

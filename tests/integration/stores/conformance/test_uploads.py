@@ -220,6 +220,14 @@ class TestAbort:
         assert bench.content(intent.key) == b"theirs"
         assert isinstance(left, LeftOpen) == (bench.open_uploads() != [])
 
+    def test_discards_a_full_upload_by_its_mark(
+        self, bench: Bench, intent: Intent, data: bytes, guard: Patience
+    ) -> None:
+        begun = begin(bench.driver, intent, guard)
+        send(bench.driver, intent, begun, data, guard)
+        assert bench.driver.abort(intent.key, begun.handle, guard, mark=intent.mark) == Aborted()
+        assert bench.open_uploads() == []
+
     def test_spares_what_was_finished_meanwhile(
         self, bench: Bench, intent: Intent, data: bytes, guard: Patience
     ) -> None:
@@ -227,7 +235,7 @@ class TestAbort:
         send(bench.driver, intent, begun, data, guard)
         bench.driver.finish(intent.key, begun.handle, len(data), guard)
         for handle in (begun.handle, None):
-            bench.driver.abort(intent.key, handle, guard)
+            bench.driver.abort(intent.key, handle, guard, mark=intent.mark)
             assert bench.content(intent.key) == data
 
     def test_spares_a_strangers_upload(self, bench: Bench, intent: Intent, data: bytes, guard: Patience) -> None:

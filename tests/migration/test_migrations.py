@@ -1,0 +1,160 @@
+"""The migrations make the tables that the code has in mind, back and forth, one process at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+
+from worker.db import alembic_config, migrate, migrations_folder, pending_migrations, plain_url
+from worker.jobs.models import Base
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CATALOGUE = """
+SELECT 'column', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text, a.attidentity::text,
+       coalesce(pg_get_expr(d.adbin, d.adrelid), '')
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+UNION ALL
+SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid), '', '', ''
+FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'n'
+UNION ALL
+SELECT 'index', tablename, indexname, indexdef, '', '', '' FROM pg_indexes WHERE schemaname = 'public'
+UNION ALL
+SELECT 'options', relname, array_to_string(reloptions, ','), '', '', '', ''
+FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+ORDER BY 1, 2, 3
+"""
+
+
+def catalogue(url: str) -> list[Any]:
+    with psycopg.connect(plain_url(url)) as connection:
+        return [row for row in connection.execute(CATALOGUE) if row[1] != "alembic_version"]
+
+
+@pytest.fixture
+def revisions(empty_database_url: str) -> list[str]:
+    """Every revision, oldest first."""
+    scripts = ScriptDirectory.from_config(alembic_config(empty_database_url))
+    return [script.revision for script in reversed(list(scripts.walk_revisions()))]
+
+
+def test_migrated_tables_are_those_of_the_models(empty_database_url: str, database_url: str) -> None:
+    """`database_url` is migrated; the other one is made from the models at once."""
+    engine = create_engine(empty_database_url)
+    Base.metadata.create_all(engine)
+    engine.dispose()
+    assert catalogue(database_url) == catalogue(empty_database_url)
+    assert len(catalogue(database_url)) > 100
+
+
+def test_nothing_is_left_to_autogenerate(database_url: str) -> None:
+    command.check(alembic_config(database_url))
+    engine = create_engine(database_url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, Base.metadata) == []
+    engine.dispose()
+
+
+def test_each_migration_can_be_taken_back_and_made_again(empty_database_url: str, revisions: list[str]) -> None:
+    url, config = empty_database_url, alembic_config(empty_database_url)
+    seen = [catalogue(url)]
+    for revision in revisions:
+        migrate(url, revision)
+        seen.append(catalogue(url))
+        command.downgrade(config, "-1")
+        assert catalogue(url) == seen[-2]
+        migrate(url, revision)
+        assert catalogue(url) == seen[-1]
+    command.downgrade(config, "base")
+    assert catalogue(url) == seen[0] == []
+
+
+def test_revisions_stand_in_one_line(revisions: list[str], empty_database_url: str) -> None:
+    scripts = ScriptDirectory.from_config(alembic_config(empty_database_url))
+    assert scripts.get_heads() == [revisions[-1]]
+    assert revisions == sorted(revisions)
+
+
+def test_what_is_pending_is_told(empty_database_url: str, revisions: list[str]) -> None:
+    assert pending_migrations(empty_database_url) == revisions
+    for place, revision in enumerate(revisions, 1):
+        migrate(empty_database_url, revision)
+        assert pending_migrations(empty_database_url) == revisions[place:]
+
+
+def test_a_database_of_a_newer_release_lacks_nothing_that_this_one_has(database_url: str) -> None:
+    """An older release meets a revision that it does not know: it cannot tell what is pending, and says so."""
+    with psycopg.connect(plain_url(database_url)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(Exception, match="9999"):
+        pending_migrations(database_url)
+
+
+def test_migrating_again_changes_nothing(database_url: str) -> None:
+    before = catalogue(database_url)
+    migrate(database_url)
+    assert catalogue(database_url) == before
+
+
+@pytest.fixture
+def slow_database(empty_database_url: str) -> Iterator[tuple[str, psycopg.Connection[Any]]]:
+    """An empty database, and a connection that holds the lock under which migrations run."""
+    with psycopg.connect(plain_url(empty_database_url), autocommit=True) as holder:
+        holder.execute("SELECT pg_advisory_lock(7536914302)")
+        yield empty_database_url, holder
+
+
+def test_two_migrators_at_once_wait_for_each_other(slow_database: tuple[str, psycopg.Connection[Any]]) -> None:
+    url, holder = slow_database
+    begun = threading.Barrier(3, timeout=30)
+
+    def go() -> None:
+        begun.wait()
+        migrate(url)
+
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(go) for _ in range(2)]
+        begun.wait()
+        wait_until(holder, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted", 2)
+        assert not any(one.done() for one in both)
+        holder.execute("SELECT pg_advisory_unlock(7536914302)")
+        for one in both:
+            one.result(60)
+    assert pending_migrations(url) == []
+    assert catalogue(url)
+
+
+def wait_until(connection: psycopg.Connection[Any], question: str, answer: int) -> None:
+    until = time.monotonic() + 60
+    while connection.execute(question).fetchone() != (answer,):  # type: ignore[call-overload]
+        assert time.monotonic() < until, question
+
+
+def test_a_migration_does_not_wait_long_for_running_work(empty_database_url: str, revisions: list[str]) -> None:
+    """It would hold up everybody who comes after it; `lock_timeout` ends it, and it can be run again."""
+    migrate(empty_database_url, revisions[-1])
+    with psycopg.connect(plain_url(empty_database_url)) as connection:
+        connection.execute("SELECT FROM job")  # a reader that does not end
+        with ThreadPoolExecutor(1) as pool:
+            taking_back = pool.submit(command.downgrade, alembic_config(empty_database_url), "-1")
+            with pytest.raises(Exception, match="lock timeout"):
+                taking_back.result(60)
+    command.downgrade(alembic_config(empty_database_url), "-1")
+
+
+def test_the_folder_is_found_in_a_checkout() -> None:
+    assert (migrations_folder() / "env.py").is_file()
+    assert (migrations_folder() / "versions").is_dir()
