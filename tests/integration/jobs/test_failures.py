@@ -79,6 +79,23 @@ def test_a_session_lost_under_a_cancel_starts_nothing_afresh(bench: Bench) -> No
     assert bench.checkpoint(other).keys() == {(job, 1, other.token)}
 
 
+def test_a_session_lost_by_an_old_slice_leaves_a_cancelled_step_with_its_holder(bench: Bench) -> None:
+    """The init that was running when the job was cancelled has yet to tell of its session."""
+    job = bench.uploading(2)
+    failing, slow = bench.take(job, 0, 1)
+    with bench.db.connection() as tx:
+        transitions.fail(tx, failing, ERROR)
+        transitions.retry(tx, job, "o")
+    (init,) = bench.take(job)
+    with bench.db.connection() as tx:
+        transitions.cancel(tx, job, "o")
+        transitions.new_epoch(tx, slow, ERROR, LEASE)
+        assert at(bench, job, "step", "worker") == ("running", bench.worker)
+        assert bench.row(job)["lease_until"] is not None
+        transitions.release(tx, init, AT_ONCE)
+    assert at(bench, job, "state", "step") == ("cancelling", "idle")
+
+
 # --- fail ---
 
 

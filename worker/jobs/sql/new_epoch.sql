@@ -6,7 +6,7 @@ WITH parent AS MATERIALIZED (
   WHERE s.number = %(number)s AND s.token = %(token)s AND s.worker = %(worker)s AND s.state = 'sending'
   FOR NO KEY UPDATE OF s
 ), allowed AS (
-  SELECT p.* FROM parent p
+  SELECT p.*, p.state <> 'cancelling' OR %(number)s::int IS NULL AS ends FROM parent p
   WHERE CASE WHEN %(number)s::int IS NULL
              THEN p.step = 'running' AND p.token = %(token)s AND p.worker = %(worker)s
                   AND p.state IN ('initializing', 'finishing', 'cancelling')
@@ -20,7 +20,8 @@ WITH parent AS MATERIALIZED (
   UPDATE job j SET
     state = CASE a.state WHEN 'cancelling' THEN a.state ELSE 'queued' END,
     step = CASE WHEN a.state <> 'cancelling' THEN 'pending' WHEN %(number)s::int IS NULL THEN 'idle' ELSE j.step END,
-    worker = NULL, lease_until = NULL,
+    worker = CASE WHEN a.ends THEN NULL ELSE j.worker END,
+    lease_until = CASE WHEN a.ends THEN NULL ELSE j.lease_until END,
     not_before = now() + make_interval(secs => %(again_s)s::float8),
     epoch = CASE a.state WHEN 'cancelling' THEN j.epoch ELSE j.epoch + 1 END,
     session = CASE a.state WHEN 'cancelling' THEN j.session END,

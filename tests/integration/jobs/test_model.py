@@ -1,0 +1,306 @@
+"""Any history of calls, right and wrong ones, leaves the rows exactly where a model in memory says."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from tests.integration.jobs.model import OK, SENDING, C, F, I, ModelJob, Ticket
+from worker.errors import Conflict, StaleClaim
+from worker.jobs import transitions
+from worker.jobs.leases import Acknowledged, Claim, Deferral
+from worker.jobs.plan import Plan
+from worker.jobs.states import FINAL, JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from tests.integration.jobs.bench import Bench
+    from worker.db import Tx
+
+LEASE = timedelta(minutes=1)
+ERROR = {"code": "store_refused", "message": "no", "advice": "look"}
+TARGETS, WORKERS, SLICES_MOST = 2, 2, 3
+picks = st.integers(0, 2**16)
+numbers = st.sets(st.integers(0, SLICES_MOST - 1))
+choices = st.integers(0, 9)
+
+
+class Machine(RuleBasedStateMachine):
+    """Jobs in Postgres beside the same jobs in memory."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__()
+        bench.clear()
+        self.bench = bench
+        self.jobs: dict[UUID, ModelJob] = {}
+        self.workers = [bench.start_worker() for _ in range(WORKERS)]
+        self.messages: list[Ticket] = []
+        self.claims: list[Ticket] = []
+
+    # --- what is called, and with what ---
+
+    def call(self, act: Callable[[Tx], object]) -> bool:
+        with self.bench.db.connection() as tx, tx.transaction():
+            try:
+                with tx.transaction():
+                    act(tx)
+            except (StaleClaim, Conflict):
+                return False
+        return True
+
+    def pick(self, items: list[Any], pick: int, good: Callable[[Any], bool] = bool) -> Any:
+        """Pick one; mostly of those that are good, to get somewhere."""
+        wanted = [item for item in items if good(item)] if pick % 8 else items
+        wanted = wanted or items
+        return wanted[(pick // 8) % len(wanted)]
+
+    def job(self, pick: int) -> ModelJob:
+        return self.pick(list(self.jobs.values()), pick)  # type: ignore[no-any-return]
+
+    def held(self, pick: int, *, step: bool) -> tuple[ModelJob, Ticket, Claim]:
+        """Pick a claim that was once granted, of a step or of a slice; mostly one that is still held."""
+
+        def good(ticket: Ticket) -> bool:
+            job = self.jobs[ticket.job]
+            if ticket.number is None:
+                return step and job.holds_step(ticket)
+            return not step and job.held_slice(ticket, SENDING) is not None
+
+        ticket: Ticket = self.pick(self.claims, pick, good)
+        assert ticket.worker is not None
+        claim = Claim(ticket.job, ticket.number, ticket.token, ticket.epoch, ticket.worker)
+        return self.jobs[ticket.job], ticket, claim
+
+    # --- jobs ---
+
+    @precondition(lambda self: len(self.jobs) < 4)
+    @rule(place=st.integers(0, TARGETS - 1))
+    def enqueue(self, place: int) -> None:
+        new = self.bench.new(id=self.bench.next_id(), target=f"target {place}")
+        busy = any(job.live and job.target == new.target for job in self.jobs.values())
+        with self.bench.db.connection() as tx:
+            assert transitions.enqueue(tx, [new], "o") == (set() if busy else {new.id})
+        if not busy:
+            self.jobs[new.id] = ModelJob(new.id, new.target)
+
+    def dispatch(self) -> None:
+        expected = [ticket for job in self.jobs.values() for ticket in job.dispatch()]
+        slices = [(job.id, number) for job in self.jobs.values() for number in range(len(job.slices))]
+        with self.bench.db.connection() as tx:
+            marked = transitions.dispatch(tx, list(self.jobs), slices)
+        made = {(row["job_id"], row["number"], row["token"], row["epoch"], row["state"]) for row in marked}
+        assert made == {(t.job, t.number, t.token, t.epoch, t.state) for t in expected}
+        self.messages += expected
+
+    @precondition(lambda self: self.messages)
+    @rule(pick=picks, who=st.integers(0, WORKERS - 1))
+    def claim(self, pick: int, who: int) -> None:
+        worker = self.workers[who]
+        message = self.pick(self.messages, pick, lambda m: deepcopy(self.jobs[m.job]).claim(m, worker))
+        claim = Claim(message.job, message.number, message.token, message.epoch, worker)
+
+        def act(tx: Tx) -> object:
+            if message.number is None:
+                return transitions.claim_step(tx, claim, message.state, LEASE)
+            return transitions.claim_slice(tx, claim, low_speed=1, slack=LEASE)
+
+        granted = self.call(act)
+        assert granted == self.jobs[message.job].claim(message, worker)
+        if granted:
+            self.claims.append(replace(message, worker=worker))
+
+    @precondition(lambda self: self.jobs)
+    @rule(seed=picks, who=st.integers(0, WORKERS - 1), times=st.integers(1, 4))
+    def get_to_work(self, seed: int, who: int, times: int) -> None:
+        """Hand out what there is, and take some of it."""
+        self.promote()
+        self.dispatch()
+        for turn in range(times if self.messages else 0):
+            self.claim(seed * 8 + turn * 8 + 1, who)
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=picks, total=st.integers(1, SLICES_MOST), some=numbers, how=st.integers(0, 15))
+    def work_on_a_step(self, pick: int, total: int, some: set[int], how: int) -> None:
+        """Mostly what the step is there for; now and then anything at all."""
+        acts: list[Callable[[], None]] = [
+            lambda: self.release(pick, step=True),
+            lambda: self.fail(pick, step=True),
+            lambda: self.new_epoch(pick, step=True),
+            lambda: self.open_session(pick, total, some),
+            lambda: self.reconcile(pick, some),
+            lambda: self.succeed(pick),
+            lambda: self.cancelled(pick),
+        ]
+        job, _, _ = self.held(pick, step=True)
+        usual = {I: 4 if job.session else 3, F: 5, C: 6}.get(job.state, 0)
+        acts[how if how < len(acts) else usual]()
+
+    @precondition(lambda self: any(claim.number is not None for claim in self.claims))
+    @rule(some=st.lists(picks, min_size=1, max_size=4), how=st.integers(0, 9))
+    def work_on_slices(self, some: list[int], how: int) -> None:
+        """Mostly to their end."""
+        if how == 0:
+            self.fail(some[0], step=False)
+        elif how == 1:
+            self.new_epoch(some[0], step=False)
+        elif how == 2:
+            self.release(some[0], step=False)
+        else:
+            self.checkpoint(some)
+
+    @precondition(lambda self: self.jobs)
+    @rule(pick=picks, how=st.integers(0, 11), force=st.booleans())
+    def interfere(self, pick: int, how: int, *, force: bool) -> None:
+        """What operators do, and what happens to workers."""
+        if how == 0:
+            self.cancel(pick)
+        elif how == 1:
+            self.pause(pick)
+        elif how == 2:
+            self.end_worker(pick % WORKERS, "dead" if force else "stopped")
+        elif how < 6:
+            self.retry(pick, force=force)
+
+    # --- what holders do ---
+
+    def checkpoint(self, some: list[int]) -> None:
+        first = self.held(some[0], step=False)[1]
+        batch = {self.held(pick, step=False)[1] for pick in some}
+        batch = {ticket for ticket in batch if ticket.worker == first.worker and ticket.number is not None}
+        claims = [Claim(t.job, t.number, t.token, t.epoch, t.worker) for t in batch if t.worker is not None]
+        if not claims:
+            return
+        with self.bench.db.connection() as tx:
+            answer = transitions.checkpoint(tx, [Acknowledged(c, None, None) for c in claims], claims[0].worker)
+        granted = {(t.job, t.number, t.token) for t in batch if self.jobs[t.job].checkpoint(t)}
+        assert set(answer) == granted
+
+    def release(self, pick: int, *, step: bool) -> None:
+        job, ticket, claim = self.held(pick, step=step)
+        assert self.call(lambda tx: transitions.release(tx, claim, Deferral(None, ERROR))) == job.release(ticket)
+
+    def open_session(self, pick: int, total: int, held: set[int]) -> None:
+        job, ticket, claim = self.held(pick, step=True)
+        if claim.number is not None or job.session or job.state in {F, OK}:
+            return
+        plan = Plan(total * 10, 10)
+        known = {"fingerprint": {}, "size_bytes": plan.size_bytes, "hashing": None, "digests": None, "existed": None}
+        kept = [number for number in held if number < total]
+        terms = {"slice_bytes": 10, "ordered": False, "total": total, "held": kept, "bytes_done": 10 * len(kept)}
+
+        def act(tx: Tx) -> None:
+            transitions.save_progress(tx, claim, known, LEASE)
+            transitions.open_session(tx, claim, {"handle": "s"}, terms, {})
+
+        assert self.call(act) == job.open(ticket, total, kept)
+
+    def reconcile(self, pick: int, listed: set[int]) -> None:
+        job, ticket, claim = self.held(pick, step=True)
+        if claim.number is None and (job.session or job.state is C):
+            granted = self.call(lambda tx: transitions.reconcile(tx, claim, sorted(listed)))
+            assert granted == job.reconcile(ticket, listed)
+
+    def succeed(self, pick: int) -> None:
+        job, ticket, claim = self.held(pick, step=True)
+        if claim.number is None and not (job.state is I and job.holds_step(ticket)):  # its size is not known yet
+            assert self.call(lambda tx: transitions.succeed(tx, claim, {})) == job.succeed(ticket)
+
+    def cancelled(self, pick: int) -> None:
+        job, ticket, claim = self.held(pick, step=True)
+        if claim.number is None:
+            assert self.call(lambda tx: transitions.cancelled(tx, claim, None)) == job.cancelled(ticket)
+
+    def fail(self, pick: int, *, step: bool) -> None:
+        job, ticket, claim = self.held(pick, step=step)
+        assert self.call(lambda tx: transitions.fail(tx, claim, ERROR)) == job.fail(ticket)
+
+    def new_epoch(self, pick: int, *, step: bool) -> None:
+        job, ticket, claim = self.held(pick, step=step)
+        assert self.call(lambda tx: transitions.new_epoch(tx, claim, ERROR, None)) == job.new_epoch(ticket)
+
+    # --- what operators and the dispatcher do ---
+
+    def cancel(self, pick: int) -> None:
+        job = self.job(pick)
+        assert self.call(lambda tx: transitions.cancel(tx, job.id, "o")) == job.cancel()
+
+    def pause(self, pick: int) -> None:
+        job = self.job(pick)
+        assert self.call(lambda tx: transitions.pause(tx, job.id, "o", "why"))
+        job.pause()
+
+    def retry(self, pick: int, *, force: bool) -> None:
+        job = self.job(pick)
+        others = [other for other in self.jobs.values() if other is not job and other.target == job.target]
+        superseded = any(other.state is JobState.SUCCEEDED and other.id > job.id for other in others)
+        if job.live and job.state is not C:
+            expected = True
+            job.paused = False
+        elif job.state in {C, JobState.SUCCEEDED} or (superseded and not force):
+            expected = False
+        else:
+            expected = not any(other.live for other in others)
+            if expected:
+                job.retry()
+        assert self.call(lambda tx: transitions.retry(tx, job.id, "o", force=force)) == expected
+
+    def promote(self) -> None:
+        self.bench.run("UPDATE job SET not_before = NULL WHERE not_before IS NOT NULL")
+        with self.bench.db.connection() as tx:
+            transitions.promote_due(tx)
+        for job in self.jobs.values():
+            job.promote()
+
+    def end_worker(self, who: int, how: str) -> None:
+        self.bench.end_worker(self.workers[who], how=how)
+        with self.bench.db.connection() as tx:
+            transitions.rescue(tx)
+        for job in self.jobs.values():
+            job.rescue(self.workers[who])
+        self.workers[who] = self.bench.start_worker()
+
+    # --- and so it is ---
+
+    @invariant()
+    def the_rows_are_the_model(self) -> None:
+        rows = self.bench.run("SELECT * FROM job ORDER BY id")
+        found = [
+            (r["id"], r["state"], r["step"], r["epoch"], r["token"], r["worker"], r["paused_at"] is not None,
+             r["session"] is not None)
+            for r in rows
+        ]  # fmt: skip
+        assert found == [
+            (j.id, j.state, j.step, j.epoch, j.token, j.worker, j.paused, j.session) for j in self.jobs.values()
+        ]
+        slices = self.bench.run("SELECT * FROM slice ORDER BY job_id, number")
+        assert [(s["job_id"], s["number"], s["state"], s["token"], s["worker"]) for s in slices] == [
+            (j.id, number, one.state, one.token, one.worker)
+            for j in self.jobs.values()
+            for number, one in enumerate(j.slices)
+        ]
+        for row in rows:
+            job = self.jobs[row["id"]]
+            if job.slices and row["slices_left"] is not None:
+                assert row["slices_left"] == job.left()
+            assert (row["finished_at"] is not None) is (job.state in FINAL)
+
+
+def test_any_history_ends_where_the_model_says(bench: Bench) -> None:
+    class OnThisBench(Machine):
+        def __init__(self) -> None:
+            super().__init__(bench)
+
+    run_state_machine_as_test(
+        OnThisBench,
+        settings=settings(
+            max_examples=100, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
