@@ -253,6 +253,8 @@ class ModelJob:
             self.paused = True
             self.step = Step.PENDING if self.step is Step.DISPATCHED else self.step
             self.take_back()
+        elif self.state is C and self.step is Step.DISPATCHED:
+            self.step = Step.PENDING  # its abort goes out again, under another id
 
     def retry(self) -> None:
         """Put it back to work."""

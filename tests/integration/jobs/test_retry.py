@@ -157,3 +157,15 @@ def test_a_paused_job_with_nothing_left_still_finishes(bench: Bench) -> None:
     with bench.db.connection() as tx:
         transitions.succeed(tx, finish, {})
     assert bench.row(job)["state"] == "succeeded"
+
+
+def test_a_revoked_abort_is_not_held_back_but_goes_out_under_another_id(bench: Bench) -> None:
+    job = bench.uploading(1)
+    with bench.db.connection() as tx:
+        transitions.cancel(tx, job, "o")
+        transitions.promote_due(tx)
+        (revoked,) = bench.dispatch(job)
+        transitions.pause(tx, job, "o", "revoked")
+    assert at(bench, job, "state", "step", "paused_at") == ("cancelling", "pending", None)
+    (again,) = bench.dispatch(job)
+    assert (again["run"], again["token"]) == (revoked["run"] + 1, revoked["token"] + 1)
