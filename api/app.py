@@ -60,7 +60,12 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
-    database = Database(settings.database_url, pool_size=settings.api_threads + 1, application="sliceway api")
+    database = Database(
+        settings.database_url,
+        pool_size=settings.api_threads + 1,
+        prepare=settings.database_direct_url is None,
+        application="sliceway api",
+    )
     app.state.front = Front(
         settings=settings,
         database=database,

@@ -74,7 +74,8 @@ def running_system(
 
         servers_ready()
         _migrate(plan.settings.database_url)
-        with closing(Database(plan.settings.database_url, pool_size=1)) as database:
+        direct = plan.settings.database_direct_url is None
+        with closing(Database(plan.settings.database_url, pool_size=1, prepare=direct)) as database:
             api_key, is_new = _first_key(state, database)
             worker = _worker(plan, database)
             supervisor.start(worker)

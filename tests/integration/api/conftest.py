@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -14,6 +15,7 @@ import pytest
 from api.app import server
 from worker.db import Database, plain_url
 from worker.jobs.keys import Scope, create_key
+from worker.jobs.states import FINAL
 from worker.settings import load_settings
 
 if TYPE_CHECKING:
@@ -90,6 +92,7 @@ class Api:
 
     def move(self, job_id: str, state: str, **columns: Any) -> None:
         """Put a job into a state, as if it had got there."""
+        columns = {"finished_at": datetime.now(UTC) if state in FINAL else None, **columns}
         assignments = "".join(f", {name} = %({name})s" for name in columns)
         statement = f"UPDATE job SET state = %(state)s{assignments} WHERE id = %(job)s"  # noqa: S608 - a test names them
         self.sql(statement, job=job_id, state=state, **columns)

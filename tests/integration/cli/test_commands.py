@@ -133,8 +133,8 @@ def test_a_list_goes_on_over_pages(serving: Any, database_url: str) -> None:
     sql(
         database_url,
         "INSERT INTO job"
-        " (id, tenant, state, step, priority, source, store, key, target, overwrite, verify, retry_for_s)"
-        " SELECT gen_random_uuid(), 'acme', 'failed', 'idle', 5,"
+        " (id, tenant, state, step, priority, finished_at, source, store, key, target, overwrite, verify, retry_for_s)"
+        " SELECT gen_random_uuid(), 'acme', 'failed', 'idle', 5, now(),"
         """ '{"kind": "file", "root": "media", "path": "a"}', 'main', n::text, n::text, false, 'auto', 60"""
         " FROM generate_series(1, 1203) n",
     )
@@ -160,7 +160,7 @@ def test_put_follows_a_job_to_its_end(
 ) -> None:
     def end() -> None:
         pause = threading.Event()
-        while not sql(database_url, f"UPDATE job SET {change} RETURNING id"):  # noqa: S608 - from above
+        while not sql(database_url, f"UPDATE job SET finished_at = now(), {change} RETURNING id"):  # noqa: S608 - from above
             pause.wait(0.05)
 
     ending = threading.Thread(target=end)
