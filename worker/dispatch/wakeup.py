@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import select
+import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -25,14 +25,15 @@ class Wakeup:
     def __init__(self, url: str) -> None:
         self._url = url
         self._connection: Tx | None = None
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._read, False)
-        os.set_blocking(self._write, False)
+        # sockets and not a pipe: closed, they have no number any more that could meanwhile be another file's
+        self._ear, self._bell = socket.socketpair()
+        self._ear.setblocking(False)
+        self._bell.setblocking(False)
 
     def wake(self) -> None:
-        """End the sleep now, or the next one at once. Safe from any thread and from a signal handler."""
-        with suppress(BlockingIOError):  # the pipe is full of wake-ups already
-            os.write(self._write, b"!")
+        """End the sleep now, or the next one at once. Safe from any thread, from a signal handler, and after `close`."""
+        with suppress(OSError):  # it is full of wake-ups already, or closed
+            self._bell.send(b"!")
 
     def connect(self) -> None:
         """Listen for NOTIFY, if that is not so already; without success the sleep is a poll."""
@@ -42,15 +43,15 @@ class Wakeup:
 
     def sleep(self, seconds: float, *, busy: bool) -> None:
         """Sleep for so many seconds at most, less where no NOTIFY can be heard."""
-        waits: list[int] = [self._read]
+        waits: list[int] = [self._ear.fileno()]
         if self._connection is None:
             seconds = min(seconds, POLL_BUSY_S if busy else POLL_IDLE_S)
         else:
             waits.append(self._connection.fileno())
         readable, _, _ = select.select(waits, [], [], max(0.0, seconds))
-        if self._read in readable:
-            os.read(self._read, 65536)
-        if len(readable) > (self._read in readable):
+        if waits[0] in readable:
+            self._ear.recv(65536)
+        if len(readable) > (waits[0] in readable):
             self._drain()
 
     def _drain(self) -> None:
@@ -72,5 +73,5 @@ class Wakeup:
     def close(self) -> None:
         """Let go of everything."""
         self.disconnect()
-        os.close(self._read)
-        os.close(self._write)
+        self._ear.close()
+        self._bell.close()

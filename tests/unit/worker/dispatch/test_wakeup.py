@@ -1,0 +1,51 @@
+"""A sleep that others can end: a wake is never lost, and none comes too late to do harm."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from worker.dispatch.wakeup import Wakeup
+
+FAR_S = 3600.0
+
+
+def test_a_wake_ends_the_sleep_or_the_next_one() -> None:
+    wakeup = Wakeup("postgresql://unused")
+    wakeup.wake()
+    wakeup.sleep(FAR_S, busy=True)
+    sleeper = threading.Thread(target=wakeup.sleep, args=(FAR_S,), kwargs={"busy": False})
+    sleeper.start()
+    wakeup.wake()
+    sleeper.join(30)
+    assert not sleeper.is_alive()
+    wakeup.close()
+
+
+def test_any_number_of_wakes_is_one() -> None:
+    wakeup = Wakeup("postgresql://unused")
+    for _ in range(100_000):  # more than a pipe takes
+        wakeup.wake()
+    wakeup.sleep(FAR_S, busy=True)
+    wakeup.close()
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_wake_after_the_end_touches_nothing(threads: int) -> None:
+    """The number of a closed pipe is soon that of another file: nothing may be written to it."""
+    wakeup = Wakeup("postgresql://unused")
+    wakeup.close()
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    late = [threading.Thread(target=wakeup.wake) for _ in range(threads)]
+    for thread in late:
+        thread.start()
+    for thread in late:
+        thread.join(30)
+    with pytest.raises(BlockingIOError):
+        os.read(read, 1)
+    os.close(read)
+    os.close(write)
+    wakeup.close()
