@@ -85,7 +85,7 @@ class Dispatcher:
             except self._broker.errors as error:
                 self._broker_lost(error)
                 sleep_s, busy = 0.5, False
-            self._wakeup.sleep(sleep_s, busy=busy)
+            self._wakeup.wait(sleep_s, busy=busy)
             self._stop.wait(max(0.0, began + TURN_EVERY_S - time.monotonic()))
         self._resign()
 

@@ -41,7 +41,7 @@ class Wakeup:
             with suppress(psycopg.OperationalError):
                 self._connection = listen(self._url)
 
-    def sleep(self, seconds: float, *, busy: bool) -> None:
+    def wait(self, seconds: float, *, busy: bool) -> None:
         """Sleep for so many seconds at most, less where no NOTIFY can be heard."""
         waits: list[int] = [self._ear.fileno()]
         if self._connection is None:
