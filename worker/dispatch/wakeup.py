@@ -31,7 +31,7 @@ class Wakeup:
         self._bell.setblocking(False)
 
     def wake(self) -> None:
-        """End the sleep now, or the next one at once. Safe from any thread, from a signal handler, and after `close`."""
+        """End the wait now, or the next one at once. Safe from any thread, a signal handler, and after `close`."""
         with suppress(OSError):  # it is full of wake-ups already, or closed
             self._bell.send(b"!")
 

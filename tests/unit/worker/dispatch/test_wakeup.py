@@ -15,8 +15,8 @@ FAR_S = 3600.0
 def test_a_wake_ends_the_sleep_or_the_next_one() -> None:
     wakeup = Wakeup("postgresql://unused")
     wakeup.wake()
-    wakeup.sleep(FAR_S, busy=True)
-    sleeper = threading.Thread(target=wakeup.sleep, args=(FAR_S,), kwargs={"busy": False})
+    wakeup.wait(FAR_S, busy=True)
+    sleeper = threading.Thread(target=wakeup.wait, args=(FAR_S,), kwargs={"busy": False})
     sleeper.start()
     wakeup.wake()
     sleeper.join(30)
@@ -28,7 +28,7 @@ def test_any_number_of_wakes_is_one() -> None:
     wakeup = Wakeup("postgresql://unused")
     for _ in range(100_000):  # more than a pipe takes
         wakeup.wake()
-    wakeup.sleep(FAR_S, busy=True)
+    wakeup.wait(FAR_S, busy=True)
     wakeup.close()
 
 
