@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import shutil
+import signal
 import sys
 import tempfile
 import uuid
@@ -35,6 +36,10 @@ KINDS = ("unit", "migration", "integration", "acceptance", "faults", "packaging"
 
 #: What the emulator of a test knows.
 APPID, BUCKET, SECRET_ID, SECRET_KEY = "10055004", "uploads", "fake-secret-id", "fake-secret-key"
+
+
+# a shell that starts the tests in its background has them ignore Ctrl-C, and so every process that a test interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:

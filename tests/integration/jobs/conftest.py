@@ -45,7 +45,6 @@ def _database(postgres: EmbeddedPostgres, template: str, name: str) -> Iterator[
     with psycopg.connect(plain_url(postgres.url_of("postgres")), autocommit=True) as connection:
         words = {"name": sql.Identifier(name), "template": sql.Identifier(template)}
         connection.execute(sql.SQL("CREATE DATABASE {name} TEMPLATE {template}").format(**words))
-        database = Database(postgres.url_of(name), pool_size=10)
-        yield database
-        database.close()
-        connection.execute(sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**words))
+    database = Database(postgres.url_of(name), pool_size=10)
+    yield database
+    database.close()  # the server goes with the session, and its databases with it
