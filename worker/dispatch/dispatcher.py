@@ -85,6 +85,12 @@ class Dispatcher:
             except self._broker.errors as error:
                 self._broker_lost(error)
                 sleep_s, busy = 0.5, False
+            except (
+                Exception
+            ):  # a fault of ours: a thread that ends would leave a worker that leads for ever and does nothing
+                log.exception("dispatcher.broken")
+                self._republish_all = True
+                sleep_s, busy = 1.0, False
             self._wakeup.wait(sleep_s, busy=busy)
             self._stop.wait(max(0.0, began + TURN_EVERY_S - time.monotonic()))
         self._resign()
@@ -159,7 +165,8 @@ class Dispatcher:
     def _republish_lost(self, tx: Tx, seen: leases.Survey) -> None:
         """Publish again what may be lost, with the token it has: one copy of each wins its claim."""
         if self._is_time("broker", BROKER_CHECK_EVERY_S) and self._broker.was_emptied():
-            log.warning("broker.emptied")
+            if not self._republish_all:  # at the start of a term it is as good as new anyway
+                log.warning("broker.emptied")
             self._republish_all = True
         before: datetime | None = None
         if not self._republish_all:

@@ -107,7 +107,9 @@ class Office:
         short = {"lead_s": 0.6, "dead_after_s": 1.0, "heartbeat_s": 0.2}
         return Settings.model_validate({"database_url": self.url, "broker_url": self.broker_url} | short | values)
 
-    def start(self, *, caps: Mapping[str, int] | None = None, **settings: Any) -> Running:
+    def start(
+        self, *, caps: Mapping[str, int] | None = None, broker: type[Broker] = Broker, **settings: Any
+    ) -> Running:
         """Start a dispatcher."""
         app = Celery("office", broker=self.broker_url, set_as_current=False)
         app.conf.update(
@@ -118,7 +120,7 @@ class Office:
         )
         db, holder = Database(self.url, application="office"), uuid4()
         dispatcher = Dispatcher(
-            db=db, broker=Broker(app), wakeup=Wakeup(self.url), settings=self.settings(**settings), holder=holder,
+            db=db, broker=broker(app), wakeup=Wakeup(self.url), settings=self.settings(**settings), holder=holder,
             store_caps=caps or {},
         )  # fmt: skip
         thread = threading.Thread(target=dispatcher.run, daemon=True)

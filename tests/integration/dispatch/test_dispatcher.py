@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 
 from tests.integration.dispatch.office import eventually
+from worker.dispatch.broker import Broker
 from worker.errors import StaleClaim
 from worker.jobs import leases, transitions
 from worker.jobs.ids import task_id
@@ -17,7 +18,7 @@ from worker.jobs.names import TaskName
 from worker.jobs.states import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tests.integration.dispatch.office import Office
     from worker.local.valkey import EmbeddedValkey
@@ -209,6 +210,25 @@ def test_a_new_leader_takes_over_when_the_old_one_is_gone(office: Office) -> Non
     job = office.bench.enqueue()
     eventually(lambda: (job, None) in office.whats(), "the new leader publishes nothing")
     assert office.bench.run("SELECT term FROM leadership") == [{"term": 2}]
+
+
+@pytest.mark.usefixtures("slots")
+def test_a_fault_of_its_own_does_not_end_the_dispatch(office: Office) -> None:
+    """A thread that ended would leave a worker that leads and hands out nothing, for as long as it has a heartbeat."""
+
+    class Faulty(Broker):
+        faults = 0
+
+        def publish(self, rows: Sequence[dict[str, Any]]) -> None:
+            if rows and not self.faults:
+                self.faults += 1
+                raise KeyError("a row that nobody thought of")
+            super().publish(rows)
+
+    job = office.bench.enqueue()
+    office.start(broker=Faulty)
+    (message,) = office.wait_for(1)
+    assert (message.job, message.token) == (job, 1)
 
 
 # --- the dead ---
