@@ -222,7 +222,7 @@ def test_a_fault_of_its_own_does_not_end_the_dispatch(office: Office) -> None:
         def publish(self, rows: Sequence[dict[str, Any]]) -> None:
             if rows and not self.faults:
                 self.faults += 1
-                raise KeyError("a row that nobody thought of")
+                raise TypeError("a row that nobody thought of")
             super().publish(rows)
 
     job = office.bench.enqueue()
