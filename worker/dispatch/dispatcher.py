@@ -85,9 +85,8 @@ class Dispatcher:
             except self._broker.errors as error:
                 self._broker_lost(error)
                 sleep_s, busy = 0.5, False
-            except (
-                Exception
-            ):  # a fault of ours: a thread that ends would leave a worker that leads for ever and does nothing
+            except Exception:
+                # a fault of ours; if it ended this thread, the worker would lead for ever and hand out nothing
                 log.exception("dispatcher.broken")
                 self._republish_all = True
                 sleep_s, busy = 1.0, False
