@@ -97,7 +97,11 @@ class Database:
     @contextmanager
     def connection(self) -> Iterator[Tx]:
         """Lend a connection on which every statement commits by itself; a broken one is thrown away."""
-        lent = self.engine.raw_connection()
+        try:
+            lent = self.engine.raw_connection()
+        except sqlalchemy.exc.InvalidRequestError as error:
+            # the pool gives up after two connections that were closed under its hands
+            raise psycopg.OperationalError(f"every connection lent was closed: {error}") from error
         connection = cast("Tx", lent.driver_connection)
         rows = connection.row_factory
         try:
