@@ -93,6 +93,8 @@ def test_a_slice_is_one_task_across_its_attempts(site: Installation, flower: Flo
     job.succeeds()
     slices = [slice_task(job, number) for number in range(4)]
     site.until(lambda: {flower.state(each) for each in slices} == {"SUCCESS"}, "all slices shown as done")
+    finish = task_id(UUID(job.id), "sliceway.finish", 1, 1)
+    site.until(lambda: flower.state(finish) == "SUCCESS", "the finish shown as done: events travel in batches")
     shown = flower.tasks(job)
     names = sorted(task["name"] for task in shown.values())
     assert names == ["sliceway.finish", "sliceway.init", *["sliceway.slice"] * 4]
