@@ -131,7 +131,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
             yield Finding("migrations", Level.FAILED, text, "Run `sliceway migrate`.")
             return
         yield Finding("migrations", Level.OK, "up to date")
-        yield _workers(connection, settings.dead_after_s)
+        yield _workers(connection, settings.timers.dead_after_s)
     if settings.database_direct_url:
         psycopg.connect(plain_url(settings.database_direct_url), connect_timeout=_CONNECT_S).close()
         yield Finding("database, directly", Level.OK, "reachable past the pooler")

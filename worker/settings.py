@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, V
 
 from worker.errors import Refused, SettingsError
 from worker.limits import MIB, PROTOCOLS, canonical_target, check_slice_size, normal_key
+from worker.timers import Timers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,6 +144,9 @@ class Settings(_Frozen):
     heartbeat_s: PositiveFloat = Field(default=2.0, description="How often a worker says that it lives.")
     dead_after_s: PositiveFloat = Field(default=10.0, description="Silence after which a worker counts as dead.")
     lead_s: PositiveFloat = Field(default=3.0, description="How long a dispatcher leads without renewing.")
+    time_scale: PositiveFloat = Field(
+        default=1.0, description="Multiplies every timer; only with a database whose name begins with `test`."
+    )
     retry_for_s: Positive = Field(
         default=86_400, description="Time in failure after which a job fails, if it names none."
     )
@@ -158,6 +162,19 @@ class Settings(_Frozen):
         default="auto", description="`json`, `text`, or `auto`: text on a terminal."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+
+    @field_validator("time_scale")
+    @classmethod
+    def _only_in_tests(cls, value: float, info: ValidationInfo) -> float:
+        database = urlsplit(info.data.get("database_url", "")).path.lstrip("/")
+        if value != 1 and not database.startswith("test"):
+            raise ValueError("is for tests: the name of the database does not begin with test; unset it")
+        return value
+
+    @cached_property
+    def timers(self) -> Timers:
+        """The durations that the engine goes by."""
+        return Timers(self.heartbeat_s, self.dead_after_s, self.lead_s).scaled(self.time_scale)
 
     @cached_property
     def profiles(self) -> Profiles:

@@ -27,7 +27,7 @@ class TestDatabase:
 
     def __init__(self, postgres: EmbeddedPostgres, template: str) -> None:
         self._postgres = postgres
-        self.name = f"acceptance_{uuid.uuid4().hex[:12]}"
+        self.name = f"test_{uuid.uuid4().hex[:12]}"
         self.url = postgres.url_of(self.name)
         words = {"name": sql.Identifier(self.name), "template": sql.Identifier(template)}
         self._administer(sql.SQL("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY").format(**words))

@@ -37,8 +37,6 @@ TURN_EVERY_S = 0.02
 RESCUE_EVERY_S = 0.5
 BROKER_CHECK_EVERY_S = 1.0
 LANE_ROWS_MAX = 2000
-OVERTAKEN = timedelta(seconds=5)
-"""A message is taken for lost when one published so much later was claimed, or when it is so old and none is left."""
 QUARANTINE_DEATHS = 4
 """Two deaths in company, two more alone: whatever it is kills every worker that takes it."""
 
@@ -56,7 +54,8 @@ class Dispatcher:
         holder: UUID,
         store_caps: Mapping[str, int],
     ) -> None:
-        self._db, self._broker, self._wakeup, self._settings, self._holder = db, broker, wakeup, settings, holder
+        self._db, self._broker, self._wakeup, self._holder = db, broker, wakeup, holder
+        self._window, self._timers = settings.window, settings.timers
         self._store_caps: defaultdict[str, int] = defaultdict(lambda: 1_000_000, store_caps)
         self._stop = threading.Event()
         self._term: int | None = None
@@ -101,18 +100,18 @@ class Dispatcher:
 
     def _round(self) -> tuple[float, bool]:
         now = time.monotonic()
-        if now - self._last_round > self._settings.dead_after_s / 2:
+        if now - self._last_round > self._timers.dead_after_s / 2:
             self._unbroken_since = now  # this process or the database was away: silence of others says nothing
         self._last_round = now
         with self._db.connection() as tx:
-            if self._is_time("lead", self._settings.lead_s / 3):
+            if self._is_time("lead", self._timers.lead_s / 3):
                 self._lead(tx)
             if self._term is None:
-                return self._settings.lead_s / 3, False
+                return self._timers.lead_s / 3, False
             return self._turn(tx)
 
     def _lead(self, tx: Tx) -> None:
-        term = leases.lead(tx, self._holder, self._settings.lead_s)
+        term = leases.lead(tx, self._holder, self._timers.lead_s)
         if term is not None and term != self._term:
             log.info("dispatcher.leads", term=term)
             self._republish_all = True  # what the last leader marked may never have been published
@@ -135,14 +134,14 @@ class Dispatcher:
     def _until_due(self, seen: leases.Survey, *, busy: bool) -> float:
         longest = RESCUE_EVERY_S if busy else 1.0
         # a leader that sleeps past its term, or so long that its turns count as broken, would be none
-        longest = min(longest, self._settings.lead_s / 3, self._settings.dead_after_s / 4)
+        longest = min(longest, self._timers.lead_s / 3, self._timers.dead_after_s / 4)
         return longest if seen.next_due_s is None else min(longest, max(0.0, seen.next_due_s))
 
     def _hand_out(self, tx: Tx, seen: leases.Survey, free: int) -> int:
         waiting = [store for store, due in seen.waiting_stores.items() if not due]
         per_lane = max(1, min(free, LANE_ROWS_MAX // self._lanes))
         due = leases.due_steps(tx, per_lane=per_lane, blocked=waiting)
-        due += leases.due_slices(tx, per_lane=per_lane, window=self._settings.window, blocked=waiting)
+        due += leases.due_slices(tx, per_lane=per_lane, window=self._window, blocked=waiting)
         self._lanes = max(1, len({(row["store"], row["tenant"]) for row in due}))
         probes = [store for store, is_due in seen.waiting_stores.items() if is_due]
         caps = self._store_caps | dict.fromkeys(probes, 1)
@@ -150,7 +149,7 @@ class Dispatcher:
         if not chosen or self._broker.length() >= 2 * seen.slots:
             return 0
         if probed := {row["store"] for row in chosen} & set(probes):
-            leases.note_probes(tx, sorted(probed))
+            leases.note_probes(tx, sorted(probed), self._timers.probe_s)
         marked = transitions.dispatch(
             tx,
             [row["job_id"] for row in chosen if row["number"] is None],
@@ -171,10 +170,11 @@ class Dispatcher:
         if not self._republish_all:
             signs = [seen.last_ended] if seen.last_ended is not None and seen.last_ended != self._lost_since else []
             if self._is_time("overtaken", RESCUE_EVERY_S):
+                overtaken = timedelta(seconds=self._timers.overtaken_s)
                 if seen.claimed_through is not None:
-                    signs.append(seen.claimed_through - OVERTAKEN)
+                    signs.append(seen.claimed_through - overtaken)
                 if self._broker.length() == 0:  # whoever took it has had time to claim it: it was dropped, or lost
-                    signs.append(seen.now - OVERTAKEN)
+                    signs.append(seen.now - overtaken)
             if not signs:
                 return
             before = max(signs)
@@ -185,8 +185,8 @@ class Dispatcher:
             log.info("dispatcher.republished", messages=len(rows))
 
     def _rescue(self, tx: Tx) -> None:
-        if time.monotonic() - self._unbroken_since >= self._settings.dead_after_s:
-            for worker in leases.end_dead_workers(tx, self._settings.dead_after_s):
+        if time.monotonic() - self._unbroken_since >= self._timers.dead_after_s:
+            for worker in leases.end_dead_workers(tx, self._timers.dead_after_s):
                 log.warning("worker.dead", worker=str(worker["id"]), name=worker["name"])
         for freed in transitions.rescue(tx):
             log.warning("claim.freed", job_id=str(freed["job_id"]), number=freed["number"], deaths=freed["deaths"])

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-PROBE_S = 60
-"""How often a store that was found unusable is tried, in seconds."""
-
 
 def json_or_null(value: Any) -> Jsonb | None:
     """Return the value as a JSON parameter, None as NULL."""
@@ -186,9 +183,9 @@ def resign(tx: Tx, holder: UUID) -> None:
     tx.execute("UPDATE leadership SET until = now() WHERE name = 'dispatcher' AND holder = %s", [holder])
 
 
-def open_breaker(tx: Tx, store: str, error: Row) -> bool:
-    """Let the store's jobs wait; says whether they did not before."""
-    row = tx.execute(sql("open_breaker"), {"store": store, "error": Jsonb(error), "probe_s": PROBE_S}).fetchone()
+def open_breaker(tx: Tx, store: str, error: Row, probe_s: float) -> bool:
+    """Let the store's jobs wait, but for a probe every ``probe_s`` seconds; says whether they did not before."""
+    row = tx.execute(sql("open_breaker"), {"store": store, "error": Jsonb(error), "probe_s": probe_s}).fetchone()
     return row is not None and bool(row["opened"])
 
 
@@ -197,6 +194,6 @@ def close_breaker(tx: Tx, store: str) -> bool:
     return tx.execute(sql("close_breaker"), {"store": store}).fetchone() is not None
 
 
-def note_probes(tx: Tx, stores: Sequence[str]) -> None:
-    """Remember that a probe goes out to these stores now."""
-    tx.execute(sql("probe"), {"stores": list(stores), "probe_s": PROBE_S})
+def note_probes(tx: Tx, stores: Sequence[str], probe_s: float) -> None:
+    """Remember that a probe goes out to these stores now; the next one in ``probe_s`` seconds."""
+    tx.execute(sql("probe"), {"stores": list(stores), "probe_s": probe_s})

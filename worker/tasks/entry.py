@@ -7,6 +7,7 @@ failure.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -23,22 +24,20 @@ from worker.jobs.retry import GiveUp
 from worker.jobs.states import JobState
 from worker.log import bound, get_log
 from worker.tasks.finish import run_abort, run_finish
-from worker.tasks.init import INIT_LIMIT_S, run_init
+from worker.tasks.init import run_init
 from worker.tasks.outcome import REVOKED, settle
-from worker.tasks.runtime import DEADLINE_S, LEASE_SLACK_S, WRITE_AGAIN_S
+from worker.tasks.runtime import WRITE_AGAIN_S
 from worker.tasks.slice import claim_slice, send_slice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from celery import Task
 
     from worker.tasks.guard import ClaimGuard
     from worker.tasks.runtime import Runtime
+    from worker.timers import Timers
 
 Row = dict[str, Any]
-FINISH_LIMIT_S = 8 * DEADLINE_S
-"""Time for a finish: a list, the finish itself, a look; each has a shorter limit of its own."""
+Limit = Callable[["Timers"], float]
 
 log = get_log(__name__)
 _runtime: Runtime | None = None
@@ -60,41 +59,51 @@ def slice_task(self: Task, **message: Any) -> None:
     def take(rt: Runtime, claim: Claim, guard: ClaimGuard, *, again: bool) -> Row:
         return claim_slice(rt, claim, guard, again=again)
 
-    _perform(self, message, DEADLINE_S, take, send_slice)
+    _perform(self, message, lambda timers: timers.deadline_s, take, send_slice)
 
 
 @shared_task(name=TaskName.INIT, **_OPTIONS)
 def init_task(self: Task, **message: Any) -> None:
     """Begin an upload, or take it up again; a small file is stored here at once."""
-    _perform(self, message, INIT_LIMIT_S, _step(JobState.QUEUED, INIT_LIMIT_S), run_init)
+    _perform(self, message, _init_limit_s, _step(JobState.QUEUED, _init_limit_s), run_init)
 
 
 @shared_task(name=TaskName.FINISH, **_OPTIONS)
 def finish_task(self: Task, **message: Any) -> None:
     """Complete the object and look for proof."""
-    _perform(self, message, FINISH_LIMIT_S, _step(JobState.FINISHING, FINISH_LIMIT_S), run_finish)
+    _perform(self, message, _finish_limit_s, _step(JobState.FINISHING, _finish_limit_s), run_finish)
 
 
 @shared_task(name=TaskName.ABORT, **_OPTIONS)
 def abort_task(self: Task, **message: Any) -> None:
     """Clean up after a cancel."""
-    _perform(self, message, FINISH_LIMIT_S, _step(JobState.CANCELLING, FINISH_LIMIT_S), run_abort)
+    _perform(self, message, _finish_limit_s, _step(JobState.CANCELLING, _finish_limit_s), run_abort)
 
 
-def _step(source: JobState, limit_s: float) -> Callable[..., Row]:
+def _init_limit_s(timers: Timers) -> float:
+    return timers.init_limit_s
+
+
+def _finish_limit_s(timers: Timers) -> float:
+    return timers.finish_limit_s
+
+
+def _step(source: JobState, limit_s: Limit) -> Callable[..., Row]:
     def take(rt: Runtime, claim: Claim, _guard: ClaimGuard, *, again: bool) -> Row:
+        lease = timedelta(seconds=limit_s(rt.timers) + rt.timers.lease_slack_s)
         with rt.db.connection() as tx:
-            return transitions.claim_step(tx, claim, source, timedelta(seconds=limit_s + LEASE_SLACK_S), again=again)
+            return transitions.claim_step(tx, claim, source, lease, again=again)
 
     return take
 
 
 def _perform(
-    task: Task, message: Row, limit_s: float, take: Callable[..., Row], work: Callable[..., None]
+    task: Task, message: Row, limit: Limit, take: Callable[..., Row], work: Callable[..., None]
 ) -> None:  # fmt: skip
     rt = _runtime
     if rt is None:  # the process is on its way out; the row is handed out again
         raise Ignore
+    limit_s = limit(rt.timers)
     claim = Claim(UUID(message["job"]), message.get("number"), message["token"], message["epoch"], rt.worker)
     with bound(job_id=message["job"], number=claim.number, token=claim.token, epoch=claim.epoch):
         try:

@@ -13,7 +13,6 @@ from worker.jobs.proof import Doubt
 from worker.jobs.states import Event, JobState
 from worker.stores.base import Digests, Intent, LeftOpen, Listing, Session, Stored, Unfinished
 from worker.tasks.outcome import store_answered
-from worker.tasks.runtime import DEADLINE_S, LEASE_SLACK_S
 from worker.tasks.verify import Verification, hash_source, look_for_proof, mark_of, result_of, wanted_of
 
 if TYPE_CHECKING:
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from worker.tasks.runtime import Runtime
 
 Row = dict[str, Any]
-INIT_LIMIT_S = 4 * DEADLINE_S
-GROWING_LOOK_S = 5.0
-"""How long to wait between two looks at a stranger's upload, to see whether somebody is at it."""
 
 
 def run_init(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
@@ -72,7 +68,7 @@ class _Init:
         Raises:
             Interrupted: the job was cancelled.
         """
-        lease = timedelta(seconds=INIT_LIMIT_S + LEASE_SLACK_S)
+        lease = timedelta(seconds=self.rt.timers.init_limit_s + self.rt.timers.lease_slack_s)
         state = self.rt.write(lambda tx: transitions.save_progress(tx, self.claim, self.row, lease), self.guard)
         if state is JobState.CANCELLING:
             raise Interrupted(Stop.CANCELLED)
@@ -214,7 +210,7 @@ class _Init:
         before = self.held()
         if before is None:
             return
-        self.guard.wait(GROWING_LOOK_S)
+        self.guard.wait(self.rt.timers.growing_look_s)
         after = self.held()
         if after is not None:
             if after != before:

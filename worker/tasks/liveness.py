@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 WATCH_EVERY_S = 0.5
-STUCK_AFTER_S = 15.0
-"""How long past its deadline a thread may be before its process is ended: threads cannot be."""
 EXIT_GRACE_S = 5.0
 EXIT_STUCK = 70
 PARENT_VARIABLE = "SLICEWAYPOOL_PID"
@@ -65,11 +63,11 @@ class Liveness(threading.Thread):
         """Watch until `end`."""
         next_beat_s = 0.0
         stopping_since_s: float | None = None
-        while not self._ended.wait(min(WATCH_EVERY_S, self._rt.settings.heartbeat_s)):
+        while not self._ended.wait(min(WATCH_EVERY_S, self._rt.timers.heartbeat_s)):
             now_s = time.monotonic()
             try:
                 if now_s >= next_beat_s:
-                    next_beat_s = now_s + self._rt.settings.heartbeat_s
+                    next_beat_s = now_s + self._rt.timers.heartbeat_s
                     self._beat()
                 self._find_lost()
                 self._away = False
@@ -77,7 +75,7 @@ class Liveness(threading.Thread):
                 self._note_away(error)
             if self._parent and os.getppid() != self._parent:
                 self._stop()
-            if any(boot_clock_s() - guard.deadline_s > STUCK_AFTER_S for guard in self._rt.guards()):
+            if any(boot_clock_s() - guard.deadline_s > self._rt.timers.stuck_after_s for guard in self._rt.guards()):
                 log.error("worker.stuck", advice="A thread did not end at its deadline; the process is restarted.")
                 self._stop()
             if self._rt.stopping.is_set():

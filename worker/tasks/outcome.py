@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from worker.db import Tx
     from worker.tasks.guard import ClaimGuard
     from worker.tasks.runtime import Runtime
+    from worker.timers import Timers
 
 Row = dict[str, Any]
 REVOKED = "its task was revoked in Flower; retry the job to go on"
@@ -40,10 +41,10 @@ def settle(rt: Runtime, claim: Claim, row: Row, error: Exception, guard: ClaimGu
     def write(tx: Tx) -> None:
         with tx.transaction():
             if isinstance(error, StoreUnusable) and error.code != "store_changed" and isinstance(decision, Again):
-                _open_breaker(tx, row["store"], redact_json(decision.error))
+                _open_breaker(tx, row["store"], redact_json(decision.error), rt.timers.probe_s)
             if isinstance(error, Interrupted) and error.stop is Stop.REVOKED:
                 transitions.pause(tx, claim.job_id, "operator", REVOKED)
-            _carry_out(tx, claim, decision)
+            _carry_out(tx, claim, decision, rt.timers)
 
     rt.write(write, guard)
     rt.nudge()
@@ -62,19 +63,19 @@ def _history(rt: Runtime, row: Row) -> History:
     )
 
 
-def _carry_out(tx: Tx, claim: Claim, decision: Decision) -> None:
+def _carry_out(tx: Tx, claim: Claim, decision: Decision, timers: Timers) -> None:
     match decision:
         case Again(delay=delay, error=error, attempt=attempt, restart_clock=restart):
-            deferral = Deferral(delay, redact_json(error), attempt=attempt, restart_clock=restart)
+            deferral = Deferral(timers.wait(delay), redact_json(error), attempt=attempt, restart_clock=restart)
             transitions.release(tx, claim, deferral)
         case Fresh(error=error, delay=delay):
-            transitions.new_epoch(tx, claim, redact_json(error), delay)
+            transitions.new_epoch(tx, claim, redact_json(error), timers.wait(delay))
         case GiveUp(error=error):
             transitions.fail(tx, claim, redact_json(error))
 
 
-def _open_breaker(tx: Tx, store: str, error: Row) -> None:
-    if leases.open_breaker(tx, store, error):
+def _open_breaker(tx: Tx, store: str, error: Row, probe_s: float) -> None:
+    if leases.open_breaker(tx, store, error, probe_s):
         log.warning("store.unusable", store=store, **{key: error[key] for key in ("code", "message", "advice")})
 
 

@@ -30,12 +30,6 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 T = TypeVar("T")
 
-DEADLINE_S = 30.0
-"""Time that a slice has beside the one it takes at the store's low speed."""
-LEASE_SLACK_S = 15.0
-"""How much longer than its deadline a claim is leased, so that nothing is sent under a lapsed lease."""
-
-
 WRITE_AGAIN_S = 0.25
 DRAIN_POLL_S = 0.02
 
@@ -51,6 +45,7 @@ class Runtime:
             revoked: says whether an operator revoked the task with this Celery id.
         """
         self.settings = settings
+        self.timers = settings.timers
         self.worker = uuid4()
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.db = Database(

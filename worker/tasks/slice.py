@@ -11,7 +11,7 @@ from worker.jobs.leases import Acknowledged, Claim
 from worker.log import get_log
 from worker.stores.base import Put
 from worker.tasks.outcome import store_answered
-from worker.tasks.runtime import DEADLINE_S, LEASE_SLACK_S, WRITE_AGAIN_S
+from worker.tasks.runtime import WRITE_AGAIN_S
 
 if TYPE_CHECKING:
     from worker.tasks.guard import ClaimGuard
@@ -28,7 +28,7 @@ def claim_slice(rt: Runtime, claim: Claim, guard: ClaimGuard, *, again: bool) ->
         StaleClaim: somebody else has it, or nobody is to have it.
     """
     low_speed = min((p.low_speed_bytes_per_s for p in rt.settings.profiles.stores.values()), default=1)
-    slack = timedelta(seconds=DEADLINE_S + LEASE_SLACK_S)
+    slack = timedelta(seconds=rt.timers.deadline_s + rt.timers.lease_slack_s)
     with rt.db.connection() as tx:
         row = transitions.claim_slice(tx, claim, low_speed=low_speed, slack=slack, again=again)
     guard.deadline_s += row["slice_size_bytes"] / low_speed  # counted from before the claim: the lease outlasts it

@@ -116,7 +116,7 @@ def test_stores_have_caps_and_jobs_windows(office: Office) -> None:
 def test_a_store_that_waits_gets_one_probe_when_it_is_due(office: Office) -> None:
     job = office.bench.uploading(4)
     with office.bench.db.connection() as tx:
-        leases.open_breaker(tx, "main", ERROR)
+        leases.open_breaker(tx, "main", ERROR, probe_s=60)
     elsewhere = office.bench.enqueue(store="b")
     office.leading()
     office.wait_for(1)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 LEASE = timedelta(minutes=1)
+PROBE_S = 60.0
 ERROR = {"code": "store_unusable", "message": "no", "advice": "look"}
 
 # --- leading ---
@@ -159,9 +160,9 @@ def test_a_cancel_ends_the_finish_and_not_the_abort(bench: Bench) -> None:
 
 def test_a_breaker_opens_once_and_keeps_since_when(bench: Bench) -> None:
     with bench.db.connection() as tx:
-        assert leases.open_breaker(tx, "main", ERROR)
+        assert leases.open_breaker(tx, "main", ERROR, PROBE_S)
         (before,) = bench.run("SELECT * FROM breaker")
-        assert not leases.open_breaker(tx, "main", ERROR | {"message": "still no"})
+        assert not leases.open_breaker(tx, "main", ERROR | {"message": "still no"}, PROBE_S)
         (after,) = bench.run("SELECT * FROM breaker")
         assert (after["opened_at"], after["error"]["message"]) == (before["opened_at"], "still no")
         assert leases.survey(tx).waiting_stores == {"main": False}
@@ -169,13 +170,13 @@ def test_a_breaker_opens_once_and_keeps_since_when(bench: Bench) -> None:
 
 def test_a_probe_is_due_a_minute_later_and_then_once_a_minute(bench: Bench) -> None:
     with bench.db.connection() as tx:
-        leases.open_breaker(tx, "main", ERROR)
+        leases.open_breaker(tx, "main", ERROR, PROBE_S)
         bench.run("UPDATE breaker SET probe_at = now()")
         assert leases.survey(tx).waiting_stores == {"main": True}
-        leases.note_probes(tx, ["main"])
+        leases.note_probes(tx, ["main"], PROBE_S)
         assert leases.survey(tx).waiting_stores == {"main": False}
     (left,) = bench.run("SELECT extract(epoch FROM probe_at - now())::float8 AS s FROM breaker")
-    assert leases.PROBE_S - 30 < left["s"] <= leases.PROBE_S
+    assert PROBE_S - 30 < left["s"] <= PROBE_S
 
 
 def test_a_store_that_answers_again_gives_its_jobs_their_time_back(bench: Bench) -> None:
@@ -183,7 +184,7 @@ def test_a_store_that_answers_again_gives_its_jobs_their_time_back(bench: Bench)
     with bench.db.connection() as tx:
         transitions.release(tx, bench.take(job, 0)[0], Deferral(None, ERROR))
         transitions.cancel(tx, over, "o")
-        leases.open_breaker(tx, "main", ERROR)
+        leases.open_breaker(tx, "main", ERROR, PROBE_S)
     bench.run("UPDATE job SET failing_since = now() - interval '3 days', not_before = now() + interval '1 hour'")
     with bench.db.connection() as tx:
         assert leases.close_breaker(tx, "main")
@@ -200,7 +201,7 @@ def test_a_claim_says_whether_its_store_waits(bench: Bench) -> None:
     bench.dispatch(job)
     bench.dispatch(uploading, 0)
     with bench.db.connection() as tx:
-        leases.open_breaker(tx, "main", ERROR)
+        leases.open_breaker(tx, "main", ERROR, PROBE_S)
         row = transitions.claim_step(tx, bench.claim_of(job), JobState.QUEUED, LEASE)
         assert row["breaker_open"] is True
         row = transitions.claim_slice(tx, bench.claim_of(uploading, 0), low_speed=1, slack=LEASE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import SecretStr
 from worker.errors import SettingsError
 from worker.limits import MIB
 from worker.settings import Profiles, Settings, StoreProfile, load_profiles, load_settings, variable
+from worker.timers import Timers
 
 MANUAL = Path(__file__).parents[3] / "docs" / "settings.md"
 LEAST = {
@@ -79,6 +81,7 @@ WRONG = {
     "heartbeat_s": ("0", "soon"),
     "dead_after_s": ("-1",),
     "lead_s": ("0",),
+    "time_scale": ("0", "0.1"),
     "retry_for_s": ("0", "24h"),
     "wait_for_s": ("-5",),
     "flower_port": ("65536",),
@@ -98,6 +101,17 @@ def test_every_bounded_variable_has_a_wrong_value_here() -> None:
     free = {"database_url", "database_direct_url", "broker_url", "stores_file", "state_dir", "api_host", "api_url"}
     free |= {"api_key", "flower_host", "flower_basic_auth"}
     assert set(Settings.model_fields) == free | set(WRONG)
+
+
+def test_the_timers_are_scaled_for_a_test_database_only() -> None:
+    scaled = {"SLICEWAY_TIME_SCALE": "0.5", "SLICEWAY_HEARTBEAT_S": "3"}
+    test = LEAST | scaled | {"SLICEWAY_DATABASE_URL": "postgresql+psycopg://u@h/test_1"}
+    timers = load_settings(test).timers
+    assert timers == Timers(1.5, 5.0, 1.5, 15.0, 7.5, 7.5, 2.5, 2.5, 30.0, 0.5)
+    assert timers.wait(timedelta(seconds=5)) == timedelta(seconds=2.5)
+    with pytest.raises(SettingsError, match=r"^SLICEWAY_TIME_SCALE is wrong: is for tests: .* unset it$"):
+        load_settings(LEAST | scaled)
+    assert load_settings(LEAST).timers == Timers(2.0, 10.0, 3.0)
 
 
 def test_an_unknown_variable_is_named() -> None:

@@ -1,0 +1,58 @@
+"""The durations that the engine goes by, in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """Durations in seconds. The first three can be set; all of them are scaled together in tests only.
+
+    Attributes:
+        heartbeat_s: how often a worker says that it lives.
+        dead_after_s: silence after which a worker counts as dead.
+        lead_s: how long a dispatcher leads without renewing.
+        deadline_s: time that a request to the store has; a slice has it beside the time at the store's low speed.
+        lease_slack_s: how much longer than its deadline a claim is leased: nothing is sent under a lapsed lease.
+        stuck_after_s: how long past its deadline a thread may be before its process is ended: threads cannot be.
+        overtaken_s: a message is taken for lost when one published so much later was claimed, or when it is so old and
+            none is left.
+        growing_look_s: time between two looks at a stranger's upload, to see whether somebody is at it.
+        probe_s: how often a store that is unusable is tried.
+        scale: what all were multiplied by; waits before another attempt are, too.
+    """
+
+    heartbeat_s: float
+    dead_after_s: float
+    lead_s: float
+    deadline_s: float = 30.0
+    lease_slack_s: float = 15.0
+    stuck_after_s: float = 15.0
+    overtaken_s: float = 5.0
+    growing_look_s: float = 5.0
+    probe_s: float = 60.0
+    scale: float = 1.0
+
+    @property
+    def init_limit_s(self) -> float:
+        """Time for an init: a look, what is unfinished there, the init itself."""
+        return 4 * self.deadline_s
+
+    @property
+    def finish_limit_s(self) -> float:
+        """Time for a finish: a list, the finish itself, a look; each has a shorter limit of its own."""
+        return 8 * self.deadline_s
+
+    def scaled(self, scale: float) -> Timers:
+        """Return all durations multiplied."""
+        return Timers(*(scale * duration for duration in dataclasses.astuple(self)))
+
+    def wait(self, delay: timedelta | None) -> timedelta | None:
+        """Return how long to wait before another attempt; None stays none."""
+        return None if delay is None else delay * self.scale
