@@ -1,4 +1,4 @@
-"""What every store offers: six calls over values, and a statement of what the protocol can do.
+"""What every store offers: a few calls over values, and a statement of what the protocol can do.
 
 A store is small on purpose. It knows its protocol, maps every failure to a `StoreError` at one seam, retries nothing
 but a signature with a corrected clock, and keeps no state of an upload: the session travels as an opaque JSON value.
@@ -257,6 +257,9 @@ class StoreDriver(Protocol):
         With ``handle`` None, whatever unfinished upload is there (a stranger's that the caller has decided to discard).
         ``mark`` is that of the upload's intent: what carries it while the session is unfinished is no object.
         """
+
+    def remove(self, key: str, mark: str, guard: Guard) -> bool:
+        """Delete the object at the key that carries this mark, no other; says whether none is there any more."""
 
     def digester(self, progress: Any = None) -> Digester | None:
         """Return a digester for `init`, going on from ``progress``; None where this machine or protocol has none."""

@@ -195,6 +195,13 @@ class CosJsonStore:
         self._client.call(Ask(Op.DELETE, key, accept=_MISSING), guard)
         return Aborted()
 
+    def remove(self, key: str, mark: str, guard: Guard) -> bool:
+        """Delete the object at the key that carries this mark; a stranger's could only come between look and delete."""
+        found = self.look(key, guard)
+        if found is not None and found.mark == mark:
+            self._client.call(Ask(Op.DELETE, key, accept=_MISSING), guard)
+        return found is None or found.mark == mark
+
     def digester(self, progress: Any = None) -> Digester | None:
         """Return a digester; None where this machine's OpenSSL cannot be used (`sha1_states.MISSING` says it)."""
         library = sha1_states.library()

@@ -256,3 +256,22 @@ class TestAbort:
         bench.heal()
         assert bench.driver.abort(intent.key, begun.handle, guard) == Aborted()
         assert bench.open_uploads() == []
+
+
+class TestRemove:
+    def test_deletes_the_object_with_the_mark(self, bench: Bench, intent: Intent, data: bytes, guard: Patience) -> None:
+        begun = begin(bench.driver, intent, guard)
+        send(bench.driver, intent, begun, data, guard)
+        bench.driver.finish(intent.key, begun.handle, len(data), guard)
+        assert bench.driver.remove(intent.key, intent.mark, guard)
+        assert bench.object_sizes() == {}
+        assert bench.driver.remove(intent.key, intent.mark, guard)
+
+    def test_spares_every_other(self, bench: Bench, intent: Intent, data: bytes, guard: Patience) -> None:
+        bench.put_object(intent.key, b"theirs")
+        assert not bench.driver.remove(intent.key, intent.mark, guard)
+        assert bench.content(intent.key) == b"theirs"
+        other = replace(intent, key=intent.key + "-2")
+        send(bench.driver, other, begin(bench.driver, other, guard), data, guard)
+        assert bench.driver.remove(other.key, other.mark, guard)
+        assert bench.open_uploads() == [other.key], "an upload that only lacks its finish is no object"
