@@ -58,6 +58,8 @@ class EmulatorConfig:
     strict_boundary: bool = False
     #: Note the SHA-1 of every slice in the request journal. Costs a hash a slice.
     journal_sha1: bool = False
+    #: Every request and what became of it is appended to this file, with the SHA-1 of every slice. None: nowhere.
+    journal_file: Path | None = None
     #: Requests that the journal remembers.
     journal_length: int = 20_000
     #: A connection that is silent this long between requests is closed.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from worker.emulator.disk import Disk
     from worker.emulator.folders import Folders
     from worker.emulator.form import Content
+    from worker.emulator.ledger import Ledger
     from worker.emulator.records import Records
     from worker.emulator.targets import Target
     from worker.emulator.uploads import Uploads
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
 class Objects:
     """The objects of all buckets."""
 
-    def __init__(self, records: Records, disk: Disk, folders: Folders, uploads: Uploads, settings: Settings) -> None:
+    def __init__(
+        self, records: Records, disk: Disk, folders: Folders, uploads: Uploads, settings: Settings, *, ledger: Ledger
+    ) -> None:
         self._records = records
         self._disk = disk
         self._folders = folders
         self._uploads = uploads
         self._settings = settings
+        self._ledger = ledger
 
     def find(self, target: Target) -> Stored | None:
         """The object at a target."""
@@ -69,6 +73,7 @@ class Objects:
                 )
                 self._records.put_object(stored)
             draft.keep()
+            self._ledger.published(stored, "whole", old, content.sha1() if self._ledger.on else "")
         finally:
             if content.draft is None:
                 draft.discard()
@@ -102,6 +107,10 @@ class Objects:
                 self._records.drop_object(target.place, target.path)
             if upload is not None:
                 self._records.drop_upload(upload.session)
+        if stored is not None:
+            self._ledger.deleted(stored)
+        if upload is not None:
+            self._ledger.ended(upload, "aborted")
         for each in (stored, upload):
             if each is not None:
                 self._disk.remove(each.content)

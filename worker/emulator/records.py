@@ -136,6 +136,10 @@ class Records:
         """All unfinished uploads of a bucket, by path."""
         return self._select(Upload, "bucket = ? ORDER BY path", bucket)
 
+    def all_uploads(self) -> list[Upload]:
+        """All unfinished uploads there are."""
+        return self._select(Upload, "true ORDER BY created_s")
+
     def add_upload(self, upload: Upload, uploadparts: str) -> None:
         """Begins an upload; there must be none at its path. The parts may be long and are kept apart."""
         self._insert("uploads", astuple(upload))

@@ -50,7 +50,11 @@ class Service:
         state = "cut"
         try:
             with reader:
-                keep_alive = self._handle(connection, request, entry, reader)
+                try:
+                    answer, strikes = self._answer(connection, request, entry, reader)
+                finally:
+                    self._store.ledger.request(entry)
+                keep_alive = self._deliver(connection, request, answer, strikes)
             state = "answered"
         except (_Cut, Disconnected):
             return False
@@ -58,7 +62,10 @@ class Service:
             self._store.journal.end(entry, state)
         return keep_alive
 
-    def _handle(self, connection: Connection, request: Request, entry: Entry, reader: FormReader) -> bool:
+    def _answer(
+        self, connection: Connection, request: Request, entry: Entry, reader: FormReader
+    ) -> tuple[Answer, Strikes]:
+        """Receives and carries out; whatever has become of it is in the entry when this returns or raises."""
         strikes = Strikes(())
         try:
             if request.content_length > _MOST_BODY_BYTES:
@@ -73,6 +80,9 @@ class Service:
         except PlainRefusal as refusal:
             answer = Answer(refusal.status, refusal.body, refusal.content_type)
             self._store.journal.update(entry, status=refusal.status)
+        return answer, strikes
+
+    def _deliver(self, connection: Connection, request: Request, answer: Answer, strikes: Strikes) -> bool:
         answer.bodiless = request.method == "HEAD"
         with contextlib.ExitStack() as closing:
             if answer.file is not None:
@@ -115,7 +125,7 @@ class Service:
         self._note(entry, form, request.content_length)
         if entry.op is None:
             raise Refusal(-5980)
-        if self._store.settings.journal_sha1 and form.content is not None:
+        if (self._store.settings.journal_sha1 or self._store.ledger.on) and form.content is not None:
             self._store.journal.update(entry, sha1=form.content.sha1())
         return form
 
@@ -197,7 +207,7 @@ class Service:
     def _spoilt(self, call: Call, strikes: Strikes) -> Call:
         """The call as the faults want it carried out."""
         if strikes.get(Fault.LOSE_SESSION) and (upload := self._store.uploads.at(call.target)):
-            self._store.uploads.discard(upload)
+            self._store.uploads.discard(upload, "lost")
         if strikes.get(Fault.CORRUPT) and call.form.content is not None:
             call.form.content.spoil()
         other = strikes.get(Fault.SLICE_SIZE)

@@ -12,6 +12,7 @@ from worker.emulator.faults import FaultPlan
 from worker.emulator.folders import Folders
 from worker.emulator.form import Buffers
 from worker.emulator.journal import Journal
+from worker.emulator.ledger import Ledger
 from worker.emulator.objects import Objects
 from worker.emulator.operations import Operations
 from worker.emulator.records import Records
@@ -42,14 +43,16 @@ class Store:
         self.secret_keys = {account.secret_id: account.secret_key for account in config.accounts}
         self.buffers = Buffers()
         self.journal = Journal(config.journal_length)
+        self.ledger = Ledger(config.journal_file)
         self.plan = FaultPlan()
         self.records = Records(config.data_dir / "records.sqlite3", fsync=config.fsync)
         self.disk = Disk(config.data_dir / "content", fsync=config.fsync)
         self.disk.sweep(self.records.contents())
         self.folders = Folders(self.records, self.settings)
-        self.uploads = Uploads(self.records, self.disk, self.folders, config, self.settings)
-        self.objects = Objects(self.records, self.disk, self.folders, self.uploads, self.settings)
+        self.uploads = Uploads(self.records, self.disk, self.folders, config, self.settings, ledger=self.ledger)
+        self.objects = Objects(self.records, self.disk, self.folders, self.uploads, self.settings, ledger=self.ledger)
         self.operations = Operations(self.records, self.uploads, self.objects, self.folders)
+        self.ledger.held(self.records)
 
     def stop(self) -> None:
         """Wakes everybody who waits; nobody waits again."""
@@ -60,6 +63,7 @@ class Store:
     def close(self) -> None:
         """Lets go of the folder."""
         self.records.close()
+        self.ledger.close()
         self._lock.close()
 
 

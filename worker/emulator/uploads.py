@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from worker.emulator.config import EmulatorConfig, Settings
     from worker.emulator.disk import Disk
     from worker.emulator.folders import Folders
+    from worker.emulator.ledger import Ledger
     from worker.emulator.records import Records
     from worker.emulator.targets import Target
 
@@ -59,13 +60,21 @@ class Uploads:
     """The unfinished uploads of all buckets, at most one a path."""
 
     def __init__(
-        self, records: Records, disk: Disk, folders: Folders, config: EmulatorConfig, settings: Settings
+        self,
+        records: Records,
+        disk: Disk,
+        folders: Folders,
+        config: EmulatorConfig,
+        settings: Settings,
+        *,
+        ledger: Ledger,
     ) -> None:
         self._records = records
         self._disk = disk
         self._folders = folders
         self._config = config
         self._settings = settings
+        self._ledger = ledger
         self._claims = _Claims()
 
     def begin(self, target: Target, intent: Intent, *, slice_size: int | None, serial: bool) -> Upload | Stored:
@@ -97,6 +106,8 @@ class Uploads:
                 if known is None:
                     self._records.add_upload(upload, intent.uploadparts if intent.sha else "")
             there = known or upload
+            if there is upload:
+                self._ledger.opened(upload)
         finally:
             if there is not upload:
                 self._disk.remove(upload.content)
@@ -145,6 +156,7 @@ class Uploads:
         self._records.put_object(copy)
         if stored is not None:
             self._disk.remove(stored.content)
+        self._ledger.published(copy, "copy", stored)
         return copy
 
     def find(self, target: Target, session: str) -> Upload:
@@ -245,13 +257,15 @@ class Uploads:
             )
             self._records.drop_upload(upload.session)
             self._records.put_object(stored)
+        self._ledger.published(stored, "finish", old)
         if old is not None:
             self._disk.remove(old.content)
         return stored
 
-    def discard(self, upload: Upload) -> None:
-        """Forgets an unfinished upload and its bytes."""
+    def discard(self, upload: Upload, how: str) -> None:
+        """Forgets an unfinished upload and its bytes; `how` that came is noted."""
         self._records.drop_upload(upload.session)
+        self._ledger.ended(upload, how)
         self._disk.remove(upload.content)
 
     def expire(self, *, older_than_s: float | None = None) -> int:
@@ -259,7 +273,7 @@ class Uploads:
         age_s = self._settings.session_ttl_s if older_than_s is None else older_than_s
         old = self._records.created_before(self._settings.now() - age_s)
         for upload in old:
-            self.discard(upload)
+            self.discard(upload, "expired")
         return len(old)
 
     def _is_old(self, upload: Upload) -> bool:

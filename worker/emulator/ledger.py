@@ -1,0 +1,96 @@
+"""What was asked and what became of it, in a file that outlives the process: one JSON object a line, never rotated.
+
+Each line is one write to a file opened for appending, made after the effect and before the answer: SIGKILL of the
+emulator loses no line whose answer was given. It is not synced, so it does not outlive the machine. Between an effect
+and its line a SIGKILL may fall; `held` tells at the next start what the unfinished uploads had received by then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from worker.emulator.journal import Entry
+    from worker.emulator.records import Records, Stored, Upload
+
+_OF_REQUEST = ("method", "bucket", "path", "op", "session", "offset", "size", "sha1", "status", "code", "effect")
+
+
+class Ledger:
+    """Appends lines to a file; does nothing without one.
+
+    Args:
+        file: Where to; None for nowhere.
+
+    Raises:
+        OSError: The file cannot be appended to.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self.on = file is not None
+        self._fd = -1 if file is None else os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def request(self, entry: Entry) -> None:
+        """One request, as far as it came: what it brought, what was done (`effect`), what it is told (`status`)."""
+        if not self.on:
+            return
+        known = {name: value for name in _OF_REQUEST if (value := getattr(entry, name)) not in (None, "")}
+        began = time.time() - (time.monotonic() - entry.began_s)
+        self._append({"what": "request", "began": began, **known, "faults": entry.faults})
+
+    def opened(self, upload: Upload) -> None:
+        """A session was begun."""
+        if self.on:
+            self._append(
+                {"what": "opened", **_upload(upload), "mark": upload.biz_attr, "slice_size": upload.slice_size}
+            )
+
+    def ended(self, upload: Upload, how: str) -> None:
+        """A session ended without an object: `expired`, `lost` (by a fault) or `aborted`."""
+        if self.on:
+            self._append({"what": how, **_upload(upload)})
+
+    def published(self, stored: Stored, how: str, old: Stored | None, sha1: str = "") -> None:
+        """An object came to be, by `finish`, `whole` or `copy` (instant upload); `old` is what it replaced."""
+        if not self.on:
+            return
+        if old is not None:
+            self._append({"what": "replaced", **_object(old)})
+        self._append({"what": "published", "how": how, **_object(stored), "sha1": sha1 or stored.sha})
+
+    def deleted(self, stored: Stored) -> None:
+        """An object was removed."""
+        if self.on:
+            self._append({"what": "deleted", **_object(stored)})
+
+    def held(self, records: Records) -> None:
+        """What all unfinished uploads have received: said once, at the start."""
+        for upload in records.all_uploads() if self.on else ():
+            self._append({"what": "held", **_upload(upload), "slices": records.slices(upload.session)})
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self.on:
+            self.on = False
+            os.close(self._fd)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        os.write(self._fd, json.dumps({"at": time.time(), **line}, separators=(",", ":")).encode() + b"\n")
+
+
+def _upload(upload: Upload) -> dict[str, Any]:
+    return {"bucket": _bucket(upload.bucket), "path": upload.path, "session": upload.session, "size": upload.filesize}
+
+
+def _object(stored: Stored) -> dict[str, Any]:
+    named = {"bucket": _bucket(stored.bucket), "path": stored.path, "session": stored.session}
+    return {**named, "size": stored.filesize, "mark": stored.biz_attr}
+
+
+def _bucket(place: str) -> str:
+    return place.rpartition("/")[2]
