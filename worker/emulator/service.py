@@ -113,6 +113,8 @@ class Service:
         def progress(form: Form, body_bytes: int) -> None:
             nonlocal known
             entry.body_bytes = body_bytes
+            if form.content is not None:
+                entry.size = form.content.size_bytes
             if len(form.fields) + (form.content is not None) != known:
                 known = len(form.fields) + (form.content is not None)
                 self._note(entry, form, body_bytes)
