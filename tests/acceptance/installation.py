@@ -101,17 +101,34 @@ class Installation:
         }
 
     def _start_api(self) -> None:
+        port = self._serve_api()
+        self._db = Database(self.database.url, pool_size=1, application="tests")
+        with self._db.transaction() as tx:
+            _, key = create_key(tx, "acme", Scope)
+        headers = {"Authorization": f"Bearer {key}"}
+        self.api = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}",
+            headers=headers,
+            transport=self._way_to_api(),
+            trust_env=False,
+            timeout=30,
+        )
+
+    def _way_to_api(self) -> httpx.BaseTransport | None:
+        return None
+
+    def _serve_api(self) -> int:
+        """Start the API, in this process; returns its port."""
         settings = load_settings({n: v for n, v in self.environ.items() if n.startswith("SLICEWAY_")})
         self._api = server(settings)
         self._api_thread = threading.Thread(target=self._api.run)
         self._api_thread.start()
         assert wait_until(lambda: self._api.started, timeout_s=20, alive=self._api_thread.is_alive), "the API is down"
-        self._db = Database(self.database.url, pool_size=1, application="tests")
-        with self._db.transaction() as tx:
-            _, key = create_key(tx, "acme", Scope)
-        port = self._api.servers[0].sockets[0].getsockname()[1]
-        headers = {"Authorization": f"Bearer {key}"}
-        self.api = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=30)
+        return int(self._api.servers[0].sockets[0].getsockname()[1])
+
+    def _stop_api(self) -> None:
+        self._api.should_exit = True
+        self._api_thread.join(20)
 
     # workers
 
@@ -243,8 +260,7 @@ class Installation:
         """Stop everything."""
         for worker in self._workers:
             worker.stop()
-        self._api.should_exit = True
-        self._api_thread.join(20)
+        self._stop_api()
         self.api.close()
         self._db.close()
         self.store.stop()

@@ -6,13 +6,13 @@ import contextlib
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from worker.local.process import Child, wait_until
 from worker.pool import command
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 #: A parent that keeps worker processes, as `sliceway worker` is.
 PARENT = (
@@ -24,10 +24,34 @@ PARENT = (
 ALONE = (sys.executable, "-m", "celery", "-A", "worker", "worker")
 
 
+class Process(Protocol):
+    """A process that was started; see `worker.local.process.Child`."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+
+    def send(self, signum: signal.Signals) -> None:
+        """Send a signal; nothing happens when it has ended."""
+
+    def stop(self, *, grace_s: float) -> int:
+        """End it, by force after so long."""
+
+
 class Worker:
     """One process that runs tasks."""
 
-    def __init__(self, number: int, environ: Mapping[str, str], log: Path, argv: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        number: int,
+        environ: Mapping[str, str],
+        log: Path,
+        argv: Sequence[str] | None = None,
+        launch: Callable[..., Process] = Child,
+    ) -> None:
         """Start it.
 
         Args:
@@ -35,10 +59,11 @@ class Worker:
             environ: its whole environment.
             log: where its output goes.
             argv: another command than that of a child of `sliceway worker`.
+            launch: starts it, given the command and what `Child` takes as `log` and `env`.
         """
         self.environ = dict(environ)
         self.log = log
-        self._child = Child(argv or command(number), log=log, env=self.environ)
+        self._child = launch(argv or command(number), log=log, env=self.environ)
 
     @property
     def pid(self) -> int:
