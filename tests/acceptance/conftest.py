@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import pytest
 
@@ -11,29 +11,41 @@ from tests.acceptance.installation import Installation
 from tests.acceptance.invariants import broken
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from worker.local.postgres import EmbeddedPostgres
     from worker.local.valkey import EmbeddedValkey
 
 
-class Ground:
+Site = TypeVar("Site", bound=Installation)
+
+
+class Ground(Generic[Site]):
     """Where installations stand: one at a time, and a new one after a test that failed."""
 
-    def __init__(
-        self, factory: pytest.TempPathFactory, postgres: EmbeddedPostgres, valkey: EmbeddedValkey, template: str
-    ) -> None:
-        self._factory, self._servers = factory, (postgres, valkey, template)
-        self._site: Installation | None = None
+    def __init__(self, build: Callable[[], Site]) -> None:
+        """Have `build` put up an installation where there is none."""
+        self._build = build
+        self._site: Site | None = None
 
-    def site(self) -> Installation:
+    def site(self) -> Site:
         """The installation, clean."""
         if self._site is not None and self._site.dirty:
             self.clear()
         if self._site is None:
-            self._site = Installation(self._factory.mktemp("site"), *self._servers)
+            self._site = self._build()
         self._site.begin()
         return self._site
+
+    def lend(self) -> Iterator[Site]:
+        """Lend the installation to one test; what must always hold is looked at when the test is over."""
+        site = self.site()
+        yield site
+        site.calm()
+        if not site.dirty:
+            wrong = broken(site)
+            site.dirty = bool(wrong)
+            assert not wrong, "after the test: " + "; ".join(wrong)
 
     def clear(self) -> None:
         """Take it down."""
@@ -48,22 +60,16 @@ def ground(
     postgres: EmbeddedPostgres,
     valkey: EmbeddedValkey,
     template_database: str,
-) -> Iterator[Ground]:
-    ground = Ground(tmp_path_factory, postgres, valkey, template_database)
+) -> Iterator[Ground[Installation]]:
+    ground = Ground(lambda: Installation(tmp_path_factory.mktemp("site"), postgres, valkey, template_database))
     yield ground
     ground.clear()
 
 
 @pytest.fixture
-def site(ground: Ground) -> Iterator[Installation]:
+def site(ground: Ground[Installation]) -> Iterator[Installation]:
     """An installation without workers; what must always hold is looked at when the test is over."""
-    site = ground.site()
-    yield site
-    site.calm()
-    if not site.dirty:
-        wrong = broken(site)
-        site.dirty = bool(wrong)
-        assert not wrong, "after the test: " + "; ".join(wrong)
+    yield from ground.lend()
 
 
 @pytest.hookimpl(wrapper=True)

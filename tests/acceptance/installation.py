@@ -46,7 +46,7 @@ bucket = "{bucket}"
 secret_id = "{secret_id}"
 secret_key = "{secret_key}"
 slice_bytes = {slice_bytes}
-answer_timeout_s = 20
+{patience}
 
 [stores.twin]
 protocol = "cos-json"
@@ -68,6 +68,9 @@ path = "{volume}"
 class Installation:
     """Everything up but the workers, which a test asks for. Used by one test after another until one fails."""
 
+    #: How long workers wait for the store, as its profile says it.
+    patience = "answer_timeout_s = 20"
+
     def __init__(self, folder: Path, postgres: EmbeddedPostgres, valkey: EmbeddedValkey, template: str) -> None:
         """Start everything."""
         self.folder, self.postgres, self.valkey = folder, postgres, valkey
@@ -84,11 +87,17 @@ class Installation:
         self.environ = self._environ()
         self._start_api()
 
+    @property
+    def store_url(self) -> str:
+        """Where workers find the store."""
+        return self.store.url
+
     def _environ(self) -> dict[str, str]:
         stores = self.folder / "stores.toml"
-        words = {"url": self.store.url, "appid": APPID, "bucket": BUCKET, "slice_bytes": SLICE_BYTES}
+        words = {"url": self.store_url, "appid": APPID, "bucket": BUCKET, "slice_bytes": SLICE_BYTES}
         secrets = {"secret_id": SECRET_ID, "secret_key": SECRET_KEY}
-        stores.write_text(_STORES.format(**words, **secrets, media=self.media, volume=self.volume))
+        places = {"media": self.media, "volume": self.volume}
+        stores.write_text(_STORES.format(**words, **secrets, **places, patience=self.patience))
         given = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
         return given | {
             "SLICEWAY_DATABASE_URL": self.database.url,
