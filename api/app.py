@@ -14,6 +14,7 @@ from api import auth, problems
 from api.deps import Front
 from api.routes import events, health, jobs, slices, unserved
 from api.schemas import BatchItem, BatchRequest, JobRequest
+from api.submissions import Submissions
 from api.waiters import Waiters
 from worker.db import Database
 from worker.jobs.intake import Intake
@@ -66,12 +67,14 @@ def create_app(settings: Settings) -> FastAPI:
         prepare=settings.database_direct_url is None,
         application="sliceway api",
     )
+    quota = Quota(settings.max_live_jobs)
     app.state.front = Front(
         settings=settings,
         database=database,
         keys=KeyRing(database),
         intake=Intake(settings),
-        quota=Quota(settings.max_live_jobs),
+        quota=quota,
+        submissions=Submissions(database, quota),
         waiters=Waiters(database),
     )
     for routes in (jobs, slices, events, health, unserved):

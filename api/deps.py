@@ -8,6 +8,7 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from api.problems import TooLarge, UnsupportedMediaType
+from api.submissions import Submissions
 from api.waiters import Waiters
 from worker.db import Database
 from worker.jobs.intake import Intake
@@ -28,6 +29,7 @@ class Front:
     keys: KeyRing
     intake: Intake
     quota: Quota
+    submissions: Submissions
     waiters: Waiters
 
 

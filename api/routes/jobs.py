@@ -59,12 +59,12 @@ def _body_of(schema: str) -> dict[str, Any]:
     },
     openapi_extra=_body_of("JobRequest"),
 )
-def enqueue(
+async def enqueue(
     body: JobBody, key: Submitter, front: FrontDep, how: EnqueueQuery, idempotency_key: IdempotencyHeader = None
 ) -> Response:
     """Enqueue a file. The answer comes after the commit: from then on the job is kept. Needs the scope `submit`."""
     wish = parse(JobRequest, body).wish(idempotency_key)
-    [outcome] = _submit(front, [front.intake.new_job(wish, key.tenant)], key, dry_run=how.dry_run)
+    [outcome] = await _submit(front, [front.intake.new_job(wish, key.tenant)], key, dry_run=how.dry_run)
     if isinstance(outcome, Refused):
         raise outcome
     content = accepted(outcome, dry_run=how.dry_run)
@@ -80,17 +80,23 @@ def enqueue(
     responses=refusals(400, 401, 403, 413, 415, 503),
     openapi_extra=_body_of("BatchRequest"),
 )
-def enqueue_batch(request: Request, body: BatchBody, key: Submitter, front: FrontDep, how: EnqueueQuery) -> Response:
+async def enqueue_batch(
+    request: Request, body: BatchBody, key: Submitter, front: FrontDep, how: EnqueueQuery
+) -> Response:
     """Enqueue up to 1,000 files; each gets the result that it would have got alone. Needs the scope `submit`."""
     if "idempotency-key" in request.headers:
         raise NotSupported(
             "a batch has no Idempotency-Key of its own", advice="Give each item its own idempotency_key."
         )
-    outcomes: list[Accepted | Refused | NewJob] = [_judge(item, front, key) for item in parse(BatchRequest, body).jobs]
+    outcomes = await run_in_threadpool(_judge_all, body, front, key)
     jobs = [outcome for outcome in outcomes if isinstance(outcome, NewJob)]
-    submitted = iter(_submit(front, jobs, key, dry_run=how.dry_run) if jobs else [])
+    submitted = iter(await _submit(front, jobs, key, dry_run=how.dry_run) if jobs else [])
     final = [next(submitted) if isinstance(outcome, NewJob) else outcome for outcome in outcomes]
     return _json({"results": [result(outcome, dry_run=how.dry_run) for outcome in final]}, 200)
+
+
+def _judge_all(body: bytes, front: Front, key: ApiKey) -> list[Accepted | Refused | NewJob]:
+    return [_judge(item, front, key) for item in parse(BatchRequest, body).jobs]
 
 
 def _judge(item: object, front: Front, key: ApiKey) -> NewJob | Refused:
@@ -101,11 +107,14 @@ def _judge(item: object, front: Front, key: ApiKey) -> NewJob | Refused:
         return refused
 
 
-def _submit(front: Front, jobs: list[NewJob], key: ApiKey, *, dry_run: bool) -> list[Accepted | Refused]:
-    """Insert the jobs: one statement, which commits itself; a dry run does the same and undoes it."""
-    if not dry_run:
-        with front.database.connection() as connection:
-            return service.submit(connection, jobs, key, front.quota)
+async def _submit(front: Front, jobs: list[NewJob], key: ApiKey, *, dry_run: bool) -> list[Accepted | Refused]:
+    """Insert the jobs; a dry run does the same and undoes it."""
+    if dry_run:
+        return await run_in_threadpool(_try_out, front, jobs, key)
+    return await front.submissions.submit(jobs, key)
+
+
+def _try_out(front: Front, jobs: list[NewJob], key: ApiKey) -> list[Accepted | Refused]:
     outcomes: list[Accepted | Refused] = []
     with suppress(psycopg.Rollback), front.database.transaction() as tx:
         outcomes = service.submit(tx, jobs, key, front.quota)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from api.submissions import Submissions
     from api.waiters import Waiters
     from worker.local.postgres import EmbeddedPostgres
     from worker.settings import Settings
@@ -69,6 +70,7 @@ class Api:
     settings: Settings
     database: Database
     waiters: Waiters
+    submissions: Submissions
     stop: Callable[[], None]
     _clients: ExitStack = field(default_factory=ExitStack)
 
@@ -116,7 +118,7 @@ def running_api(settings: Settings) -> Iterator[Api]:
         port = api.servers[0].sockets[0].getsockname()[1]
         with closing(Database(settings.database_url, application="tests")) as database, ExitStack() as clients:
             url = f"http://127.0.0.1:{port}"
-            yield Api(url, settings, database, api.waiters, stop, clients)
+            yield Api(url, settings, database, api.waiters, api.config.app.state.front.submissions, stop, clients)
     finally:
         stop()
 

@@ -1,0 +1,137 @@
+"""Requests that come in at once share statements: fewer commits, and nobody's answer depends on a neighbour."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from api.submissions import WRITERS, Submissions
+from worker.db import Database, plain_url
+from worker.errors import Conflict
+from worker.jobs.ids import new_id
+from worker.jobs.keys import ApiKey, Scope, create_key
+from worker.jobs.service import Accepted, Quota
+from worker.jobs.transitions import NewJob
+from worker.local.process import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx
+
+MANY = 24
+_WAITING = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+
+def body(key: str) -> dict[str, Any]:
+    return {"source": {"kind": "file", "root": "media", "path": "a.mp4"}, "store": "main", "key": key}
+
+
+def test_requests_that_come_while_a_commit_is_on_its_way_share_the_next(api: Any, acme: httpx.Client) -> None:
+    answers: list[httpx.Response] = []
+
+    def send(number: int) -> None:
+        answers.append(acme.post("/v1/jobs", json=body(f"shared/{number}")))
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(MANY)]
+    with psycopg.connect(plain_url(api.settings.database_url)) as other:
+        other.execute("LOCK TABLE job IN SHARE MODE")
+        threads[0].start()
+        assert wait_until(lambda: bool(api.sql(_WAITING)), timeout_s=10)
+        for thread in threads[1:]:
+            thread.start()
+        assert wait_until(lambda: api.submissions.pending >= MANY - 2 * WRITERS, timeout_s=10)
+    for thread in threads:
+        thread.join(30)
+    assert [answer.status_code for answer in answers] == [202] * MANY
+    statements = api.sql("SELECT DISTINCT xmin::text FROM job")  # what one statement inserts has one transaction's mark
+    assert api.count("job") == MANY
+    assert len(statements) <= MANY // 4
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url, application="tests")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def key(database: Database) -> ApiKey:
+    with database.transaction() as tx:
+        return create_key(tx, "acme", [Scope.SUBMIT])[0]
+
+
+def job(target: str, **fields: Any) -> NewJob:
+    given = {
+        "id": new_id(), "tenant": "acme", "priority": 5, "source": {"kind": "file", "root": "media", "path": "a"},
+        "store": "main", "key": target, "target": target, "overwrite": False, "attributes": None, "labels": {},
+        "verify": "auto", "slice_size": None, "retry_for_s": 60, "idempotency_key": None, "request_digest": None,
+    }  # fmt: skip
+    return NewJob(**(given | fields))
+
+
+def together(database: Database, key: ApiKey, *requests: list[NewJob], most: int = 100) -> list[Any]:
+    async def run() -> list[Any]:
+        submissions = Submissions(database, Quota(most))
+        return await asyncio.gather(*(submissions.submit(jobs, key) for jobs in requests), return_exceptions=True)
+
+    return asyncio.run(run())
+
+
+def test_each_gets_its_own_answers_in_its_own_order(database: Database, key: ApiKey) -> None:
+    requests = [[job(f"{name}/{number}") for number in range(3)] for name in "abcd"]
+    for jobs, answers in zip(requests, together(database, key, *requests), strict=True):
+        assert [(answer.id, answer.key) for answer in answers] == [(each.id, each.key) for each in jobs]
+
+
+def test_two_of_one_group_for_one_target_are_one_job_and_a_conflict(database: Database, key: ApiKey) -> None:
+    answers = [answer for [answer] in together(database, key, *([job("same")] for _ in range(6)))]
+    assert sum(isinstance(answer, Accepted) for answer in answers) == 1
+    assert [answer.code for answer in answers if isinstance(answer, Conflict)] == ["key_busy"] * 5
+
+
+def test_a_repetition_in_the_same_group_is_the_same_job(database: Database, key: ApiKey) -> None:
+    same = {"idempotency_key": str(uuid4()), "request_digest": b"d"}
+    answers = [answer for [answer] in together(database, key, *([job("once", **same)] for _ in range(6)))]
+    assert len({answer.id for answer in answers}) == 1
+    assert sorted(answer.replayed for answer in answers) == [False] + [True] * 5
+
+
+def test_what_the_database_cannot_take_is_nobody_elses_failure(database: Database, key: ApiKey) -> None:
+    poison = [job("poison", labels={"a": "\x00"})]
+    answers = together(database, key, [job("first")], poison, [job("second")], [job("third")], [job("fourth")])
+    assert isinstance(answers[1], psycopg.DataError)
+    assert all(isinstance(answers[at][0], Accepted) for at in (0, 2, 3, 4))
+
+
+def test_a_quota_counts_across_a_group(database: Database, key: ApiKey) -> None:
+    answers = [answer for [answer] in together(database, key, *([job(f"q/{n}")] for n in range(8)), most=5)]
+    assert sum(isinstance(answer, Accepted) for answer in answers) == 5
+
+
+def test_keys_do_not_share_statements_and_none_waits_for_ever(database: Database) -> None:
+    with database.transaction() as tx:
+        keys = [create_key(tx, tenant, [Scope.SUBMIT])[0] for tenant in ("one", "two", "three")]
+
+    async def run() -> list[Any]:
+        submissions = Submissions(database, Quota(1000))
+        wanted = [(each, job(f"{each.tenant}/{n}", tenant=each.tenant)) for n in range(20) for each in keys]
+        return await asyncio.gather(*(submissions.submit([new], each) for each, new in wanted))
+
+    answers = asyncio.run(run())
+    assert len(answers) == 60
+    with database.connection() as tx:
+        actors = tx.execute("SELECT actor, count(*) AS n FROM event GROUP BY actor").fetchall()
+    assert {row["actor"]: row["n"] for row in actors} == {each.actor: 20 for each in keys}
+
+
+def test_without_a_database_every_request_is_told(key: ApiKey) -> None:
+    nowhere = Database("postgresql+psycopg://nobody@127.0.0.1:1/none")
+    answers = together(nowhere, key, *([job(f"n/{n}")] for n in range(4)))
+    assert all(isinstance(answer, psycopg.OperationalError) for answer in answers)
