@@ -53,7 +53,7 @@ def make_app(settings: Settings) -> Celery:
         task_acks_late=False,
         worker_send_task_events=True,  # Flower
         task_send_sent_event=False,
-        worker_pool="threads",
+        worker_pool="worker.threads:TaskPool",
         worker_concurrency=settings.worker_threads,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,  # a message that waits in a busy process is one that an idle one does not get

@@ -1,0 +1,28 @@
+"""Celery's pool of threads, which also tells the worker's event loop when a thread is free again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.concurrency.thread import TaskPool as ThreadPool
+from kombu.asynchronous import get_event_loop
+
+
+class TaskPool(ThreadPool):  # type: ignore[misc]
+    """Wakes the event loop at the end of a task.
+
+    Nothing is fetched while every thread is busy (`worker_disable_prefetch`), and the loop looks again only when
+    something wakes it: without this, at its next timer.
+    """
+
+    def on_apply(self, *args: Any, **options: Any) -> Any:
+        """Hand a task to the next free thread."""
+        result = super().on_apply(*args, **options)
+        hub = get_event_loop()
+        if hub is not None:
+            result.f.add_done_callback(lambda _: hub.call_soon(_look))
+        return result
+
+
+def _look() -> None:
+    """Nothing: that the loop turns is all."""
