@@ -67,6 +67,16 @@ def test_unavailable_for_a_while_uses_up_no_attempts(site: Installation) -> None
     assert job.row["epoch"] == 1
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_lost_answers_to_a_small_upload_use_up_no_attempts(site: Installation, when: str) -> None:
+    key = site.fresh_key()
+    site.store.control.add_rule("cut", op="upload", path=key, count=2, when=when)
+    job = site.enqueue(1000, key)
+    job.succeeds()
+    assert job.row["attempts"] == 0
+    assert len(job.asked("upload", effect=0)) == 1
+
+
 def test_a_refusal_of_our_credentials_lets_all_jobs_of_the_store_wait_for_one_probe(site: Installation) -> None:
     key = site.fresh_key()
     rule = site.store.control.add_rule("error", op="data", path=key, status=403, code=-97)

@@ -6,7 +6,7 @@ import dataclasses
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from worker.errors import Interrupted, ObjectExists, Permanent, SessionGone, Stop, StoreError, Unknown
+from worker.errors import Interrupted, ObjectExists, Permanent, SessionGone, Stop, StoreError, Transient, Unknown
 from worker.jobs import transitions
 from worker.jobs.plan import Plan, choose_slice_bytes
 from worker.jobs.proof import Doubt
@@ -137,6 +137,8 @@ class _Init:
             existed=self.row["existed"],
         )
         if isinstance(proof, Doubt):
+            if stored is None and isinstance(error, Unknown):
+                raise Transient(f"it had no effect yet: {error.message}", answer=error.answer) from error
             raise error or Unknown(f"the store says that {self.row['key']!r} is stored, but shows no such object")
         self.rt.write(lambda tx: transitions.succeed(tx, self.claim, result_of(self.row, proof, stored)), self.guard)
 
