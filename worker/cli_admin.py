@@ -131,7 +131,8 @@ def stores() -> None:
 @json_option
 def check(names: Sequence[str], *, as_json: bool) -> None:
     """Prove with a harmless request that each store (or each NAME) can be used as its profile says."""
-    from worker.doctor import Level, examine_stores  # noqa: PLC0415
+    from worker.doctor.examine import examine_stores  # noqa: PLC0415
+    from worker.doctor.findings import Level  # noqa: PLC0415
 
     profiles = _settings().profiles
     if unknown := sorted(set(names) - set(profiles.stores)):
@@ -147,7 +148,8 @@ def check(names: Sequence[str], *, as_json: bool) -> None:
 @json_option
 def doctor(*, as_json: bool) -> None:
     """Look at everything an installation needs, and say of each whether it is right or what to do."""
-    from worker.doctor import Finding, Level, examine  # noqa: PLC0415
+    from worker.doctor.examine import examine  # noqa: PLC0415
+    from worker.doctor.findings import Finding, Level  # noqa: PLC0415
 
     try:
         found = examine(_settings())

@@ -1,0 +1,127 @@
+"""What the doctor asks PostgreSQL about itself: reachable, durable, writable, room for everybody, our tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from alembic.util.exc import CommandError
+from psycopg.rows import dict_row
+
+from worker.db import pending_migrations, plain_url
+from worker.doctor.findings import CONNECT_S, Finding, Level, clock
+from worker.doctor.work import work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.db import Tx
+    from worker.settings import Profiles, Settings
+
+_OLDEST_POSTGRES = 14
+_NEARLY_ALL = 0.9
+LONG_S = 600.0
+"""A transaction open for so long keeps vacuum from the rows of every checkpoint since."""
+_PROMISES = {
+    "fsync": "commits are not forced to disk",
+    "full_page_writes": "a crash can tear pages",
+    "synchronous_commit": "commits are answered before they are on disk",
+}
+_ASKED = """
+  SELECT pg_is_in_recovery() AS standby, current_setting('default_transaction_read_only') = 'on' AS read_only,
+    current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int AS most,
+    count(*) FILTER (WHERE datid IS NOT NULL) AS used,
+    count(*) FILTER (WHERE datid IS NOT NULL AND application_name NOT LIKE 'sliceway%') AS used_by_others
+  FROM pg_stat_activity WHERE coalesce(backend_type, 'client backend') = 'client backend'"""
+_LONG = """
+  SELECT pid, application_name, extract(epoch FROM now() - xact_start)::float8 AS open_s FROM pg_stat_activity
+  WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start < now() - make_interval(secs => %s)
+    AND backend_type = 'client backend'
+  ORDER BY xact_start LIMIT 3"""
+
+
+def database(settings: Settings, profiles: Profiles) -> Iterator[Finding]:
+    """Look at the server, then at our tables in it, then at the work that they describe."""
+    url = plain_url(settings.database_url)
+    with psycopg.connect(url, connect_timeout=CONNECT_S, autocommit=True, row_factory=dict_row) as connection:
+        version = connection.info.server_version // 10_000
+        where = f"PostgreSQL {version} at {connection.info.host}:{connection.info.port}/{connection.info.dbname}"
+        if version < _OLDEST_POSTGRES:
+            yield Finding("database", Level.FAILED, where, f"Use PostgreSQL {_OLDEST_POSTGRES} or newer.")
+        else:
+            yield Finding("database", Level.OK, where)
+        yield clock("database", _one(connection, "SELECT extract(epoch FROM clock_timestamp())::float8 AS now")["now"])
+        asked = _one(connection, _ASKED)
+        yield _writable(asked)
+        yield _durable(connection)
+        yield from _transactions(connection)
+        migrated = _migrations(settings.database_url)
+        yield migrated
+        if migrated.level is Level.OK:
+            yield _connections(connection, settings, asked)
+            yield from work(connection, settings.timers.dead_after_s, profiles)
+    if settings.database_direct_url:
+        psycopg.connect(plain_url(settings.database_direct_url), connect_timeout=CONNECT_S).close()
+        yield Finding("database, directly", Level.OK, "reachable past the pooler")
+
+
+def _one(connection: Tx, statement: str) -> dict[str, Any]:
+    row = connection.execute(statement.encode()).fetchone()
+    assert row is not None
+    return row
+
+
+def _writable(asked: dict[str, Any]) -> Finding:
+    if asked["standby"]:
+        advice = "Point SLICEWAY_DATABASE_URL at the primary, or promote this server."
+        return Finding("database writes", Level.FAILED, "it is a standby and takes no writes", advice)
+    if asked["read_only"]:
+        advice = (
+            "See why (a full disk?), then set default_transaction_read_only to off for the server, database or role."
+        )
+        return Finding("database writes", Level.FAILED, "default_transaction_read_only is on", advice)
+    return Finding("database writes", Level.OK, "it is a primary and takes writes")
+
+
+def _durable(connection: Tx) -> Finding:
+    rows = connection.execute(
+        "SELECT name FROM pg_settings WHERE name = ANY (%s) AND setting = 'off' ORDER BY name", (list(_PROMISES),)
+    )
+    if off := [row["name"] for row in rows]:
+        text = f"{', '.join(off)} off ({_PROMISES[off[0]]}): a crash of its machine can lose jobs that were accepted"
+        return Finding("database durability", Level.FAILED, text, f"Set {' and '.join(off)} to on.")
+    return Finding("database durability", Level.OK, f"{', '.join(_PROMISES)} are on")
+
+
+def _transactions(connection: Tx) -> Iterator[Finding]:
+    for row in connection.execute(_LONG, (LONG_S,)):
+        whose = f"{row['application_name'] or 'somebody'}, pid {row['pid']}"
+        text = f"a transaction of {whose} is open for {row['open_s'] / 60:.0f} min: vacuum removes nothing meanwhile"
+        advice = f"End it: SELECT pg_terminate_backend({row['pid']})."
+        yield Finding("database transactions", Level.NOTE, text, advice)
+
+
+def _migrations(url: str) -> Finding:
+    try:
+        pending = pending_migrations(url)
+    except CommandError:
+        text = "the database has migrations that this release does not know"
+        return Finding("migrations", Level.FAILED, text, "Run the release here that the database was migrated with.")
+    if pending:
+        text = f"it lacks {len(pending)} of our migrations: {', '.join(pending)}"
+        return Finding("migrations", Level.FAILED, text, "Run `sliceway migrate`.")
+    return Finding("migrations", Level.OK, "up to date")
+
+
+def _connections(connection: Tx, settings: Settings, asked: dict[str, Any]) -> Finding:
+    """Compare what there is with what the live workers and one API process may open; a pooler has limits of its own."""
+    name, used, most = "database connections", asked["used"], asked["most"]
+    workers = _one(connection, "SELECT coalesce(sum(2 * (slots + 3) + 1), 0) AS n FROM worker WHERE ended_at IS NULL")
+    needed = int(workers["n"]) + 2 * (settings.api_threads + 1)
+    text = f"{used} of {most} are in use"
+    if used > _NEARLY_ALL * most:
+        return Finding(name, Level.FAILED, text, "Raise max_connections, or see who else holds so many.")
+    if settings.database_direct_url is None and asked["used_by_others"] + needed > most:
+        text += f"; workers and one API process may open {needed}, others hold {asked['used_by_others']}"
+        return Finding(name, Level.NOTE, text, "Raise max_connections, or put a pooler between.")
+    return Finding(name, Level.OK, f"{text}; workers and one API process may open {needed}")

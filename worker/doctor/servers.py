@@ -1,0 +1,131 @@
+"""What the doctor asks the broker, the stores and this machine's folders."""
+
+from __future__ import annotations
+
+import email.utils
+import os
+import ssl
+from functools import partial
+from typing import TYPE_CHECKING
+
+import httpx
+import redis
+from kombu.connection import Connection
+
+from worker.doctor.findings import CONNECT_S, Finding, Level, clock
+from worker.errors import Transient
+from worker.limits import MIB
+from worker.sources.file import usable
+from worker.stores.registry import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from worker.doctor.findings import Check
+    from worker.settings import Profiles, Settings, StoreProfile
+
+_IDLE_LEAST_S = 60
+_FREE_LEAST_BYTES = 256 * MIB
+_FULL, _NEARLY_FULL = 0.9, 0.7
+"""Of `maxmemory`: past it the broker refuses messages, and work is handed out late or not at all."""
+
+
+def broker(url: str) -> Iterator[Finding]:
+    """Reach the broker; of a Redis or Valkey also see that it forgets nothing and has room."""
+    if not url.startswith(("redis://", "rediss://")):
+        with Connection(url, connect_timeout=CONNECT_S) as connection:
+            connection.ensure_connection(max_retries=0, timeout=CONNECT_S)
+        yield Finding("broker", Level.OK, "reachable")
+        return
+    with redis.Redis.from_url(url, socket_timeout=CONNECT_S, socket_connect_timeout=CONNECT_S) as client:
+        info = client.info("server")
+        yield Finding("broker", Level.OK, f"Redis protocol, version {info.get('redis_version', 'unknown')}")
+        try:
+            yield from _broker_settings(client)
+        except redis.ResponseError:
+            yield Finding(
+                "broker settings", Level.NOTE, "it does not show them", "See that maxmemory-policy is noeviction."
+            )
+        yield from _broker_room(client)
+
+
+def _broker_settings(client: redis.Redis) -> Iterator[Finding]:
+    config = client.config_get("maxmemory-policy", "appendonly", "save", "timeout")
+    policy = config.get("maxmemory-policy", "noeviction")
+    if policy != "noeviction":
+        text = f"maxmemory-policy is {policy}: it may drop messages, and jobs stall until they are published again"
+        yield Finding("broker memory", Level.FAILED, text, "Set maxmemory-policy to noeviction.")
+    else:
+        yield Finding("broker memory", Level.OK, "it evicts nothing")
+    if 0 < int(config.get("timeout") or 0) < _IDLE_LEAST_S:
+        text = f"it closes connections that are idle for {config['timeout']} s"
+        yield Finding("broker timeout", Level.NOTE, text, f"Set timeout to 0, or to {_IDLE_LEAST_S} and more.")
+    if config.get("appendonly") != "yes" and not config.get("save"):
+        yield Finding("broker persistence", Level.OK, "none, and none is needed: all in it can be made again")
+
+
+def _broker_room(client: redis.Redis) -> Iterator[Finding]:
+    memory = client.info("memory")
+    used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory") or 0)
+    if not most:
+        return
+    text = f"{used:,} of its {most:,} bytes (maxmemory) are in use"
+    advice = "Raise maxmemory, or see who else fills it; messages of ours are a few KiB."
+    level = Level.FAILED if used > _FULL * most else Level.NOTE if used > _NEARLY_FULL * most else Level.OK
+    yield Finding("broker room", level, text, "" if level is Level.OK else advice)
+
+
+def store_checks(profiles: Sequence[StoreProfile]) -> list[Check]:
+    """Return a check for each store."""
+    if not profiles:
+        none = Finding("stores", Level.NOTE, "there is none", "Name some in the stores file: SLICEWAY_STORES_FILE.")
+        return [("stores", lambda: iter([none]))]
+    return [(f"store {profile.name}", partial(_store, profile)) for profile in profiles]
+
+
+def _store(profile: StoreProfile) -> Iterator[Finding]:
+    name = f"store {profile.name}"
+    store = open_store(profile)
+    try:
+        store.check()
+    except Transient as error:  # what a job would wait out; here someone is looking
+        yield Finding(name, Level.FAILED, error.message, f"See whether {profile.endpoint} is right, and runs.")
+        return
+    finally:
+        store.close()
+    yield Finding(name, Level.OK, f"{profile.protocol} at {profile.endpoint}, bucket {profile.bucket}")
+    trusted = ssl.create_default_context(cafile=profile.ca_file)
+    with httpx.Client(verify=trusted, proxy=profile.proxy, trust_env=False, timeout=CONNECT_S) as client:
+        answer = client.head(profile.endpoint)
+    if date := email.utils.parsedate_tz(answer.headers.get("Date", "")):
+        yield clock(name, float(email.utils.mktime_tz(date)))
+
+
+def roots(profiles: Profiles) -> Iterator[Finding]:
+    """See that each root can be read here."""
+    for root in profiles.roots.values():
+        if why := usable(root):
+            text = f"{root.path} {why}"
+            yield Finding(f"root {root.name}", Level.FAILED, text, "Mount it here, or run this where the workers run.")
+        else:
+            yield Finding(f"root {root.name}", Level.OK, str(root.path))
+    if not profiles.roots:
+        yield Finding("roots", Level.NOTE, "there is none", "Name some in the stores file: SLICEWAY_STORES_FILE.")
+
+
+def state_folder(settings: Settings) -> Iterator[Finding]:
+    """See that the folder of `sliceway up`, if one is named, can be written and has room."""
+    folder = settings.state_dir
+    if folder is None:
+        return
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        text = f"{folder} is no folder that can be written to"
+        yield Finding(
+            "state folder", Level.FAILED, text, "Make it, give it to this user, or change SLICEWAY_STATE_DIR."
+        )
+        return
+    free = os.statvfs(folder)
+    if free.f_bavail * free.f_frsize < _FREE_LEAST_BYTES:
+        yield Finding("state folder", Level.FAILED, f"{folder} is nearly full", "Make room on its disk.")
+    else:
+        yield Finding("state folder", Level.OK, str(folder))

@@ -1,0 +1,121 @@
+"""What the doctor reads from our tables: who works, who leads, and what waits for whom to do something."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from worker.doctor.findings import Finding, Level
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.db import Tx
+    from worker.settings import Profiles
+
+Row = dict[str, Any]
+LATELY = timedelta(days=7)
+"""How far back failed and cancelled jobs are counted."""
+_WORKERS = """
+  SELECT id, name, roots, heartbeat_at > now() - make_interval(secs => %s) AS lives,
+    extract(epoch FROM now() - heartbeat_at)::float8 AS silent_s
+  FROM worker WHERE ended_at IS NULL ORDER BY name"""
+_LEADER = "SELECT holder, until > now() AS leads FROM leadership WHERE name = 'dispatcher'"
+_WAITING = """
+  SELECT coalesce(error->>'code', 'paused') AS code, min(error->>'advice') AS advice, count(*) AS n,
+    extract(epoch FROM now() - min(coalesce(paused_at, failing_since)))::float8 AS for_s
+  FROM job WHERE finished_at IS NULL AND (failing_since IS NOT NULL AND error IS NOT NULL OR paused_at IS NOT NULL)
+  GROUP BY 1 ORDER BY 3 DESC LIMIT 5"""
+_LATELY = """
+  WITH RECURSIVE tenants AS (
+    (SELECT tenant FROM job ORDER BY tenant LIMIT 1)
+    UNION ALL
+    SELECT n.tenant FROM tenants t CROSS JOIN LATERAL (
+      SELECT tenant FROM job WHERE tenant > t.tenant ORDER BY tenant LIMIT 1) n
+  )
+  SELECT count(*) FILTER (WHERE j.error->>'code' = 'quarantined') AS quarantined,
+    count(*) FILTER (WHERE j.result ? 'session_left_open') AS left_open
+  FROM tenants t JOIN job j ON j.tenant = t.tenant AND j.state IN ('failed', 'cancelled') AND j.id >= %s"""
+
+
+def work(connection: Tx, dead_after_s: float, profiles: Profiles) -> Iterator[Finding]:
+    """Look at the worker processes, then at the jobs that somebody may have to do something for."""
+    rows = connection.execute(_WORKERS, (dead_after_s,)).fetchall()
+    live = [row for row in rows if row["lives"]]
+    yield from _workers(rows, live)
+    if live:
+        leader = connection.execute(_LEADER).fetchone()
+        yield _leader(leader, live)
+        yield from _roots(live, profiles)
+    yield from _breakers(connection)
+    yield from _waiting(connection)
+    yield from _lately(connection)
+
+
+def _workers(rows: list[Row], live: list[Row]) -> Iterator[Finding]:
+    silent = [row for row in rows if not row["lives"]]
+    if not live:
+        yield Finding("workers", Level.NOTE, "none is running", "Start one: `sliceway worker`.")
+    else:
+        yield Finding("workers", Level.OK, f"{len(live)} processes running")
+    if silent and live:  # with nobody alive there is nobody to end them, and the line above says what to do
+        text = f"{_names(silent)} silent for {max(row['silent_s'] for row in silent):.0f} s, and not yet taken for dead"
+        advice = "Look again in some seconds; if it stays, see the dispatcher's line and the workers' logs."
+        yield Finding("worker heartbeats", Level.FAILED, text, advice)
+
+
+def _names(rows: list[Row]) -> str:
+    if len(rows) == 1:
+        return f"{rows[0]['name']} is"
+    return f"{rows[0]['name']} and {len(rows) - 1} more are"
+
+
+def _leader(leader: Row | None, live: list[Row]) -> Finding:
+    if leader is None or not leader["leads"]:
+        advice = "Look again in some seconds; if it stays, restart the workers and read their logs."
+        return Finding("dispatcher", Level.FAILED, "none leads, so nothing is handed out", advice)
+    name = next((row["name"] for row in live if row["id"] == leader["holder"]), "a worker that has just ended")
+    return Finding("dispatcher", Level.OK, f"{name} leads")
+
+
+def _roots(live: list[Row], profiles: Profiles) -> Iterator[Finding]:
+    for root in profiles.roots:
+        lacking = [row for row in live if root not in row["roots"]]
+        if not lacking:
+            continue
+        everybody = len(lacking) == len(live)
+        text = "no worker process can read it" if everybody else f"{len(lacking)} of {len(live)} workers cannot read it"
+        advice = "Mount it on every worker, and give all the same stores file: any worker may get any job."
+        yield Finding(f"root {root} at the workers", Level.FAILED if everybody else Level.NOTE, text, advice)
+
+
+def _breakers(connection: Tx) -> Iterator[Finding]:
+    for row in connection.execute("SELECT store, error, opened_at FROM breaker ORDER BY store"):
+        text = f"its jobs wait since {row['opened_at'].astimezone(UTC):%Y-%m-%d %H:%M} UTC: {row['error']['message']}"
+        yield Finding(f"store {row['store']} at the workers", Level.FAILED, text, row["error"].get("advice") or "")
+
+
+def _waiting(connection: Tx) -> Iterator[Finding]:
+    for row in connection.execute(_WAITING):
+        since = "" if row["for_s"] is None else f", the first for {row['for_s'] / 60:.0f} min"
+        paused = "`sliceway jobs retry ID` lets them go on."
+        advice = paused if row["code"] == "paused" else row["advice"] or ""
+        yield Finding("jobs that wait", Level.NOTE, f"{row['n']}, {row['code']}{since}", advice)
+
+
+def _lately(connection: Tx) -> Iterator[Finding]:
+    row = connection.execute(_LATELY, (_first_id(datetime.now(UTC) - LATELY),)).fetchone() or {}
+    if row["quarantined"]:
+        text = f"{row['quarantined']} in the last {LATELY.days} days: whichever worker took them died"
+        advice = "`sliceway jobs list --error-code quarantined`; look for the cause (memory, the file), then retry."
+        yield Finding("jobs in quarantine", Level.NOTE, text, advice)
+    if row["left_open"]:
+        text = f"{row['left_open']} in the last {LATELY.days} days, of cancelled jobs"
+        advice = "Nothing: the store lets them expire; the jobs' results say why each was left."
+        yield Finding("sessions left open", Level.NOTE, text, advice)
+
+
+def _first_id(moment: datetime) -> UUID:
+    """Return the least UUIDv7 of the moment: ids are made in the order of time."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)
