@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import Celery, bootsteps, signals
 from celery.worker import state
@@ -98,6 +98,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
     """Everything that a worker process has beside Celery's consumer: identity, heartbeat, dispatcher."""
 
     requires = ("celery.worker.components:Pool",)
+    runtime_type: ClassVar[type[Runtime]] = Runtime
 
     def __init__(self, parent: Any, **options: Any) -> None:
         self.runtime: Runtime | None = None
@@ -107,7 +108,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         """Make the process known and let it lead if nobody does."""
         settings = load_settings()
         check_safe(parent.app)
-        rt = self.runtime = Runtime(settings, revoked=lambda task_id: task_id in state.revoked)
+        rt = self.runtime = self.runtime_type(settings, revoked=lambda task_id: task_id in state.revoked)
         caps = {name: profile.max_in_flight for name, profile in settings.profiles.stores.items()}
         self.wakeup = Wakeup(settings.database_direct_url or settings.database_url)
         self.dispatcher = Dispatcher(
