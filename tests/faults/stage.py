@@ -1,0 +1,189 @@
+"""An installation whose processes die at a named point, and are started again as soon as they have."""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psycopg
+from psycopg.rows import dict_row
+
+from tests.acceptance.evidence import evidence
+from tests.acceptance.installation import Installation
+from tests.acceptance.invariants import broken
+from tests.acceptance.processes import Worker
+from tests.faults.nursery import Nursery
+from worker.db import plain_url
+from worker.local.ports import free_port
+from worker.local.process import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from tests.acceptance.job import Job, Wish
+    from tests.faults.nursery import Forked
+
+Row = dict[str, Any]
+
+CREW = 3
+"""Workers that run at any time: one that dies leaves enough others."""
+SCALE = {"SLICEWAY_TIME_SCALE": "0.1", "SLICEWAY_LOG_LEVEL": "info"}
+PATIENCE_S = 20.0
+POLL_S = 0.02
+_ENDS = frozenset({"stored_at_once", "proven", "cancel_too_late"})
+
+
+class Persistent(httpx.BaseTransport):
+    """What a careful client does when its connection is cut: the same again, under the same idempotency key."""
+
+    def __init__(self, tend: Callable[[], None]) -> None:
+        self._way, self._tend = httpx.HTTPTransport(), tend
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Ask until there is an answer."""
+        if request.method == "POST" and request.url.path == "/v1/jobs":
+            request.headers.setdefault("Idempotency-Key", uuid.uuid4().hex)
+        until_s = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return self._way.handle_request(request)
+            except httpx.TransportError:
+                if time.monotonic() > until_s:
+                    raise
+                self._tend()
+                time.sleep(POLL_S)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._way.close()
+
+
+class Stage(Installation):
+    """The installation: scenarios are played on it, one after the other, with one point armed or none."""
+
+    def _serve_api(self) -> int:
+        self.environ |= SCALE
+        self.nursery = Nursery(self.folder / "points", self.environ)
+        self._asking = psycopg.connect(plain_url(self.database.url), autocommit=True, row_factory=dict_row)
+        self.sql = self._ask
+        self._to_strike: str | None = None
+        self._began_s = 0.0
+        port = free_port()
+        self.environ["SLICEWAY_API_PORT"] = str(port)
+        self._api_process = self._launch_api()
+        return port
+
+    def _way_to_api(self) -> httpx.BaseTransport:
+        return Persistent(self.tend)
+
+    def _launch_api(self) -> Forked:
+        return self.nursery.launch([sys.executable, "-m", "api"], log=self.folder / "api.log", env=self.environ)
+
+    def _ask(self, statement: str, **params: Any) -> list[Row]:
+        cursor = self._asking.execute(statement.encode(), params or None)
+        return cursor.fetchall() if cursor.description else []
+
+    def _stop_api(self) -> None:
+        self._asking.close()
+
+    # processes
+
+    def start_worker(self, environ: Mapping[str, str], argv: Sequence[str] | None = None) -> Worker:
+        """Start one more worker, without waiting for it."""
+        number = next(self._numbers)
+        worker = Worker(number, environ, self.folder / f"worker-{number}.log", argv, self.nursery.launch)
+        self._workers.append(worker)
+        return worker
+
+    def tend(self) -> None:
+        """Start again whatever has died."""
+        self._workers = [worker for worker in self._workers if worker.alive]
+        for _ in range(CREW - len(self._workers)):
+            self.start_worker(self.environ)
+        if self._api_process.poll() is not None:
+            self._api_process = self._launch_api()
+
+    def crew(self) -> list[Worker]:
+        """The workers, all of them known to the database."""
+        self.tend()
+        assert all(self.known(worker) for worker in self._workers)
+        return list(self._workers)
+
+    def worker_of(self, identity: object) -> Worker | None:
+        """The worker process with this identity, unless it is gone."""
+        [row] = self.sql("SELECT name FROM worker WHERE id = %(id)s", id=identity)
+        return next((worker for worker in self._workers if row["name"].endswith(f":{worker.pid}")), None)
+
+    def until(self, done: Callable[[], object], what: str, *, timeout_s: float = PATIENCE_S) -> None:
+        """Wait until something is so, and start again what dies meanwhile."""
+
+        def there() -> bool:
+            self.tend()
+            return bool(done())
+
+        assert wait_until(there, timeout_s=timeout_s, poll_s=POLL_S), f"not in {timeout_s:g} s: {what}"
+
+    # points
+
+    def submit(self, wish: Wish, content: bytes) -> Job:
+        """Ask the API to upload a file that is there; the point is armed by then."""
+        self.strike()
+        return super().submit(wish, content)
+
+    def strike(self) -> None:
+        """Arm the point, if that has not been done."""
+        point, self._to_strike = self._to_strike, None
+        if point is not None:
+            self.nursery.arm(point)
+
+    def play(self, scenario: Callable[[Stage], None], point: str | None = None) -> list[str]:
+        """Play a scenario, somebody dying at the point; returns what does not hold in the end."""
+        self.begin()
+        self.nursery.forget()
+        self._began_s = time.time()
+        self._to_strike = point
+        self.tend()
+        try:
+            scenario(self)
+        finally:
+            self.nursery.disarm()
+        self.calm()
+        self.tend()
+        return [*broken(self), *self._beside()]
+
+    def _beside(self) -> Iterator[str]:
+        """What must hold beside the invariants of every installation."""
+        for job in self.jobs:
+            ends = [kind for kind in job.kinds if kind in _ENDS]
+            if job.state == "succeeded" and len(ends) != 1:
+                yield f"job {job.key} succeeded {len(ends)} times: {ends}"
+        known = {job.id for job in self.jobs}
+        for row in self.sql("SELECT id, key FROM job WHERE created_at > to_timestamp(%(at)s)", at=self._began_s):
+            if str(row["id"]) not in known:
+                yield f"job {row['id']} for {row['key']} was made, and nobody was told"
+        for row in self.sql("SELECT store FROM breaker"):
+            yield f"store {row['store']} still waits"
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show what happened, if it goes wrong; the stage is not used again then."""
+        try:
+            yield
+        except BaseException:
+            self.dirty = True
+            sys.stderr.write(evidence(self))
+            raise
+
+    def logs(self) -> list[Path]:
+        """The logs of the workers that ran in this play."""
+        return [log for log in super().logs() if log.stat().st_mtime >= self._began_s]
+
+    def close(self) -> None:
+        """Stop everything."""
+        self.nursery.close()
+        super().close()
