@@ -1,0 +1,401 @@
+"""A small world, and everything that can happen in it next.
+
+One job, two workers of one thread each, a dispatcher, a client, a stranger, a store. A state is a value; `Moves` gives
+every state that can follow, each with words for what happened. Whatever was published stays deliverable for ever, to
+anybody and any number of times: that covers loss, delay, reordering and doubling of messages at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+from tests.faults.explorer_program import CUT, LOST, STOP, Answered, Ended, Found, Message, Program, Request, Statement
+from tests.faults.explorer_rows import NOW, OVER
+from tests.faults.explorer_store import THEIRS, Store, respond, sha_of
+from worker.jobs import leases, transitions
+from worker.jobs.leases import Claim
+from worker.jobs.states import FINAL, JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.faults.explorer_program import Edge, Programs
+    from tests.faults.explorer_rows import Change, Row, Rows
+    from worker.db import Tx
+
+JOB = UUID(int=1)
+SLICE_BYTES = 4
+DEAD_AFTER_S = 10.0
+
+
+class Fault(StrEnum):
+    """What can go wrong, each at any point."""
+
+    CRASH = "crash"
+    """A worker dies."""
+    PAUSE = "pause"
+    """A worker is taken for dead, and goes on all the same."""
+    LAPSE = "lapse"
+    """A claim's lease ends under its holder, who goes on."""
+    STOP = "stop"
+    """A worker is told to stop."""
+    NO_ANSWER = "no answer"
+    """The store did it, and nobody heard."""
+    NOT_SENT = "not sent"
+    """The request was lost on the way."""
+    NO_COMMIT_HEARD = "no commit heard"
+    """The database did it, and nobody heard."""
+    EXPIRED = "expired"
+    """The store forgets the unfinished upload."""
+
+
+class Stranger(StrEnum):
+    """What somebody else does at the key."""
+
+    PUT = "put"
+    BEGIN = "begin"
+    FINISH = "finish"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What there is, and how much may happen.
+
+    Attributes:
+        slices: of the job; 0 for a file that goes up in one request.
+        overwrite: whether the job may replace an object.
+        marked: whether its object carries our mark; not so where it brings attributes of its own.
+        existed: whether a stranger's object is there from the first.
+        faults: how many of any kind, at any point.
+        kinds: of them.
+        cancels: how often the client may cancel.
+        retries: how often it may retry.
+        strangers: how often a stranger may act.
+        deeds: what it may do.
+    """
+
+    slices: int = 2
+    overwrite: bool = False
+    marked: bool = True
+    existed: bool = False
+    faults: int = 0
+    kinds: frozenset[Fault] = frozenset(Fault)
+    cancels: int = 0
+    retries: int = 0
+    strangers: int = 0
+    deeds: frozenset[Stranger] = frozenset(Stranger)
+
+    @property
+    def content(self) -> bytes:
+        """The file's bytes."""
+        return b"".join(bytes([ord("a") + n]) * SLICE_BYTES for n in range(max(1, self.slices)))
+
+    def foreign(self) -> bytes:
+        """The stranger's, as many."""
+        return b"z" * len(self.content)
+
+
+class Slot(NamedTuple):
+    """A thread: of which process, and what it runs."""
+
+    process: int
+    program: Program | None = None
+
+
+class Left(NamedTuple):
+    """How much may still happen."""
+
+    faults: int
+    cancels: int
+    retries: int
+    strangers: int
+
+
+class State(NamedTuple):
+    """Everything."""
+
+    rows: int
+    store: Store
+    posted: frozenset[Message]
+    slots: tuple[Slot, ...]
+    left: Left
+    processes: int
+
+
+class Next(NamedTuple):
+    """What happened, who did it with which edge, and what was refused; and where that leads."""
+
+    words: str
+    state: State
+    edge: Edge | None = None
+    slot: Slot | None = None
+    refused: str = ""
+    fault: bool = False
+
+
+def worker(process: int) -> UUID:
+    """Return the identity of a process."""
+    return UUID(int=100 + process)
+
+
+class Moves:
+    """Everything that can follow a state."""
+
+    def __init__(self, world: World, rows: Rows, programs: Programs) -> None:
+        self.world, self.rows, self.programs = world, rows, programs
+
+    def begin(self, new: transitions.NewJob) -> State:
+        """Return the first state: the job is enqueued, two workers live."""
+
+        def enqueue(tx: Tx) -> None:
+            transitions.enqueue(tx, [new], "client")
+            for process in range(2):
+                leases.start_worker(tx, worker(process), "w", slots=1, roots=[])
+
+        store = Store(SLICE_BYTES)
+        if self.world.existed:
+            store = self._strange(store, Stranger.PUT)
+        world = self.world
+        left = Left(world.faults, world.cancels, world.retries, world.strangers)
+        number = self.rows.run(self.rows.empty, "enqueue", enqueue).rows
+        return State(number, store, frozenset(), (Slot(0), Slot(1)), left, 2)
+
+    def after(self, state: State) -> Iterator[Next]:
+        """Yield whatever can happen next."""
+        for index, slot in enumerate(state.slots):
+            if slot.program is not None:
+                yield from self._running(state, index, slot, slot.program)
+            elif slot != self._twin(state, index):
+                for message in sorted(state.posted, key=repr):
+                    yield self.step(state, index, Program(message))
+        yield self.turn(state)
+        yield from self._deaths(state)
+        yield from self._others(state)
+
+    def _twin(self, state: State, index: int) -> Slot | None:
+        """Return the slot itself if an idle one before it is as good: two such workers differ by their names only."""
+        ended = self.ended(state)
+        here = state.slots[index]
+        for other in state.slots[:index]:
+            if other.program is None and not {worker(other.process), worker(here.process)} & ended:
+                return here
+        return None
+
+    def ended(self, state: State) -> set[UUID]:
+        """Return the workers that the rows say have ended."""
+        return {UUID(row["id"]) for row in self.rows.of(state.rows)["worker"] if row["ended_at"] is not None}
+
+    # --- a worker ---
+
+    def step(self, state: State, index: int, program: Program) -> Next:
+        """Let a thread's next edge take effect and be heard."""
+        slot = state.slots[index]
+        edge = self.programs.edge(worker(slot.process), program)
+        if isinstance(edge, Statement):
+            change = self.rows.statement(state.rows, edge.name, edge.params)
+            heard = self.programs.number(Found(_as_heard(change.found)))
+            after = state._replace(rows=change.rows)
+        else:
+            assert isinstance(edge, Request), edge
+            store, code, data = respond(state.store, edge.op, edge.fields, edge.content)
+            heard = self.programs.number(Answered(code, data))
+            after = state._replace(store=store)
+        words = f"{self._who(slot, program)}: {edge.words}"
+        return Next(words, self._heard(after, index, program, heard), edge, slot)
+
+    def _running(self, state: State, index: int, slot: Slot, program: Program) -> Iterator[Next]:
+        normal = self.step(state, index, program)
+        yield normal
+        if state.left.faults == 0:
+            return
+        kinds, spent = self.world.kinds, self._spent(state)
+        who, edge = self._who(slot, program), normal.edge
+        if isinstance(edge, Statement) and Fault.NO_COMMIT_HEARD in kinds:
+            after = self._heard(spent._replace(rows=normal.state.rows), index, program, CUT)
+            yield Next(f"{normal.words}; the commit's answer is lost", after, edge, slot, fault=True)
+        if isinstance(edge, Request):
+            yield from self._store_faults(state, index, program, normal)
+            if Fault.STOP in kinds and STOP not in program.heard:
+                yield Next(f"{who}: told to stop", self._heard(spent, index, program, STOP), fault=True)
+            if LOST not in program.heard and self._is_lost(state, slot, program):
+                yield Next(f"{who}: hears that its claim is void", self._heard(state, index, program, LOST))
+        if Fault.CRASH in kinds:
+            yield Next(f"{who}: dies before {normal.edge.words if normal.edge else ''}", self.crash(spent, index), fault=True)
+        if Fault.LAPSE in kinds:
+            lapsed = self._lapse(spent, program)
+            yield Next(f"{who}: its lease ends", lapsed, fault=True)
+
+    def _store_faults(self, state: State, index: int, program: Program, normal: Next) -> Iterator[Next]:
+        kinds, spent = self.world.kinds, self._spent(state)
+        if Fault.NO_ANSWER in kinds and normal.state.store != state.store:
+            after = self._heard(spent._replace(store=normal.state.store), index, program, CUT)
+            yield Next(f"{normal.words}; its answer is lost", after, normal.edge, normal.slot, fault=True)
+        if Fault.NOT_SENT in kinds:
+            after = self._heard(spent, index, program, CUT)
+            yield Next(f"{normal.words}: lost on the way", after, fault=True)
+
+    def _heard(self, state: State, index: int, program: Program, heard: int) -> State:
+        """Let a thread go on to its next edge; a task that has ended leaves its thread idle."""
+        slot = state.slots[index]
+        after = program._replace(heard=(*program.heard, heard))
+        edge = self.programs.edge(worker(slot.process), after)
+        if not isinstance(edge, Ended):
+            return _with(state, index, slot._replace(program=after))
+        if edge.broken is not None:
+            raise AssertionError(f"{program.message.task} is broken") from edge.broken
+        idle = _with(state, index, slot._replace(program=None))
+        return self._left(idle, index) if STOP in after.heard else idle
+
+    def _is_lost(self, state: State, slot: Slot, program: Program) -> bool:
+        message = program.message
+        claim = Claim(JOB, message.number, message.token, message.epoch, worker(slot.process))
+        aborts = message.task.endswith("abort")
+        return bool(
+            self.rows.run(
+                state.rows, f"lost {claim} {aborts}", lambda tx: leases.lost_claims(tx, [(claim, aborts)], claim.worker)
+            ).found
+        )
+
+    def crash(self, state: State, index: int) -> State:
+        """End a process; another one starts in its place."""
+        process = state.processes
+
+        def start(tx: Tx) -> None:
+            leases.start_worker(tx, worker(process), "w", slots=1, roots=[])
+
+        number = self.rows.run(state.rows, f"start {process}", start).rows
+        return _with(state._replace(rows=number, processes=process + 1), index, Slot(process))
+
+    def _left(self, state: State, index: int) -> State:
+        """End a process of its own will."""
+        gone = worker(state.slots[index].process)
+        number = self.rows.run(state.rows, f"stop {gone}", lambda tx: leases.stop_worker(tx, gone)).rows
+        return self.crash(state._replace(rows=number), index)
+
+    def _lapse(self, state: State, program: Program) -> State:
+        number = program.message.number
+
+        def lapse(tx: Tx) -> None:
+            where = "job SET lease_until = %s" if number is None else "slice SET lease_until = %s"
+            rest = "worker IS NOT NULL" if number is None else f"state = 'sending' AND number = {number:d}"
+            tx.execute(f"UPDATE {where} WHERE {rest}", [OVER])  # type: ignore[arg-type]  # noqa: S608
+            transitions.rescue(tx)
+
+        return state._replace(rows=self.rows.run(state.rows, f"lapse {number}", lapse).rows)
+
+    def _who(self, slot: Slot, program: Program) -> str:
+        message = program.message
+        what = message.task.removeprefix("sliceway.") + ("" if message.number is None else f" {message.number}")
+        return f"worker {slot.process}, {what} (token {message.token & 0xFFFF}, epoch {message.epoch})"
+
+    def _spent(self, state: State) -> State:
+        return state._replace(left=state.left._replace(faults=state.left.faults - 1))
+
+    # --- the dispatcher ---
+
+    def turn(self, state: State) -> Next:
+        """Let the dispatcher hand out all that is due; every wait is over by then."""
+        change = self.rows.run(state.rows, "turn", _turn)
+        posted = state.posted | {Message.of(row) for row in change.found}
+        return Next("dispatcher: hands out what is due", state._replace(rows=change.rows, posted=posted))
+
+    def republished(self, state: State) -> list[Message]:
+        """Return what the dispatcher publishes after everything in the broker was lost."""
+        change = self.rows.run(state.rows, "redispatch", transitions.redispatch)
+        return [Message.of(row) for row in change.found]
+
+    def _deaths(self, state: State) -> Iterator[Next]:
+        for process in self.silent(state):
+            yield self.take_for_dead(state, process)
+        if state.left.faults and Fault.PAUSE in self.world.kinds:
+            ended = self.ended(state)
+            for slot in state.slots:
+                if slot.program is not None and worker(slot.process) not in ended:
+                    yield self.take_for_dead(self._spent(state), slot.process, paused=True)
+
+    def silent(self, state: State) -> list[int]:
+        """Return the processes that are no more, and of which the dispatcher does not know it yet."""
+        there, ended = {slot.process for slot in state.slots}, self.ended(state)
+        return [process for process in range(state.processes) if process not in there and worker(process) not in ended]
+
+    def take_for_dead(self, state: State, process: int, *, paused: bool = False) -> Next:
+        """Let the dispatcher end a worker that was silent for too long, and take back what it held."""
+
+        def rescue(tx: Tx) -> None:
+            tx.execute("UPDATE worker SET heartbeat_at = %s WHERE id = %s", [OVER, worker(process)])
+            leases.end_dead_workers(tx, DEAD_AFTER_S)
+            transitions.rescue(tx)
+
+        change = self.rows.run(state.rows, f"rescue {process}", rescue)
+        why = "though it is only held up" if paused else "and takes back what it held"
+        words = f"dispatcher: takes worker {process} for dead, {why}"
+        return Next(words, state._replace(rows=change.rows), fault=paused)
+
+    # --- the others ---
+
+    def _others(self, state: State) -> Iterator[Next]:
+        left, job = state.left, self.rows.job(state.rows)
+        if left.cancels and job["state"] not in FINAL:
+            change = self.rows.run(state.rows, "cancel", lambda tx: transitions.cancel(tx, JOB, "client"))
+            yield self._asked(state, change, left._replace(cancels=left.cancels - 1), "cancels")
+        if left.retries and job["state"] in {JobState.FAILED, JobState.CANCELLED}:
+            change = self.rows.run(state.rows, "retry", lambda tx: transitions.retry(tx, JOB, "client"))
+            yield self._asked(state, change, left._replace(retries=left.retries - 1), "retries")
+        if left.strangers:
+            for deed in sorted(self.world.deeds):
+                store = self._strange(state.store, deed)
+                if store != state.store:
+                    after = state._replace(store=store, left=left._replace(strangers=left.strangers - 1))
+                    yield Next(f"stranger: {deed}s an object or upload at the key", after)
+        if left.faults and Fault.EXPIRED in self.world.kinds and state.store.upload is not None:
+            gone = replace(state.store, upload=None)
+            yield Next("store: forgets the unfinished upload", self._spent(state)._replace(store=gone), fault=True)
+
+    def _asked(self, state: State, change: Change, left: Left, words: str) -> Next:
+        return Next(f"client: {words}", state._replace(rows=change.rows, left=left), refused=change.refused)
+
+    def _strange(self, store: Store, deed: Stranger) -> Store:
+        content = self.world.foreign()
+        theirs: dict[str, Any] = {"biz_attr": "theirs", "insertOnly": "0", "filesize": len(content)}
+        if deed is Stranger.PUT:
+            return respond(store, "upload", theirs | {"sha": sha_of(content)}, content, THEIRS)[0]
+        if deed is Stranger.BEGIN:
+            begun, code, data = respond(store, "upload_slice_init", theirs, b"", THEIRS)
+            if code or data is None:
+                return store
+            for offset in range(0, len(content), SLICE_BYTES):
+                fields = {"session": data["session"], "offset": offset}
+                begun = respond(begun, "upload_slice_data", fields, content[offset : offset + SLICE_BYTES], THEIRS)[0]
+            return begun
+        if store.upload is None or store.upload.owner != THEIRS:
+            return store
+        return respond(store, "upload_slice_finish", theirs | {"session": store.upload.session}, b"", THEIRS)[0]
+
+
+def _with(state: State, index: int, slot: Slot) -> State:
+    return state._replace(slots=(*state.slots[:index], slot, *state.slots[index + 1 :]))
+
+
+def _turn(tx: Tx) -> list[Row]:
+    for table in ("job", "slice"):
+        tx.execute(f"UPDATE {table} SET not_before = %s WHERE not_before IS NOT NULL", [OVER])  # type: ignore[arg-type]  # noqa: S608
+    transitions.promote_due(tx)
+    due = leases.due_steps(tx, per_lane=9, blocked=[]) + leases.due_slices(tx, per_lane=9, window=9, blocked=[])
+    steps = [row["job_id"] for row in due if row["number"] is None]
+    return transitions.dispatch(
+        tx, steps, [(row["job_id"], row["number"]) for row in due if row["number"] is not None]
+    )
+
+
+def _as_heard(rows: list[Row]) -> list[Row]:
+    return [
+        {
+            name: NOW if isinstance(value, datetime) else {"code": value["code"]} if name == "error" and value else value
+            for name, value in row.items()
+        }
+        for row in rows
+    ]
