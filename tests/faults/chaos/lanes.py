@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.faults.chaos.cluster import Cluster
 
 Row = dict[str, Any]
+_NOBODY_S = 0.2
 
 
 class Scene:
@@ -113,17 +114,20 @@ class Lane(threading.Thread):
         try:
             while not self._scene.over.is_set():
                 began = time.monotonic()
-                self._act()
-                self._scene.pause(began + self._every_s * self._chance.uniform(0.5, 1.5) - time.monotonic())
+                rest_s = self._every_s * self._chance.uniform(0.5, 1.5) if self._act() else _NOBODY_S
+                self._scene.pause(began + rest_s - time.monotonic())
         except Exception:  # noqa: BLE001 - whatever it is, the run must say that this lane has ended
             self._log.fault(f"lane {self.name}: {traceback.format_exc()}")
 
-    def _act(self) -> None:
+    def _act(self) -> bool:
+        """Do one act; false if there was nobody to do it to."""
         [act] = self._chance.choices(list(self._acts), list(self._acts.values()))
         began = time.time()
         details = act.perform(self._scene, self._chance)
-        if details is not None:
-            self._log.write(act.name, began, details)
+        if details is None:
+            return False
+        self._log.write(act.name, began, details)
+        return True
 
 
 def start(lanes: Sequence[Lane]) -> None:
