@@ -1,0 +1,8 @@
+-- Accepted means kept: a job that a client was promised is there and has ended; so has every other.
+SELECT s.job AS job_id, 'was accepted and is not in the database' AS what
+FROM history.submit s WHERE s.outcome = 'ok' AND NOT EXISTS (SELECT FROM job j WHERE j.id = s.job)
+UNION ALL
+SELECT s.job, 'was accepted, and its key is ' || j.key || ' instead of ' || s.key
+FROM history.submit s JOIN job j ON j.id = s.job WHERE s.outcome = 'ok' AND j.key <> s.key
+UNION ALL
+SELECT id, 'is still ' || state || ', step ' || step FROM job WHERE state NOT IN ('succeeded', 'failed', 'cancelled')

@@ -1,0 +1,129 @@
+"""Brings what lies outside the database into it, line by line, and says what follows from it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from tests.faults.history import Ask, Note, lines, read
+from worker.jobs.states import MOVES, SLICE_MOVES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import psycopg
+
+    from tests.faults.stored import Stored
+
+Row = dict[str, Any]
+_SQL = Path(__file__).parent / "sql"
+_ASK = "client op began ended outcome status job state session tenant key overwrite idempotency_key path sha1 size"
+_NOTE = "at what name path sha1 size"
+_REQUEST = "began at op path session offset_bytes size sha1 status code effect faults"
+_STORE_EVENT = "at what path session size slice_size mark sha1 how"
+_HELD = "at session offset_bytes size"
+#: Requests that bring bytes or change something; the others only look.
+_TELLING = frozenset({"init", "data", "slice", "finish", "upload", "delete"})
+
+
+def load(
+    connection: psycopg.Connection[Any],
+    *,
+    recorded: Iterable[Path],
+    journals: Iterable[Path],
+    stored: Stored,
+    secrets: Sequence[str],
+) -> None:
+    """Fill the tables of `sql/tables.sql`, and identify whose is what; see `checker.check` for the arguments."""
+    run(connection, "tables")
+    known = list(recorded)
+    _copy(connection, "ask", _ASK, (_values(each, _ASK) for each in read(known) if isinstance(each, Ask)))
+    _copy(connection, "note", _NOTE, (_values(each, _NOTE) for each in read(known) if isinstance(each, Note)))
+    _load_journals(connection, list(journals))
+    _copy(connection, "allowed", "kind was event state", _allowed())
+    _copy(connection, "secret", "word", ((word,) for word in secrets))
+    _copy(connection, "open_session", "key session", stored.open_sessions())
+    run(connection, "identify")
+    keys = connection.execute(
+        "SELECT key FROM job WHERE state = 'succeeded' UNION SELECT key FROM history.ask WHERE op = 'plant_object'"
+    ).fetchall()
+    _copy(connection, "object", "key sha1", ((key, stored.sha1(key)) for (key,) in keys))
+    _load_sources(connection)
+
+
+def derive(connection: psycopg.Connection[Any]) -> None:
+    """Say anew what follows from what is loaded."""
+    run(connection, "identify")
+    run(connection, "derive")
+
+
+def run(connection: psycopg.Connection[Any], name: str) -> None:
+    """Run the statements of a file in `sql/`."""
+    connection.execute((_SQL / f"{name}.sql").read_bytes())
+
+
+def _copy(connection: psycopg.Connection[Any], table: str, columns: str, rows: Iterable[Sequence[object]]) -> None:
+    names = sql.SQL(", ").join(map(sql.Identifier, columns.split()))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier("history", table), names)
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def _values(each: object, columns: str) -> list[object]:
+    return [getattr(each, name) for name in columns.split()]
+
+
+def _load_journals(connection: psycopg.Connection[Any], journals: list[Path]) -> None:
+    def told(*kinds: str) -> Iterator[Row]:
+        return (line for file in journals for line in lines(file) if (line["what"] in kinds))
+
+    requests = (line for line in told("request") if line.get("op") in _TELLING)
+    _copy(connection, "request", _REQUEST, ([_of(line, name) for name in _REQUEST.split()] for line in requests))
+    ended = told("opened", "aborted", "expired", "lost", "published", "replaced", "deleted")
+    _copy(connection, "store_event", _STORE_EVENT, ([line.get(n) for n in _STORE_EVENT.split()] for line in ended))
+    held = ((line["at"], line["session"], *each) for line in told("held") for each in line["slices"])
+    _copy(connection, "held", _HELD, held)
+
+
+def _of(line: Row, name: str) -> object:
+    return line.get("offset") if name == "offset_bytes" else line.get(name)
+
+
+def _allowed() -> Iterator[tuple[str, str | None, str | None, str]]:
+    for move in MOVES:
+        yield "job", move.source, move.event, move.target
+    yield "job", "queued", None, "cancelled"  # two moves at once, where nothing was ever begun
+    for source, target in SLICE_MOVES:
+        yield "slice", source, None, target
+
+
+def _load_sources(connection: psycopg.Connection[Any]) -> None:
+    """Take the digests of the ranges of every source of which slices were made, where it still is what it was."""
+    wanted = connection.execute(
+        """SELECT o.sha1, array_agg(DISTINCT j.path), array_agg(DISTINCT s.slice_bytes)
+           FROM history.only_source o
+           JOIN history.job_source j USING (job_id, sha1) JOIN history.session s USING (job_id)
+           WHERE s.slice_bytes > 0 GROUP BY o.sha1"""
+    ).fetchall()
+    for sha1, paths, sizes in wanted:
+        for slice_bytes in sizes:
+            ranges = next((found for path in paths if (found := _ranges(Path(path), sha1, slice_bytes))), [])
+            rows = ((sha1, slice_bytes, number, digest) for number, digest in enumerate(ranges))
+            _copy(connection, "source_slice", "sha1 slice_bytes number slice_sha1", rows)
+
+
+def _ranges(file: Path, sha1: str, slice_bytes: int) -> list[str]:
+    """The digest of each slice of a file, if the file has this digest; else none."""
+    whole, ranges = hashlib.sha1(usedforsecurity=False), []
+    try:
+        with file.open("rb") as stream:
+            while piece := stream.read(slice_bytes):
+                whole.update(piece)
+                ranges.append(hashlib.sha1(piece, usedforsecurity=False).hexdigest())
+    except OSError:
+        return []
+    return ranges if whole.hexdigest() == sha1 else []
