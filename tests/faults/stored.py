@@ -45,7 +45,8 @@ class Folder:
 
     def open_sessions(self) -> Iterator[tuple[str, str]]:
         """The key and session of every unfinished upload."""
-        yield from self._rows("SELECT path, session FROM uploads WHERE bucket LIKE ?", self._place)
+        for key, session in self._rows("SELECT path, session FROM uploads WHERE bucket LIKE ?", self._place):
+            yield key, session
 
     def _rows(self, query: str, *values: str) -> list[tuple[str, ...]]:
         with contextlib.closing(sqlite3.connect(self._records, uri=True)) as records:
