@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from worker.cli_admin import doctor, keys, migrate, stores
+from worker.cli_drill import drill
 from worker.cli_jobs import jobs, put
 from worker.errors import SettingsError, SlicewayError
 
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 
     from worker.settings import Settings
 
-FAILED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
-_CODES = {"unreachable": UNREACHABLE, "interrupted": INTERRUPTED}
+FAILED, USAGE, UNREACHABLE, NOT_PROVEN, INTERRUPTED = 1, 2, 3, 4, 130
+_CODES = {"unreachable": UNREACHABLE, "not_proven": NOT_PROVEN, "interrupted": INTERRUPTED}
 
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Exit codes: 0 done; 1 refused, or a job or a check failed; 2 wrong usage or settings; 3 not reachable;"
-    " 130 interrupted.",
+    " 4 a drill has proven nothing; 130 interrupted.",
 )
 def cli() -> None:
     """Sliceway: a durable upload job queue.
@@ -38,7 +39,7 @@ def cli() -> None:
     """
 
 
-for command in (put, jobs, keys, stores, migrate, doctor):
+for command in (put, jobs, keys, stores, migrate, doctor, drill):
     cli.add_command(command)
 
 

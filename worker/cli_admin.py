@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.errors import SettingsError, SlicewayError
-from worker.terminal import json_option, print_json, print_table
+from worker.terminal import finding_line, json_option, print_json, print_table
 
 if TYPE_CHECKING:
     import uuid
@@ -168,5 +168,4 @@ def _report(found: Sequence[Any], *, as_json: bool) -> None:
         return
     width = max((len(finding.check) for finding in found), default=0)
     for finding in found:
-        advice = f"; {finding.advice}" if finding.advice else ""
-        click.echo(f"{finding.level:6}  {finding.check:{width}}  {finding.text}{advice}")
+        click.echo(finding_line(finding, width))

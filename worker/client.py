@@ -45,9 +45,10 @@ class Client:
         headers = {"Authorization": f"Bearer {key}"}
         return cls(httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S))
 
-    def enqueue(self, wish: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
-        """Enqueue a job; sent again with the same key it is the same job."""
-        return self._ask("POST", "/v1/jobs", json=wish, headers={"Idempotency-Key": idempotency_key})
+    def enqueue(self, wish: Mapping[str, Any], idempotency_key: str, *, dry_run: bool = False) -> dict[str, Any]:
+        """Enqueue a job; sent again with the same key it is the same job. ``dry_run`` only checks that it could be."""
+        headers, params = {"Idempotency-Key": idempotency_key}, {"dry_run": dry_run}
+        return self._ask("POST", "/v1/jobs", json=wish, headers=headers, params=params)
 
     def job(self, job_id: str, *, wait_s: int = 0) -> dict[str, Any]:
         """Return a job as it is, or once it has ended or the time is over."""

@@ -30,6 +30,12 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join(f"{cell:{width}}" for cell, width in zip(each, widths, strict=True)).rstrip())
 
 
+def finding_line(finding: Any, width: int) -> str:
+    """Return what a check or a step has found, in one line; its name takes so many columns."""
+    advice = f"; {finding.advice}" if finding.advice else ""
+    return f"{finding.level:6}  {finding.check:{width}}  {finding.text}{advice}"
+
+
 def job_row(view: Mapping[str, Any]) -> tuple[str, ...]:
     """Return a job as a row under `JOB_HEAD`."""
     done = view["progress"]

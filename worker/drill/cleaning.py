@@ -1,0 +1,110 @@
+"""Leaving nothing of a drill behind, whatever has become of it: each step alone, and what is left is said."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from worker.drill import watch
+from worker.drill.proof import ANSWER_S, Patience
+from worker.jobs.states import FINAL
+from worker.stores.base import LeftOpen
+from worker.surroundings import first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from uuid import UUID
+
+    from worker.client import Client
+    from worker.db import Database
+    from worker.drill.canary import Canary, Death
+    from worker.drill.report import Report
+    from worker.stores.base import StoreDriver
+
+END_S = 20.0
+"""How long a cancelled job is waited for."""
+_LOOK_S = 0.1
+
+
+@dataclass(slots=True)
+class Cleaning:
+    """Ends what a drill has begun."""
+
+    drill: str
+    client: Client
+    database: Database
+    store: StoreDriver
+    report: Report
+
+    def run(self, canary: Canary | None, death: Death | None, file: Path) -> None:
+        """Stop the canary, end the jobs, delete their objects, remove the file; say so, or what was left."""
+        before = self.report.failures
+        if canary is not None:
+            self._try(canary.stop, "the canary may still run", f"kill {canary.pid}.")
+        jobs: list[watch.Row] = []
+        show = f"sliceway jobs list --label drill:{self.drill}"
+        self._try(lambda: jobs.extend(self._jobs()), "the drill's jobs are not known", f"`{show}`, then cancel them.")
+        for job in jobs:
+            cancel = f"`sliceway jobs cancel {job['id']}`; delete the object {job['key']!r} if there is one."
+            self._try(partial(self._end, job), f"job {job['id']}", cancel)
+        self._try(lambda: file.unlink(missing_ok=True), f"the file {file}", f"rm {file}.")
+        advice = "Start a worker if none runs: the next dispatcher takes them back by itself."
+        self._try(lambda: self._see_nothing_held([job["id"] for job in jobs], death), "leases", advice)
+        if self.report.failures == before:
+            self.report.ok("cleaned up", "canary, jobs, objects and file are gone; nothing is leased any more")
+
+    def _try(self, step: Callable[[], object], what: str, how: str) -> None:
+        try:
+            step()
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the other steps still have to be done
+            self.report.failed("left behind", f"{what}: {first_line(error)}", how)
+
+    def _jobs(self) -> list[watch.Row]:
+        with self.database.connection() as tx:
+            return watch.jobs_of(tx, self.drill)
+
+    def _end(self, job: watch.Row) -> None:
+        """Cancel a job that still lives; then see that the store has nothing of it.
+
+        Raises:
+            LeftBehind: it does not end, or the store keeps something.
+        """
+        if job["state"] not in FINAL:
+            self.client.cancel(str(job["id"]))
+            job = self._final(job["id"])
+        if not self.store.remove(job["key"], f"sliceway/{job['id']}/{job['epoch']}", Patience(ANSWER_S)):
+            raise LeftBehind("an object is at its key that is not the drill's")
+        outcome = self.store.abort(job["key"], None, Patience(ANSWER_S))  # the key is the drill's alone
+        if isinstance(outcome, LeftOpen):
+            raise LeftBehind(outcome.reason)
+
+    def _final(self, job_id: UUID) -> watch.Row:
+        until_s = time.monotonic() + END_S
+        while True:
+            job = next(job for job in self._jobs() if job["id"] == job_id)
+            if job["state"] in FINAL:
+                return job
+            if time.monotonic() > until_s:
+                raise LeftBehind(f"it is still {job['state']}: it waits for a worker")
+            time.sleep(_LOOK_S)
+
+    def _see_nothing_held(self, jobs: list[UUID], death: Death | None) -> None:
+        worker = death.worker if death else None
+        until_s = time.monotonic() + (0.0 if self.report.failures else END_S)
+        while True:
+            with self.database.connection() as tx:
+                held = watch.held(tx, jobs, worker)
+                ended = worker is None or watch.ended(tx, worker)
+            if not held and ended:
+                return
+            if time.monotonic() > until_s:
+                row = "" if ended else "; the canary's row says that it lives"
+                raise LeftBehind(f"{held} steps and slices are handed out or leased{row}")
+            time.sleep(_LOOK_S)
+
+
+class LeftBehind(Exception):
+    """Something of the drill is still there; the text says what."""

@@ -1,0 +1,100 @@
+"""Whether the object is the canary's file: what the store says of it, and its bytes where they can be had."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+
+from worker.doctor.findings import Finding, Level
+from worker.errors import Interrupted, Stop, StoreError
+
+if TYPE_CHECKING:
+    from worker.settings import StoreProfile
+    from worker.stores.base import Stored, StoreDriver
+
+ANSWER_S = 30.0
+_STEP = "verified"
+_ADVICE = "Compare the object with its file before you trust what else was uploaded; the job's events tell its way."
+
+
+class Patience:
+    """A guard that knows of time only."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+
+    def check(self) -> None:
+        """Return while there is time.
+
+        Raises:
+            Interrupted: there is none left.
+        """
+        if self.remaining_s() <= 0:
+            raise Interrupted(Stop.DEADLINE)
+
+    def remaining_s(self) -> float:
+        """Return the seconds until the deadline; never negative."""
+        return max(0.0, self._until - time.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the object must be: under this key, with this mark, so large, with this SHA-1."""
+
+    key: str
+    mark: str
+    size_bytes: int
+    sha1: str
+
+
+def verify(store: StoreDriver, profile: StoreProfile, wanted: Expected) -> Finding:
+    """Look at the object, then read it back if the store gives an address that is open to us."""
+    try:
+        stored = store.look(wanted.key, Patience(ANSWER_S))
+    except (StoreError, Interrupted) as error:
+        return Finding(_STEP, Level.FAILED, f"the store does not show the object: {error.message}", error.advice)
+    if stored is None:
+        return Finding(_STEP, Level.FAILED, "the job succeeded, but no object is at its key", _ADVICE)
+    if stored.size_bytes != wanted.size_bytes or stored.mark != wanted.mark:
+        told = f"{stored.size_bytes} bytes with the mark {stored.mark}, not {wanted.size_bytes} with {wanted.mark}"
+        return Finding(_STEP, Level.FAILED, f"the object is another: {told}", _ADVICE)
+    return _read_back(stored, profile, wanted)
+
+
+def _read_back(stored: Stored, profile: StoreProfile, wanted: Expected) -> Finding:
+    looked = f"by the store's word {wanted.size_bytes:,} bytes with our mark"
+    url = stored.details.get("access_url")
+    if url is None:
+        return Finding(_STEP, Level.OK, f"{looked}; not read back: the store gives no address")
+    try:
+        status, read_bytes, digest = _download(url, profile, wanted.size_bytes)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return Finding(_STEP, Level.OK, f"{looked}; not read back: {url} cannot be reached ({type(error).__name__})")
+    if status != httpx.codes.OK:
+        return Finding(_STEP, Level.OK, f"{looked}; not read back: {url} answers HTTP {status}")
+    if digest != wanted.sha1:
+        text = f"downloaded {read_bytes:,} bytes with the SHA-1 {digest}, but the file has {wanted.sha1}"
+        return Finding(_STEP, Level.FAILED, text, _ADVICE)
+    return Finding(_STEP, Level.OK, f"{looked}; downloaded, its SHA-1 is the file's")
+
+
+def _download(url: str, profile: StoreProfile, size_bytes: int) -> tuple[int, int, str]:
+    """Return status, size and SHA-1 of what is there; reads no more than one piece too much."""
+    digest, read_bytes = hashlib.sha1(usedforsecurity=False), 0
+    trusted = ssl.create_default_context(cafile=profile.ca_file)
+    with (
+        httpx.Client(verify=trusted, proxy=profile.proxy, trust_env=False, timeout=ANSWER_S) as client,
+        client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as answer,
+    ):
+        if answer.status_code == httpx.codes.OK:
+            for piece in answer.iter_raw():
+                digest.update(piece)
+                read_bytes += len(piece)
+                if read_bytes > size_bytes:
+                    break
+    return answer.status_code, read_bytes, digest.hexdigest()

@@ -1,0 +1,128 @@
+"""Where a drill takes place: which store, which root, and whether a crash could be survived there at all."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from worker.doctor.examine import examine
+from worker.doctor.findings import Finding, Level
+from worker.drill import watch
+from worker.errors import SettingsError, SlicewayError
+from worker.limits import PROTOCOLS
+from worker.sources.file import usable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from worker.db import Database
+    from worker.settings import RootProfile, Settings, StoreProfile
+
+NOTICE_SLACK_S = 5.0
+"""What may pass beside the silence itself until a dead worker's slice runs elsewhere."""
+
+_Profile = TypeVar("_Profile", "StoreProfile", "RootProfile")
+
+
+class NotProven(SlicewayError):
+    """Nothing was killed, so nothing is proven."""
+
+    code = "not_proven"
+    advice = "Run it again; with very many workers give it a larger --size."
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The installation that is drilled.
+
+    Attributes:
+        settings: of the installation.
+        store: where the canary's object goes.
+        root: where its file is.
+        size_bytes: of the file.
+        timeout_s: how long everything together may take.
+    """
+
+    settings: Settings
+    store: StoreProfile
+    root: RootProfile
+    size_bytes: int
+    timeout_s: float
+
+    @property
+    def limit_s(self) -> float:
+        """How long after a kill its slice must run elsewhere: 15 s with the times as shipped."""
+        return self.settings.timers.dead_after_s + NOTICE_SLACK_S
+
+    @property
+    def slice_bytes(self) -> int:
+        """The smallest slices that the protocol has: the more there are, the surer one of them meets the canary."""
+        return min(PROTOCOLS[self.store.protocol].slice_sizes)
+
+
+def choose_store(settings: Settings, name: str | None) -> StoreProfile:
+    """Return the store of this name, or the only one.
+
+    Raises:
+        SettingsError: there is none, or several and no name.
+    """
+    return _the_one("store", settings.profiles.stores, name)
+
+
+def choose_root(settings: Settings, name: str | None) -> RootProfile:
+    """Return the root of this name, or the only one whose folder can be written here.
+
+    Raises:
+        SettingsError: it cannot be written, or there is none, or several and no name.
+    """
+    roots = settings.profiles.roots
+    closed = {each: why for each, root in roots.items() if (why := _not_writable(root))}
+    if name in closed or (closed and len(closed) == len(roots)):
+        which = name if name in closed else next(iter(closed))
+        raise SettingsError(
+            f"root {which!r}: {roots[which].path} {closed[which]}",
+            advice="Run the drill where a root is mounted and has files, as a user who may write to it.",
+        )
+    return _the_one("root", {each: root for each, root in roots.items() if each not in closed}, name)
+
+
+def _not_writable(root: RootProfile) -> str | None:
+    why = usable(root)
+    return why or (None if os.access(root.path, os.W_OK | os.X_OK) else "cannot be written by this user")
+
+
+def _the_one(what: str, there: Mapping[str, _Profile], name: str | None) -> _Profile:
+    names = ", ".join(there) or "none"
+    if name is None and len(there) == 1:
+        return next(iter(there.values()))
+    if name is None:
+        raise SettingsError(
+            f"there is not one {what} to choose ({what}s that can be used here: {names})",
+            advice=f"Name one with --{what}.",
+        )
+    if name not in there:
+        raise SettingsError(f"there is no {what} {name!r}", advice=f"There are: {names}.")
+    return there[name]
+
+
+def ready(site: Site, database: Database) -> Finding:
+    """Return that the drill can begin.
+
+    Raises:
+        NotProven: the doctor finds a server or the store not right, or there is nobody to take over.
+    """
+    needed = {"database", "database writes", "migrations", "broker", "broker memory", f"store {site.store.name}"}
+    for finding in examine(site.settings):
+        if finding.check in needed and finding.level is Level.FAILED:
+            raise NotProven(f"no drill was begun: {finding.check}: {finding.text}", advice=finding.advice)
+    with database.connection() as tx:
+        others = watch.others(tx, site.root.name, site.settings.timers.dead_after_s)
+    if not others:
+        raise NotProven(
+            f"no drill was begun: no worker process is alive that reads from root {site.root.name!r},"
+            " so nobody could take over",
+            advice="Start one: `sliceway worker`.",
+        )
+    workers = "1 worker process" if others == 1 else f"{others} worker processes"
+    return Finding("ready", Level.OK, f"store {site.store.name}, root {site.root.name}; {workers} can take over")

@@ -1,0 +1,115 @@
+"""What a drill reads from the database: who could take over, and how far the others have come. Reads only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg.types.json import Jsonb
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+    from uuid import UUID
+
+    from worker.db import Tx
+    from worker.drill.canary import Death
+
+Row = dict[str, Any]
+_OTHERS = """
+  SELECT count(*) AS n FROM worker
+  WHERE ended_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(dead_after_s)s)
+    AND %(root)s = ANY (roots) AND id IS DISTINCT FROM %(but)s"""
+_RECOVERY = """
+  SELECT j.state, j.epoch, j.error, j.result,
+    (SELECT extract(epoch FROM ended_at - %(killed)s)::float8 FROM worker WHERE id = %(worker)s AND "end" = 'dead')
+      AS noticed_s,
+    extract(epoch FROM s.claimed_at - %(killed)s)::float8 AS taken_s,
+    w.name AS taken_by,
+    (SELECT extract(epoch FROM min(at) - %(killed)s)::float8 FROM event
+     WHERE job_id = j.id AND kind = 'slices_done' AND at > %(killed)s) AS sent_s,
+    extract(epoch FROM j.finished_at - %(killed)s)::float8 AS ended_s
+  FROM job j
+  LEFT JOIN slice s ON s.job_id = j.id AND s.number = %(number)s AND s.token > %(token)s
+    AND s.state IN ('sending', 'done')
+  LEFT JOIN worker w ON w.id = s.worker
+  WHERE j.id = %(job)s"""
+_JOBS = """
+  SELECT id, key, state, epoch, slices_total, error, result FROM job
+  WHERE labels @> %(labels)s AND labels <> '{}'::jsonb ORDER BY id DESC"""
+_ENDED = "SELECT ended_at IS NOT NULL AS ended FROM worker WHERE id = %s"
+_HELD = """
+  SELECT (SELECT count(*) FROM slice WHERE state IN ('dispatched', 'sending')
+            AND (job_id = ANY (%(jobs)s) OR state = 'sending' AND worker = %(worker)s))
+       + (SELECT count(*) FROM job WHERE step IN ('dispatched', 'running')
+            AND (id = ANY (%(jobs)s) OR step = 'running' AND worker = %(worker)s)) AS n"""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """How far the others have come; times are seconds since the kill, by the database's clock.
+
+    Attributes:
+        state: of the job.
+        epoch: of the job.
+        error: of the job.
+        result: of the job.
+        noticed_s: when the canary was declared dead.
+        taken_s: when another worker claimed its slice.
+        taken_by: that worker's name.
+        sent_s: when the last slice was recorded; the canary's had been claimed by then.
+        ended_s: when the job ended.
+    """
+
+    state: str
+    epoch: int
+    error: Row | None
+    result: Row | None
+    noticed_s: float | None
+    taken_s: float | None
+    taken_by: str | None
+    sent_s: float | None
+    ended_s: float | None
+
+
+def others(tx: Tx, root: str, dead_after_s: float, *, but: UUID | None = None) -> int:
+    """Return how many worker processes live that read from the root."""
+    return _count(tx, _OTHERS, {"root": root, "dead_after_s": dead_after_s, "but": but})
+
+
+def clock(tx: Tx) -> datetime:
+    """Return the database's time."""
+    row = tx.execute("SELECT clock_timestamp() AS now").fetchone()
+    assert row is not None
+    moment: datetime = row["now"]
+    return moment
+
+
+def recovery(tx: Tx, death: Death, killed: datetime) -> Recovery:
+    """Return how far the others have come with the slice in which the canary died, and with its job."""
+    params = {"worker": death.worker, "job": death.job, "number": death.number, "token": death.token}
+    row = tx.execute(_RECOVERY, params | {"killed": killed}).fetchone()
+    assert row is not None
+    return Recovery(**row)
+
+
+def jobs_of(tx: Tx, drill: str) -> list[Row]:
+    """Return `id`, `key`, `state`, `epoch`, `slices_total`, `error` and `result` of a drill's jobs, newest first."""
+    return tx.execute(_JOBS, {"labels": Jsonb({"drill": drill})}).fetchall()
+
+
+def ended(tx: Tx, worker: UUID) -> bool:
+    """Return whether a worker's row says that it has ended, however."""
+    row = tx.execute(_ENDED, [worker]).fetchone()
+    return row is None or bool(row["ended"])
+
+
+def held(tx: Tx, jobs: Collection[UUID], worker: UUID | None) -> int:
+    """Return how many steps and slices of these jobs, or of this worker, are handed out or leased."""
+    return _count(tx, _HELD, {"jobs": list(jobs), "worker": worker})
+
+
+def _count(tx: Tx, statement: str, params: Row) -> int:
+    row = tx.execute(statement.encode(), params).fetchone()
+    assert row is not None
+    return int(row["n"])
