@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,9 +45,8 @@ class Folder:
 
     def open_sessions(self) -> Iterator[tuple[str, str]]:
         """The key and session of every unfinished upload."""
-        for key, session in self._rows("SELECT path, session FROM uploads WHERE bucket LIKE ?", self._place):
-            yield key, session
+        yield from self._rows("SELECT path, session FROM uploads WHERE bucket LIKE ?", self._place)
 
-    def _rows(self, query: str, *values: str) -> list[tuple[str, ...]]:
+    def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
         with contextlib.closing(sqlite3.connect(self._records, uri=True)) as records:
             return records.execute(query, values).fetchall()
