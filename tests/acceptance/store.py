@@ -27,6 +27,7 @@ class StoreServer:
     def __init__(self, folder: Path) -> None:
         """Start it."""
         self.folder = folder
+        self.journal = folder / "store.jsonl"
         self.strangers: dict[str, bytes] = {}
         self.planted: set[str] = set()
         self._past: list[Row] = []
@@ -40,6 +41,7 @@ class StoreServer:
         options = {
             "--data-dir": self.folder / "data", "--port": self._ports[0], "--control-port": self._ports[1],
             "--appid": APPID, "--bucket": BUCKET, "--secret-id": SECRET_ID, "--secret-key": SECRET_KEY,
+            "--journal": self.journal,
         }  # fmt: skip
         words = [str(word) for option in options.items() for word in option]
         argv = [sys.executable, "-m", "worker.emulator", *words, "--no-fsync"]

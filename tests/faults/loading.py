@@ -50,7 +50,7 @@ def load(
     keys = connection.execute(
         "SELECT key FROM job WHERE state = 'succeeded' UNION SELECT key FROM history.ask WHERE op = 'plant_object'"
     ).fetchall()
-    _copy(connection, "object", "key sha1", ((key, stored.sha1(key)) for (key,) in keys))
+    _copy(connection, "object", "key sha1", stored.sha1s(key for (key,) in keys))
     _load_sources(connection)
 
 
@@ -109,11 +109,17 @@ def _load_sources(connection: psycopg.Connection[Any]) -> None:
            JOIN history.job_source j USING (job_id, sha1) JOIN history.session s USING (job_id)
            WHERE s.slice_bytes > 0 GROUP BY o.sha1"""
     ).fetchall()
-    for sha1, paths, sizes in wanted:
-        for slice_bytes in sizes:
-            ranges = next((found for path in paths if (found := _ranges(Path(path), sha1, slice_bytes))), [])
-            rows = ((sha1, slice_bytes, number, digest) for number, digest in enumerate(ranges))
-            _copy(connection, "source_slice", "sha1 slice_bytes number slice_sha1", rows)
+    rows = (
+        (sha1, slice_bytes, number, digest)
+        for sha1, paths, sizes in wanted
+        for slice_bytes in sizes
+        for number, digest in enumerate(_ranges_of_any(paths, sha1, slice_bytes))
+    )
+    _copy(connection, "source_slice", "sha1 slice_bytes number slice_sha1", rows)
+
+
+def _ranges_of_any(paths: Sequence[str], sha1: str, slice_bytes: int) -> list[str]:
+    return next((found for path in paths if (found := _ranges(Path(path), sha1, slice_bytes))), [])
 
 
 def _ranges(file: Path, sha1: str, slice_bytes: int) -> list[str]:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+_OBJECT = "SELECT content FROM objects WHERE bucket LIKE ? AND path = ?"
+_UPLOADS = "SELECT path, session FROM uploads WHERE bucket LIKE ?"
 
 
 class Stored(Protocol):
     """What the checker asks of a store."""
 
-    def sha1(self, key: str) -> str | None:
-        """The digest of the bytes of the object at a key, in lower-case hex; None if there is none."""
+    def sha1s(self, keys: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+        """Each key with the digest of the bytes of the object there, in lower-case hex; None if there is none."""
 
     def open_sessions(self) -> Iterator[tuple[str, str]]:
         """The key and session of every unfinished upload."""
@@ -32,21 +35,24 @@ class Folder:
 
     def __init__(self, folder: Path, bucket: str) -> None:
         self._content = folder / "content"
-        self._records = f"{(folder / 'records.sqlite3').as_uri()}?mode=ro"
+        self._file = f"{(folder / 'records.sqlite3').as_uri()}?mode=ro"
         self._place = f"%/{bucket}"
 
-    def sha1(self, key: str) -> str | None:
-        """The digest of the bytes of the object at a key."""
-        rows = self._rows("SELECT content FROM objects WHERE bucket LIKE ? AND path = ?", self._place, key)
-        if not rows:
-            return None
-        with (self._content / rows[0][0]).open("rb") as file:
+    def sha1s(self, keys: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+        """Each key with the digest of the bytes of the object there."""
+        with self._records() as records:
+            for key in keys:
+                found = records.execute(_OBJECT, (self._place, key)).fetchone()
+                yield key, None if found is None else self._sha1(found[0])
+
+    def _sha1(self, content: str) -> str:
+        with (self._content / content).open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
 
     def open_sessions(self) -> Iterator[tuple[str, str]]:
         """The key and session of every unfinished upload."""
-        yield from self._rows("SELECT path, session FROM uploads WHERE bucket LIKE ?", self._place)
+        with self._records() as records:
+            yield from records.execute(_UPLOADS, (self._place,))
 
-    def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
-        with contextlib.closing(sqlite3.connect(self._records, uri=True)) as records:
-            return records.execute(query, values).fetchall()
+    def _records(self) -> contextlib.closing[sqlite3.Connection]:
+        return contextlib.closing(sqlite3.connect(self._file, uri=True))
