@@ -15,15 +15,16 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
-from rig import MIB, Sampler, api_of, descendants, machine, out, pss_bytes, show, system
+from rig import MIB, Sampler, api_of, descendants, machine, out, pss_bytes, role_of, show, system
 
 from worker.local.state import APPID, BUCKET
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from worker.local.system import Running
 
 EVERY_S = 0.5
@@ -110,26 +111,6 @@ def download_sha1(running: Running) -> str:
         for piece in answer.iter_raw():
             digest.update(piece)
     return digest.hexdigest()
-
-
-def role_of(pid: int) -> str:
-    """What a process of the system is, by its command line."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
-    except OSError:  # it ended meanwhile
-        return "gone"
-    known = {
-        "-A worker worker": "worker process",
-        "worker.cli worker": "worker parent",
-        "worker.cli put": PUT,
-        "-m api": "api",
-        "flower": "flower",
-        "worker.emulator": "emulator",
-        "undertaker": "undertaker",
-        "valkey-server": "valkey",
-        "postgres": "postgres",
-    }
-    return next((role for part, role in known.items() if part in words), words[:40])
 
 
 def rows_of(roles: dict[int, str], samples: list[dict[int, int]]) -> list[tuple[str, ...]]:

@@ -25,27 +25,37 @@ from worker.local.state import State
 from worker.local.system import ANY_PORTS, Running, running_system
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 KIB = 1024
 MIB = 1024 * KIB
 PACKAGES = ("celery", "kombu", "redis", "psycopg", "sqlalchemy", "httpx", "fastapi", "uvicorn")
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, width=200)
 
 
 @contextmanager
-def system() -> Iterator[tuple[State, Running]]:
-    """Everything that `sliceway up` brings up, in a temporary folder and on ports of its own; gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="sliceway-benchmark-"))
+def scratch(place: Path | None = None) -> Iterator[Path]:
+    """A folder that is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="sliceway-benchmark-", dir=place))
     folder.chmod(0o711)  # the database may run as another user
     try:
-        state = State.at(folder)
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
-        with running_system(state, ports=ANY_PORTS, say=lambda _: None, environ=environ) as running:
-            yield state, running
+        yield folder
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def system(settings: Mapping[str, str] | None = None) -> Iterator[tuple[State, Running]]:
+    """Everything that `sliceway up` brings up, in a temporary folder and on ports of its own; gone afterwards.
+
+    ``settings`` are variables of the environment that are not to be as shipped.
+    """
+    with scratch() as folder:
+        state = State.at(folder)
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
+        with running_system(state, ports=ANY_PORTS, say=lambda _: None, environ=environ | (settings or {})) as running:
+            yield state, running
 
 
 def api_of(running: Running) -> httpx.Client:
@@ -92,6 +102,48 @@ def descendants(pid: int) -> list[int]:
         found += below
         todo += below
     return sorted(found)
+
+
+_ROLES = {
+    "-A plain_celery": "plain worker",
+    "-A worker worker": "worker process",
+    "worker.cli worker": "worker parent",
+    "worker.cli put": "sliceway put",
+    "worker.cli api": "api",
+    "-m api": "api",
+    "flower": "flower",
+    "worker.emulator": "emulator",
+    "undertaker": "undertaker",
+    "valkey-server": "valkey",
+    "postgres": "postgres",
+}
+
+
+def role_of(pid: int) -> str:
+    """What a process of the system is, by its command line."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
+    except OSError:  # it ended meanwhile
+        return "gone"
+    return next((role for part, role in _ROLES.items() if part in words), words[:40])
+
+
+def cpu_s(pid: int) -> float:
+    """The CPU seconds, of user and system, that a process has used; 0 if it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_by_role() -> dict[str, float]:
+    """The CPU seconds used so far by all processes below this one, by what they are."""
+    used: dict[str, float] = {}
+    for pid in descendants(os.getpid()):
+        role = role_of(pid)
+        used[role] = used.get(role, 0.0) + cpu_s(pid)
+    return used
 
 
 def pss_bytes(pid: int) -> int | None:

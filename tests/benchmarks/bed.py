@@ -1,0 +1,160 @@
+"""What the compared clients share: one store, one file, one broker; and Sliceway as shipped, beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psycopg
+from rig import MIB, api_of, cpu_by_role, scratch, system
+
+from worker.emulator.control import Control
+from worker.local.ports import free_port
+from worker.local.process import Child, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from worker.local.system import Running
+
+APPID, BUCKET, SECRET_ID, SECRET_KEY = "1250000000", "bench", "fake-secret-id", "fake-secret-key"
+KEY = "large.bin"
+THEIRS = ("client", "plain worker")
+HERE = Path(__file__).parent
+OURS = ("api", "worker parent", "worker process", "postgres", "valkey")
+_DEADLINE_S = 1800.0
+_STORES = """
+[stores.store{mib}]
+protocol = "cos-json"
+endpoint = "{url}"
+appid = "{appid}"
+bucket = "{bucket}"
+secret_id = "{secret_id}"
+secret_key = "{secret_key}"
+slice_bytes = {slice_bytes}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One measured run: wall seconds, and CPU seconds by what used them."""
+
+    wall_s: float
+    cpu_s: Mapping[str, float]
+
+    @property
+    def client_s(self) -> float:
+        """CPU seconds of all that is not the store: of Sliceway, or of whoever else was measured."""
+        return sum(self.cpu_s.get(role, 0.0) for role in (THEIRS if "client" in self.cpu_s else OURS))
+
+
+@dataclass(frozen=True, slots=True)
+class Bed:
+    """Everything that a case needs."""
+
+    folder: Path
+    running: Running
+    store_url: str
+    control: Control
+
+    @property
+    def files(self) -> Path:
+        """Where the source files lie."""
+        return self.folder / "files"
+
+    def file(self, name: str, size_bytes: int) -> Path:
+        """Make a file of random bytes; it is in the page cache then."""
+        path = self.files / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        block = random.Random(name).randbytes(min(size_bytes, 16 * MIB))
+        with path.open("wb") as file:
+            while file.tell() < size_bytes:
+                file.write(block[: size_bytes - file.tell()])
+        return path
+
+    def upload(self, names: Sequence[str], *, slice_mib: int, **fields: Any) -> Run:
+        """Have Sliceway upload files; from the first request until the last job has succeeded."""
+        jobs = [
+            {"source": {"kind": "file", "root": "files", "path": name}, "store": f"store{slice_mib}", "key": name}
+            | {"overwrite": True} | fields
+            for name in names
+        ]  # fmt: skip
+        before, began = cpu_by_role(), time.monotonic()
+        with api_of(self.running) as api:
+            for start in range(0, len(jobs), 1000):
+                answer = api.post("/v1/jobs/batch", json={"jobs": jobs[start : start + 1000]}).raise_for_status()
+                refused = [each for each in answer.json()["results"] if each["status"] != httpx.codes.ACCEPTED]
+                if refused:
+                    sys.exit(f"refused: {refused[0]}")
+        self.settled()
+        wall_s = time.monotonic() - began
+        return Run(wall_s, _used_since(before))
+
+    def settled(self) -> None:
+        """Wait until every job has ended; leave if one has failed."""
+        url = self.running.settings.database_url.replace("+psycopg", "")
+        with psycopg.connect(url, autocommit=True) as database:
+            live = "SELECT EXISTS (SELECT FROM job WHERE finished_at IS NULL)"
+            assert wait_until(
+                lambda: database.execute(live).fetchone() == (False,), timeout_s=_DEADLINE_S, poll_s=0.02
+            ), "jobs are stuck"
+            bad = database.execute("SELECT key, error FROM job WHERE state <> 'succeeded' LIMIT 1").fetchone()
+        if bad:
+            sys.exit(f"{bad[0]} failed: {bad[1]}")
+
+    def other(self, argv: Sequence[str | Path], env: Mapping[str, str] | None = None, **given: object) -> Run:
+        """Run another client; it prints the seconds that it took as JSON, its start not counted."""
+        words = {"store": self.store_url, "appid": APPID, "bucket": BUCKET, "id": SECRET_ID, "key": SECRET_KEY}
+        argv = [*map(str, argv), json.dumps(words | given)]
+        roles, before = cpu_by_role(), os.times()
+        done = subprocess.run(argv, capture_output=True, text=True, env={**os.environ, **(env or {})}, check=False)
+        after = os.times()
+        if done.returncode != 0:
+            sys.exit(f"{argv[1]}: {done.stdout[-500:]} {done.stderr[:1500]}")
+        used_s = after.children_user + after.children_system - before.children_user - before.children_system
+        return Run(json.loads(done.stdout.splitlines()[-1])["s"], _used_since(roles) | {"client": used_s})
+
+
+def _used_since(before: Mapping[str, float]) -> dict[str, float]:
+    return {role: used - before.get(role, 0.0) for role, used in cpu_by_role().items()}
+
+
+@contextmanager
+def bed(*options: str, settings: Mapping[str, str] | None = None) -> Iterator[Bed]:
+    """Everything up; the store trusts the machine not to fail, and keeps its objects in memory where that is possible.
+
+    ``options`` are more of the emulator's.
+    """
+    memory = Path("/dev/shm")
+    with scratch(memory if memory.is_dir() else None) as folder:
+        ports = free_port(), free_port()
+        url = f"http://127.0.0.1:{ports[0]}"
+        given = {
+            "--data-dir": folder / "objects", "--port": ports[0], "--control-port": ports[1], "--appid": APPID,
+            "--bucket": BUCKET, "--secret-id": SECRET_ID, "--secret-key": SECRET_KEY,
+        }  # fmt: skip
+        words = [str(word) for option in given.items() for word in option]
+        store = Child([sys.executable, "-m", "worker.emulator", *words, "--no-fsync", *options], log=folder / "store")
+        (folder / "files").mkdir()
+        stores = folder / "stores.toml"
+        stores.write_text(_stores(url, folder / "files"))
+        try:
+            with system({"SLICEWAY_STORES_FILE": str(stores), **(settings or {})}) as (_, running):
+                yield Bed(folder, running, url, Control(f"http://127.0.0.1:{ports[1]}"))
+        finally:
+            store.stop()
+
+
+def _stores(url: str, files: Path) -> str:
+    words = {"url": url, "appid": APPID, "bucket": BUCKET, "secret_id": SECRET_ID, "secret_key": SECRET_KEY}
+    tables = [_STORES.format(mib=mib, slice_bytes=mib * MIB, **words) for mib in (1, 3)]
+    return "".join([*tables, f'\n[roots.files]\npath = "{files}"\n'])
