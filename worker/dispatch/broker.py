@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kombu.entity import Queue
-from kombu.exceptions import OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError
 
 from worker.errors import SettingsError
 from worker.jobs.ids import task_id
@@ -44,6 +44,7 @@ class Broker:
             *connection.recoverable_connection_errors,
             *connection.recoverable_channel_errors,
             OperationalError,
+            BatchPublishError,  # on Redis whatever befalls a batch is wrapped in this: cut off, no memory, read-only
         )
 
     def publish(self, rows: Sequence[Row]) -> None:
