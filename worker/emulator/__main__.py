@@ -54,6 +54,7 @@ def read_arguments(argv: list[str] | None) -> EmulatorConfig:
     parser.add_argument("--rate", type=int, help="bytes a second that all uploads together may send")
     parser.add_argument("--no-verify", action="store_true", help="accept requests whatever their signature")
     parser.add_argument("--no-fsync", action="store_true", help="for benchmarks: trust the machine not to fail")
+    parser.add_argument("--discard", action="store_true", help="for benchmarks: receive slices and forget them")
     parser.add_argument("--journal", type=Path, metavar="PATH", help="append every request and its effect to this file")
     given = parser.parse_args(argv)
     try:
@@ -68,6 +69,7 @@ def read_arguments(argv: list[str] | None) -> EmulatorConfig:
         accounts=(Account(given.appid, tuple(given.bucket), given.secret_id, secret_key),),
         verify_signatures=not given.no_verify,
         fsync=not given.no_fsync,
+        discard=given.discard,
         rate_bytes_per_s=given.rate,
         journal_file=given.journal,
     )

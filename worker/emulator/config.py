@@ -40,6 +40,8 @@ class EmulatorConfig:
     verify_signatures: bool = True
     #: Off: an acknowledged slice survives the death of the process but not of the machine. For benchmarks.
     fsync: bool = True
+    #: Slices are received and forgotten, so that a file may be larger than the disk. For benchmarks.
+    discard: bool = False
     #: Bytes a second that all uploads together may send; None is no limit. Downloads are never held back.
     rate_bytes_per_s: int | None = None
     session_ttl_s: float = 7 * DAY_S

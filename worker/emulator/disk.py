@@ -24,12 +24,14 @@ class Disk:
     Args:
         folder: Made if missing.
         fsync: Whether what is acknowledged has reached the disk, or only the operating system.
+        discard: Whether slices are forgotten instead: what is read of them is zeros.
     """
 
-    def __init__(self, folder: Path, *, fsync: bool) -> None:
+    def __init__(self, folder: Path, *, fsync: bool, discard: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._fsync = fsync
+        self._discard = discard
 
     def sweep(self, referred: Collection[str]) -> None:
         """Removes every file whose id is not among these."""
@@ -57,6 +59,8 @@ class Disk:
 
     def write(self, content: str, offset_bytes: int, view: memoryview) -> None:
         """Puts the bytes at their place; when this returns they are kept."""
+        if self._discard:
+            return
         fd = os.open(self._path(content), os.O_WRONLY)
         try:
             _write_all(fd, view, offset_bytes)
@@ -67,6 +71,8 @@ class Disk:
 
     def holds(self, content: str, offset_bytes: int, view: memoryview) -> bool:
         """Whether these very bytes are at this place."""
+        if self._discard:
+            return True
         with self.open(content) as file:
             file.seek(offset_bytes)
             return file.read(len(view)) == view

@@ -46,7 +46,7 @@ class Store:
         self.ledger = Ledger(config.journal_file)
         self.plan = FaultPlan()
         self.records = Records(config.data_dir / "records.sqlite3", fsync=config.fsync)
-        self.disk = Disk(config.data_dir / "content", fsync=config.fsync)
+        self.disk = Disk(config.data_dir / "content", fsync=config.fsync, discard=config.discard)
         self.disk.sweep(self.records.contents())
         self.folders = Folders(self.records, self.settings)
         self.uploads = Uploads(self.records, self.disk, self.folders, config, self.settings, ledger=self.ledger)

@@ -276,3 +276,12 @@ def test_sessions_grow_old(start_cos: Callable[..., Any]) -> None:
     assert refusal(cos.send("a.bin", session, 0, DATA[:SLICE])) == (400, -4013)
     assert refusal(cos.list("a.bin")) == (404, -197)
     assert cos.begin("a.bin", len(DATA)) != session
+
+
+def test_a_store_that_discards_acknowledges_the_same_and_keeps_zeros(start_cos: Callable[..., Any]) -> None:
+    cos = start_cos(discard=True)
+    session = cos.begin("big", len(DATA))
+    cos.send_all("big", session, DATA)
+    cos.send_all("big", session, DATA)  # again, as after an answer that was lost
+    assert cos.finish("big", session, len(DATA)).json()["code"] == 0
+    assert cos.get("big").content == bytes(len(DATA))
