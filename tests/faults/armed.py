@@ -33,7 +33,13 @@ if TYPE_CHECKING:
 
 ARMED, REACHED, FIRED = "armed", "reached", "fired"
 #: What the processes would import first; loaded once, and not by each of them.
-PROGRAMS = ("worker.celery", "celery.bin.celery", "celery.bin.worker", "celery.apps.worker", "celery.concurrency.thread")
+PROGRAMS = (
+    "worker.celery",
+    "celery.bin.celery",
+    "celery.bin.worker",
+    "celery.apps.worker",
+    "celery.concurrency.thread",
+)
 HALF = 4
 """Before the request, before the form's head, and before each of its pieces a driver asks its guard: when it asks for
 the fourth time, one of the two pieces is out that a slice has here."""
@@ -120,9 +126,7 @@ class Finder:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
         """Find a module of the product; None for all others."""
         file = modules().get(name)
         if file is None:

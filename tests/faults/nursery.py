@@ -116,7 +116,8 @@ class Nursery:
         """End it, and with it all that came from it."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self._process.kill()
+        self._process.wait()
         self._process.stdin.close()
-        self._process.wait(10)
         self._process.stdout.close()
         self._log.close()

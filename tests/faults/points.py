@@ -102,7 +102,7 @@ def calls() -> Calls:
 
 
 def committing(module: str, tree: ast.Module, known: set[str]) -> set[str]:
-    """Return the public functions of a module that take a transaction first, and write in it themselves or by ``known``."""
+    """Return the public functions of a module that take a transaction first and write, themselves or by ``known``."""
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     imports = _imports(tree)
     return {
@@ -122,7 +122,9 @@ def _writes(function: ast.FunctionDef) -> bool:
 
 
 def _methods(path: Path, name: str) -> list[ast.FunctionDef]:
-    [found] = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef) and node.name == name]
+    [found] = [
+        node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef) and node.name == name
+    ]
     return [node for node in found.body if isinstance(node, ast.FunctionDef)]
 
 
@@ -152,6 +154,11 @@ def _dotted(node: ast.AST, imports: dict[str, str]) -> str | None:
 def _last_word(node: ast.AST) -> str:
     """Return the last name of an expression such as `self.guard`."""
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def _owner(function: ast.AST) -> str:
+    """Return the last name of what a method is called on."""
+    return _last_word(function.value) if isinstance(function, ast.Attribute) else ""
 
 
 class _Search(ast.NodeVisitor):
@@ -188,9 +195,8 @@ class _Search(ast.NodeVisitor):
             self._note(node, word)
         elif word in self._wanted.store and any(_last_word(argument) == "guard" for argument in given):
             self._note(node, word, streams=self._wanted.store[word])
-        elif word in self._wanted.broker and isinstance(node.func, ast.Attribute):
-            if _last_word(node.func.value).lstrip("_") == "broker":
-                self._note(node, word)
+        elif word in self._wanted.broker and _owner(node.func) in {"broker", "_broker"}:
+            self._note(node, word)
         self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> None:
@@ -253,7 +259,7 @@ CROSSING, SENDING, ENDING = "__crossing__", "__sending__", "__ending__"
 
 
 def rewrite(module: str, tree: ast.Module, wanted: Calls | None = None) -> ast.Module:
-    """Let every edge of a module be watched: it is called by `CROSSING` or `SENDING`, and a transaction kept by `ENDING`."""
+    """Let the edges of a module be watched: `CROSSING` or `SENDING` makes the call, `ENDING` keeps the transaction."""
     found = find(module, tree, wanted)
     rewritten: ast.Module = _Rewrite(found).visit(tree)
     return ast.fix_missing_locations(rewritten)

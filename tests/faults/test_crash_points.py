@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.evidence import evidence
 from tests.faults.casting import Casting
 from tests.faults.points import edges
 from tests.faults.scenarios import SCENARIOS
@@ -31,9 +30,7 @@ TRIES = 3
 
 
 @pytest.fixture(scope="module")
-def build(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Callable[[], Stage]]:
+def build(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Callable[[], Stage]]:
     """Gives the stage; a new one where the last was left in disorder."""
     servers = [request.getfixturevalue(name) for name in ("postgres", "valkey", "template_database")]
     standing: list[Stage] = []

@@ -1,0 +1,220 @@
+"""What finds the points finds them all, names them after the code, and changes nothing but that they are watched."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.faults import points
+from tests.faults.armed import HALF, Watch
+from tests.faults.points import CROSSING, ENDING, SENDING, Calls, Unclear
+from worker.jobs import leases, transitions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WANTED = Calls(
+    statements=frozenset({"worker.jobs.transitions.succeed", "worker.jobs.leases.lead"}),
+    store={"finish": False, "put_slice": True},
+    broker=frozenset({"publish"}),
+)
+PLANTED = """
+from worker.jobs import transitions
+from worker.jobs.leases import lead
+
+class Work:
+    def done(self, rt, claim, guard):
+        rt.write(lambda tx: transitions.succeed(tx, claim, result=len("four")), guard)
+        with rt.db.transaction() as tx:
+            return lead(tx)
+
+    def send(self, body, guard):
+        self.store.put_slice("key", body, guard)
+        self.store.put_slice("key", body, guard)
+        return self.store.finish("key", guard=guard)
+
+def tell(self, rows):
+    self._broker.publish(rows)
+    self.producer.publish(rows)   # not ours
+    self.finish(rows)             # no request: it asks no guard
+    return transitions.read_only(rows)
+"""
+READERS = {"survey", "due_steps", "due_slices", "lost_claims"}
+
+
+class Diary(Watch):
+    """A watch that writes down what is passed, and kills nobody."""
+
+    def __init__(self) -> None:
+        super().__init__(Path())
+        self.passed: list[str] = []
+
+    def reach(self, point: str) -> None:
+        self.passed.append(point)
+
+
+def test_planted_edges_are_found_and_named_after_the_code() -> None:
+    found = [edge.name for edge in points.find("worker.tasks.planted", ast.parse(PLANTED), WANTED).values()]
+    assert sorted(found) == [
+        "tasks.planted.Work.done:commit",
+        "tasks.planted.Work.done:lead",
+        "tasks.planted.Work.done:succeed",
+        "tasks.planted.Work.send:finish",
+        "tasks.planted.Work.send:put_slice",
+        "tasks.planted.Work.send:put_slice.2",
+        "tasks.planted.tell:publish",
+    ]
+
+
+def test_an_edge_has_a_point_on_each_side_and_one_in_the_middle_of_a_body() -> None:
+    assert points.Edge("a:b").points == ("a:b:before", "a:b:after")
+    assert points.Edge("a:b", streams=True).points == ("a:b:before", "a:b:middle", "a:b:after")
+
+
+@pytest.mark.parametrize("use", ["run(transitions.succeed)", "partial(transitions.succeed, tx)", "done = lead"])
+def test_a_statement_that_is_handed_on_is_refused(use: str) -> None:
+    source = f"from worker.jobs import transitions\nfrom worker.jobs.leases import lead\n{use}\n"
+    with pytest.raises(Unclear, match=r"worker\.tasks\.planted:3"):
+        points.find("worker.tasks.planted", ast.parse(source), WANTED)
+
+
+def test_every_statement_that_writes_is_an_edge() -> None:
+    public = {
+        f"{module.__name__}.{name}"
+        for module in (transitions, leases)
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and not name.startswith("_")
+        if next(iter(inspect.signature(function).parameters), "") == "tx"
+    }
+    counted = {name for name in points.calls().statements if "service" not in name}
+    assert public - counted == {f"worker.jobs.leases.{name}" for name in READERS}
+    assert counted <= public
+    assert {f"worker.jobs.service.{name}" for name in ("submit", "cancel", "retry")} <= points.calls().statements
+
+
+def test_a_writer_is_told_from_a_reader_by_what_it_runs() -> None:
+    source = """
+def asks(tx): return tx.execute("SELECT 1 FROM job FOR NO KEY UPDATE")
+def tells(tx): "Says INSERT INTO, and does no such thing."
+def by_file(tx): return _one(tx, "succeed", {})
+def inline(tx): tx.execute("UPDATE leadership SET until = now()")
+def loudly(tx): tx.execute(f"NOTIFY {CHANNEL}")
+def through(tx): transitions.succeed(tx)
+def without(connection): connection.execute("DELETE FROM job")
+def _private(tx): tx.execute("DELETE FROM job")
+"""
+    tree = ast.parse("from worker.jobs import transitions" + source)
+    writers = points.committing("m", tree, {"worker.jobs.transitions.succeed"})
+    assert writers == {"m.by_file", "m.inline", "m.loudly", "m.through"}
+
+
+def test_names_of_points_are_their_own_and_those_of_files() -> None:
+    found = [point for edge in points.edges() for point in edge.points]
+    assert len(found) == len(set(found)) > 100
+    assert not [point for point in found if "/" in point or len(point) > 200]
+
+
+class Rig:
+    """What the planted module works with."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.db = self.store = self._broker = self.producer = self
+
+    def write(self, statement: Any, _guard: object) -> Any:
+        return statement("tx")
+
+    @contextmanager
+    def transaction(self) -> Iterator[str]:
+        self.calls.append("begin")
+        yield "tx"
+        self.calls.append("commit")
+
+    def put_slice(self, key: str, body: str, guard: Any) -> None:
+        for _ in range(HALF + 1):
+            guard.check()
+        self.calls.append(f"put {key} {body}")
+
+    def finish(self, key: str, guard: object = None) -> str:
+        self.calls.append(f"finish {key}")
+        if guard == "refuse":
+            raise ValueError(key)
+        return "stored"
+
+    def publish(self, rows: str) -> None:
+        self.calls.append(f"publish {rows}")
+
+    def check(self) -> None:
+        """Let everything go on."""
+
+
+def load(watch: Watch | None, rig: Rig) -> dict[str, Any]:
+    """The planted module, watched or as it stands."""
+    tree = ast.parse(PLANTED)
+    module: dict[str, Any] = {}
+    if watch is not None:
+        tree = points.rewrite("worker.tasks.planted", tree, WANTED)
+        module |= {CROSSING: watch.cross, SENDING: watch.send, ENDING: watch.end}
+    exec(compile(tree, "planted", "exec"), module)  # noqa: S102 - our own few lines
+    succeed = lambda *args, **named: rig.calls.append(f"succeed {args} {named}")  # noqa: E731
+    module["transitions"] = SimpleNamespace(succeed=succeed, read_only=lambda rows: f"read {rows}")
+    module["lead"] = lambda tx: rig.calls.append(f"lead {tx}") or 7  # type: ignore[func-returns-value]
+    return module
+
+
+def run(module: dict[str, Any], rig: Rig) -> list[object]:
+    work = module["Work"]
+    answers: list[object] = [work.done(rig, rig, "claim", "guard"), work.send(rig, "body", rig)]
+    answers.append(module["tell"](rig, "rows"))
+    return answers
+
+
+def test_a_rewritten_module_does_the_same() -> None:
+    plain, watched = Rig(), Rig()
+    assert run(load(None, plain), plain) == run(load(Diary(), watched), watched) == [7, "stored", "read rows"]
+    assert plain.calls == watched.calls
+
+
+def test_points_are_passed_in_order_and_after_the_commit() -> None:
+    diary, rig = Diary(), Rig()
+    run(load(diary, rig), rig)
+    short = [point.removeprefix("tasks.planted.").removeprefix("Work.") for point in diary.passed]
+    assert short == [
+        "done:succeed:before", "done:succeed:after",
+        "done:lead:before", "done:lead:after", "done:commit:before", "done:commit:after",
+        "send:put_slice:before", "send:put_slice:middle", "send:put_slice:after",
+        "send:put_slice.2:before", "send:put_slice.2:middle", "send:put_slice.2:after",
+        "send:finish:before", "send:finish:after",
+        "tell:publish:before", "tell:publish:after",
+    ]  # fmt: skip
+
+
+def test_an_error_passes_the_point_after_it_and_goes_on() -> None:
+    diary, rig = Diary(), Rig()
+    with pytest.raises(ValueError, match="key"):
+        diary.cross("edge", rig.finish, "key", guard="refuse")
+    assert diary.passed == ["edge:before", "edge:after"]
+
+
+def test_a_rollback_is_no_commit() -> None:
+    diary = Diary()
+
+    @contextmanager
+    def swallowing() -> Iterator[None]:
+        with suppress(LookupError):
+            yield
+
+    def fail(error: Exception) -> None:
+        with diary.end("edge", swallowing()):
+            raise error
+
+    fail(LookupError())
+    with pytest.raises(ValueError, match="not swallowed"):
+        fail(ValueError("not swallowed"))
+    assert diary.passed == []
