@@ -56,6 +56,7 @@ bucket = "{bucket}"
 secret_id = "{secret_id}"
 secret_key = "{secret_key}"
 slice_bytes = {slice_bytes}
+{patience}
 
 [roots.media]
 path = "{media}"
@@ -68,7 +69,7 @@ path = "{volume}"
 class Installation:
     """Everything up but the workers, which a test asks for. Used by one test after another until one fails."""
 
-    #: How long workers wait for the store, as its profile says it.
+    #: How long workers wait for the store, as its profiles say it.
     patience = "answer_timeout_s = 20"
 
     def __init__(self, folder: Path, postgres: EmbeddedPostgres, valkey: EmbeddedValkey, template: str) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import make_url
 
 from tests.acceptance.installation import Installation
-from tests.acceptance.processes import PARENT
+from tests.acceptance.processes import ALONE, PARENT
 from tests.faults.proxy import Proxy
+from worker.db import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tests.acceptance.job import Job
     from tests.acceptance.processes import Worker
@@ -38,7 +40,8 @@ class Server(StrEnum):
 class Network(Installation):
     """Two kinds of workers: `far` ones reach each server through its proxy in `lines`, `near` ones directly.
 
-    The store has one address for all, so its line is everybody's. The API's way to Postgres is `door`.
+    The store has one address for all, so its line is everybody's. The API's way to Postgres is `door`, the test's own
+    is `direct`.
     """
 
     patience = "answer_timeout_s = 2\nconnect_timeout_s = 1\nlow_speed_bytes_per_s = 1048576"
@@ -58,7 +61,8 @@ class Network(Installation):
             Server.VALKEY: broker.port,
         }
         self.lines = {server: Proxy(port) for server, port in ports.items() if port is not None}
-        self.door = Proxy(ports[Server.POSTGRES] or 0)
+        self.door, self.side = Proxy(ports[Server.POSTGRES] or 0), Proxy(ports[Server.STORE] or 0)
+        self.direct = Database(self.database.url, pool_size=1, application="tests")
         self._kept: dict[str, Worker] = {}
         direct = {
             "SLICEWAY_DATABASE_URL": database.render_as_string(hide_password=False),
@@ -74,20 +78,43 @@ class Network(Installation):
 
     def far(self, **settings: str) -> Worker:
         """A `sliceway worker` behind the proxies, the only worker there is; kept from test to test."""
-        for name in [name for name in self._kept if name != "far"]:
-            self._kept.pop(name).stop()
+        self._alone("far")
         return self._keep("far", self._far | settings)
 
     def near(self, **settings: str) -> Worker:
         """One more `sliceway worker`, that reaches broker and database directly."""
         return self._keep("near", self._near | settings)
 
-    def _keep(self, name: str, environ: Mapping[str, str]) -> Worker:
+    def _alone(self, name: str) -> None:
+        for other in [other for other in self._kept if other != name]:
+            self._kept.pop(other).stop()
+
+    def aside(self) -> Worker:
+        """The only `sliceway worker`, which reaches the store, and it only, through `side`, as a forward proxy."""
+        self._alone("aside")
+        stores = Path(self._near["SLICEWAY_STORES_FILE"])
+        aside = stores.with_name("aside.toml")
+        proxied = f'{self.patience}\nproxy = "http://127.0.0.1:{self.side.port}"'
+        aside.write_text(stores.read_text().replace(self.patience, proxied))
+        return self._keep("aside", self._near | {"SLICEWAY_STORES_FILE": str(aside)})
+
+    def leader(self) -> Worker:
+        """One more process, that reaches everything directly, leads, and takes no work itself."""
+        leader = self._keep("leader", self._near, (*ALONE, "-Q", "elsewhere"))
+        self.sql(
+            """UPDATE leadership SET term = term + 1, until = now() + interval '5 s',
+                                     holder = (SELECT id FROM worker WHERE name LIKE %(name)s)""",
+            name=f"%:{leader.pid}",
+        )
+        self.until(lambda: "dispatcher.leads" in leader.text(), "its leading")
+        return leader
+
+    def _keep(self, name: str, environ: Mapping[str, str], argv: Sequence[str] = PARENT) -> Worker:
         kept = self._kept.get(name)
         if kept is None or not kept.alive or kept.environ != dict(environ):
             if kept is not None:
                 kept.stop()
-            kept = self._kept[name] = self.start_worker(environ, PARENT)
+            kept = self._kept[name] = self.start_worker(environ, argv)
         assert self.known(kept), kept.text()
         return kept
 
@@ -102,14 +129,15 @@ class Network(Installation):
 
     def calm(self) -> None:
         """Undo what the test has done to its surroundings."""
-        for line in (*self.lines.values(), self.door):
+        for line in (*self.lines.values(), self.door, self.side):
             line.heal()
         super().calm()
 
     def close(self) -> None:
         """Stop everything."""
+        self.direct.close()
         super().close()
-        for line in (*self.lines.values(), self.door):
+        for line in (*self.lines.values(), self.door, self.side):
             line.close()
 
 

@@ -46,6 +46,7 @@ class Conditions:
         rate_bytes_per_s: how fast each connection is, each way; None: as fast as it goes.
         cut: the connection is closed after so many more bytes of a direction, exactly.
         held: directions in which nothing is passed on; what comes is kept, and passed on later if there is a later.
+        deaf_after: a connection that has sent a request with these bytes in it hears nothing any more.
         refuse: whether new connections are refused.
     """
 
@@ -53,14 +54,13 @@ class Conditions:
     rate_bytes_per_s: int | None = None
     cut: dict[Way, int] = dataclasses.field(default_factory=dict)
     held: frozenset[Way] = frozenset()
+    deaf_after: bytes | None = None
     refuse: bool = False
 
 
 FINE = Conditions()
 BLACK_HOLE = Conditions(held=frozenset(Way))
 """New connections are taken, and nothing comes out at the other end."""
-DEAF = Conditions(held=frozenset({Way.ANSWERS}))
-"""Whatever is asked is done, and nobody hears of it."""
 
 
 class Proxy:
@@ -176,7 +176,7 @@ class _Connection:
         self._conditions = FINE
         self._left: dict[Way, int] = {}
         self._open = {way: asyncio.Event() for way in Way}
-        self._frozen = self._reset = False
+        self._frozen = self._deaf = self._reset = False
         self._talking = set(Way)
         self.over, self.gone = asyncio.Event(), asyncio.Event()
 
@@ -195,12 +195,12 @@ class _Connection:
 
     def thaw(self) -> None:
         """Pass on again."""
-        self._frozen = False
+        self._frozen = self._deaf = False
         self._settle()
 
     def _settle(self) -> None:
         for way, gate in self._open.items():
-            if self._frozen or way in self._conditions.held:
+            if self._frozen or way in self._conditions.held or (self._deaf and way is Way.ANSWERS):
                 gate.clear()
             else:
                 gate.set()
@@ -228,6 +228,7 @@ class _Connection:
                 await self._open[way].wait()
                 await self._travel(len(piece))
                 await self._open[way].wait()
+                self._listen_for(way, piece)
                 await self._pass(way, writer, piece)
             await self._open[way].wait()  # its end is something said, too
             writer.write_eof()
@@ -236,6 +237,12 @@ class _Connection:
                 self.end()
         except OSError:
             self.end(reset=True)  # as the other side did it
+
+    def _listen_for(self, way: Way, piece: bytes) -> None:
+        word = self._conditions.deaf_after
+        if way is Way.REQUESTS and word is not None and word in piece:
+            self._deaf = True
+            self._settle()
 
     def _most(self) -> int:
         rate = self._conditions.rate_bytes_per_s

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.proxy import BLACK_HOLE, DEAF, Conditions, Proxy, Way
+from tests.faults.proxy import BLACK_HOLE, Conditions, Proxy, Way
 from worker.local.process import wait_until
 
 if TYPE_CHECKING:
@@ -161,15 +161,15 @@ def test_a_black_hole_takes_connections_and_gives_nothing_back(proxy: Proxy, hea
             assert (hear(old, 1), hear(new, 1)) == (b"b", b"c")
 
 
-def test_an_answer_is_lost_when_the_connection_is_reset_after_the_request_was_passed_on(
-    proxy: Proxy, heard: bytearray
-) -> None:
-    with client(proxy) as line:
+def test_the_answer_to_a_certain_request_is_lost_and_others_are_heard(proxy: Proxy, heard: bytearray) -> None:
+    with client(proxy) as line, client(proxy) as other:
         say(line, b"a")
-        proxy.become(DEAF)
-        line.sendall(b"b")
-        assert wait_until(lambda: heard == b"ab", timeout_s=5)
+        proxy.become(Conditions(deaf_after=b"commit"))
+        say(line, b"b")
+        line.sendall(b"commit")
         assert silent(line)
+        assert say(other, b"c") == b"c"
+        assert heard == b"abcommitc"
         proxy.reset()
         with pytest.raises(ConnectionResetError):
             line.recv(1)
