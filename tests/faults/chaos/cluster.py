@@ -19,6 +19,7 @@ from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY
 from tests.faults.chaos.errands import WISH_BYTES
 from tests.faults.chaos.posts import Keeper, Post, processes_with
 from tests.faults.chaos.store import ChaosStore
+from tests.faults.checker import install
 from worker.db import Database, migrate, plain_url
 from worker.jobs.keys import Scope, create_key
 from worker.local.ports import free_port
@@ -184,6 +185,7 @@ def _make_database(postgres: EmbeddedPostgres) -> TestDatabase:
     migrate(postgres.url_of(template))
     database = TestDatabase(postgres, template)
     database.run(_CLAIMS.read_text())
+    install(database.url)
     return database
 
 

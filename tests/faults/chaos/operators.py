@@ -20,9 +20,9 @@ _ROUND_S = 0.5
 _CANCEL_WITHIN_S = 4.0
 _RETRIES_MAX = 50
 _LOOKS = 5
-_FAILED = (
-    "SELECT id::text, error->>'code' AS code FROM job WHERE state = 'failed' AND error->>'code' <> 'object_exists'"
-)
+#: Failures of which another attempt makes something else.
+FAILED = """SELECT id::text FROM job WHERE state = 'failed' AND error->>'code' <> 'object_exists'
+            AND NOT (overwrite AND error->>'code' = 'upload_in_progress')"""
 
 
 class Operator(threading.Thread):
@@ -57,7 +57,7 @@ class Operator(threading.Thread):
             self._caller.read(seen)
         for due in self._told.to_cancel(_CANCEL_WITHIN_S):
             due.cancelled = self._caller.act(due, "cancel")
-        for row in self._cluster.ask(_FAILED):
+        for row in self._cluster.ask(FAILED):
             kept = self._told.kept.get(row["id"])  # not there: its client has not heard of it yet
             if kept is not None and kept.retries < _RETRIES_MAX:
                 if kept.errand.twist is Twist.LATE and kept.retries == 0:

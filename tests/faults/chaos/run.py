@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from tests.faults.chaos.clients import Client, Office
 from tests.faults.chaos.cluster import Cluster
 from tests.faults.chaos.errands import errands
+from tests.faults.chaos.judgement import Judgement
 from tests.faults.chaos.lanes import ActLog, Scene, end, start
-from tests.faults.chaos.mayhem import lanes
-from tests.faults.chaos.operators import Operator
+from tests.faults.chaos.mayhem import BROKER_LOSSES, WORKER_KILLS, lanes
+from tests.faults.chaos.operators import FAILED, Operator
 from tests.faults.chaos.told import Told
 from worker.jobs.states import FINAL
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 _CLIENTS = 4
 _LIVE_MAX = 1500
+#: The clients are to be through when so much of the time has passed; no run acts longer than the other.
+_THROUGH, _LATEST = 0.85, 1.5
+_LOOK_EVERY_S = 1.0
 _TELL_EVERY_S = 5.0
 _STATES = "SELECT state, count(*) AS n FROM job GROUP BY state"
 
@@ -81,7 +85,7 @@ class Run:
         """Let it happen; returns when all is quiet and no job is live, or the patience is over."""
         office = Office(
             errands(self.plan.seed, self.plan.jobs),
-            jobs_per_s=self.plan.jobs / (0.8 * self.plan.acting_s),
+            jobs_per_s=self.plan.jobs / (_THROUGH * self.plan.acting_s),
             full=lambda: self.live > _LIVE_MAX,
             over=self._over,
         )
@@ -91,8 +95,8 @@ class Run:
         for thread in (*clients, operator):
             thread.start()
         start(acting)
-        until = self._began + self.plan.acting_s
-        while time.monotonic() < until or any(client.is_alive() for client in clients):
+        until, latest = (self._began + self.plan.acting_s * part for part in (1.0, _LATEST))
+        while (now := time.monotonic()) < until or (any(client.is_alive() for client in clients) and now < latest):
             self._look("acting")
         end(acting, self.scene)
         self.cluster.store.calm()
@@ -101,21 +105,34 @@ class Run:
             self._look("quiet")
         self._over.set()
         operator.join()
+        self.log.close()
+
+    def judge(self) -> Judgement:
+        """Look at what has become of it all. The workers stop first: nobody changes anything any more."""
+        self.cluster.keeper.dismiss()
+        return Judgement(self.cluster, self.told, self.log)
 
     def _settled(self) -> bool:
-        return bool(self.states) and self.live == 0 and not self.cluster.ask(_WAITS_FOR_RETRY)
+        return bool(self.states) and self.live == 0 and not self.cluster.sql(FAILED)
 
     def _look(self, phase: str) -> None:
-        time.sleep(1.0)
+        self._over.wait(_LOOK_EVERY_S)
         rows = self.cluster.ask(_STATES)
         if rows:
             self.states = Counter({row["state"]: row["n"] for row in rows})
         if time.monotonic() >= self._next_tell_s:
             self._next_tell_s = time.monotonic() + _TELL_EVERY_S
-            states = " ".join(f"{state} {n}" for state, n in sorted(self.states.items()))
-            acts = " ".join(f"{name} {n}" for name, n in sorted(self.log.counts().items()))
-            sys.stdout.write(f"{time.monotonic() - self._began:6.0f} s  {phase}  {states}  |  {acts}\n")
+            sys.stdout.write(f"{time.monotonic() - self._began:6.0f} s  {phase}  {self._standing()}\n")
             sys.stdout.flush()
 
-
-_WAITS_FOR_RETRY = "SELECT FROM job WHERE state = 'failed' AND error->>'code' <> 'object_exists' LIMIT 1"
+    def _standing(self) -> str:
+        ended = ", ".join(f"{self.states[state]} {state}" for state in sorted(FINAL))
+        counts = self.log.counts()
+        done = {
+            "worker kills": sum(counts[name] for name in WORKER_KILLS),
+            "broker losses": sum(counts[name] for name in BROKER_LOSSES),
+            "database restarts": counts["database_restarted"],
+            "store restarts": counts["store_killed"],
+        }
+        acts = ", ".join(f"{n} {what}" for what, n in done.items())
+        return f"{self.states.total()} jobs: {self.live} live, {ended}; {acts}, {counts.total()} acts in all"

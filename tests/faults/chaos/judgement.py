@@ -1,0 +1,136 @@
+"""What a run has shown: everything that is wrong with it, and its figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from tests.acceptance.store import BUCKET, SECRET_KEY
+from tests.faults.chaos.cluster import THREADS
+from tests.faults.chaos.errands import SLICE_BYTES, Twist
+from tests.faults.chaos.mayhem import BROKER_LOSSES, WORKER_KILLS
+from tests.faults.chaos.recovery import Recoveries
+from tests.faults.checker import Report, check
+from tests.faults.stored import Folder
+from worker.jobs.states import FINAL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.faults.chaos.cluster import Cluster
+    from tests.faults.chaos.lanes import ActLog
+    from tests.faults.chaos.told import Told
+
+Row = dict[str, Any]
+#: What no log may have: a fault of ours, or a secret.
+_NEVER_LOGGED = ("task.broken", "dispatcher.broken", "Exception in thread", SECRET_KEY)
+#: How errands may end, where it is not with success.
+_ENDS: dict[Twist, set[tuple[str, str | None]]] = {
+    Twist.REFUSED: {("failed", "object_exists")},
+    Twist.CANCEL: {("cancelled", None), ("succeeded", None)},
+    # where an init is cut off that has begun to replace an object, nothing tells its upload from somebody else's
+    Twist.OVERWRITE: {("succeeded", None), ("failed", "upload_in_progress")},
+}
+_LOST, _CORRUPT, _TWICE = ("accepted", "submits"), ("objects", "sends", "checkpoints", "strangers"), ("finishes",)
+
+
+class Judgement:
+    """Judges a run that is quiet; the database still runs."""
+
+    def __init__(self, cluster: Cluster, told: Told, log: ActLog) -> None:
+        """Look at everything; what is `wrong` and the `figures` stand then.
+
+        Args:
+            cluster: whose.
+            told: what its clients were promised.
+            log: what was done to it.
+        """
+        self._cluster, self._told, self._log = cluster, told, log
+        self.report: Report = check(
+            cluster.database.url,
+            recorded=[cluster.history],
+            journals=[cluster.store.journal],
+            stored=Folder(cluster.folder / "data", BUCKET),
+            secrets=(SECRET_KEY,),
+        )
+        rows = cluster.sql("SELECT id::text, key, state, error->>'code' AS code FROM job")
+        self._jobs = {row["id"]: row for row in rows}
+        self.wrong = [
+            *told.faults,
+            *log.faults,
+            *map(str, self.report.violations),
+            *self._ends(),
+            *_told_by_logs(cluster),
+        ]
+        self.figures = self._figures()
+
+    def _ends(self) -> Iterator[str]:
+        """Each errand has come to the end that its client can expect."""
+        for kept in self._told.kept.values():
+            row = self._jobs.get(kept.job)
+            if row is None or row["state"] not in FINAL:
+                continue  # told by the checker
+            twist, end = kept.errand.twist, (row["state"], row["code"])
+            if end not in _ENDS.get(twist, {("succeeded", None)}):
+                yield f"end: job {kept.job} for {row['key']} ({twist}) is {row['state']}, {row['code']}"
+
+    def _figures(self) -> list[tuple[str, str]]:
+        """What is worth a line, as (name, value)."""
+        found, counts = self.report.figures, self._log.counts()
+        return [
+            ("jobs", f"{sum(found.jobs.values())}: {_listed(found.jobs)}"),
+            ("lost / corrupt / finished twice / stuck", " / ".join(map(str, self._verdicts()))),
+            ("worker processes killed", f"{_sum(counts, WORKER_KILLS)} ({found.workers_dead} judged dead in all)"),
+            ("broker losses", f"{_sum(counts, BROKER_LOSSES)}"),
+            ("PostgreSQL restarts (immediate)", f"{counts['database_restarted']}"),
+            ("store restarts", f"{counts['store_killed']}"),
+            ("all acts", _listed(counts)),
+            ("claims of slices", f"{found.claims}, {found.claims_lapsed} ended without a checkpoint"),
+            ("checkpoints", f"{found.checkpoints}, {found.checkpoints_undone} taken back as the store had not kept it"),
+            ("sessions lost; retries by an operator", f"{found.sessions_lost}; {found.retries}"),
+            ("submits without an answer", f"{found.submits_unanswered} of {found.submits}"),
+            ("bytes sent", f"{found.bytes_sent:,}, of these not stored {found.bytes_not_stored:,}"),
+            *self._twice(),
+            *self._recoveries(),
+        ]
+
+    def _verdicts(self) -> tuple[int, int, int, int]:
+        broken = Counter(violation.invariant for violation in self.report.violations)
+        stuck = sum(row["state"] not in FINAL for row in self._jobs.values())
+        return _sum(broken, _LOST) - stuck, _sum(broken, _CORRUPT), _sum(broken, _TWICE), stuck
+
+    def _twice(self) -> Iterator[tuple[str, str]]:
+        """What was sent twice, by whom; a worker that was killed may have had a slice in each thread."""
+        found = self.report.figures
+        killed = {str(act["pid"]) for act in self._log.of(*WORKER_KILLS)}
+        by_killed = [
+            size for name, size in found.bytes_sent_twice_by_worker.items() if name.rpartition(":")[2] in killed
+        ]
+        bound = THREADS * SLICE_BYTES
+        yield "bytes sent twice, whatever the cause", f"{found.bytes_sent_twice:,}"
+        yield "  of these what killed workers had sent", f"{sum(by_killed):,}"
+        yield "  the most for one of them", f"{max(by_killed, default=0):,} ({THREADS} slices in flight are {bound:,})"
+
+    def _recoveries(self) -> Iterator[tuple[str, str]]:
+        times = Recoveries(self._log, self._cluster.sql)
+        yield "seconds from SIGKILL of a worker until its work was claimed again", str(times.after_kills())
+        yield "  from SIGTERM", str(times.after_stops())
+        yield "  from the broker's return until what it had lost was claimed", str(times.after_broker_losses())
+        yield "  from PostgreSQL's return until the next claim", str(times.after_returns("database_restarted"))
+        yield "  from SIGKILL of the leader until the next dispatch", str(times.after_leaders())
+
+
+def _told_by_logs(cluster: Cluster) -> Iterator[str]:
+    for log in cluster.logs():
+        with log.open(errors="replace") as lines:
+            for line in lines:
+                if any(word in line for word in _NEVER_LOGGED):
+                    yield f"log: {log.name}: {line.strip()[:500]}"
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))
+
+
+def _sum(counts: Counter[str], names: tuple[str, ...]) -> int:
+    return sum(counts[name] for name in names)
