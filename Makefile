@@ -6,13 +6,16 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 BIN := .venv/bin
 READY := .venv/.ready
 PYTEST_ARGS ?=
+SEED ?= 1
+MINUTES ?= 30
+FAULTS_ARGS ?=
 UV ?= uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format lint types contracts lock clean
+.PHONY: help demo up test faults faults-long check format lint types contracts lock clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):[^#]*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 demo: $(READY)  ## a real upload on real servers, with a worker killed on the way; everything is stopped at the end
 	@$(BIN)/sliceway demo
@@ -20,8 +23,14 @@ demo: $(READY)  ## a real upload on real servers, with a worker killed on the wa
 up: $(READY)  ## the whole system on this machine until Ctrl-C; the next time it is back where it was
 	@$(BIN)/sliceway up
 
-test: $(READY)  ## all tests; PYTEST_ARGS="-k checkpoint" for some
+test: $(READY)  ## all tests but the fault suite; PYTEST_ARGS="-k checkpoint" for some
 	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
+
+faults: $(READY)  ## the fault suite, short form: everything is killed, emptied, cut and lied to
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/faults $(PYTEST_ARGS)
+
+faults-long: $(READY)  ## kill loops and their figures; SEED=1 MINUTES=30 FAULTS_ARGS="--timers shipped"
+	@$(BIN)/python -m tests.faults --seed $(SEED) --minutes $(MINUTES) $(FAULTS_ARGS)
 
 check: format lint types contracts test  ## everything that must hold before a push
 

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         workers=given.workers,
     )
     say(
-        f"seed {plan.seed}, {plan.jobs} jobs, {given.minutes:g} minutes of faults, {given.timers} timers; all in {folder}"
+        f"seed {plan.seed}, {plan.jobs} jobs, {given.minutes:g} minutes of faults, {given.timers} timers, in {folder}"
     )
     began = time.monotonic()
     run = Run(plan, folder)
