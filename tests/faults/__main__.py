@@ -36,9 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pace=given.pace,
         workers=given.workers,
     )
-    say(
-        f"seed {plan.seed}, {plan.jobs} jobs, {given.minutes:g} minutes of faults, {given.timers} timers, in {folder}"
-    )
+    say(f"seed {plan.seed}, {plan.jobs} jobs, {given.minutes:g} minutes of faults, {given.timers} timers, in {folder}")
     began = time.monotonic()
     run = Run(plan, folder)
     try:
