@@ -8,17 +8,15 @@ All take turns in every round, at one store, with one file that has been read be
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import peers
-from bed import APPID, BUCKET, HERE, KEY, SECRET_ID, SECRET_KEY, Bed, Run, bed
+from bed import HERE, KEY, Bed, Run, bed
+from plain_worker import plain_environ, plain_worker
 from rig import MIB, machine, out, scratch, show
-
-from worker.local.process import Child, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,27 +90,6 @@ def third(site: Bed, sdk: Path, file: Path) -> Run:
 def plain(site: Bed, file: Path, mib: int) -> Run:
     words = {"what": "large", "path": "plain", "file": str(file), "slice_bytes": mib * MIB}
     return site.other([sys.executable, HERE / "plain_celery.py"], env=plain_environ(site), **words)
-
-
-def plain_environ(site: Bed) -> dict[str, str]:
-    given = {"store": site.store_url, "appid": APPID, "bucket": BUCKET, "id": SECRET_ID, "key": SECRET_KEY}
-    broker = site.running.settings.broker_url.rsplit("/", 1)[0] + "/1"
-    return {f"PLAIN_{name.upper()}": value for name, value in given.items()} | {
-        "PLAIN_BROKER": broker, "PYTHONPATH": str(HERE)
-    }  # fmt: skip
-
-
-@contextmanager
-def plain_worker(site: Bed) -> Iterator[None]:
-    """A worker of plain Celery, four processes."""
-    log = site.folder / "plain.log"
-    words = [sys.executable, "-m", "celery", "-A", "plain_celery", "worker", "-P", "prefork", "-c", "4", "-l", "info"]
-    worker = Child(words, log=log, env=dict(os.environ) | plain_environ(site))
-    try:
-        assert wait_until(lambda: log.exists() and "ready" in log.read_text(), timeout_s=60), log.read_text()
-        yield
-    finally:
-        worker.stop()
 
 
 def row(name: str, size_bytes: int, runs: list[Run]) -> tuple[str, ...]:
