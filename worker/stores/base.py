@@ -255,7 +255,8 @@ class StoreDriver(Protocol):
         """Discard the unfinished upload ``handle``, never an object.
 
         With ``handle`` None, whatever unfinished upload is there (a stranger's that the caller has decided to discard).
-        ``mark`` is that of the upload's intent: what carries it while the session is unfinished is no object.
+        ``mark`` is that of the upload's intent, or all of it but the epoch: what carries it while the upload is
+        unfinished is no object. `LeftOpen` also where the store has the upload still after it was discarded.
         """
 
     def remove(self, key: str, mark: str, guard: Guard) -> bool:

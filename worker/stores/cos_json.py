@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from worker.errors import Interrupted, Permanent, SessionGone, Stop, StoreUnusable, Transient
 from worker.limits import GIB, MIB, PROTOCOLS
 from worker.stores import sha1_states
-from worker.stores.base import Aborted, Capabilities, Held, LeftOpen, Listing, Put, Session, Stored, Unfinished
+from worker.stores.base import Aborted, Capabilities, LeftOpen, Listing, Put, Session, Stored, Unfinished
 from worker.stores.cos_json_client import Ask, CosJsonClient
 from worker.stores.cos_json_errors import Kind, Op, failure, kind_of
 
@@ -71,7 +71,7 @@ class CosJsonStore:
         if answer.complete:
             return Stored(details=answer.details())
         session, size = answer.text("session"), answer.integer("slice_size")
-        if session is None or not size:
+        if session is None or not size or not _bearable(intent.size_bytes, wished, size):
             raise _unreadable(Op.INIT, intent.key, answer, "session and slice_size")
         return Session({"session": session, **sha}, size, ordered=answer.integer("serial_upload") == 1)
 
@@ -93,16 +93,16 @@ class CosJsonStore:
         answer = self._client.call(Ask(Op.LIST, key), guard)
         if answer.complete:
             return Stored(details=answer.details())
-        session = answer.text("session")
-        if session is None:
-            raise _unreadable(Op.LIST, key, answer, "session")
+        session, held = answer.text("session"), answer.held()
+        if session is None or held is None:
+            raise _unreadable(Op.LIST, key, answer, "session and listparts")
         known = handle or {}
         if known.get("session") != session:
             sha = answer.sha() or (known.get("sha") if "session" not in known else None)  # what init said of it
             known = {"session": session} | ({"sha": sha} if sha else {})
         return Listing(
             handle=known,
-            held=_held(key, answer),
+            held=held,
             slice_bytes=answer.integer("slice_size"),
             size_bytes=answer.integer("filesize"),
             digest=answer.sha(),
@@ -185,14 +185,23 @@ class CosJsonStore:
         found = self._stat(key, guard)
         # A full upload looks like an object. With the mark of the very session that is still unfinished it is none:
         # only the finish of that session would have made an object with it.
-        full_upload = found is not None and handle is not None and mark is not None and found.mark == mark
-        if found is not None and not full_upload:
+        if found is not None and not (_carries(found, mark) and _may_be(found, listing)):
             return LeftOpen("an object is at the key, or all bytes of one: deleting the upload could delete it")
         # Between the look and the delete an object may still appear, and the protocol has no conditional delete. What
         # bounds it: no other job of ours has this target, and our own finish is fenced off before an abort begins; the
         # one unfinished upload of the path is the one just listed, so nobody can finish another; what is left is a
         # stranger's one-request upload within the round trip between the two.
         self._client.call(Ask(Op.DELETE, key, accept=_MISSING), guard)
+        return self._discarded(key, listing, guard)
+
+    def _discarded(self, key: str, before: Listing, guard: Guard) -> Aborted | LeftOpen:
+        """Look whether the delete had its effect: that it discards an upload is nowhere promised for every case."""
+        try:
+            after = self.list_slices(key, before.handle, guard)
+        except SessionGone:
+            return Aborted()
+        if isinstance(after, Listing) and after.handle["session"] == before.handle["session"]:
+            return LeftOpen("the store lists the upload still, after it has answered that it is deleted")
         return Aborted()
 
     def remove(self, key: str, mark: str, guard: Guard) -> bool:
@@ -250,6 +259,12 @@ def _sha(handle: Handle) -> tuple[tuple[str, str], ...]:
     return (("sha", handle["sha"]),) if "sha" in handle else ()
 
 
+def _bearable(size_bytes: int, wished: int, given: int) -> bool:
+    """Say whether slices of the size given can be held in memory and listed; the wish was chosen so that they can."""
+    few = _LIMITS.max_slices is None or -(-size_bytes // given) <= _LIMITS.max_slices
+    return given <= max(_LIMITS.slice_sizes) and (few or given >= wished)
+
+
 def _instead_of_a_session(key: str, answer: Answer, sha: dict[str, str]) -> Unfinished | Stored:
     match kind_of(answer):
         case Kind.UNFINISHED:
@@ -261,24 +276,17 @@ def _instead_of_a_session(key: str, answer: Answer, sha: dict[str, str]) -> Unfi
             raise failure(Op.INIT, key, answer)
 
 
+def _carries(found: Stored, mark: str | None) -> bool:
+    """Say whether the mark is that of what was found, or all of it but its epoch."""
+    return mark is not None and found.mark is not None and f"{found.mark}/".startswith(f"{mark}/")
+
+
 def _may_be(found: Stored, listing: Listing | Stored) -> bool:
     """Say whether what stat found may be the unfinished upload of the listing instead of an object."""
     if isinstance(listing, Stored):
         return False
     received_bytes = sum(slice_.size_bytes for slice_ in listing.held)
     return found.size_bytes == received_bytes and listing.size_bytes in {None, received_bytes}
-
-
-def _held(key: str, answer: Answer) -> list[Held]:
-    """Read `listparts`: an array, or a text that holds one, or nothing."""
-    parts = answer.data.get("listparts") or []
-    try:
-        if isinstance(parts, str):
-            parts = json.loads(parts)
-        held = [Held(int(part["offset"]), int(part["datalen"])) for part in parts]
-    except (ValueError, OverflowError, TypeError, KeyError) as error:
-        raise _unreadable(Op.LIST, key, answer, "listparts") from error
-    return sorted(held, key=lambda one: one.offset_bytes)
 
 
 def _unreadable(op: Op, key: str, answer: Answer, lacking: str) -> Transient:

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
+from worker.stores.base import Held
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -71,6 +73,17 @@ class Answer:
         """Return the sha of the data without a suffix after `_`; None where there is none, or zeros stand for none."""
         value = (self.text("sha") or "").split("_", 1)[0].lower()
         return value if re.fullmatch(r"[0-9a-f]{40}", value) and value.strip("0") else None
+
+    def held(self) -> list[Held] | None:
+        """Return `listparts`, an array, or a text that holds one, or nothing; None where it cannot be read."""
+        parts = self.data.get("listparts") or []
+        try:
+            if isinstance(parts, str):
+                parts = json.loads(parts)
+            held = [Held(int(part["offset"]), int(part["datalen"])) for part in parts]
+        except (ValueError, OverflowError, TypeError, KeyError):
+            return None
+        return sorted(held, key=lambda one: one.offset_bytes)
 
     def details(self) -> dict[str, str]:
         """Return what may be shown to people; URLs without their queries, which may carry a signature."""

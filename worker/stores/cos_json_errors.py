@@ -45,6 +45,7 @@ class Op(StrEnum):
 _PUBLISHING = frozenset({Op.FINISH, Op.UPLOAD})  # without a clear answer, the object may be there or not
 _NOT_BEGUN = frozenset({408, 503})
 _IN_SESSION = frozenset({Op.DATA, Op.LIST, Op.FINISH})
+_NAMES_NOTHING = frozenset({Op.STAT, Op.DELETE})  # neither a session nor bytes: nothing can be wrong with them
 
 
 class Kind(StrEnum):
@@ -176,6 +177,8 @@ def failure(op: Op, key: str, answer: Answer) -> StoreError:
     if known := CODES.get(answer.code or 0):
         told += f" ({known[1]})"
     message = f"{op} of {key!r}: the store answered {told}"
+    if (kind is Kind.SESSION and op in _NAMES_NOTHING) or (kind is Kind.DIGEST and op in {*_NAMES_NOTHING, Op.LIST}):
+        kind = Kind.RETRY_COUNTED  # a slip of the store's
     if kind in {Kind.RETRY, Kind.SLOW_DOWN, Kind.RETRY_COUNTED}:
         return _for_later(kind, op, message, answer)
     if kind in {Kind.SESSION, Kind.DIGEST, Kind.MISSING, Kind.UNFINISHED, Kind.INCOMPLETE}:

@@ -11,7 +11,7 @@ import pytest
 
 from worker.emulator.control import Control
 from worker.errors import Permanent, SessionGone, StoreError, StoreUnusable, Transient
-from worker.stores.base import Aborted, Digests, Intent, Listing, Session, Stored, Unfinished
+from worker.stores.base import Digests, Intent, LeftOpen, Listing, Session, Stored, Unfinished
 from worker.stores.cos_json import CosJsonStore
 
 if TYPE_CHECKING:
@@ -263,5 +263,5 @@ def _outcome(call: Callable[[], object]) -> str:
         counted = "+" if isinstance(error, Transient) and error.own_fault else ""
         own = "" if error.code == type(error).code else f":{error.code}"
         return f"{type(error).__name__}{counted}{own}"
-    assert result is None or isinstance(result, Stored | Unfinished | Aborted), result
+    assert result is None or isinstance(result, Stored | Unfinished | LeftOpen), result
     return "None" if result is None else type(result).__name__

@@ -228,6 +228,36 @@ class TestAbort:
         assert bench.driver.abort(intent.key, begun.handle, guard, mark=intent.mark) == Aborted()
         assert bench.open_uploads() == []
 
+    def test_discards_a_full_upload_of_the_job_whichever_its_epoch(
+        self, bench: Bench, intent: Intent, data: bytes, guard: Patience
+    ) -> None:
+        send(bench.driver, intent, begin(bench.driver, intent, guard), data, guard)
+        job = intent.mark.rpartition("/")[0]
+        assert isinstance(bench.driver.abort(intent.key, None, guard, mark=job[:-1]), LeftOpen)
+        assert bench.driver.abort(intent.key, None, guard, mark=job) == Aborted()
+        assert bench.open_uploads() == []
+
+    def test_spares_an_object_of_an_earlier_epoch_beside_a_strangers_upload(
+        self, bench: Bench, intent: Intent, data: bytes, guard: Patience
+    ) -> None:
+        older = replace(intent, overwrite=True)
+        begun = begin(bench.driver, older, guard)
+        send(bench.driver, older, begun, data, guard)
+        bench.driver.finish(intent.key, begun.handle, len(data), guard)
+        begin(bench.driver, replace(older, mark="sliceway/another/1"), guard)
+        left = bench.driver.abort(intent.key, None, guard, mark=intent.mark.rpartition("/")[0])
+        assert isinstance(left, LeftOpen)
+        assert bench.content(intent.key) == data
+
+    def test_says_so_where_the_store_keeps_what_it_calls_discarded(
+        self, bench: Bench, intent: Intent, data: bytes, guard: Patience
+    ) -> None:
+        begun = begin(bench.driver, intent, guard)
+        send(bench.driver, intent, begun, data, guard, 0)
+        bench.fault("discard", "swallow")
+        assert isinstance(bench.driver.abort(intent.key, begun.handle, guard), LeftOpen)
+        assert bench.open_uploads() == [intent.key]
+
     def test_spares_what_was_finished_meanwhile(
         self, bench: Bench, intent: Intent, data: bytes, guard: Patience
     ) -> None:

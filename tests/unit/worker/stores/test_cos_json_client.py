@@ -74,7 +74,7 @@ class TestSigning:
         assert len(store.sent) == 1
 
     def test_a_used_token_is_replaced_once(self, store: Store, driver: CosJsonStore) -> None:
-        store.will(ok(session="s1"), no(-197, 404), no(-77, 403), ok())
+        store.will(ok(session="s1"), no(-197, 404), no(-77, 403), ok(), no(-197, 404))
         assert driver.abort("k", HANDLE, store.guard()) == Aborted()
         assert store.sent[2].plain["r"] != store.sent[3].plain["r"]
 

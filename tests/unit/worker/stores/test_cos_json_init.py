@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -118,6 +119,29 @@ class TestInit:
         with pytest.raises(Transient) as caught:
             driver.init(store.intent(), MIB, None, store.guard())
         assert (caught.value.code, caught.value.own_fault) == ("bad_answer", True)
+
+    @pytest.mark.parametrize(
+        ("size_bytes", "given", "usable"),
+        [
+            (GIB, 64 * 1024, True),
+            (GIB, 1024, False),
+            (GIB, 3 * MIB + 1, False),
+            (100, 2**40, False),
+            (100, 1, True),
+            (4096 * GIB, 3 * MIB, True),
+        ],
+    )
+    def test_a_slice_size_that_nobody_could_hold_or_list_is_none(
+        self, store: Store, driver: CosJsonStore, size_bytes: int, given: int, *, usable: bool
+    ) -> None:
+        """One wrong answer must not cost millions of rows, or the worker its memory."""
+        store.will(ok(session="s1", slice_size=given))
+        asked = replace(store.intent(), size_bytes=size_bytes)
+        if usable:
+            assert driver.init(asked, 3 * MIB, None, store.guard()) == Session(HANDLE, given)
+        else:
+            with pytest.raises(Transient, match="slice_size"):
+                driver.init(asked, 3 * MIB, None, store.guard())
 
     @pytest.mark.parametrize(
         ("mark", "attributes", "expected"),

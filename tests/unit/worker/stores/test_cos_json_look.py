@@ -88,9 +88,9 @@ class TestAbort:
     def test_deletes_when_nothing_else_is_there(
         self, store: Store, driver: CosJsonStore, handle: Any, deleted: httpx.Response
     ) -> None:
-        store.will(self.LISTED, self.NOTHING, deleted)
+        store.will(self.LISTED, self.NOTHING, deleted, self.NOTHING)
         assert driver.abort("a b", handle, store.guard()) == Aborted()
-        listed, looked, sent = store.sent
+        listed, looked, sent, _ = store.sent
         assert (sent.method, sent.path, sent.fields) == (
             "POST",
             "/files/v2/10055004/accesslog/a%20b",
@@ -124,6 +124,17 @@ class TestAbort:
         store.will(self.NOTHING)
         assert driver.abort("k", HANDLE, store.guard()) == Aborted()
         assert len(store.sent) == 1
+
+    @pytest.mark.parametrize(
+        ("after", "outcome"),
+        [(LISTED, LeftOpen), (ok(session="s2"), Aborted), (ok(access_url="http://a.test/k"), Aborted)],
+        ids=["kept", "another-session", "finished"],
+    )
+    def test_is_believed_when_the_store_no_longer_lists_it(
+        self, store: Store, driver: CosJsonStore, after: httpx.Response, outcome: type
+    ) -> None:
+        store.will(self.LISTED, self.NOTHING, ok(), after)
+        assert type(driver.abort("k", HANDLE, store.guard())) is outcome
 
     @pytest.mark.parametrize("at", [0, 1])
     def test_without_a_clear_answer_nothing_is_deleted(self, store: Store, driver: CosJsonStore, at: int) -> None:
