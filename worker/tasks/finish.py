@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from worker.errors import Incomplete, Permanent, SessionGone, StoreError, Transient, Unknown
+from worker.errors import Incomplete, ObjectExists, Permanent, SessionGone, StoreError, Transient, Unknown
 from worker.jobs import transitions
 from worker.jobs.plan import Plan
 from worker.jobs.proof import Doubt, Proof
@@ -42,21 +42,32 @@ def run_finish(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
         rt.write(lambda tx: transitions.reconcile(tx, claim, listed), guard)
         return
     guard.check()
-    error: StoreError | None = None
-    try:
-        store.finish(row["key"], row["session"], row["size_bytes"], guard)
-    except Incomplete as incomplete:
-        # its own list has every slice and yet it refuses: only a fresh session can help
-        raise SessionGone(incomplete.message, code="session_lost", answer=incomplete.answer) from incomplete
-    except (Unknown, SessionGone) as unclear:
-        if unclear.code == "digest_mismatch":  # the session is there, and can never be finished
-            store.abort(row["key"], row["session"], guard, mark=mark_of(row))
-            raise
-        error = unclear
+    error = _finish(store, row, guard)
     if error is not None and _listed(store, row, guard) is not None:
-        raise Transient(f"finish of {row['key']!r} had no effect yet: {error.message}", answer=error.answer) from error
+        raise _without_effect(store, row, guard, error) from error
     _prove(rt, claim, row, guard, error)
     store_answered(rt, row, guard)
+
+
+def _finish(store: StoreDriver, row: Row, guard: ClaimGuard) -> StoreError | None:
+    """Ask for the object; return the failure after which it may be there nevertheless, None if it was acknowledged."""
+    try:
+        store.finish(row["key"], row["session"], row["size_bytes"], guard)
+    except (Incomplete, ObjectExists, SessionGone, Unknown) as error:
+        return error
+    return None
+
+
+def _without_effect(store: StoreDriver, row: Row, guard: ClaimGuard, error: StoreError) -> StoreError:
+    """Return what follows from a finish after which the session is still unfinished."""
+    if isinstance(error, ObjectExists):
+        return error
+    mismatch = error.code == "digest_mismatch"
+    if mismatch or isinstance(error, Incomplete):
+        # the store lists every slice and yet refuses: only a fresh session can help, and this one would be in its way
+        store.abort(row["key"], row["session"], guard, mark=mark_of(row))
+        return SessionGone(error.message, code="digest_mismatch" if mismatch else None, answer=error.answer)
+    return Transient(f"finish of {row['key']!r} had no effect yet: {error.message}", answer=error.answer)
 
 
 def _listed(store: StoreDriver, row: Row, guard: ClaimGuard) -> Listing | None:
@@ -72,6 +83,7 @@ def _prove(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard, error: StoreE
     """Look at the object; succeed on proof. ``error`` None: the store acknowledged the finish.
 
     Raises:
+        ObjectExists: the store said so, and the object is not ours.
         SessionGone: nothing is there: start afresh.
         Transient: the store acknowledged the finish, but shows nothing yet.
         Permanent: `unproven`: an object is there that nothing shows to be ours.
@@ -83,12 +95,14 @@ def _prove(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard, error: StoreE
         wanted_of(row, profile),
         guard,
         acknowledged=error is None,
-        session_gone=True,
+        session_gone=not isinstance(error, ObjectExists),
         existed=row["existed"],
     )
     if isinstance(proof, Proof):
         rt.write(lambda tx: transitions.succeed(tx, claim, result_of(row, proof, stored)), guard)
         return
+    if isinstance(error, ObjectExists):
+        raise error
     if stored is None and error is None:
         raise Transient(f"finish was acknowledged, but {row['key']!r} is not to be seen", own_fault=True)
     if error is not None and proof is Doubt.NOT_OURS:

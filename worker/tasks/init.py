@@ -13,7 +13,15 @@ from worker.jobs.proof import Doubt
 from worker.jobs.states import Event, JobState
 from worker.stores.base import Digests, Intent, LeftOpen, Listing, Session, Stored, Unfinished
 from worker.tasks.outcome import store_answered
-from worker.tasks.verify import Verification, hash_source, look_for_proof, mark_of, result_of, wanted_of
+from worker.tasks.verify import (
+    Verification,
+    hash_source,
+    look_for_proof,
+    mark_of,
+    mark_of_any_epoch,
+    result_of,
+    wanted_of,
+)
 
 if TYPE_CHECKING:
     from worker.jobs.leases import Claim
@@ -217,7 +225,8 @@ class _Init:
         if after is not None:
             if after != before:
                 raise self.in_progress("somebody else is uploading to the key")
-            outcome = self.store.abort(key, None, self.guard)
+            # it may be the job's own of an earlier epoch, which the store had told us is gone
+            outcome = self.store.abort(key, None, self.guard, mark=mark_of_any_epoch(self.row))
             if isinstance(outcome, LeftOpen):
                 raise self.in_progress(outcome.reason)
         self.rt.write(

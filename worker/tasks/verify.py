@@ -26,7 +26,12 @@ SAVE_HASHING_EVERY_S = 2.0
 
 def mark_of(row: Row) -> str:
     """Return the mark that the job's object carries in this epoch."""
-    return f"sliceway/{row['id']}/{row['epoch']}"
+    return f"{mark_of_any_epoch(row)}/{row['epoch']}"
+
+
+def mark_of_any_epoch(row: Row) -> str:
+    """Return what the job's marks of all epochs begin with."""
+    return f"sliceway/{row['id']}"
 
 
 @dataclass(slots=True)
