@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -15,6 +15,7 @@ from worker.stores.cos_json_auth import CosJsonAuth, Signer
 from worker.stores.cos_json_errors import RESIGNED, Kind, Op, broken, failure, kind_of
 from worker.stores.cos_json_form import Form
 from worker.stores.cos_json_sign import file_id
+from worker.stores.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +35,8 @@ _WRITE_STALL_S = 10.0
 """A store that takes no byte for so long is gone. A write that began just before the deadline ends within this."""
 
 _TIMEOUT_MIN_S = 0.1
+_URLS_KEPT = 256
+_HEADERS = {"User-Agent": "sliceway", "Accept": "application/json", "Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +63,8 @@ class CosJsonClient:
         self._profile = profile
         self._signer = Signer(profile)
         self._secrets = (profile.secret_key.get_secret_value(), profile.secret_id.get_secret_value())
-        self._http = httpx.Client(
-            transport=transport,
-            verify=_trust(profile),
-            proxy=profile.proxy,
-            trust_env=False,
-            follow_redirects=False,
-            http2=False,
-            # As many connections as threads that send: a limit here would only make them wait for each other.
-            limits=httpx.Limits(
-                max_connections=None,
-                max_keepalive_connections=profile.max_in_flight,
-                keepalive_expiry=_IDLE_MAX_S,
-            ),
-            headers={"User-Agent": "sliceway", "Accept": "application/json", "Accept-Encoding": "identity"},
-        )
+        self._way = transport or _direct_or_by_proxy(profile)
+        self._urls: dict[str, httpx.URL] = {}
 
     def call(self, ask: Ask, guard: Guard) -> Answer:
         """Send a request, and once more with a fresh signature if that may mend it; return its success.
@@ -94,13 +84,13 @@ class CosJsonClient:
 
     def close(self) -> None:
         """Close the pooled connections."""
-        self._http.close()
+        self._way.close()
 
     def _send(self, ask: Ask, guard: Guard) -> Answer:
         guard.check()
         auth = CosJsonAuth(self._signer, ask.key, once=ask.op is Op.DELETE)
         try:
-            response = self._http.send(self._request(ask, guard), auth=auth, stream=True)
+            response = self._way.handle_request(next(auth.auth_flow(self._request(ask, guard))))
             try:
                 body = self._read(ask, response, guard)
             finally:
@@ -114,15 +104,24 @@ class CosJsonClient:
         timeouts = self._timeouts(ask.op, guard)
         extensions = {"timeout": timeouts}
         if ask.op is Op.STAT:
-            return self._http.build_request("GET", url, params={"op": ask.op}, extensions=extensions)
+            return httpx.Request("GET", self._url(f"{url}?op={ask.op}"), headers=_HEADERS, extensions=extensions)
         if ask.op is Op.DELETE:
-            headers = {"Content-Type": "application/json"}
+            headers = _HEADERS | {"Content-Type": "application/json"}
             document = json.dumps({"op": ask.op}).encode()
-            return self._http.build_request("POST", url, content=document, headers=headers, extensions=extensions)
+            return httpx.Request("POST", self._url(url), headers=headers, content=document, extensions=extensions)
         form = Form((("op", ask.op), *ask.fields), ask.content)
-        headers = {"Content-Type": form.content_type, "Content-Length": str(form.length_bytes)}
-        body = _guarded(form, guard, lambda: timeouts.update(self._timeouts(ask.op, guard)))
-        return self._http.build_request("POST", url, content=body, headers=headers, extensions=extensions)
+        headers = _HEADERS | {"Content-Type": form.content_type, "Content-Length": str(form.length_bytes)}
+        body = _Guarded(form, guard, lambda: timeouts.update(self._timeouts(ask.op, guard)))
+        return httpx.Request("POST", self._url(url), headers=headers, stream=body, extensions=extensions)
+
+    def _url(self, text: str) -> httpx.URL:
+        """Return the parsed URL; the slices of a job share one, and to parse it costs as much as to sign."""
+        url = self._urls.get(text)
+        if url is None:
+            if len(self._urls) >= _URLS_KEPT:
+                self._urls.clear()
+            url = self._urls[text] = httpx.URL(text)
+        return url
 
     def _timeouts(self, op: Op, guard: Guard) -> dict[str, float | None]:
         """Return the seconds that each phase may take without a sign of life, none past the deadline."""
@@ -150,10 +149,26 @@ def _trust(profile: StoreProfile) -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # nobody; loading authorities takes 50 ms that plain HTTP can save
 
 
-def _guarded(form: Form, guard: Guard, then: Callable[[], None]) -> Iterator[bytes]:
-    """Yield the form, asking the guard before each piece."""
-    for piece in form.pieces():
-        guard.check()
-        yield cast("bytes", piece)  # a view is as good as bytes to the socket
-    # Less time is left for the answer now; httpx reads the timeout of a phase when the phase begins.
-    then()
+def _direct_or_by_proxy(profile: StoreProfile) -> httpx.BaseTransport:
+    """Return the way to the store."""
+    if profile.proxy is None:
+        return Wire(profile.endpoint, _trust(profile), idle_max_s=_IDLE_MAX_S, keep=profile.max_in_flight)
+    # As many connections as threads that send: a limit here would only make them wait for each other.
+    limits = httpx.Limits(
+        max_connections=None, max_keepalive_connections=profile.max_in_flight, keepalive_expiry=_IDLE_MAX_S
+    )
+    return httpx.HTTPTransport(verify=_trust(profile), proxy=profile.proxy, trust_env=False, limits=limits)
+
+
+class _Guarded(httpx.SyncByteStream):
+    """The form as a request's body: the guard is asked before each piece."""
+
+    def __init__(self, form: Form, guard: Guard, then: Callable[[], None]) -> None:
+        self._form, self._guard, self._then = form, guard, then
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._form.pieces():
+            self._guard.check()
+            yield piece  # type: ignore[misc]  # a view is as good as bytes to the socket
+        # Less time is left for the answer now; the timeout of a phase is read when the phase begins.
+        self._then()

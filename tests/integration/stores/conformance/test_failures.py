@@ -125,7 +125,7 @@ class TestStop:
 
             def check(self) -> None:
                 self.asked += 1
-                if self.asked == 3:
+                if self.asked == 4:  # a first piece is on its way: it goes along with the head
                     self.stop = stop
                 super().check()
 

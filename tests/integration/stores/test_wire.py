@@ -1,0 +1,227 @@
+"""The transport against servers that do one thing each, over real sockets."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from worker.stores.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+TIMES = {"connect": 5.0, "write": 5.0, "read": 5.0}
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Server:
+    """Gives each connection to one function; counts them, and keeps what it heard."""
+
+    def __init__(self, serve: Callable[[Server, socket.socket], object]) -> None:
+        self.heard: list[bytes] = []
+        self.connections = 0
+        self.gone = threading.Event()
+        self._serve = serve
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections += 1
+                with connection, suppress(OSError):
+                    connection.settimeout(10)
+                    self._serve(self, connection)
+                self.gone.set()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(20)
+
+    def take(self, connection: socket.socket) -> bool:
+        """Take one request whole; False at the end."""
+        got = b""
+        while b"\r\n\r\n" not in got:
+            if not (more := connection.recv(65536)):
+                return False
+            got += more
+        head, _, body = got.partition(b"\r\n\r\n")
+        length = next(int(line[16:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length: "))
+        while len(body) < length:
+            if not (more := connection.recv(1 << 20)):
+                return False
+            body += more
+        self.heard.append(body)
+        return True
+
+
+def answer_all(server: Server, connection: socket.socket) -> None:
+    while server.take(connection):
+        connection.sendall(OK)
+
+
+def answer_once(server: Server, connection: socket.socket) -> None:
+    if server.take(connection):
+        connection.sendall(OK)
+
+
+@pytest.fixture
+def open_server() -> Iterator[Callable[..., Server]]:
+    opened: list[Server] = []
+
+    def open_one(serve: Callable[[Server, socket.socket], object]) -> Server:
+        opened.append(Server(serve))
+        return opened[-1]
+
+    yield open_one
+    for server in opened:
+        server.close()
+
+
+@pytest.fixture
+def open_wire() -> Iterator[Callable[..., Wire]]:
+    opened: list[Wire] = []
+
+    def open_one(url: str, *, idle_max_s: float = 4.0, keep: int = 4) -> Wire:
+        opened.append(Wire(url, NOBODY, idle_max_s=idle_max_s, keep=keep))
+        return opened[-1]
+
+    yield open_one
+    for wire in opened:
+        wire.close()
+
+
+class Pieces(httpx.SyncByteStream):
+    def __init__(self, *pieces: bytes | memoryview) -> None:
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._pieces  # type: ignore[misc]
+
+
+def post(wire: Wire, url: str, *pieces: bytes | memoryview, **times: float) -> str:
+    headers = {"Content-Length": str(sum(map(len, pieces)))}
+    extensions = {"timeout": TIMES | times}
+    request = httpx.Request("POST", url, headers=headers, stream=Pieces(*pieces), extensions=extensions)
+    with closing(wire.handle_request(request)) as response:
+        return response.read().decode()
+
+
+def test_small_pieces_large_ones_and_views_arrive_as_they_are(
+    open_server: Callable[..., Server], open_wire: Callable[..., Wire]
+) -> None:
+    server = open_server(answer_all)
+    large = bytes(range(256)) * 16384
+    pieces = (b"", b"head", memoryview(large)[:1_000_000], b"between", memoryview(large)[1_000_000:], b"tail")
+    assert post(open_wire(server.url), server.url, *pieces) == "ok"
+    assert server.heard == [b"head" + large[:1_000_000] + b"between" + large[1_000_000:] + b"tail"]
+
+
+def test_a_connection_is_used_again(open_server: Callable[..., Server], open_wire: Callable[..., Wire]) -> None:
+    server = open_server(answer_all)
+    wire = open_wire(server.url)
+    assert [post(wire, server.url, b"x") for _ in range(3)] == ["ok"] * 3
+    assert server.connections == 1
+
+
+def test_but_not_one_that_was_idle_for_too_long(
+    open_server: Callable[..., Server], open_wire: Callable[..., Wire]
+) -> None:
+    server = open_server(answer_all)
+    wire = open_wire(server.url, idle_max_s=-1.0)
+    assert [post(wire, server.url, b"x") for _ in range(2)] == ["ok"] * 2
+    assert server.connections == 2
+
+
+def test_nor_one_that_the_store_has_closed(open_server: Callable[..., Server], open_wire: Callable[..., Wire]) -> None:
+    server = open_server(answer_once)
+    wire = open_wire(server.url)
+    for _ in range(3):
+        assert post(wire, server.url, b"x") == "ok"
+        assert server.gone.wait(20)
+        server.gone.clear()
+    assert server.connections == 3
+
+
+def test_nor_one_whose_answer_was_not_read(open_server: Callable[..., Server], open_wire: Callable[..., Wire]) -> None:
+    server = open_server(answer_all)
+    wire = open_wire(server.url)
+    request = httpx.Request("POST", server.url, content=b"x", extensions={"timeout": TIMES})
+    wire.handle_request(request).close()
+    assert post(wire, server.url, b"x") == "ok"
+    assert server.connections == 2
+
+
+def test_an_answer_given_before_the_body_was_taken_is_heard(
+    open_server: Callable[..., Server], open_wire: Callable[..., Wire]
+) -> None:
+    def refuse(_: Server, connection: socket.socket) -> None:
+        connection.recv(1024)
+        connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
+
+    server = open_server(refuse)
+    assert post(open_wire(server.url), server.url, *[bytes(1 << 20)] * 32) == "big"
+
+
+def test_nobody_there_is_told_apart_from_an_answer_that_was_lost(
+    open_server: Callable[..., Server], open_wire: Callable[..., Wire]
+) -> None:
+    with pytest.raises(httpx.ConnectError):
+        post(open_wire("http://127.0.0.1:1"), "http://127.0.0.1:1", b"x")
+    server = open_server(Server.take)
+    with pytest.raises(httpx.RemoteProtocolError):
+        post(open_wire(server.url), server.url, b"x")
+
+
+def test_each_phase_has_its_own_patience(open_server: Callable[..., Server], open_wire: Callable[..., Wire]) -> None:
+    release = threading.Event()
+    deaf = open_server(lambda *_: release.wait(20))
+    with pytest.raises(httpx.WriteTimeout):
+        post(open_wire(deaf.url), deaf.url, bytes(64 << 20), write=0.2)
+    release.set()
+    mute = open_server(lambda server, connection: server.take(connection) and server.take(connection))
+    with pytest.raises(httpx.ReadTimeout):
+        post(open_wire(mute.url), mute.url, b"x", read=0.2)
+
+
+def test_an_error_of_the_bodys_own_ends_the_connection(
+    open_server: Callable[..., Server], open_wire: Callable[..., Wire]
+) -> None:
+    class Stopped(Exception):
+        pass
+
+    class Broken(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield bytes(1 << 20)
+            raise Stopped
+
+    server = open_server(answer_all)
+    wire = open_wire(server.url)
+    headers = {"Content-Length": str(2 << 20)}
+    request = httpx.Request("POST", server.url, headers=headers, stream=Broken(), extensions={"timeout": TIMES})
+    with pytest.raises(Stopped):
+        wire.handle_request(request)
+    assert server.gone.wait(20)
+    assert post(wire, server.url, b"x") == "ok"
+
+
+@pytest.mark.parametrize("headers", [{"X": "a\r\nB: c"}, {"X": "a\0b"}, {"Transfer-Encoding": "chunked"}])
+def test_a_head_that_would_be_read_otherwise_is_not_sent(
+    open_server: Callable[..., Server], open_wire: Callable[..., Wire], headers: dict[str, str]
+) -> None:
+    server = open_server(answer_all)
+    request = httpx.Request("GET", server.url, headers=headers, extensions={"timeout": TIMES})
+    with pytest.raises(httpx.LocalProtocolError):
+        open_wire(server.url).handle_request(request)
+    assert server.connections == 0
