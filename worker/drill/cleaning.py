@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from worker.stores.base import StoreDriver
 
 END_S = 20.0
-"""How long a cancelled job is waited for."""
+"""How long a cancelled job is waited for, and then the last lease; no longer than the drill itself was to take."""
 _LOOK_S = 0.1
 
 
@@ -38,6 +38,7 @@ class Cleaning:
     database: Database
     store: StoreDriver
     report: Report
+    end_s: float = END_S
 
     def run(self, canary: Canary | None, death: Death | None, file: Path) -> None:
         """Stop the canary, end the jobs, delete their objects, remove the file; say so, or what was left."""
@@ -82,7 +83,7 @@ class Cleaning:
             raise LeftBehind(outcome.reason)
 
     def _final(self, job_id: UUID) -> watch.Row:
-        until_s = time.monotonic() + END_S
+        until_s = time.monotonic() + self.end_s
         while True:
             job = next(job for job in self._jobs() if job["id"] == job_id)
             if job["state"] in FINAL:
@@ -93,7 +94,7 @@ class Cleaning:
 
     def _see_nothing_held(self, jobs: list[UUID], death: Death | None) -> None:
         worker = death.worker if death else None
-        until_s = time.monotonic() + (0.0 if self.report.failures else END_S)
+        until_s = time.monotonic() + (0.0 if self.report.failures else self.end_s)
         while True:
             with self.database.connection() as tx:
                 held = watch.held(tx, jobs, worker)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from worker.client import Client, RefusedByApi
 from worker.drill import watch
 from worker.drill.canary import Canary, Death
-from worker.drill.cleaning import Cleaning
+from worker.drill.cleaning import END_S, Cleaning
 from worker.drill.proof import Expected, verify
 from worker.drill.site import NotProven, Site, ready
 from worker.errors import SlicewayError
@@ -108,12 +108,13 @@ class Drill:
 
     def clean_up(self) -> None:
         """Leave nothing behind, and say what could not be helped."""
-        with_store = open_store(self._site.store)
+        end_s = min(END_S, self._site.timeout_s)
+        store = open_store(self._site.store)
         try:
-            cleaning = Cleaning(self._id, self._client, self._database, with_store, self._report)
+            cleaning = Cleaning(self._id, self._client, self._database, store, self._report, end_s)
             cleaning.run(self._canary, self._death, self._file)
         finally:
-            with_store.close()
+            store.close()
 
     def _wish(self, attempt: int) -> dict[str, Any]:
         return {

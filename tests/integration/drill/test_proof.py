@@ -1,0 +1,65 @@
+"""What a drill says of the object: all of it is looked at, and each thing that is not right is told."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from worker.doctor.findings import Finding, Level
+from worker.drill.proof import Expected, Patience, verify
+from worker.stores.base import Intent
+from worker.stores.registry import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from worker.settings import StoreProfile
+    from worker.stores.base import StoreDriver
+
+CONTENT = b"the canary's file" * 1000
+WANTED = Expected("sliceway-drill/1-1", "sliceway/a/1", len(CONTENT), hashlib.sha1(CONTENT).hexdigest())  # noqa: S324
+
+
+@pytest.fixture
+def store(store_profile: StoreProfile) -> Iterator[StoreDriver]:
+    store = open_store(store_profile)
+    intent = Intent(WANTED.key, WANTED.size_bytes, overwrite=False, attributes=None, mark=WANTED.mark)
+    store.put_whole(intent, memoryview(CONTENT), Patience(20))
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def verified(store: StoreDriver, store_profile: StoreProfile) -> Callable[[Expected], Finding]:
+    return lambda wanted: verify(store, store_profile, wanted)
+
+
+def test_the_right_object_is_read_back(verified: Callable[[Expected], Finding]) -> None:
+    found = verified(WANTED)
+    assert (found.level, "17,000 bytes with our mark; downloaded" in found.text) == (Level.OK, True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        (replace(WANTED, key="sliceway-drill/1-2"), "no object is at its key"),
+        (replace(WANTED, mark="sliceway/a/2"), "the object is another"),
+        (replace(WANTED, size_bytes=1), "the object is another"),
+        (replace(WANTED, sha1="0" * 40), "but the file has 0000"),
+    ],
+)
+def test_every_other_is_told(verified: Callable[[Expected], Finding], wanted: Expected, says: str) -> None:
+    found = verified(wanted)
+    assert (found.level, says in found.text, found.advice != "") == (Level.FAILED, True, True)
+
+
+def test_a_store_that_is_away_is_told(store: StoreDriver, store_profile: StoreProfile) -> None:
+    nowhere = store_profile.model_copy(update={"endpoint": "http://127.0.0.1:1"})
+    away = open_store(nowhere)
+    found = verify(away, nowhere, WANTED)
+    away.close()
+    assert (found.level, "does not show the object" in found.text) == (Level.FAILED, True)
+    assert store.remove(WANTED.key, WANTED.mark, Patience(20))
