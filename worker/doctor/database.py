@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from alembic.util.exc import CommandError
+from alembic.script.revision import ResolutionError
 from psycopg.rows import dict_row
 
 from worker.db import pending_migrations, plain_url
@@ -104,7 +104,7 @@ def _transactions(connection: Tx) -> Iterator[Finding]:
 def _migrations(url: str) -> Finding:
     try:
         pending = pending_migrations(url)
-    except CommandError:
+    except ResolutionError:
         text = "the database has migrations that this release does not know"
         return Finding("migrations", Level.FAILED, text, "Run the release here that the database was migrated with.")
     if pending:

@@ -58,7 +58,7 @@ def _workers(rows: list[Row], live: list[Row]) -> Iterator[Finding]:
     if not live:
         yield Finding("workers", Level.NOTE, "none is running", "Start one: `sliceway worker`.")
     else:
-        yield Finding("workers", Level.OK, f"{len(live)} processes running")
+        yield Finding("workers", Level.OK, f"{len(live)} {'process' if len(live) == 1 else 'processes'} running")
     if silent and live:  # with nobody alive there is nobody to end them, and the line above says what to do
         text = f"{_names(silent)} silent for {max(row['silent_s'] for row in silent):.0f} s, and not yet taken for dead"
         advice = "Look again in some seconds; if it stays, see the dispatcher's line and the workers' logs."
