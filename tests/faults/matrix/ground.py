@@ -1,0 +1,104 @@
+"""An installation for many jobs at once: scaled times, stores of every patience, and a note of each attempt used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.rows import dict_row
+from sqlalchemy import make_url
+
+from tests.acceptance.installation import Installation
+from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY
+from tests.faults.matrix.cells import SLICE_BYTES
+from worker.db import plain_url
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from worker.local.postgres import EmbeddedPostgres
+    from worker.local.valkey import EmbeddedValkey
+
+Row = dict[str, Any]
+
+#: A tenth of the shipped times, but for a death: a busy machine still answers within them.
+SCALED = {
+    "SLICEWAY_TIME_SCALE": "0.1",
+    "SLICEWAY_HEARTBEAT_S": "2",
+    "SLICEWAY_DEAD_AFTER_S": "40",
+    "SLICEWAY_LEAD_S": "10",
+    "SLICEWAY_WORKER_THREADS": "16",
+    "SLICEWAY_LOG_LEVEL": "info",
+}
+#: Stores of one bucket: for jobs that make theirs unusable, and for those that are to lose their patience soon.
+UNUSABLE = tuple(f"unusable-{number}" for number in range(1, 61))
+HASTY = "hasty"
+HASTY_S = 1.5
+
+_PROFILE = """
+[stores.{name}]
+protocol = "cos-json"
+endpoint = "{url}"
+appid = "{appid}"
+bucket = "{bucket}"
+secret_id = "{secret_id}"
+secret_key = "{secret_key}"
+slice_bytes = 524288
+answer_timeout_s = {patience_s}
+finish_timeout_s = {patience_s}
+"""
+_NOTE_ATTEMPTS = """
+CREATE TABLE attempt (job_id uuid);
+CREATE FUNCTION note_attempt() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO attempt SELECT (to_jsonb(NEW)->>TG_ARGV[0])::uuid FROM generate_series(1, NEW.attempts - OLD.attempts);
+  RETURN NULL;
+END $$;
+CREATE TRIGGER attempts AFTER UPDATE OF attempts ON job FOR EACH ROW WHEN (NEW.attempts > OLD.attempts)
+  EXECUTE FUNCTION note_attempt('id');
+CREATE TRIGGER attempts AFTER UPDATE OF attempts ON slice FOR EACH ROW WHEN (NEW.attempts > OLD.attempts)
+  EXECUTE FUNCTION note_attempt('job_id');
+"""
+
+
+class StoreGround(Installation):
+    """An installation with many stores, all of them the same bucket, and one connection for all questions."""
+
+    def __init__(self, folder: Path, postgres: EmbeddedPostgres, valkey: EmbeddedValkey, template: str) -> None:
+        """Start everything."""
+        super().__init__(folder, postgres, valkey, template)
+        self.sql(_NOTE_ATTEMPTS)
+        self._asking = psycopg.connect(plain_url(self.database.url), autocommit=True, row_factory=dict_row)
+        self.sql = self._ask
+
+    def _environ(self) -> dict[str, str]:
+        environ = super()._environ()
+        secrets = {"appid": APPID, "bucket": BUCKET, "secret_id": SECRET_ID, "secret_key": SECRET_KEY}
+        patience = dict.fromkeys(UNUSABLE, 20.0) | {HASTY: HASTY_S}
+        with (self.folder / "stores.toml").open("a") as stores:
+            for name, patience_s in patience.items():
+                stores.write(_PROFILE.format(name=name, url=self.store.url, patience_s=patience_s, **secrets))
+        # a queue of its own: other installations of the run share the broker
+        broker = make_url(self.valkey.url).set(database="2").render_as_string(hide_password=False)
+        return environ | SCALED | {"SLICEWAY_BROKER_URL": broker}
+
+    def _ask(self, statement: str, **params: Any) -> list[Row]:
+        cursor = self._asking.execute(statement.encode(), params or None)
+        return cursor.fetchall() if cursor.description else []
+
+    def begin(self) -> None:
+        """Forget what the test before has left behind, and let uploads be cut into small slices."""
+        super().begin()
+        self.store.control.change(forced_slice_size=SLICE_BYTES)
+
+    def release_all(self) -> None:
+        """Let the store take up what it held, late as it is, and wait until it has."""
+        self.store.control.clear_rules()
+        self.store.control.release()
+        self.until(lambda: not self.store.requests(state="held"), "the end of what was held")
+        self.until(lambda: not self.store.requests(state="receiving"), "the end of all requests")
+
+    def close(self) -> None:
+        """Stop everything."""
+        self._asking.close()
+        super().close()

@@ -1,0 +1,156 @@
+"""One run of many cells in one installation at the same time, and what came of each of them."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.acceptance.job import Job
+from tests.faults.matrix.cells import SLICE_BYTES, Cell, Scene
+from tests.faults.matrix.expected import Outcome
+from tests.faults.matrix.ground import HASTY, UNUSABLE
+from worker.jobs.states import FINAL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tests.faults.matrix.ground import StoreGround
+
+Row = dict[str, Any]
+
+SIZE_BYTES = 2 * SLICE_BYTES + 1000
+_WHOLE_BYTES = 5000
+_MIB = 1024 * 1024
+_SLICE_WISH = 512 * 1024
+_ROWS = """SELECT j.id::text AS id, j.state, j.error, j.result, j.epoch, j.bytes_done, j.step,
+             (SELECT count(*) FROM attempt a WHERE a.job_id = j.id) AS attempts
+           FROM job j WHERE j.id = ANY (%(ids)s::uuid[])"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What came of a cell.
+
+    Attributes:
+        outcome: how its job ended.
+        struck: the rule met its request.
+        needless: slices that were sent again without a fault that would explain it, as (session, offset).
+        told: the job's error in words.
+    """
+
+    outcome: Outcome
+    struck: bool
+    needless: tuple[tuple[str, int], ...]
+    told: str
+
+
+class Run:
+    """Jobs, one a cell, all at once."""
+
+    def __init__(self, site: StoreGround, chosen: Iterable[Cell]) -> None:
+        """Make the rules and enqueue the jobs."""
+        self._site = site
+        self._cells = list(chosen)
+        self._rules = {cell: self._arrange(cell) for cell in self._cells}
+        self.jobs = dict(zip(self._cells, self._enqueue(self._cells), strict=True))
+        self._waiting = {job.id: cell for cell, job in self.jobs.items() if cell.place.scene in _ACTS}
+
+    def _arrange(self, cell: Cell) -> int:
+        control, scene = self._site.store.control, cell.place.scene
+        if scene is Scene.OVERWRITE:
+            self._site.store.plant_object(cell.key, b"older", sacred=False)
+        if scene is Scene.RESUMED:
+            refused = {"status": 400, "code": -5999, "count": 1}
+            control.add_rule("error", op="data", path=cell.key, offset=SLICE_BYTES, **refused)
+        if scene is Scene.CANCELLED:
+            control.add_rule("error", op="data", path=cell.key, offset=SLICE_BYTES, status=503, code=-196)
+        return control.add_rule(**cell.rule)
+
+    def _enqueue(self, cells: Sequence[Cell]) -> list[Job]:
+        stores = iter(UNUSABLE)
+        contents = {cell: self._content(cell) for cell in cells}
+        wishes = []
+        for cell in cells:
+            strike = cell.strike
+            store = next(stores) if strike.unusable else HASTY if strike.lost else "main"
+            wish = {"source": {"kind": "file", "root": "media", "path": cell.key}, "store": store, "key": cell.key}
+            wish["overwrite"] = cell.place.scene is Scene.OVERWRITE
+            wish |= {"verify": "file"} if strike.verified else {}
+            if cell.place.scene is not Scene.WHOLE:  # so small a file would go in one request otherwise
+                wish["slice_size"] = _MIB if strike.verified else _SLICE_WISH
+            wishes.append(wish)
+        answer = self._site.api.post("/v1/jobs/batch", json={"jobs": wishes}).raise_for_status().json()
+        jobs = []
+        for cell, result in zip(cells, answer["results"], strict=True):
+            assert result["status"] == 202, result
+            path = self._site.media / cell.key
+            jobs.append(self._site.note(Job(self._site, result["job"]["id"], cell.key, contents[cell], path)))
+        return jobs
+
+    def _content(self, cell: Cell) -> bytes:
+        size = _WHOLE_BYTES if cell.place.scene is Scene.WHOLE else SIZE_BYTES
+        content = random.Random(cell.key).randbytes(size)
+        (self._site.media / cell.key).write_bytes(content)
+        return content
+
+    def settle(self, timeout_s: float) -> None:
+        """Wait until every job has ended; those that are to be retried or cancelled on the way are."""
+        self._site.until(self._settled, "the end of all jobs", timeout_s=timeout_s)
+
+    def _settled(self) -> bool:
+        rows = self._rows()
+        for row in rows:
+            cell = self._waiting.get(row["id"])
+            if cell is not None and _ripe(cell, row):
+                self.jobs[cell].act(_ACTS[cell.place.scene])
+                del self._waiting[row["id"]]
+        return not self._waiting and all(row["state"] in FINAL for row in rows)
+
+    def _rows(self) -> list[Row]:
+        return self._site.sql(_ROWS, ids=[job.id for job in self.jobs.values()])
+
+    def found(self) -> dict[Cell, Found]:
+        """What came of each cell."""
+        rows = {row["id"]: row for row in self._rows()}
+        struck = {rule["id"]: rule["struck"] for rule in self._site.store.control.rules()}
+        needless = _needless(self._site.store.requests(op="data"))
+        return {
+            cell: Found(
+                outcome=_outcome(rows[job.id]),
+                struck=bool(struck.get(self._rules[cell])),
+                needless=tuple(needless[cell.key]),
+                told=(rows[job.id]["error"] or {}).get("message", ""),
+            )
+            for cell, job in self.jobs.items()
+        }
+
+
+_ACTS = {Scene.RESUMED: "retry", Scene.CANCELLED: "cancel"}
+
+
+def _ripe(cell: Cell, row: Row) -> bool:
+    if cell.place.scene is Scene.RESUMED:
+        return bool(row["state"] == "failed")
+    return row["error"] is not None and row["bytes_done"] == SIZE_BYTES - SLICE_BYTES
+
+
+def _outcome(row: Row) -> Outcome:
+    return Outcome(
+        state=row["state"],
+        code=(row["error"] or {}).get("code"),
+        attempts=row["attempts"],
+        epochs=row["epoch"],
+        left_open="session_left_open" in (row["result"] or {}),
+    )
+
+
+def _needless(sends: Iterable[Row]) -> defaultdict[str, list[tuple[str, int]]]:
+    """Slices that the store got more often than faults explain, by key: one answer lost is one slice sent again."""
+    unharmed = Counter((entry["path"], entry["session"], entry["offset"]) for entry in sends if not entry["faults"])
+    found: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+    for (key, session, offset), times in unharmed.items():
+        if times > 1:
+            found[key].append((session, offset))
+    return found
