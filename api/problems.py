@@ -8,13 +8,13 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-import sqlalchemy.exc
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from worker.db import UNAVAILABLE
 from worker.errors import NotFound, Refused
 from worker.log import get_log, redact, redact_json
 
@@ -26,13 +26,6 @@ if TYPE_CHECKING:
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_AFTER_S: Mapping[int, int] = {429: 5, 503: 2}
-_NO_DATABASE = (
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    sqlalchemy.exc.OperationalError,
-    sqlalchemy.exc.InterfaceError,
-    sqlalchemy.exc.TimeoutError,
-)
 _log = get_log(__name__)
 
 
@@ -188,7 +181,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Refused, refused)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, parameters)
-    for kind in _NO_DATABASE:
+    for kind in UNAVAILABLE:
         app.add_exception_handler(kind, no_database)
     app.add_middleware(_LastResort)
 
@@ -222,8 +215,13 @@ def _database_unavailable(error: Exception) -> Refused:
     cause = error.__cause__ or error
     if isinstance(cause, (psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected)):
         return Unavailable("the database did not answer in time", code="database_busy")
+    what = "cannot be reached"
+    if isinstance(cause, psycopg.errors.ReadOnlySqlTransaction):
+        what = "is read-only, as it is during a failover"
+    elif isinstance(cause, psycopg.errors.DiskFull):
+        what = "has no room left"
     return Unavailable(
-        "the database cannot be reached",
+        f"the database {what}",
         code="database_unavailable",
         advice="Send the request again after the time in Retry-After, with the same Idempotency-Key.",
     )
