@@ -300,7 +300,7 @@ def quarantined(stage: Stage) -> None:
 
 def handed_back(stage: Stage) -> None:
     """The leader is stopped, as by a deploy, with slices on their way."""
-    stage.store.control.change(rate_bytes_per_s=2 * MIB)
+    stage.store.control.change(rate_bytes_per_s=6 * MIB)
     job = stage.enqueue(8 * SLICE_BYTES)
     stage.until(lambda: len(job.asked("data")) > 2, "slices on their way")
     [row] = stage.sql("SELECT holder FROM leadership")

@@ -32,7 +32,8 @@ Row = dict[str, Any]
 
 CREW = 3
 """Workers that run at any time: one that dies leaves enough others."""
-SCALE = {"SLICEWAY_TIME_SCALE": "0.1", "SLICEWAY_LOG_LEVEL": "info"}
+#: A tenth of all times, and a death is noticed sooner still: most of what a play takes is the wait for that.
+SETTINGS = {"SLICEWAY_TIME_SCALE": "0.1", "SLICEWAY_DEAD_AFTER_S": "6", "SLICEWAY_LOG_LEVEL": "info"}
 PATIENCE_S = 20.0
 POLL_S = 0.02
 _ENDS = frozenset({"stored_at_once", "proven", "cancel_too_late"})
@@ -67,7 +68,7 @@ class Stage(Installation):
     """The installation: scenarios are played on it, one after the other, with one point armed or none."""
 
     def _serve_api(self) -> int:
-        self.environ |= SCALE
+        self.environ |= SETTINGS
         self.nursery = Nursery(self.folder / "points", self.environ)
         self._asking = psycopg.connect(plain_url(self.database.url), autocommit=True, row_factory=dict_row)
         self.sql = self._ask
