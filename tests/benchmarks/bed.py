@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import psycopg
-from rig import MIB, api_of, cpu_by_role, scratch, system
+from rig import MIB, api_of, cpu_by_role, descendants, role_of, scratch, system
 
 from worker.emulator.control import Control
 from worker.local.ports import free_port
@@ -152,6 +153,20 @@ def bed(*options: str, settings: Mapping[str, str] | None = None) -> Iterator[Be
                 yield Bed(folder, running, url, Control(f"http://127.0.0.1:{ports[1]}"))
         finally:
             store.stop()
+
+
+@contextmanager
+def halted(site: Bed) -> Iterator[None]:
+    """Hold the workers, so that something else is measured alone."""
+    site.settled()
+    workers = [pid for pid in descendants(os.getpid()) if role_of(pid) in {"worker parent", "worker process"}]
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
 
 
 def _stores(url: str, files: Path) -> str:

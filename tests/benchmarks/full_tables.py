@@ -1,0 +1,102 @@
+"""A million ended jobs and a hundred thousand that wait: how long the dispatcher's turn takes, and what jobs do.
+
+    python tests/benchmarks/full_tables.py [--ended 1000000] [--waiting 100000]
+
+The rows are made by SQL. A turn is the leader's own, taken in this process with a broker that is really there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+import redis
+from bed import bed, halted
+from celery import Celery
+from rig import machine, show
+
+from worker.db import Database, plain_url
+from worker.dispatch.broker import Broker
+from worker.dispatch.dispatcher import Dispatcher
+from worker.dispatch.wakeup import Wakeup
+from worker.jobs import leases
+from worker.jobs.names import QUEUE
+
+if TYPE_CHECKING:
+    from bed import Bed
+
+TURNS = 200
+_ROWS = """
+  INSERT INTO job (id, tenant, state, step, priority, source, store, key, target, overwrite, labels, verify,
+                   retry_for_s, finished_at, size_bytes)
+  SELECT gen_random_uuid(), 'tenant' || n %% 10, %(state)s, %(step)s, n %% 10,
+         '{"kind":"file","root":"files","path":"none"}', 'store3', %(name)s || n, %(name)s || n, false, '{}', 'auto',
+         86400, CASE WHEN %(ended)s THEN now() - n * interval '1 s' END, 65536
+  FROM generate_series(1, %(count)s) n"""
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ended", type=int, default=1_000_000, help="(default: %(default)s)")
+    parser.add_argument("--waiting", type=int, default=100_000, help="(default: %(default)s)")
+    given = parser.parse_args()
+    with bed() as site:
+        notes = machine(site.running)
+        with halted(site):  # its dispatcher would hand out what is measured here
+            fill(site, state="queued", step="pending", ended=False, count=100)
+            few = turns(site)
+            fill(site, state="succeeded", step="idle", ended=True, count=given.ended)
+            ended = turns(site)
+            fill(site, state="queued", step="pending", ended=False, count=given.waiting)
+            full = turns(site)
+    rows = [
+        (name, f"{statistics.median(took) * 1e3:.2f}", f"{sorted(took)[int(len(took) * 0.99)] * 1e3:.2f}")
+        for name, took in (
+            ("100 waiting", few), (f"and {given.ended} ended", ended), (f"and {given.waiting} more waiting", full)
+        )
+    ]  # fmt: skip
+    show(f"The dispatcher's turn, of {TURNS}", ("tables", "p50 ms", "p99 ms"), rows, notes)
+
+
+def fill(site: Bed, *, state: str, step: str, ended: bool, count: int) -> None:
+    """Make jobs, and let the database take stock as its autovacuum would."""
+    with psycopg.connect(plain_url(site.running.settings.database_url), autocommit=True) as database:
+        name = uuid4().hex
+        database.execute(_ROWS, {"state": state, "step": step, "ended": ended, "count": count, "name": name})
+        database.execute("VACUUM ANALYZE job")
+
+
+def turns(site: Bed) -> list[float]:
+    """Seconds of each of many turns, all of which hand out what sixteen free slots take."""
+    settings = site.running.settings
+    url = settings.broker_url.rsplit("/", 1)[0] + "/2"
+    database = Database(settings.database_url, plan_once=True)
+    worker = uuid4()
+    took = []
+    with Celery("bench", broker=url, set_as_current=False) as app, redis.Redis.from_url(url) as broker:
+        app.conf.update(task_default_queue=QUEUE, task_serializer="json")
+        dispatcher = Dispatcher(
+            db=database, broker=Broker(app), wakeup=Wakeup(settings.database_url), settings=settings, holder=worker,
+            store_caps={},
+        )  # fmt: skip
+        with database.connection() as tx:
+            leases.start_worker(tx, worker, "bench", slots=8, roots=["files"])
+            for _ in range(TURNS):
+                leases.heartbeat(tx, worker, roots=["files"], claimed_through=None)
+                began = time.perf_counter()
+                dispatcher._turn(tx)
+                took.append(time.perf_counter() - began)
+                assert tx.execute("UPDATE job SET step = 'pending' WHERE step = 'dispatched'").rowcount > 0
+                broker.delete(QUEUE)
+            leases.stop_worker(tx, worker)
+    database.close()
+    return took
+
+
+if __name__ == "__main__":
+    main()
