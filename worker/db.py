@@ -171,10 +171,16 @@ def plain_url(url: str) -> str:
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-@functools.cache
 def sql(name: str) -> LiteralString:
     """Return the statement in `worker/jobs/sql/<name>.sql`."""
-    return (files("worker.jobs") / "sql" / f"{name}.sql").read_text()
+    return _statements()[name]
+
+
+@functools.cache
+def _statements() -> dict[str, LiteralString]:
+    """Read all of them at once: one that is needed first when no file can be opened any more must be there."""
+    found = (files("worker.jobs") / "sql").iterdir()
+    return {Path(each.name).stem: each.read_text() for each in found if each.name.endswith(".sql")}
 
 
 def migrations_folder() -> Path:

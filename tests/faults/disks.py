@@ -1,0 +1,49 @@
+"""Small file systems of their own, to be filled and given room again."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+_FILLER = ".filler"
+_PIECE = bytes(64 * 1024)
+
+
+class Disk:
+    """A tmpfs over a folder, which only root can mount; it is gone with the `with` block, whoever still uses it."""
+
+    def __init__(self, folder: Path, size_mib: int) -> None:
+        """Mount it."""
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mib}m,mode=711", "tmpfs", folder], check=True)
+
+    def fill(self) -> None:
+        """Leave no byte free."""
+        fd = os.open(self.folder / _FILLER, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            while True:
+                os.write(fd, _PIECE)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+        finally:
+            os.close(fd)
+
+    def clear(self) -> None:
+        """Give the room back."""
+        (self.folder / _FILLER).unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        subprocess.run(["umount", "--lazy", self.folder], check=True)

@@ -1,0 +1,169 @@
+"""Servers that have run out of something: nothing is lost, and whoever asks meanwhile is told clearly."""
+
+from __future__ import annotations
+
+import random
+import resource
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psycopg
+
+from tests.acceptance.installation import MIB
+from tests.acceptance.job import Job, Wish
+from tests.acceptance.store import SLICE_BYTES
+from tests.faults.network import SCALED
+from worker.db import plain_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.acceptance.installation import Installation
+
+OTHERS = "datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'sliceway%%'"
+TERMINATE = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OTHERS} AND random() < %(share)s"  # noqa: S608
+
+
+def half_sent(site: Installation) -> Job:
+    """A job of four slices, of which one is held by the store and nothing else is missing."""
+    site.workers(1, **SCALED)
+    key = site.fresh_key()
+    site.store.hold("data", key, offset=SLICE_BYTES, count=1)
+    job = site.enqueue(2 * MIB, key)
+    site.store.held("data", key)
+    site.until(lambda: job.row["slices_left"] == 1, "the other slices")
+    return job
+
+
+def ask(site: Installation, key: str) -> httpx.Response:
+    """Enqueue a small file, whatever comes of it; again under its key it is the same job."""
+    (site.media / key).write_bytes(key.encode())
+    return site.api.post("/v1/jobs", json=Wish(key, key).document, headers={"Idempotency-Key": key})
+
+
+def accepted(site: Installation, answer: httpx.Response, key: str) -> Job:
+    assert answer.status_code == httpx.codes.ACCEPTED, answer.text
+    return site.note(Job(site, answer.json()["id"], key, key.encode(), site.media / key))
+
+
+def refused_for_now(answer: httpx.Response, detail: str) -> None:
+    """It says what is wrong and that the same request may be sent again."""
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (503, "database_unavailable"), problem
+    assert detail in problem["detail"]
+    assert "again" in problem["advice"]
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def went_well(*jobs: Job) -> None:
+    for job in jobs:
+        result = job.succeeds(timeout_s=60)
+        assert (job.row["attempts"], job.row["deaths"], job.row["epoch"]) == (0, 0, 1)
+        assert result.get("slices", {}).get("failed_attempts", 0) == 0
+        assert job.sent_twice_bytes() <= SLICE_BYTES
+    for log in jobs[0].site.logs():
+        assert "dispatcher.broken" not in log.read_text()
+
+
+@contextmanager
+def only(site: Installation) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    """A connection that is there before there are no others any more."""
+    with psycopg.connect(plain_url(site.database.url), autocommit=True) as connection:
+        yield connection
+
+
+def test_sessions_of_postgres_terminated_at_random(site: Installation) -> None:
+    chance = random.Random(20261122)
+    job = half_sent(site)
+    more = [site.enqueue(2 * MIB) for _ in range(2)]
+    for _ in range(15):
+        some = partial(site.sql, TERMINATE, share=chance.random())
+        site.until(some, "a session to terminate")
+    site.store.control.release()
+    went_well(job, *more, accepted(site, ask(site, "afterwards"), "afterwards"))
+
+
+def took_all(site: Installation, connection: psycopg.Connection[tuple[Any, ...]], taken: ExitStack) -> bool:
+    """Take every connection that is free; true when there was none left for anybody else."""
+    connection.execute(TERMINATE, {"share": 1})
+    with suppress(psycopg.OperationalError):
+        while True:
+            taken.enter_context(psycopg.connect(plain_url(site.database.url)))
+    [others] = connection.execute(f"SELECT count(*) FROM pg_stat_activity WHERE {OTHERS}", {}).fetchone() or [0]  # noqa: S608
+    return others == 0
+
+
+def test_no_connection_of_postgres_is_left(site: Installation) -> None:
+    job = half_sent(site)
+    with only(site) as connection, ExitStack() as taken:
+        site.until(lambda: took_all(site, connection, taken), "all connections")
+        refused_for_now(ask(site, "nobody-home"), "the database cannot be reached")
+        site.store.control.release()
+        site.until(lambda: "too many clients" in site.logs()[0].read_text(), "the worker noticing")
+    went_well(job, accepted(site, ask(site, "nobody-home"), "nobody-home"))
+
+
+def test_postgres_is_read_only_for_a_while(site: Installation) -> None:
+    job = half_sent(site)
+    with only(site) as connection:
+        switch = f"ALTER DATABASE {site.database.name} SET default_transaction_read_only = "
+        connection.execute((switch + "on").encode())
+        connection.execute(TERMINATE, {"share": 1})
+        site.until(lambda: "read-only" in ask(site, "read-only").json()["detail"], "the API noticing")
+        refused_for_now(ask(site, "read-only"), "the database is read-only")
+        site.store.control.release()
+        site.until(lambda: "read-only transaction" in site.logs()[0].read_text(), "the worker noticing")
+        connection.execute((switch + "off").encode())
+        connection.execute(TERMINATE, {"share": 1})
+    went_well(job, accepted(site, ask(site, "read-only"), "read-only"))
+
+
+def test_valkey_takes_nothing_more(site: Installation) -> None:
+    job = half_sent(site)
+    with site.broker() as broker:
+        broker.config_set("maxmemory", "1")
+        try:
+            waiting = accepted(site, ask(site, "full-broker"), "full-broker")
+            site.store.control.release()
+            site.until(lambda: job.row["slices_left"] == 0, "a checkpoint without a broker")
+            site.until(lambda: "dispatcher.broker_lost" in site.logs()[0].read_text(), "the dispatcher noticing")
+        finally:
+            broker.config_set("maxmemory", "0")
+    went_well(job, waiting)
+
+
+def test_valkey_stands_still_for_longer_than_anybody_waits(site: Installation) -> None:
+    job = half_sent(site)
+    [claimed] = [row["lease_until"] for row in job.slices if row["state"] == "sending"]
+    site.valkey.pause()
+    try:
+        site.store.control.release()
+        waiting = accepted(site, ask(site, "still-broker"), "still-broker")
+        site.until(lambda: job.row["slices_left"] == 0, "a checkpoint without a broker")
+        over = "SELECT now() > %(end)s AS over"
+        site.until(lambda: site.sql(over, end=claimed)[0]["over"], "the time of a lease")
+    finally:
+        site.valkey.resume()
+    went_well(job, waiting)
+
+
+def test_a_worker_may_open_no_more_files(site: Installation) -> None:
+    job = half_sent(site)
+    [worker] = site.workers(1, **SCALED)
+    limits = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
+    opened = max(int(each.name) for each in Path(f"/proc/{worker.pid}/fd").iterdir())
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (opened // 2, limits[1]))
+    try:
+        site.store.control.release()
+        waiting = [site.enqueue(1 * MIB), accepted(site, ask(site, "no-files"), "no-files")]
+        site.sql(TERMINATE, share=1)
+        site.until(lambda: "Too many open files" in worker.text(), "the worker noticing")
+    finally:
+        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, limits)
+    went_well(job, *waiting)
+    assert worker.alive
+    for each in (job, *waiting):
+        assert "worker_lost" not in each.kinds  # it gave its claims back itself
