@@ -28,6 +28,9 @@ _NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 class StoreServer:
     """A store that can be killed and started again on its folder."""
 
+    #: The module that is run.
+    program = "worker.emulator"
+
     def __init__(self, folder: Path) -> None:
         """Start it."""
         self.folder = folder
@@ -48,7 +51,7 @@ class StoreServer:
             "--journal": self.journal,
         }  # fmt: skip
         words = [str(word) for option in options.items() for word in option]
-        argv = [sys.executable, "-m", "worker.emulator", *words, "--no-fsync"]
+        argv = [sys.executable, "-m", self.program, *words, "--no-fsync"]
         self._child = Child(argv, log=self.folder / "store.log")
         ready = wait_until(self._answers, timeout_s=20, alive=lambda: self._child.poll() is None)
         assert ready, (self.folder / "store.log").read_text()

@@ -31,6 +31,7 @@ _ENDS: dict[Twist, set[tuple[str, str | None]]] = {
     # where an init is cut off that has begun to replace an object, nothing tells its upload from somebody else's
     Twist.OVERWRITE: {("succeeded", None), ("failed", "upload_in_progress")},
 }
+_IN_FLIGHT_BYTES = THREADS * SLICE_BYTES
 _LOST, _CORRUPT, _TWICE = ("accepted", "submits"), ("objects", "sends", "checkpoints", "strangers"), ("finishes",)
 
 
@@ -62,6 +63,7 @@ class Judgement:
             *self._ends(),
             *_told_by_logs(cluster),
         ]
+        self._times = Recoveries(log, cluster.sql)
         self.figures = self._figures()
 
     def _ends(self) -> Iterator[str]:
@@ -100,21 +102,19 @@ class Judgement:
         return _sum(broken, _LOST) - stuck, _sum(broken, _CORRUPT), _sum(broken, _TWICE), stuck
 
     def _twice(self) -> Iterator[tuple[str, str]]:
-        """What was sent twice, by whom; a worker that was killed may have had a slice in each thread."""
-        found = self.report.figures
-        killed = {str(act["pid"]) for act in self._log.of(*WORKER_KILLS)}
-        by_killed = [
-            size for name, size in found.bytes_sent_twice_by_worker.items() if name.rpartition(":")[2] in killed
-        ]
-        bound = THREADS * SLICE_BYTES
-        yield "bytes sent twice, whatever the cause", f"{found.bytes_sent_twice:,}"
-        yield "  of these what killed workers had sent", f"{sum(by_killed):,}"
-        yield "  the most for one of them", f"{max(by_killed, default=0):,} ({THREADS} slices in flight are {bound:,})"
+        """What was sent twice; a worker that was killed may have had a slice in each thread."""
+        by_killed = self._times.sent_twice()
+        if (most := max(by_killed.values(), default=0)) > _IN_FLIGHT_BYTES:
+            self.wrong.append(f"twice: {most} bytes were sent twice for one killed worker with {THREADS} threads")
+        yield "bytes sent twice, whatever the cause", f"{self.report.figures.bytes_sent_twice:,}"
+        bound = f"{_IN_FLIGHT_BYTES:,} a worker were possible"
+        yield "  of these for killed workers", f"{sum(by_killed.values()):,}; at most {most:,}, {bound}"
 
     def _recoveries(self) -> Iterator[tuple[str, str]]:
-        times = Recoveries(self._log, self._cluster.sql)
-        yield "seconds from SIGKILL of a worker until its work was claimed again", str(times.after_kills())
-        yield "  from SIGTERM", str(times.after_stops())
+        times = self._times
+        yield "seconds from SIGKILL of a worker until its work was given back", str(times.noticed())
+        yield "  until it was claimed again, in its turn", str(times.after_kills())
+        yield "  from SIGTERM, the same", str(times.after_stops())
         yield "  from the broker's return until what it had lost was claimed", str(times.after_broker_losses())
         yield "  from PostgreSQL's return until the next claim", str(times.after_returns("database_restarted"))
         yield "  from SIGKILL of the leader until the next dispatch", str(times.after_leaders())

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from tests.faults.chaos.lanes import ActLog
 
 Row = dict[str, Any]
+_RESENT = """
+  SELECT r.id, r.size, r.first_worker::text AS worker, extract(epoch FROM c.at)::float8 AS freed
+  FROM history.resend r JOIN claim_log c ON c.job_id = r.job_id AND c.number = r.number AND c.worker = r.first_worker
+  WHERE c.what = 'freed' AND c.at <= to_timestamp(r.at)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class Recoveries:
             acts: what was done.
             sql: runs a statement.
         """
-        self._acts = acts
+        self._acts, self._sql = acts, sql
         self._boots: defaultdict[str, list[tuple[float, str]]] = defaultdict(list)
         for row in sql(
             "SELECT id::text, name, extract(epoch FROM started_at)::float8 AS at FROM worker ORDER BY started_at"
@@ -82,15 +86,25 @@ class Recoveries:
         """The same from SIGTERM."""
         return self._held_again(self._acts.of("worker_stopped"), "asked")
 
-    def held_at_kills(self) -> int:
-        """How many slices (not steps) killed workers held, as far as the database knows."""
+    def noticed(self) -> Times:
+        """From a worker's SIGKILL until what it held was given back, so that others could claim it."""
         lost = self._victims(self._acts.of(*WORKER_KILLS), "killed")
-        return sum(
-            moment.what == "freed" and moment.worker in lost and moment.at >= lost[moment.worker]
-            for (_, number), story in self._stories.items()
-            if number >= 0
+        return Times.of(
+            moment.at - lost[moment.worker]
+            for story in self._stories.values()
             for moment in story
+            if moment.what == "freed" and moment.worker in lost and moment.at >= lost[moment.worker]
         )
+
+    def sent_twice(self) -> dict[str, int]:
+        """Killed worker -> bytes of slices that it held when it was killed, and that the store was sent again."""
+        lost = self._victims(self._acts.of(*WORKER_KILLS), "killed")
+        found = {
+            row["id"]: (row["worker"], row["size"])
+            for row in self._sql(_RESENT)
+            if row["worker"] in lost and row["freed"] >= lost[row["worker"]]
+        }
+        return {worker: sum(size for each, size in found.values() if each == worker) for worker, _ in found.values()}
 
     def after_broker_losses(self) -> Times:
         """From the broker's return until each message that was lost with it was claimed."""

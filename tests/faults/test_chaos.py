@@ -1,0 +1,113 @@
+"""Everything at once, for half a minute; a store that is away for ten; a slice that no worker survives."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.acceptance.installation import MIB, QUICK
+from tests.acceptance.store import SLICE_BYTES
+from tests.faults.chaos.poisoned import POISON, POISON_OFFSET_BYTES
+from tests.faults.chaos.posts import Keeper, Post
+from tests.faults.chaos.run import Plan, Run
+from worker.jobs.states import FINAL
+
+if TYPE_CHECKING:
+    from tests.acceptance.installation import Installation
+    from tests.acceptance.job import Job
+
+SCALE = 0.03
+OUTAGE_S = 600 * SCALE
+#: The scale is for the waits: a busy machine still answers for its workers.
+SCALED = {
+    "SLICEWAY_TIME_SCALE": str(SCALE),
+    "SLICEWAY_HEARTBEAT_S": "10",
+    "SLICEWAY_DEAD_AFTER_S": "100",
+    "SLICEWAY_LEAD_S": "30",
+}
+_FAILING = """
+  SELECT count(*) AS n FROM job WHERE id = ANY (%(ids)s::uuid[])
+  AND failing_since < now() - make_interval(secs => %(for_s)s)"""
+
+
+def test_kills_losses_restarts_and_lies_for_half_a_minute_lose_nothing(server_folder: Path) -> None:
+    folder = server_folder / "chaos"
+    folder.mkdir(mode=0o711)
+    run = Run(Plan(seed=20, acting_s=25, jobs=150, pace=0.7, settle_s=60, workers=4), folder)
+    try:
+        run.play()
+        judgement = run.judge()
+    finally:
+        run.cluster.close()
+    figures = "\n".join(f"{name}: {value}" for name, value in judgement.figures)
+    assert judgement.wrong == [], figures
+    counts = run.log.counts()
+    assert counts["worker_killed"] > 0, figures
+    assert counts.keys() & {"broker_killed", "broker_flushed"}, figures
+    assert counts.keys() & {"database_restarted", "sessions_cut", "connections_exhausted"}, figures
+    assert judgement.report.figures.jobs["succeeded"] > 100, figures
+
+
+def test_ten_minutes_without_the_store_use_up_no_attempt_and_fail_nothing(site: Installation) -> None:
+    site.workers(2, **SCALED)
+    keys = [site.fresh_key() for _ in range(2)]
+    for key in keys:
+        site.store.hold("data", key, offset=3 * SLICE_BYTES)
+    under_way = [site.enqueue(4 * MIB, key) for key in keys]
+    for job in under_way:
+        site.until(partial(_has_begun, job), "a slice of each")
+    site.store.kill()
+    jobs = [*under_way, *(site.enqueue(size) for size in (1000, SLICE_BYTES, 2 * MIB))]
+
+    def all_failing() -> bool:
+        [row] = site.sql(_FAILING, ids=[job.id for job in jobs], for_s=OUTAGE_S)
+        return bool(row["n"] == len(jobs))
+
+    try:
+        site.until(all_failing, "ten scaled minutes of failures", timeout_s=OUTAGE_S + 30)
+        assert not [job.state for job in jobs if job.state in FINAL]
+        assert {job.row["error"]["code"] for job in jobs} == {"store_unavailable"}
+    finally:
+        site.store.start()
+    for job in jobs:
+        _unharmed(job)
+
+
+def test_a_slice_that_no_worker_survives_is_put_aside_and_others_are_not_hurt(site: Installation) -> None:
+    site.workers(0)
+    poisoned = site.enqueue(2 * MIB, "poisoned")
+    others = [site.enqueue(size) for size in (1000, 2 * MIB, 3 * MIB, SLICE_BYTES)]
+    place = {POISON: "poisoned", POISON_OFFSET_BYTES: str(SLICE_BYTES), "PYTHONPATH": str(_ROOT)}
+    keeper = Keeper([_post(site, f"worker-poisoned-{n}", place) for n in (1, 2)])
+    keeper.start()
+    try:
+        error = poisoned.reaches("failed", timeout_s=90).view["error"]
+        assert (error["code"], "slice 1" in error["message"]) == ("quarantined", True)
+        assert [row["deaths"] for row in poisoned.slices if row["number"] == 1] == [4]
+        for job in others:
+            _unharmed(job)
+    finally:
+        keeper.dismiss()
+
+
+_ROOT = Path(__file__).parents[2]
+
+
+def _post(site: Installation, name: str, place: dict[str, str]) -> Post:
+    celery = ["--quiet", "-A", "worker", "worker", "--without-gossip", "--without-mingle", "-n", f"{name}@%h"]
+    argv = [sys.executable, "-m", "tests.faults.chaos.poisoned", *celery]
+    return Post(name, site.environ | QUICK | place, site.folder, argv)
+
+
+def _has_begun(job: Job) -> bool:
+    return job.done() > 0
+
+
+def _unharmed(job: Job) -> None:
+    """It succeeds as if nothing had been: no attempt used up, never failed, in its first epoch."""
+    result = job.succeeds(timeout_s=60)
+    row = job.row
+    assert (row["epoch"], row["attempts"], (result["slices"] or {}).get("failed_attempts", 0)) == (1, 0, 0)
+    assert "failed" not in job.kinds
