@@ -126,7 +126,7 @@ def test_when_nobody_takes_over_it_fails_and_says_what_is_left(clean: Installati
     drill.ends(1)
     assert "nobody has noticed the canary's death in time" in drill.out
     assert "left behind" in drill.out
-    assert "it waits for a worker; `sliceway jobs cancel" in drill.out
+    assert "it is still cancelling: it waits for a worker; Start a worker if none runs" in drill.out
     assert "Proven" not in drill.out
 
 

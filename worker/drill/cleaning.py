@@ -52,8 +52,8 @@ class Cleaning:
             cancel = f"`sliceway jobs cancel {job['id']}`; delete the object {job['key']!r} if there is one."
             self._try(partial(self._end, job), f"job {job['id']}", cancel)
         self._try(lambda: file.unlink(missing_ok=True), f"the file {file}", f"rm {file}.")
-        advice = "Start a worker if none runs: the next dispatcher takes them back by itself."
-        self._try(lambda: self._see_nothing_held([job["id"] for job in jobs], death), "leases", advice)
+        see = partial(self._see_nothing_held, [job["id"] for job in jobs], death)
+        self._try(see, "leases", "`sliceway doctor` shows who works and who leads.")
         if self.report.failures == before:
             self.report.ok("cleaned up", "canary, jobs, objects and file are gone; nothing is leased any more")
 
@@ -61,7 +61,8 @@ class Cleaning:
         try:
             step()
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the other steps still have to be done
-            self.report.failed("left behind", f"{what}: {first_line(error)}", how)
+            advice = error.advice if isinstance(error, LeftBehind) else how
+            self.report.failed("left behind", f"{what}: {first_line(error)}", advice)
 
     def _jobs(self) -> list[watch.Row]:
         with self.database.connection() as tx:
@@ -77,10 +78,11 @@ class Cleaning:
             self.client.cancel(str(job["id"]))
             job = self._final(job["id"])
         if not self.store.remove(job["key"], f"sliceway/{job['id']}/{job['epoch']}", Patience(ANSWER_S)):
-            raise LeftBehind("an object is at its key that is not the drill's")
+            raise LeftBehind(f"an object that is not the drill's is at {job['key']!r}", "Look whose it is.")
         outcome = self.store.abort(job["key"], None, Patience(ANSWER_S))  # the key is the drill's alone
         if isinstance(outcome, LeftOpen):
-            raise LeftBehind(outcome.reason)
+            advice = "Nothing: the store lets it expire; or delete it there."
+            raise LeftBehind(f"{job['key']!r}: {outcome.reason}", advice)
 
     def _final(self, job_id: UUID) -> watch.Row:
         until_s = time.monotonic() + self.end_s
@@ -89,7 +91,8 @@ class Cleaning:
             if job["state"] in FINAL:
                 return job
             if time.monotonic() > until_s:
-                raise LeftBehind(f"it is still {job['state']}: it waits for a worker")
+                advice = f"Start a worker if none runs: it cleans up by itself; `sliceway jobs show {job_id}` shows it."
+                raise LeftBehind(f"it is still {job['state']}: it waits for a worker", advice)
             time.sleep(_LOOK_S)
 
     def _see_nothing_held(self, jobs: list[UUID], death: Death | None) -> None:
@@ -103,9 +106,14 @@ class Cleaning:
                 return
             if time.monotonic() > until_s:
                 row = "" if ended else "; the canary's row says that it lives"
-                raise LeftBehind(f"{held} steps and slices are handed out or leased{row}")
+                advice = "Start a worker if none runs: the next dispatcher takes them back by itself."
+                raise LeftBehind(f"{held} steps and slices are handed out or leased{row}", advice)
             time.sleep(_LOOK_S)
 
 
 class LeftBehind(Exception):
-    """Something of the drill is still there; the text says what."""
+    """Something of the drill is still there; the text says what, ``advice`` what to do."""
+
+    def __init__(self, text: str, advice: str) -> None:
+        super().__init__(text)
+        self.advice = advice

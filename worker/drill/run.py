@@ -214,10 +214,11 @@ class Drill:
         advice = f"{others} other worker processes live; see `sliceway doctor` and their logs."
         if found.noticed_s is None:
             self._report.failed("noticed", "nobody has noticed the canary's death in time", advice)
-        if self._report.figures.taken_over_s is None:
+        elif self._report.figures.taken_over_s is None:
             self._report.failed("taken over", "nobody has taken over its slice in time", advice)
         why = f": {found.error['message']}" if found.error else ""
-        self._report.failed("succeeded", f"job {death.job} is {found.state}{why}", advice)
+        how = f"`sliceway jobs show {death.job}` shows it."
+        self._report.failed("succeeded", f"job {death.job} is {found.state}{why}", how)
 
     def _tell_success(self, death: Death, found: watch.Recovery) -> None:
         figures, slices = self._report.figures, (found.result or {})["slices"]
