@@ -5,18 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 _FILLER = ".filler"
 _PIECE = bytes(64 * 1024)
 
 
 class Disk:
-    """A tmpfs over a folder, which only root can mount; it is gone with the `with` block, whoever still uses it."""
+    """A tmpfs over a folder, which only root can mount."""
 
     def __init__(self, folder: Path, size_mib: int) -> None:
         """Mount it."""
@@ -40,10 +39,6 @@ class Disk:
         """Give the room back."""
         (self.folder / _FILLER).unlink(missing_ok=True)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Unmount it, whoever still uses it."""
         subprocess.run(["umount", "--lazy", self.folder], check=True)
