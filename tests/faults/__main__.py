@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.faults.chaos.drills import Drills
 from tests.faults.chaos.run import Plan, Run
 
 if TYPE_CHECKING:
@@ -28,17 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = _arguments(argv)
     folder = Path(tempfile.mkdtemp(prefix="sliceway-faults-"))
     folder.chmod(0o711)  # the embedded database may run as another user
-    plan = Plan(
-        seed=given.seed,
-        acting_s=60 * given.minutes,
-        jobs=given.jobs or int(given.minutes * _JOBS_A_MINUTE),
-        time_scale=_SCALES[given.timers],
-        pace=given.pace,
-        workers=given.workers,
-    )
-    say(f"seed {plan.seed}, {plan.jobs} jobs, {given.minutes:g} minutes of faults, {given.timers} timers, in {folder}")
     began = time.monotonic()
-    run = Run(plan, folder)
+    run = _drills(given, folder) if given.recovery else _run(given, folder)
     try:
         run.play()
         judgement = run.judge()
@@ -48,6 +40,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not judgement.wrong and not given.keep:
         shutil.rmtree(folder)
     return 1 if judgement.wrong else 0
+
+
+def _drills(given: argparse.Namespace, folder: Path) -> Drills:
+    say(f"seed {given.seed}, {given.rounds} rounds of one fault at a time, shipped timers, in {folder}")
+    return Drills(given.seed, given.rounds, folder)
+
+
+def _run(given: argparse.Namespace, folder: Path) -> Run:
+    plan = Plan(
+        seed=given.seed,
+        acting_s=60 * given.minutes,
+        jobs=given.jobs or int(given.minutes * _JOBS_A_MINUTE),
+        time_scale=_SCALES[given.timers],
+        pace=given.pace,
+        workers=given.workers,
+    )
+    say(f"seed {plan.seed}, {plan.jobs} jobs, {given.minutes:g} minutes of faults, {given.timers} timers, in {folder}")
+    return Run(plan, folder)
 
 
 def say(line: str) -> None:
@@ -83,6 +93,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=4, help="worker processes (default: %(default)s)")
     parser.add_argument("--pace", type=float, default=1.0, help="2 leaves twice the time between acts")
     parser.add_argument("--timers", choices=_SCALES, default="short", help="short: a fifth of those shipped (default)")
+    parser.add_argument(
+        "--recovery", action="store_true", help="one fault at a time, shipped timers, and their targets"
+    )
+    parser.add_argument("--rounds", type=int, default=30, help="of --recovery: how often each (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep the folder though nothing is wrong")
     return parser.parse_args(argv)
 

@@ -76,6 +76,21 @@ class Judgement:
             if end not in _ENDS.get(twist, {("succeeded", None)}):
                 yield f"end: job {kept.job} for {row['key']} ({twist}) is {row['state']}, {row['code']}"
 
+    def hold_to_targets(self) -> None:
+        """Note as wrong what took longer than it may with the timers as shipped."""
+        times = self._times
+        for what, seconds, most_s in (
+            ("99 % of what killed workers held was claimed again", times.after_kills().share(0.99), 15.0),
+            ("what stopped workers held was claimed again", times.after_stops().share(1.0), 2.0),
+            ("what the broker lost was claimed after its return", times.after_broker_losses().share(1.0), 5.0),
+            ("a claim followed PostgreSQL's return", times.after_returns("database_restarted").share(1.0), 5.0),
+            ("a dispatch followed the leader's death", times.after_leaders().share(1.0), 5.0),
+        ):
+            if seconds > most_s:
+                self.wrong.append(f"target: {what} only within {seconds:.1f} s, not {most_s:g} s")
+        if again := sum(times.sent_twice("worker_stopped", since="asked").values()):
+            self.wrong.append(f"target: {again} bytes were sent twice after SIGTERM")
+
     def _figures(self) -> list[tuple[str, str]]:
         """What is worth a line, as (name, value)."""
         found, counts = self.report.figures, self._log.counts()
@@ -103,7 +118,7 @@ class Judgement:
 
     def _twice(self) -> Iterator[tuple[str, str]]:
         """What was sent twice; a worker that was killed may have had a slice in each thread."""
-        by_killed = self._times.sent_twice()
+        by_killed = self._times.sent_twice(*WORKER_KILLS, since="killed")
         if (most := max(by_killed.values(), default=0)) > _IN_FLIGHT_BYTES:
             self.wrong.append(f"twice: {most} bytes were sent twice for one killed worker with {THREADS} threads")
         yield "bytes sent twice, whatever the cause", f"{self.report.figures.bytes_sent_twice:,}"

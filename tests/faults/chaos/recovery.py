@@ -96,9 +96,9 @@ class Recoveries:
             if moment.what == "freed" and moment.worker in lost and moment.at >= lost[moment.worker]
         )
 
-    def sent_twice(self) -> dict[str, int]:
-        """Killed worker -> bytes of slices that it held when it was killed, and that the store was sent again."""
-        lost = self._victims(self._acts.of(*WORKER_KILLS), "killed")
+    def sent_twice(self, *acts: str, since: str) -> dict[str, int]:
+        """Worker -> bytes of slices that it held when this befell it, and that the store was sent again."""
+        lost = self._victims(self._acts.of(*acts), since)
         found = {
             row["id"]: (row["worker"], row["size"])
             for row in self._sql(_RESENT)
