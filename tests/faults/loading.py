@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from tests.faults.history import Ask, Note, lines, read
+from tests.faults.history import Ask, Note, read
 from worker.jobs.states import MOVES, SLICE_MOVES
 
 if TYPE_CHECKING:
@@ -18,15 +18,10 @@ if TYPE_CHECKING:
 
     from tests.faults.stored import Stored
 
-Row = dict[str, Any]
 _SQL = Path(__file__).parent / "sql"
 _ASK = "client op began ended outcome status job state session tenant key overwrite idempotency_key path sha1 size"
 _NOTE = "at what name path sha1 size"
-_REQUEST = "began at op path session offset_bytes size sha1 status code effect faults"
-_STORE_EVENT = "at what path session size slice_size mark sha1 how"
-_HELD = "at session offset_bytes size"
-#: Requests that bring bytes or change something; the others only look.
-_TELLING = frozenset({"init", "data", "slice", "finish", "upload", "delete"})
+_BLOCK_BYTES = 1024 * 1024
 
 
 def load(
@@ -42,7 +37,7 @@ def load(
     known = list(recorded)
     _copy(connection, "ask", _ASK, (_values(each, _ASK) for each in read(known) if isinstance(each, Ask)))
     _copy(connection, "note", _NOTE, (_values(each, _NOTE) for each in read(known) if isinstance(each, Note)))
-    _load_journals(connection, list(journals))
+    _load_journals(connection, journals)
     _copy(connection, "allowed", "kind was event state", _allowed())
     _copy(connection, "secret", "word", ((word,) for word in secrets))
     _copy(connection, "open_session", "key session", stored.open_sessions())
@@ -77,20 +72,17 @@ def _values(each: object, columns: str) -> list[object]:
     return [getattr(each, name) for name in columns.split()]
 
 
-def _load_journals(connection: psycopg.Connection[Any], journals: list[Path]) -> None:
-    def told(*kinds: str) -> Iterator[Row]:
-        return (line for file in journals for line in lines(file) if (line["what"] in kinds))
-
-    requests = (line for line in told("request") if line.get("op") in _TELLING)
-    _copy(connection, "request", _REQUEST, ([_of(line, name) for name in _REQUEST.split()] for line in requests))
-    ended = told("opened", "aborted", "expired", "lost", "published", "replaced", "deleted")
-    _copy(connection, "store_event", _STORE_EVENT, ([line.get(n) for n in _STORE_EVENT.split()] for line in ended))
-    held = ((line["at"], line["session"], *each) for line in told("held") for each in line["slices"])
-    _copy(connection, "held", _HELD, held)
-
-
-def _of(line: Row, name: str) -> object:
-    return line.get("offset") if name == "offset_bytes" else line.get(name)
+def _load_journals(connection: psycopg.Connection[Any], journals: Iterable[Path]) -> None:
+    connection.execute("CREATE TABLE history.journal (line jsonb)")
+    # no character of JSON delimits or quotes here: a line is a value as it stands
+    statement = r"COPY history.journal FROM STDIN WITH (FORMAT csv, DELIMITER E'\x01', QUOTE E'\x02')"
+    for journal in journals:
+        with connection.cursor() as cursor, cursor.copy(statement) as copy, journal.open("rb") as stream:
+            rest = b""
+            while block := stream.read(_BLOCK_BYTES):
+                whole, newline, rest = (rest + block).rpartition(b"\n")
+                copy.write(whole + newline)
+    run(connection, "journal")
 
 
 def _allowed() -> Iterator[tuple[str, str | None, str | None, str]]:

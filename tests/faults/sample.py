@@ -104,8 +104,8 @@ class Run:
         """A slice is sent and held up, and its worker killed: another sends it again, then the first arrives too."""
         store = self.site.store
         store.hold("data", "lapsed", offset=0, count=1)
-        let_go = store.hold("data", "lapsed", offset=SLICE_BYTES)
-        self.submit("lapsed", 3 * SLICE_BYTES)
+        let_go = store.hold("finish", "lapsed")
+        self.submit("lapsed", SLICE_BYTES)
         self.site.until(lambda: store.requests(op="data", path="lapsed", offset=0, state="held"), "a send that is held")
         [held] = store.requests(op="data", path="lapsed", offset=0, state="held")
         self.site.worker_named(self._slice("lapsed")["name"]).kill()

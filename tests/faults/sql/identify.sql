@@ -1,6 +1,7 @@
 -- What follows from what was loaded: whose sessions, which claims, which bytes a job is of.
 DROP TABLE IF EXISTS history.session, history.claim, history.submit, history.job_source, history.only_source, history.send,
   history.resend;
+CREATE INDEX IF NOT EXISTS ask_of ON history.ask (job);
 CREATE INDEX IF NOT EXISTS job_change_of ON history.job_change (job_id, id);
 ANALYZE history.job_change, history.slice_change, history.request, history.ask;
 
