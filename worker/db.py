@@ -97,11 +97,8 @@ class Database:
     @contextmanager
     def connection(self) -> Iterator[Tx]:
         """Lend a connection on which every statement commits by itself; a broken one is thrown away."""
-        try:
+        with _lending():
             lent = self.engine.raw_connection()
-        except sqlalchemy.exc.InvalidRequestError as error:
-            # the pool gives up after two connections that were closed under its hands
-            raise psycopg.OperationalError(f"every connection lent was closed: {error}") from error
         connection = cast("Tx", lent.driver_connection)
         rows = connection.row_factory
         try:
@@ -125,12 +122,23 @@ class Database:
         """Lend an ORM session for reading."""
         from sqlalchemy.orm import Session  # noqa: PLC0415 - a worker does not pay for it at start
 
-        with Session(self.engine) as session:
+        with _lending():
+            connection = self.engine.connect()
+        with connection, Session(connection) as session:
             yield session
 
     def close(self) -> None:
         """Close the pool."""
         self.engine.dispose()
+
+
+@contextmanager
+def _lending() -> Iterator[None]:
+    try:
+        yield
+    except sqlalchemy.exc.InvalidRequestError as error:
+        # the pool gives up after two connections that were closed under its hands
+        raise psycopg.OperationalError(f"every connection lent was closed: {error}") from error
 
 
 def _refuse_closed(connection: Tx, *_: object) -> None:
