@@ -146,9 +146,12 @@ def _waiting(told: dict[str, Any], history: History, delay: timedelta | None) ->
 
 def _in_time(told: dict[str, Any], history: History, delay: timedelta) -> Decision:
     began_now = history.last_code in WAITING_CODES
-    if not began_now and history.failing_for is not None and history.failing_for > history.retry_for:
+    failing_for = timedelta(0) if began_now or history.failing_for is None else history.failing_for
+    if failing_for > history.retry_for:
         return GiveUp(told)
-    return Again(delay, told, restart_clock=began_now)
+    # however long the store wants us to wait: there is one more attempt when the time is over, and no later end
+    left = max(history.retry_for - failing_for, timedelta(seconds=BACKOFF_MIN_S))
+    return Again(min(delay, left), told, restart_clock=began_now)
 
 
 def _attempt(told: dict[str, Any], history: History, delay: timedelta) -> Decision:

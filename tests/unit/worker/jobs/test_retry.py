@@ -242,6 +242,15 @@ def test_a_store_that_asks_for_a_pause_gets_it(wish: timedelta, chance: random.R
     assert delay_of(decide(Throttled("slow down", retry_after=wish), FIRST, chance)) >= wish.total_seconds()
 
 
+@given(st.timedeltas(timedelta(0), timedelta(days=40)), histories, seeds)
+def test_no_pause_outlasts_the_time_that_the_job_has(wish: timedelta, history: History, chance: random.Random) -> None:
+    history = replace(history, last_code="store_throttled")
+    decision = decide(Throttled("slow down", retry_after=wish), history, chance)
+    if isinstance(decision, Again):
+        left = history.retry_for - (history.failing_for or timedelta(0))
+        assert delay_of(decision) <= max(left.total_seconds(), 0.1)
+
+
 @given(histories, seeds)
 def test_a_root_is_looked_for_again_soon(history: History, chance: random.Random) -> None:
     decision = decide(RootUnavailable("r"), replace(history, last_code=None), chance)
