@@ -40,11 +40,11 @@ class Submissions:
         self._database, self._quota = database, quota
         self._waiting: defaultdict[ApiKey, deque[_Request]] = defaultdict(deque)
         self._writers: set[asyncio.Task[None]] = set()
+        self._unanswered = 0
 
-    @property
-    def pending(self) -> int:
-        """Requests that no statement has taken up yet."""
-        return sum(len(requests) for requests in self._waiting.values())
+    def __len__(self) -> int:
+        """Return how many requests have no answer yet."""
+        return self._unanswered
 
     async def submit(self, jobs: Sequence[NewJob], key: ApiKey) -> list[Accepted | Refused]:
         """Insert jobs; returns after the commit, with an answer to each, in order.
@@ -58,7 +58,11 @@ class Submissions:
             writer = asyncio.create_task(self._write())
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)
-        return await request.answers
+        self._unanswered += 1
+        try:
+            return await request.answers
+        finally:
+            self._unanswered -= 1
 
     async def _write(self) -> None:
         while self._waiting:
