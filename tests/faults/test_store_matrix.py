@@ -6,37 +6,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.conftest import Ground
 from tests.acceptance.invariants import broken
 from tests.faults.matrix.cells import PLACES, cells
 from tests.faults.matrix.expected import DENIED, FINISHED_AGAIN, expected, rows
-from tests.faults.matrix.ground import SCALED, StoreGround
+from tests.faults.matrix.ground import SCALED
+from tests.faults.matrix.lent import grounds, site
 from tests.faults.matrix.run import Run
 from tests.faults.matrix.strikes import WAYS
 from worker.emulator.faults import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.faults.matrix.ground import StoreGround
 
-    from worker.local.postgres import EmbeddedPostgres
-    from worker.local.valkey import EmbeddedValkey
+__all__ = ["grounds", "site"]
 
 #: A busy machine included; alone it takes some 15 s.
 TIME_S = 120
-
-
-@pytest.fixture(scope="module")
-def grounds(
-    tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres, valkey: EmbeddedValkey, template_database: str
-) -> Iterator[Ground[StoreGround]]:
-    ground = Ground(lambda: StoreGround(tmp_path_factory.mktemp("matrix"), postgres, valkey, template_database))
-    yield ground
-    ground.clear()
-
-
-@pytest.fixture
-def site(grounds: Ground[StoreGround]) -> Iterator[StoreGround]:
-    yield from grounds.lend()
 
 
 def test_every_fault_of_the_plan_is_done_and_every_row_of_the_table_is_met() -> None:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 SIZE_BYTES = 2 * SLICE_BYTES + 1000
+SLICE_WISH_BYTES = 512 * 1024
 _WHOLE_BYTES = 5000
 _MIB = 1024 * 1024
-_SLICE_WISH = 512 * 1024
 _ROWS = """SELECT j.id::text AS id, j.state, j.error, j.result, j.epoch, j.bytes_done, j.step,
              (SELECT count(*) FROM attempt a WHERE a.job_id = j.id) AS attempts
            FROM job j WHERE j.id = ANY (%(ids)s::uuid[])"""
@@ -71,16 +71,7 @@ class Run:
     def _enqueue(self, cells: Sequence[Cell]) -> list[Job]:
         stores = iter(UNUSABLE)
         contents = {cell: self._content(cell) for cell in cells}
-        wishes = []
-        for cell in cells:
-            strike = cell.strike
-            store = next(stores) if strike.unusable else HASTY if strike.lost else "main"
-            wish = {"source": {"kind": "file", "root": "media", "path": cell.key}, "store": store, "key": cell.key}
-            wish["overwrite"] = cell.place.scene is Scene.OVERWRITE
-            wish |= {"verify": "file"} if strike.verified else {}
-            if cell.place.scene is not Scene.WHOLE:  # so small a file would go in one request otherwise
-                wish["slice_size"] = _MIB if strike.verified else _SLICE_WISH
-            wishes.append(wish)
+        wishes = [_wish(cell, next(stores) if cell.strike.unusable else None) for cell in cells]
         answer = self._site.api.post("/v1/jobs/batch", json={"jobs": wishes}).raise_for_status().json()
         jobs = []
         for cell, result in zip(cells, answer["results"], strict=True):
@@ -98,6 +89,17 @@ class Run:
     def settle(self, timeout_s: float) -> None:
         """Wait until every job has ended; those that are to be retried or cancelled on the way are."""
         self._site.until(self._settled, "the end of all jobs", timeout_s=timeout_s)
+
+    def held(self, timeout_s: float) -> None:
+        """Wait until the store holds a request of each job."""
+
+        def all_held() -> bool:
+            self._settled()
+            return {entry["path"] for entry in self._site.store.requests(state="held")} >= {
+                cell.key for cell in self._cells
+            }
+
+        self._site.until(all_held, "a request of each job held", timeout_s=timeout_s)
 
     def _settled(self) -> bool:
         rows = self._rows()
@@ -128,6 +130,20 @@ class Run:
 
 
 _ACTS = {Scene.RESUMED: "retry", Scene.CANCELLED: "cancel"}
+
+
+def _wish(cell: Cell, store: str | None) -> Row:
+    """Return what the API is asked for, in a store of the job's own if there is one."""
+    strike = cell.strike
+    wish: Row = {
+        "source": {"kind": "file", "root": "media", "path": cell.key},
+        "store": store or (HASTY if strike.lost else "main"),
+        "key": cell.key,
+        "overwrite": cell.place.scene is Scene.OVERWRITE,
+    }
+    if cell.place.scene is not Scene.WHOLE:  # so small a file would go in one request otherwise
+        wish["slice_size"] = _MIB if strike.verified else SLICE_WISH_BYTES
+    return wish | ({"verify": "file"} if strike.verified else {})
 
 
 def _ripe(cell: Cell, row: Row) -> bool:
