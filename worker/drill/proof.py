@@ -70,13 +70,13 @@ def _read_back(stored: Stored, profile: StoreProfile, wanted: Expected) -> Findi
     looked = f"by the store's word {wanted.size_bytes:,} bytes with our mark"
     url = stored.details.get("access_url")
     if url is None:
-        return Finding(_STEP, Level.OK, f"{looked}; not read back: the store gives no address")
+        return Finding(_STEP, Level.NOTE, f"{looked}; not read back: the store gives no address")
     try:
         status, read_bytes, digest = _download(url, profile, wanted.size_bytes)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return Finding(_STEP, Level.OK, f"{looked}; not read back: {url} cannot be reached ({type(error).__name__})")
+        return Finding(_STEP, Level.NOTE, f"{looked}; not read back: {url} cannot be reached ({type(error).__name__})")
     if status != httpx.codes.OK:
-        return Finding(_STEP, Level.OK, f"{looked}; not read back: {url} answers HTTP {status}")
+        return Finding(_STEP, Level.NOTE, f"{looked}; not read back: {url} answers HTTP {status}")
     if digest != wanted.sha1:
         text = f"downloaded {read_bytes:,} bytes with the SHA-1 {digest}, but the file has {wanted.sha1}"
         return Finding(_STEP, Level.FAILED, text, _ADVICE)

@@ -10,12 +10,14 @@ import pytest
 
 from worker.doctor.findings import Finding, Level
 from worker.drill.proof import Expected, Patience, verify
+from worker.emulator.control import Control
 from worker.stores.base import Intent
 from worker.stores.registry import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from worker.emulator.server import Emulator
     from worker.settings import StoreProfile
     from worker.stores.base import StoreDriver
 
@@ -54,6 +56,14 @@ def test_the_right_object_is_read_back(verified: Callable[[Expected], Finding]) 
 def test_every_other_is_told(verified: Callable[[Expected], Finding], wanted: Expected, says: str) -> None:
     found = verified(wanted)
     assert (found.level, says in found.text, found.advice != "") == (Level.FAILED, True, True)
+
+
+def test_an_object_that_cannot_be_read_back_is_a_note_that_says_why(
+    verified: Callable[[Expected], Finding], emulator: Emulator
+) -> None:
+    Control(emulator.control_url).add_rule("raw", op="download", status=403, body="no")
+    found = verified(WANTED)
+    assert (found.level, found.text.endswith(f"/{WANTED.key} answers HTTP 403")) == (Level.NOTE, True)
 
 
 def test_a_store_that_is_away_is_told(store: StoreDriver, store_profile: StoreProfile) -> None:
