@@ -207,15 +207,16 @@ def succeed(tx: Tx, claim: Claim, result: Row) -> None:
     _one(tx, "succeed", claim.params() | {"result": Jsonb(result)})
 
 
-def fail(tx: Tx, claim: Claim, error: Row) -> JobState:
-    """End the job badly, by the holder of its step or of a slice."""
-    return JobState(_one(tx, "fail", claim.params() | {"error": Jsonb(error)})["state"])
+def fail(tx: Tx, claim: Claim, error: Row, *, abort_again_s: float = 60.0) -> JobState:
+    """End the job badly, by the holder of its step or of a slice; an abort is only put off, the second time so long."""
+    params = {"error": Jsonb(error), "abort_again_s": abort_again_s}
+    return JobState(_one(tx, "fail", claim.params() | params)["state"])
 
 
 def quarantine(tx: Tx, job_id: UUID, epoch: int, error: Row) -> None:
     """End the job badly, by the dispatcher; nothing happens if it has ended or begun afresh meanwhile."""
     params = {"job": job_id, "epoch": epoch, "number": None, "token": None, "worker": None, "actor": "dispatcher"}
-    tx.execute(sql("fail"), params | {"error": Jsonb(error)})
+    tx.execute(sql("fail"), params | {"error": Jsonb(error), "abort_again_s": None})
 
 
 def new_epoch(tx: Tx, claim: Claim, error: Row, again: timedelta | None) -> JobState:
@@ -308,12 +309,12 @@ def pause(tx: Tx, job_id: UUID, actor: str, reason: str) -> None:
 
 
 def note(tx: Tx, claim: Claim, kind: str, cause: Row) -> None:
-    """Write an event that moves nothing."""
-    tx.execute(
-        """INSERT INTO event (job_id, kind, epoch, actor, cause)
-           VALUES (%(job)s, %(kind)s, %(epoch)s, %(actor)s, %(cause)s)""",
-        claim.params() | {"kind": kind, "cause": Jsonb(cause)},
-    )
+    """Write an event that moves nothing, by the holder of the job's step.
+
+    Raises:
+        StaleClaim: the step is no longer held.
+    """
+    _one(tx, "note", claim.params() | {"kind": kind, "cause": Jsonb(cause)})
 
 
 def dispatch(tx: Tx, steps: Sequence[UUID], slices: Sequence[tuple[UUID, int]]) -> list[Row]:

@@ -55,6 +55,21 @@ def test_init_stores_what_it_knows_and_extends_its_lease(bench: Bench) -> None:
     assert bench.row(job)["lease_until"] - before > timedelta(minutes=50)
 
 
+def test_an_event_without_a_move_is_told_by_the_holder_alone(bench: Bench) -> None:
+    """A stale init would write of an epoch that is over, and then go on at the store."""
+    job = bench.enqueue()
+    (stale,) = bench.take(job)
+    with bench.db.connection() as tx:
+        transitions.release(tx, stale, AT_ONCE)
+    (claim,) = bench.take(job)
+    with bench.db.connection() as tx:
+        transitions.note(tx, claim, "foreign_session_discarded", {"slices": 2})
+    with pytest.raises(StaleClaim), bench.db.connection() as tx:
+        transitions.note(tx, stale, "foreign_session_discarded", {"slices": 3})
+    told = [event["cause"] for event in bench.events(job) if event["kind"] == "foreign_session_discarded"]
+    assert told == [{"slices": 2}]
+
+
 def test_a_session_brings_a_row_a_slice_that_cover_the_file(bench: Bench) -> None:
     job = bench.uploading(4, held=[1])
     assert [(s["offset_bytes"], s["size_bytes"]) for s in bench.slices(job)] == [(0, 10), (10, 10), (20, 10), (30, 7)]
