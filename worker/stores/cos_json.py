@@ -153,7 +153,7 @@ class CosJsonStore:
         try:
             listing = self.list_slices(key, None, guard)
         except SessionGone:
-            return found
+            return self._stat(key, guard)  # what was seen may have been an upload that has gone since
         return None if _may_be(found, listing) else found
 
     def _stat(self, key: str, guard: Guard) -> Stored | None:
