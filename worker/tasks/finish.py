@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import Incomplete, ObjectExists, Permanent, SessionGone, StoreError, Transient, Unknown
@@ -132,8 +132,7 @@ def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
                 return
             left_open = _discard(store, row, guard)
         except StoreError as error:
-            since: datetime | None = row["failing_since"]
-            if since is None or datetime.now(UTC) - since < ABORT_FOR:
+            if row["failing_for"] is None or row["failing_for"] < ABORT_FOR:
                 raise
             left_open = f"the store did not let it be discarded for 24 hours: {error.message}"
     rt.write(lambda tx: transitions.cancelled(tx, claim, left_open), guard)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import Interrupted, Stop, StoreUnusable
@@ -52,10 +52,9 @@ def settle(rt: Runtime, claim: Claim, row: Row, error: Exception, guard: ClaimGu
 
 
 def _history(rt: Runtime, row: Row) -> History:
-    since: datetime | None = row["failing_since"]
     return History(
         attempts=row["attempts"],
-        failing_for=None if since is None else datetime.now(UTC) - since,
+        failing_for=row["failing_for"],  # by the database's clock: ours may be hours off
         last_code=(row["error"] or {}).get("code"),
         session_losses=row["session_losses"],
         retry_for=timedelta(seconds=row["retry_for_s"]),
@@ -71,7 +70,7 @@ def _carry_out(tx: Tx, claim: Claim, decision: Decision, timers: Timers) -> None
         case Fresh(error=error, delay=delay):
             transitions.new_epoch(tx, claim, redact_json(error), timers.wait(delay))
         case GiveUp(error=error):
-            transitions.fail(tx, claim, redact_json(error))
+            transitions.fail(tx, claim, redact_json(error), abort_again_s=timers.probe_s)
 
 
 def _open_breaker(tx: Tx, store: str, error: Row, probe_s: float) -> None:

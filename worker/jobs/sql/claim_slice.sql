@@ -16,5 +16,6 @@ FROM parent p
 WHERE s.job_id = p.id AND s.number = %(number)s AND s.token = %(token)s
   AND (s.state = 'dispatched' OR %(again)s AND s.state = 'sending' AND s.worker = %(worker)s)
 RETURNING s.offset_bytes, s.size_bytes AS slice_size_bytes, s.attempts, s.deaths, s.dispatched_at, p.*,
+  now() - p.failing_since AS failing_for,
   EXISTS (SELECT FROM breaker b WHERE b.store = p.store) AS breaker_open,
   set_config('synchronous_commit', 'off', true)

@@ -21,4 +21,5 @@ WITH due AS MATERIALIZED (
   SELECT c.id, 'init_claimed', 'queued', 'initializing', c.epoch, %(actor)s
   FROM claimed c JOIN due d ON d.id = c.id WHERE d.state = 'queued'
 )
-SELECT claimed.*, EXISTS (SELECT FROM breaker b WHERE b.store = claimed.store) AS breaker_open FROM claimed
+SELECT claimed.*, now() - claimed.failing_since AS failing_for,
+  EXISTS (SELECT FROM breaker b WHERE b.store = claimed.store) AS breaker_open FROM claimed
