@@ -134,7 +134,8 @@ class CosJsonClient:
     def _read(self, ask: Ask, response: httpx.Response, guard: Guard) -> bytes:
         most, body = LIST_MAX_BYTES if ask.op is Op.LIST else ANSWER_MAX_BYTES, bytearray()
         for chunk in response.iter_bytes():
-            guard.check()
+            if guard.remaining_s() <= 0.0:  # a stop ends nothing here: what the store has done need not be repeated
+                guard.check()
             body += chunk
             if len(body) > most:
                 kind = Unknown if ask.op in {Op.FINISH, Op.UPLOAD} else Transient

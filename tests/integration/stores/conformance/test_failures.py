@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from worker.errors import Interrupted, Stop, StoreError, StoreUnusable, Throttled, Transient, Unknown
-from worker.stores.base import Listing
+from worker.stores.base import Listing, Put
 
 if TYPE_CHECKING:
     from tests.integration.stores.conformance.conftest import Bench, Patience, Ready, Tight
@@ -150,6 +150,19 @@ class TestStop:
         ready.bench.fault("list", "drip", delay_s=0.1)
         with pytest.raises((Transient, Interrupted)):
             ready.call("list", patience(seconds=1.0))
+
+    @pytest.mark.parametrize("stop", [Stop.CANCELLED, Stop.SHUTDOWN])
+    def test_once_all_is_sent_the_answer_is_heard(self, ready: Ready, patience: type[Patience], stop: Stop) -> None:
+        """What the store has taken and says so need not be sent again."""
+        ready.bench.fault("slice", "hold", when="after")
+        guard, results = patience(), list[object]()
+        sending = threading.Thread(target=lambda: results.append(ready.call("slice", guard)))
+        sending.start()
+        ready.bench.asked("slice", count=1, state="held")
+        guard.stop = stop
+        ready.bench.heal()
+        sending.join(20)
+        assert [type(result) for result in results] == [Put]
 
     def test_before_anything_is_sent(self, ready: Ready, patience: type[Patience]) -> None:
         for call in CALLS:
