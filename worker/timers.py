@@ -24,7 +24,7 @@ class Timers:
         overtaken_s: a message is taken for lost when one published so much later was claimed, or when it is so old and
             none is left.
         growing_look_s: time between two looks at a stranger's upload, to see whether somebody is at it.
-        probe_s: how often a store that is unusable is tried.
+        probe_s: how often a store that is unusable is tried, and an abort that a store refuses for good.
         scale: what all were multiplied by; waits before another attempt are, too.
     """
 

@@ -64,7 +64,7 @@ PLACES = (
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One strike at one place, once, to one job."""
+    """One strike at one place, to one job."""
 
     strike: Strike
     place: Place
@@ -82,8 +82,8 @@ class Cell:
     @property
     def rule(self) -> Mapping[str, Any]:
         """What the store is told."""
-        what = {"fault": self.strike.fault.value, "when": self.side, **self.strike.fields}
-        return {**what, "op": self.place.op, "path": self.key, "count": 1, **dict(self.place.conditions)}
+        what = {"fault": self.strike.fault.value, "when": self.side, "count": 1, **self.strike.fields}
+        return {**what, "op": self.place.op, "path": self.key, **dict(self.place.conditions)}
 
 
 def cells() -> Iterator[Cell]:

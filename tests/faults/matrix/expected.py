@@ -67,6 +67,7 @@ _IN_PROGRESS = _fails("upload_in_progress")
 ODD: Mapping[str, Mapping[str, Change]] = {
     # answers that are the request's own fault are counted
     "code of retry_counted": _at(_ALL, COUNTED),
+    "code of retry_counted thrice": _at(_ALL, {"attempts": 3}),
     "success without data before": _at("delete", LEFT_OPEN),
     "success without data after": _at(("finish", "upload", "delete"), USUALLY),
     "success without data": _at(_ALL, COUNTED),

@@ -69,6 +69,10 @@ def _errors() -> Iterator[Strike]:
         code = code_of(kind)
         fields = {"code": code, "status": Refusal(code).status}
         yield Strike(f"code of {kind}", Fault.ERROR, fields, sides=_BOTH, unusable=kind in _UNUSABLE)
+        if kind in {Kind.RETRY, Kind.RETRY_COUNTED}:
+            yield Strike(f"code of {kind} thrice", Fault.ERROR, fields | {"count": 3})
+        if kind is Kind.PERMANENT:  # an abort goes on nevertheless, after a minute
+            yield Strike(f"code of {kind} twice", Fault.ERROR, fields | {"count": 2}, ops=frozenset({"delete"}))
 
 
 def _raw(name: str, status: int, body: str = HTML, **of: Any) -> Strike:

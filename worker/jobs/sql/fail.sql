@@ -29,7 +29,7 @@ WITH parent AS MATERIALIZED (
     worker = CASE WHEN a.ends THEN NULL ELSE j.worker END,
     lease_until = CASE WHEN a.ends THEN NULL ELSE j.lease_until END,
     -- an abort goes on, once a minute, until it is done or has been failing for too long: its task counts from here
-    not_before = CASE WHEN a.aborts AND a.failing_since IS NOT NULL THEN now() + interval '1 minute' END,
+    not_before = CASE WHEN a.aborts AND a.failing_since IS NOT NULL THEN now() + make_interval(secs => %(abort_again_s)s) END,
     failing_since = CASE WHEN a.aborts THEN coalesce(j.failing_since, now()) ELSE j.failing_since END,
     error = %(error)s::jsonb || jsonb_build_object('at', now()),
     finished_at = CASE a.state WHEN 'cancelling' THEN NULL ELSE now() END,
