@@ -73,6 +73,8 @@ def make_app(settings: Settings) -> Celery:
     )
     made.steps["worker"].add(Engine)
     made.steps["consumer"].add(EventBatches)
+    if redis:
+        made.steps["consumer"].add(NoAcknowledgements)
     return made
 
 
@@ -92,6 +94,20 @@ class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
         if parent.hub is not None:
             self.timer.cancel()
             parent._flush_events()  # noqa: SLF001
+
+
+class NoAcknowledgements(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Acknowledges nothing, where no copy of a message is kept: each would be a turn of the event loop for nothing."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: Any) -> None:
+        """Take the consumer's way to acknowledge from it."""
+        parent.call_soon_ack = _nothing
+
+
+def _nothing(*_: Any) -> None:
+    """Do as if it had been acknowledged."""
 
 
 class Engine(bootsteps.StartStopStep):  # type: ignore[misc]

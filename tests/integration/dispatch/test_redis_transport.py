@@ -1,0 +1,91 @@
+"""Messages are fetched over the transport that leaves out what nobody needs, and nothing that somebody does."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+from kombu import Connection, Queue
+from kombu.asynchronous import Hub
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TRANSPORT = "worker.dispatch.redis_transport:Transport"
+
+
+@contextmanager
+def consuming(broker_url: str, *, no_ack: bool) -> Iterator[tuple[Connection, list[Any]]]:
+    """A consumer, and the one message that it is given."""
+    with Connection(broker_url, transport=TRANSPORT) as connection:
+        queue = Queue("hints", routing_key="hints", no_ack=no_ack)
+        connection.SimpleQueue(queue).put({"job": 1})
+        got: list[Any] = []
+        with connection.Consumer([queue], on_message=got.append):
+            connection.drain_events(timeout=20)
+            yield connection, got
+
+
+@pytest.fixture
+def broker(broker_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(broker_url) as client:
+        client.flushall()
+        client.config_resetstat()
+        yield client
+
+
+def test_a_message_of_which_no_copy_is_kept_is_acknowledged_without_a_word(
+    broker_url: str, broker: redis.Redis
+) -> None:
+    with consuming(broker_url, no_ack=True) as (_, [message]):
+        message.ack()
+    assert "cmdstat_zrem" not in broker.info("commandstats")
+
+
+def test_and_rejected_without_coming_back(broker_url: str, broker: redis.Redis) -> None:
+    with consuming(broker_url, no_ack=True) as (_, [message]):
+        message.reject(requeue=True)
+    assert broker.llen("hints") == 0
+
+
+def test_a_copy_is_removed_by_the_acknowledgement(broker_url: str, broker: redis.Redis) -> None:
+    with consuming(broker_url, no_ack=False) as (_, [message]):
+        assert broker.hlen("unacked") == 1
+        message.ack()
+        assert broker.hlen("unacked") == 0
+
+
+def test_and_put_back_by_a_rejection(broker_url: str, broker: redis.Redis) -> None:
+    with consuming(broker_url, no_ack=False) as (_, [message]):
+        message.reject(requeue=True)
+    assert broker.llen("hints") == 1
+
+
+def test_the_loop_hears_of_messages_again_after_its_connection_was_cut(broker_url: str, broker: redis.Redis) -> None:
+    hub = Hub()
+    with consuming(broker_url, no_ack=True) as (connection, got):
+        connection.register_with_event_loop(hub)
+        for count in (2, 3):
+            connection.SimpleQueue(Queue("hints", routing_key="hints")).put({"job": count})
+            turn_until(hub, got, count)
+            connection.default_channel.client.connection._sock.shutdown(socket.SHUT_RDWR)
+            turn_until_lost(hub, connection)
+    hub.close()
+
+
+def turn_until(hub: Hub, got: list[Any], count: int) -> None:
+    for _ in range(200):
+        hub.run_once()
+        if len(got) == count:
+            return
+    pytest.fail(f"{len(got)} messages instead of {count}")
+
+
+def turn_until_lost(hub: Hub, connection: Connection) -> None:
+    """Turn until the loop has noticed; what a worker would do then is to go on with the same loop."""
+    with pytest.raises(connection.connection_errors):
+        for _ in range(200):
+            hub.run_once()
