@@ -64,7 +64,8 @@ def test_and_put_back_by_a_rejection(broker_url: str, broker: redis.Redis) -> No
     assert broker.llen("hints") == 1
 
 
-def test_the_loop_hears_of_messages_again_after_its_connection_was_cut(broker_url: str, broker: redis.Redis) -> None:
+@pytest.mark.usefixtures("broker")
+def test_the_loop_hears_of_messages_again_after_its_connection_was_cut(broker_url: str) -> None:
     hub = Hub()
     with consuming(broker_url, no_ack=True) as (connection, got):
         connection.register_with_event_loop(hub)
@@ -86,6 +87,9 @@ def turn_until(hub: Hub, got: list[Any], count: int) -> None:
 
 def turn_until_lost(hub: Hub, connection: Connection) -> None:
     """Turn until the loop has noticed; what a worker would do then is to go on with the same loop."""
-    with pytest.raises(connection.connection_errors):
-        for _ in range(200):
+    for _ in range(200):
+        try:
             hub.run_once()
+        except connection.connection_errors:
+            return
+    pytest.fail("the loop goes on as if nothing had happened")
