@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -147,6 +148,19 @@ def test_a_job_that_does_not_come_to_the_canary_proves_nothing(clean: Installati
     assert drill.document["outcome"] == "not_proven"
     assert "no slice of it has reached the canary in 8 s" in drill.err
     assert drill.steps["cleaned up"] == "ok"
+
+
+def test_a_canary_that_gets_no_slice_of_five_jobs_proves_nothing(clean: Installation) -> None:
+    clean.workers(2)
+    let_go = clean.store.hold("init", KEYS)
+    drill = Drilling(clean)
+    drill.until("canary")
+    os.kill(int(drill.out.rpartition("(pid ")[2].partition(")")[0]), signal.SIGSTOP)
+    let_go()
+    drill.ends(4)
+    assert "no slice of 5 jobs has reached the canary" in drill.err
+    assert drill.out.count("other workers were faster") == 5
+    assert "cleaned up" in drill.out
 
 
 def test_an_object_that_is_not_the_file_is_no_success(clean: Installation) -> None:

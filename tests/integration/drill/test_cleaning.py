@@ -43,7 +43,8 @@ class Scene:
             tx.execute(
                 "INSERT INTO job (id, tenant, state, step, priority, finished_at, source, store, key, target,"
                 " overwrite, verify, retry_for_s, labels)"
-                " VALUES (%s, 'acme', %s, 'idle', 0, CASE WHEN %s THEN now() END, '{}', 'main', %s, %s, false, 'auto', 60, %s)",
+                " VALUES (%s, 'acme', %s, 'idle', 0, CASE WHEN %s THEN now() END, '{}',"
+                " 'main', %s, %s, false, 'auto', 60, %s)",
                 (made, state, state == "succeeded", KEY, KEY, Jsonb({"drill": DRILL})),
             )
         return made
