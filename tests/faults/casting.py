@@ -23,14 +23,13 @@ class Casting:
         self._folder = folder
         folder.mkdir(exist_ok=True)
 
-    def scenario_for(self, point: str, stage: Stage) -> Scenario | None:
-        """Return the story for a point: the first of those about its operation that comes by, or else of all."""
+    def scenarios_for(self, point: str, stage: Stage) -> Iterator[Scenario]:
+        """Yield the stories that come by a point, those about its operation first."""
         operation = point.rpartition(":")[0]
-        first = [scenario for scenario in SCENARIOS if any(word in operation for word in scenario.about)]
-        for scenario in (*first, *SCENARIOS):
+        about = [scenario for scenario in SCENARIOS if any(word in operation for word in scenario.about)]
+        for scenario in (*about, *(scenario for scenario in SCENARIOS if scenario not in about)):
             if point in self.reached_by(scenario, stage):
-                return scenario
-        return None
+                yield scenario
 
     def reached_by(self, scenario: Scenario, stage: Stage) -> set[str]:
         """Return the points that a story comes by; tells it, if that has not been done.

@@ -258,11 +258,17 @@ def revoked_before(stage: Stage) -> None:
 
 
 def _revoke(stage: Stage, job: Job, part: str) -> None:
-    crew = len(stage.crew())
+    """Revoke a task, and see to it that every worker knows."""
     row = job.row
+    which = {"task_id": task_id(UUID(job.id), part, row["epoch"], row["run"]), "terminate": False}
     with Celery("operator", broker=stage.valkey.url, set_as_current=False) as celery:
-        which = {"task_id": task_id(UUID(job.id), part, row["epoch"], row["run"]), "terminate": False}
-        celery.control.broadcast("revoke", arguments=which, reply=True, limit=crew, timeout=2.0)
+
+        def heard() -> bool:
+            crew = len(stage.crew())
+            answers = celery.control.broadcast("revoke", arguments=which, reply=True, limit=crew, timeout=1.0)
+            return len(answers or ()) == crew
+
+        stage.until(heard, "the revoke heard by all")
 
 
 def _goes_on(stage: Stage, job: Job) -> None:
@@ -273,12 +279,13 @@ def _goes_on(stage: Stage, job: Job) -> None:
 
 
 def killed(stage: Stage) -> None:
-    """Somebody else dies."""
+    """A worker dies, and another takes its place."""
     key = stage.fresh_key()
     let_go = stage.store.hold("data", key, offset=0, count=1)
     job = stage.enqueue(SIZE, key)
     stage.store.held("data", key)
     _kill(stage, job.slices[0]["worker"])
+    stage.crew()
     job.succeeds()
     let_go()
 

@@ -111,8 +111,12 @@ class Stage(Installation):
 
     def crew(self) -> list[Worker]:
         """The workers, all of them known to the database."""
-        self.tend()
-        assert all(self.known(worker) for worker in self._workers)
+
+        def complete() -> bool:
+            names = [row["name"] for row in self.sql("SELECT name FROM worker WHERE ended_at IS NULL")]
+            return all(any(name.endswith(f":{worker.pid}") for name in names) for worker in self._workers)
+
+        self.until(complete, "a whole crew")
         return list(self._workers)
 
     def worker_of(self, identity: object) -> Worker | None:
