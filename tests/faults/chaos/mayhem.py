@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 #: Lane -> seconds between two acts, and the acts with their weights.
 _LANES: Mapping[str, tuple[float, Mapping[Act, float]]] = {
     "kills": (
-        1.5,
+        1.3,
         {
             KillWorker(): 70, KillPoolChild(): 12, KillLeader(): 8, StopWorker(): 6, KillApi(): 3, KillPoolParent(): 1,
         },
     ),
     "freezes": (12.0, {FreezeWorker(): 1}),
-    "broker": (11.0, {KillBroker(): 50, FlushBroker(): 30, PauseBroker(): 12, FillBroker(): 8}),
-    "database": (20.0, {RestartDatabase(): 65, CutSessions(): 27, ExhaustConnections(): 8}),
-    "store": (17.0, {KillStore(): 50, MisbehaveStore(): 42, SlowStore(): 8}),
+    "broker": (10.0, {KillBroker(): 50, FlushBroker(): 30, PauseBroker(): 12, FillBroker(): 8}),
+    "database": (18.0, {RestartDatabase(): 65, CutSessions(): 27, ExhaustConnections(): 8}),
+    "store": (14.0, {KillStore(): 50, MisbehaveStore(): 42, SlowStore(): 8}),
 }  # fmt: skip
 #: Acts after which a worker process is gone without a word.
 WORKER_KILLS = ("worker_killed", "pool_child_killed", "leader_killed")

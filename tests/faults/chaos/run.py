@@ -50,7 +50,7 @@ class Plan:
     jobs: int
     pace: float = 1.0
     time_scale: float = 0.2
-    settle_s: float = 300.0
+    settle_s: float = 600.0
     workers: int = 4
 
     @property
@@ -101,7 +101,7 @@ class Run:
         end(acting, self.scene)
         self.cluster.store.calm()
         until = time.monotonic() + self.plan.settle_s
-        while time.monotonic() < until and not self._settled():
+        while time.monotonic() < until and (any(client.is_alive() for client in clients) or not self._settled()):
             self._look("quiet")
         self._over.set()
         operator.join()
