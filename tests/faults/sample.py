@@ -30,7 +30,6 @@ class Run:
         self.site, self.file = site, site.folder / "recorded.jsonl"
         self.recorder = Recorder(self.file)
         self.ids: dict[str, str] = {}
-        self.judged = False
 
     def play(self) -> None:
         """Do it all, and wait until all has ended."""
@@ -53,7 +52,6 @@ class Run:
 
     def report(self) -> Report:
         """Judge the run."""
-        self.judged = True
         return check(
             self.site.database.url,
             recorded=[self.file],
@@ -109,7 +107,6 @@ class Run:
         self.site.until(lambda: store.requests(op="data", path="lapsed", offset=0, state="held"), "a send that is held")
         [held] = store.requests(op="data", path="lapsed", offset=0, state="held")
         self.site.worker_named(self._slice("lapsed")["name"]).kill()
-        self.site.workers(2)
         self.site.until(lambda: self._slice("lapsed")["state"] == "done", "a checkpoint by another worker")
         store.control.release(held["number"])
         self.site.until(lambda: store.requests(number=held["number"], effect=0), "the first send's effect")
