@@ -1,0 +1,131 @@
+"""Files and volumes that are changed under an upload by somebody who hides it, or for a while only."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.acceptance.installation import MIB
+from tests.acceptance.job import Job, Wish
+from tests.acceptance.store import SLICE_BYTES
+from tests.faults.network import SCALED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.acceptance.installation import Installation
+
+
+@pytest.fixture(autouse=True)
+def _workers(site: Installation) -> None:
+    site.workers(1, **SCALED)
+
+
+def forge(path: Path) -> bytes:
+    """Write other bytes in place, and hide it: size, time and inode are what they were."""
+    before = path.stat()
+    content = bytes(byte ^ 0xFF for byte in path.read_bytes())
+    with path.open("r+b") as file:
+        file.write(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (before.st_size, before.st_mtime_ns, before.st_ino)
+    return content
+
+
+def test_a_forged_change_in_the_middle_never_makes_an_object_of_two_versions(site: Installation) -> None:
+    key = site.fresh_key()
+    let_go = site.store.hold("data", key)
+    job = site.enqueue(8 * MIB, key, verify="file")
+    site.store.held("data", key, 4)
+    forged = forge(job.path)
+    let_go()
+    assert job.fails() == "digest_mismatch"
+    assert site.store.object_at(key) is None
+    job.content = forged
+    job.act("retry")
+    job.succeeds()
+
+
+def test_a_file_that_is_away_while_nobody_reads_it_is_not_missed(site: Installation) -> None:
+    key = site.fresh_key()
+    let_go = site.store.hold("data", key, offset=SLICE_BYTES)
+    job = site.enqueue(1 * MIB, key)
+    site.store.held("data", key)
+    away = job.path.rename(job.path.with_name("away"))
+    site.until(lambda: job.row["slices_left"] == 1, "the other slice")
+    away.rename(job.path)
+    let_go()
+    job.succeeds()
+    assert job.sent_twice_bytes() == 0
+
+
+def test_a_file_that_was_missed_and_is_put_back_is_sent_anew_after_a_retry(site: Installation) -> None:
+    key = site.fresh_key()
+    let_go = site.store.hold("data", key)
+    job = site.enqueue(4 * MIB, key)
+    site.store.held("data", key, 4)
+    away = job.path.rename(job.path.with_name("away"))
+    let_go()
+    assert job.fails() == "source_gone"
+    away.rename(job.path)
+    site.until(lambda: all(row["state"] != "sending" for row in job.slices), "what was in flight")
+    job.act("retry")
+    job.succeeds()
+    assert job.row["epoch"] == 2  # it may be another file by now: nothing of the old session is kept
+
+
+@contextmanager
+def mounted(folder: Path, place: Path) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
+    """Have a folder mounted at a place; yields what unmounts it, whoever is in it, and what mounts it again."""
+    place.mkdir(exist_ok=True)
+
+    def mount() -> None:
+        subprocess.run(["mount", "--bind", folder, place], check=True)
+
+    def unmount() -> None:
+        subprocess.run(["umount", "--lazy", place], check=True, capture_output=True)
+
+    mount()
+    yield unmount, mount
+    with suppress(subprocess.CalledProcessError):
+        unmount()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED HERE: real unmounting; only root can")
+@pytest.mark.parametrize(
+    ("op", "when", "state"),
+    [("init", "after", "uploading"), ("data", "before", "finishing"), ("list", "after", "succeeded")],
+)
+def test_a_volume_unmounted_in_the_middle_is_waited_for(site: Installation, op: str, when: str, state: str) -> None:
+    """After init: before the first slice is read. In the last slice: before the finish. In the finish: read no more."""
+    site.unmount()
+    key = site.fresh_key()
+    folder = site.folder / f"volume-{key}"
+    content = site.file(key, 2 * MIB, folder)
+    with mounted(folder, site.volume) as (unmount, mount):
+        let_go = site.store.hold(op, key, when=when, **({"offset": SLICE_BYTES} if op == "data" else {}))
+        job = site.submit(Wish(key, key, root="volume"), content)
+        job.path = site.volume / key
+        site.store.held(op, key)
+        if op == "data":
+            site.until(lambda: job.row["slices_left"] == 1, "the other slices")
+        unmount()
+        let_go()
+        if state != "succeeded":
+            site.until(lambda: code(job) == "root_unavailable", "the volume missed")
+            assert job.state == state
+            mount()
+        result = job.succeeds()
+    assert (job.row["attempts"], job.row["epoch"], result["slices"]["failed_attempts"]) == (0, 1, 0)
+    assert job.sent_twice_bytes() == 0
+
+
+def code(job: Job) -> str | None:
+    error = job.row["error"]
+    return None if error is None else str(error["code"])
