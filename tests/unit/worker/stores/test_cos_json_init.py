@@ -158,13 +158,14 @@ class TestInit:
         self, store: Store, mark: str, attributes: str | None, expected: str, *, overwrite: bool
     ) -> None:
         driver = store.driver(mark=mark)
-        store.will(ok(session="s1", slice_size=MIB), ok(), ok(biz_attr=expected, filesize=7, filelen=7))
+        there = ok(biz_attr=expected, filesize=7, filelen=7)
+        store.will(ok(session="s1", slice_size=MIB), ok(), there)
         wanted = store.intent(attributes=attributes, overwrite=overwrite)
         driver.init(wanted, MIB, None, store.guard())
         driver.put_whole(wanted, memoryview(b"content"), store.guard())
         assert [sent["biz_attr"] for sent in store.sent] == [expected, expected]
         assert [sent["insertOnly"] for sent in store.sent] == ["0" if overwrite else "1"] * 2
-        store.will(no(-197, 404))
+        store.will(no(-197, 404), there)
         found = driver.look("a/k", store.guard())
         assert found is not None
         assert found.mark == (MARK if MARK in expected else None)
