@@ -1,18 +1,19 @@
 """Every state that a small world can come to, with the product's own statements, tasks and driver.
 
-    python -m tests.faults.explorer            the large worlds, minutes
-    python -m tests.faults.explorer --small    those of the test, whole
+    python -m tests.faults.explorer            the large worlds, for minutes
+    python -m tests.faults.explorer --small    those of the test
+    python -m tests.faults.explorer --most 100000 stranger    those named so, no more states than that of each
 
 Breadth first, so that the path to a broken law is a shortest one.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 import time
 from collections import Counter, deque
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,16 +24,17 @@ from psycopg.rows import dict_row
 from tests.faults.explorer_laws import Laws
 from tests.faults.explorer_program import EdgeStore, Programs
 from tests.faults.explorer_rows import Rows
-from tests.faults.explorer_world import JOB, Moves
-from worker.db import migrate, plain_url
+from tests.faults.explorer_world import JOB, Fault, Moves, World
+from worker.db import PLAN_ONCE, migrate, plain_url
 from worker.jobs.transitions import NewJob
 from worker.limits import MIB
+from worker.local.postgres import EmbeddedPostgres
 from worker.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
 
-    from tests.faults.explorer_world import State, World
+    from tests.faults.explorer_world import State
 
 _STORES = """
 [stores.main]
@@ -43,6 +45,28 @@ bucket = "uploads"
 secret_id = "fake-secret-id"
 secret_key = "fake-secret-key"
 """
+
+
+#: Searched whole by the test.
+SMALL: Mapping[str, World] = {
+    "two slices, a crash anywhere": World(faults=1, kinds=frozenset({Fault.CRASH})),
+    "one slice, one fault of any kind anywhere": World(slices=1, faults=1),
+    "one slice, a cancel and a retry": World(slices=1, cancels=1, retries=1),
+    "one slice, a stranger acts": World(slices=1, strangers=1),
+    "one request, one fault, a cancel": World(slices=0, faults=1, cancels=1),
+    "one request over an object, one fault": World(slices=0, overwrite=True, existed=True, faults=1),
+}
+#: Searched by hand, for minutes.
+LARGE: Mapping[str, World] = {
+    "two slices, one fault, a cancel and a retry": World(faults=1, cancels=1, retries=1),
+    "two slices, two faults": World(faults=2),
+    "two slices, one fault, a stranger acts": World(faults=1, strangers=1),
+    "two slices over an object, one fault, a cancel": World(overwrite=True, existed=True, faults=1, cancels=1),
+    "one slice, two faults, a cancel, a stranger acts": World(slices=1, faults=2, cancels=1, strangers=1),
+    "one request, two faults, a cancel and a retry, a stranger acts": World(
+        slices=0, faults=2, cancels=1, retries=1, strangers=1
+    ),
+}
 
 
 class Broken(Exception):
@@ -83,7 +107,7 @@ class Explorer:
         database_url: str,
         folder: Path,
         *,
-        mutations: Mapping[str, tuple[str, str]] | None = None,
+        dropped: Mapping[str, Sequence[str]] | None = None,
         driver: type[EdgeStore] = EdgeStore,
     ) -> None:
         """Search nothing yet.
@@ -92,10 +116,10 @@ class Explorer:
             world: to be searched.
             database_url: of a migrated, empty database; nothing is ever committed there.
             folder: for the stores file.
-            mutations: see `Rows`.
+            dropped: see `Rows`.
             driver: see `Programs`.
         """
-        self._world, self._url, self._driver, self._mutations = world, database_url, driver, mutations
+        self._world, self._url, self._driver, self._dropped = world, database_url, driver, dropped
         file = folder / "stores.toml"
         file.write_text(_STORES)
         self._settings = Settings(database_url=database_url, broker_url="redis://127.0.0.1:1/0", stores_file=file)
@@ -106,8 +130,11 @@ class Explorer:
         Raises:
             Broken: a law does not hold.
         """
-        with psycopg.connect(plain_url(self._url), autocommit=True, row_factory=dict_row) as tx:
-            rows = Rows(tx, self._mutations)
+        connection = psycopg.connect(
+            plain_url(self._url), autocommit=True, row_factory=dict_row, prepare_threshold=0, options=PLAN_ONCE
+        )
+        with connection as tx:
+            rows = Rows(tx, self._dropped)
             names = {text: name for name, text in rows.statements.items()}
             programs = Programs(self._settings, self._world.content, names, self._driver)
             moves = Moves(self._world, rows, programs)
@@ -158,3 +185,49 @@ def _told(came_from: Mapping[State, tuple[State, str] | None], state: State, res
         state, what = before
         words.append(what)
     return "\n".join(f"{number:3}. {line}" for number, line in enumerate([*reversed(words), *rest], 1))
+
+
+def main() -> int:
+    """Search worlds on a PostgreSQL of one's own, and print how much of each was seen."""
+    parser = argparse.ArgumentParser(description="Search small worlds whole.")
+    parser.add_argument("words", nargs="?", default="", help="only worlds whose name has these words")
+    parser.add_argument("--small", action="store_true", help="the worlds of the test")
+    parser.add_argument("--most", type=int, default=10_000_000, help="no more states of a world than this")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="sliceway-explorer-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)  # the database may run as another user
+        server = EmbeddedPostgres(folder / "postgres", durable=False)
+        server.start()
+        try:
+            url = _database(server)
+            broken = 0
+            for title, world in (SMALL if asked.small else LARGE).items():
+                if asked.words in title:
+                    broken += _shown(title, Explorer(world, url, folder), asked.most)
+        finally:
+            server.stop("immediate")
+    return min(1, broken)
+
+
+def _database(server: EmbeddedPostgres) -> str:
+    with psycopg.connect(plain_url(server.url_of("postgres")), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE test_explorer")
+    url = server.url_of("test_explorer")
+    migrate(url)
+    return url
+
+
+def _shown(title: str, explorer: Explorer, most: int) -> bool:
+    try:
+        sys.stdout.write(f"{title}: {explorer.explore(most)}\n")
+    except Broken as broken:
+        sys.stdout.write(f"{title}: BROKEN\n{broken}\n")
+        return True
+    finally:
+        sys.stdout.flush()
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from tests.faults.explorer_rows import Row
     from tests.faults.explorer_world import Moves, State
 
-_MOVES = {(move.source, move.target) for move in MOVES}
+#: A job that was never begun is cancelled at once, in two moves of one statement.
+_MOVES = {(move.source, move.target) for move in MOVES} | {(JobState.QUEUED, JobState.CANCELLED)}
 #: Statements of a worker that are no move of its claim.
 _NO_MOVES = frozenset({"open_breaker", "close_breaker"})
 _CLAIMS = frozenset({"claim_step", "claim_slice"})
@@ -37,7 +38,13 @@ class Laws:
         if after.store.harm:
             yield f"we {after.store.harm}"
         old, new = before.store.thing, after.store.thing
-        if old is not None and new is not None and old.owner == THEIRS and new.owner == OURS and not self._world.overwrite:
+        if (
+            old is not None
+            and new is not None
+            and old.owner == THEIRS
+            and new.owner == OURS
+            and not self._world.overwrite
+        ):
             yield "we replaced another's object, and the job may not overwrite"
         if self._world.marked and len(set(after.store.finished)) < len(after.store.finished):
             yield "a second upload of the same epoch was finished"
@@ -53,8 +60,8 @@ class Laws:
             yield f"the job went from {old['state']} to {new['state']}, which the table of moves does not have"
         if new["epoch"] < old["epoch"] or new["token"] < old["token"]:
             yield "the job's epoch or token fell"
-        tokens = {row["number"]: row["token"] for row in self._rows.of(before.rows)["slice"]}
-        slices = self._rows.of(after.rows)["slice"]
+        tokens = {row["number"]: row["token"] for row in self._rows.slices(before.rows)}
+        slices = self._rows.slices(after.rows)
         if any(row["token"] < tokens.get(row["number"], 0) for row in slices):
             yield "a slice's token fell"
         left = sum(row["state"] != SliceState.DONE for row in slices)
@@ -68,10 +75,12 @@ class Laws:
         edge, slot = happened.edge, happened.slot
         if not isinstance(edge, Statement) or slot is None or edge.name in _NO_MOVES:
             return
+        if before.rows.work == happened.state.rows.work:
+            return
         message = _message(edge)
         job = self._rows.job(before.rows)
         state = job["state"]
-        row = _claimed(self._rows.of(before.rows)["slice"], job, message["number"])
+        row = _claimed(self._rows.slices(before.rows), job, message["number"])
         if edge.name in _CLAIMS and message["number"] is not None and state != JobState.UPLOADING:
             yield f"a slice was claimed of a job that is {state}"
         if row is None or (row["token"], job["epoch"]) != (message["token"], message["epoch"]):
@@ -92,7 +101,7 @@ class Laws:
         if any(content[offset : offset + size] != found for offset, found in held.items()):
             yield "the store holds wrong bytes of ours"
         if job["session"] is not None and job["session"]["session"] == upload.session:
-            for row in self._rows.of(state.rows)["slice"]:
+            for row in self._rows.slices(state.rows):
                 if row["state"] == SliceState.DONE and row["offset_bytes"] not in held:
                     yield f"slice {row['number']} is recorded as done, and the store does not have it"
 
@@ -143,9 +152,9 @@ class Laws:
         for index, slot in enumerate(state.slots):
             if slot.program is not None:
                 return self._moves.step(state, index, slot.program)
-        turn = self._moves.turn(state)
-        if turn.state.rows != state.rows:
-            return turn
+        for happened in (self._moves.rescue(state), self._moves.turn(state)):
+            if happened.state.rows != state.rows:
+                return happened
         for message in self._moves.republished(state):
             happened = self._moves.step(state, 0, Program(message))
             if happened.state != state:

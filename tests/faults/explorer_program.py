@@ -75,7 +75,7 @@ class Statement:
 
     @property
     def words(self) -> str:
-        return f"statement {self.name}"
+        return "statement " + " ".join(self.name.split()[:3])
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +288,9 @@ class _OnEdges(Runtime):
         self.worker = worker
         self.script = _Script()
         self.script.runtime = self
-        self.timers = dataclasses.replace(self.timers, growing_look_s=0.0)  # what happens meanwhile happens between edges
+        self.timers = dataclasses.replace(
+            self.timers, growing_look_s=0.0
+        )  # what happens meanwhile happens between edges
         self.db = cast("Database", _EdgeDatabase(self.script, names))
         self.checkpoints = Checkpoints(self.db, worker)
         self.stopping.wait = lambda _timeout=None: self.stopping.is_set()  # type: ignore[method-assign]

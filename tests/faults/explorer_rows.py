@@ -8,20 +8,21 @@ by. Times are reduced to what the statements ask of them: whether a lease or a w
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from psycopg import Cursor
 from psycopg.types.json import Jsonb
 
 import worker.jobs
 from worker.db import sql
-from worker.errors import Conflict, StaleClaim
+from worker.errors import Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from worker.db import Tx
 
@@ -37,110 +38,138 @@ _TIMES = frozenset(
 #: Counted, but nothing that can be reached here depends on it.
 _COUNTED = {"run": 1, "sends": 0, "deaths": 0}
 
-TABLES = ("job", "slice", "worker", "breaker")
+Parts = dict[str, Any]
+WORK, CREW = ("job", "slice"), ("worker", "breaker")
+TABLES = {"job": "id", "slice": "number", "worker": "id", "breaker": "store"}
+SWEEP_EVERY = 200
 _WRITE = "WITH " + ", ".join(
     f"t{n} AS (INSERT INTO {table} SELECT * FROM jsonb_populate_recordset(NULL::{table}, %(rows)s::jsonb -> '{table}'))"
     for n, table in enumerate(TABLES)
 ) + " SELECT"  # fmt: skip
 _READ = "SELECT " + ", ".join(
-    f"(SELECT coalesce(jsonb_agg(to_jsonb(t) ORDER BY to_jsonb(t)), '[]') FROM {table} t) AS {table}"
-    for table in TABLES
+    f"(SELECT coalesce(jsonb_agg(to_jsonb(t) ORDER BY {key}), '[]') FROM {table} t) AS {table}"
+    for table, key in TABLES.items()
 )
+
+
+class At(NamedTuple):
+    """The rows, by number: those of the job, and those of the workers, which few statements read."""
+
+    work: int
+    crew: int
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """What a statement did: the rows after it, and what it returned; ``refused`` names the refusal that it met."""
 
-    rows: int
+    rows: At
     found: Any = None
     refused: str = ""
+
+
+class _Without:
+    """A connection on which words are missing from statements."""
+
+    def __init__(self, tx: Tx, dropped: Mapping[str, Sequence[str]]) -> None:
+        self._tx, self._dropped = tx, dropped
+
+    def execute(self, statement: Any, params: Any = None) -> Cursor[Row]:
+        text = statement
+        for words in self._dropped.get(statement, ()):
+            assert words in text, f"there is no {words!r} to be dropped from {statement}"
+            text = text.replace(words, "")
+        return self._tx.execute(text, params)
 
 
 class Rows:
     """Every state that the rows were ever in, by number; and every statement that ran on one."""
 
-    def __init__(self, tx: Tx, mutations: Mapping[str, tuple[str, str]] | None = None) -> None:
+    def __init__(self, tx: Tx, dropped: Mapping[str, Sequence[str]] | None = None) -> None:
         """Begin with empty tables.
 
         Args:
             tx: a connection to a migrated database of one's own.
-            mutations: statement -> words in it and what to put in their place: to see that a guard is missed.
+            dropped: statement -> words to be left out of it: to see that a guard is missed.
         """
         self.runs = 0
         self._tx = tx
+        self._lent = cast("Tx", _Without(tx, {sql(name): words for name, words in (dropped or {}).items()}))
         self._numbers: dict[str, int] = {}
-        self._texts: list[str] = []
-        self._read: dict[int, dict[str, list[Row]]] = {}
-        self._done: dict[tuple[int, str], Change] = {}
-        self._mutations = dict(mutations or {})
-        for name, (words, _) in self._mutations.items():
-            assert words in sql(name), f"{name} has no {words!r} to be changed"
-        self.empty = self._number({table: [] for table in TABLES})
+        self._rows: list[Parts] = []
+        self._done: dict[tuple[int, int | None, str], Change] = {}
+        self.empty = At(self._number(dict.fromkeys(WORK, ())), self._number(dict.fromkeys(CREW, ())))
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self._rows)
 
-    def of(self, number: int) -> dict[str, list[Row]]:
-        """Return the rows of a state, by table."""
-        if number not in self._read:
-            self._read[number] = json.loads(self._texts[number])
-        return self._read[number]
+    def work(self, at: At) -> Parts:
+        """Return the rows of job and slices."""
+        return self._rows[at.work]
 
-    def job(self, number: int) -> Row:
+    def job(self, at: At) -> Row:
         """Return the job's row."""
-        return self.of(number)["job"][0]
+        return self._rows[at.work]["job"][0]
 
-    def run(self, number: int, name: str, act: Callable[[Tx], Any]) -> Change:
-        """Run something of this name on the rows; its name must say all that it depends on."""
-        key = (number, name)
+    def slices(self, at: At) -> Sequence[Row]:
+        """Return the slices' rows, by number."""
+        return self._rows[at.work]["slice"]
+
+    def crew(self, at: At) -> Sequence[Row]:
+        """Return the workers' rows."""
+        return self._rows[at.crew]["worker"]
+
+    def run(self, at: At, name: str, act: Callable[[Tx], Any], *, with_crew: bool = False) -> Change:
+        """Run something of this name on the rows; its name must say all that it depends on.
+
+        Args:
+            at: the rows.
+            name: of what is run.
+            act: runs it.
+            with_crew: whether it reads or writes the rows of workers.
+        """
+        key = (at.work, at.crew if with_crew else None, name)
         if key not in self._done:
-            self._done[key] = self._really(number, act)
-        return self._done[key]
+            self._done[key] = self._really(at, act)
+        done = self._done[key]
+        return done if with_crew else replace(done, rows=At(done.rows.work, at.crew))
 
-    def statement(self, number: int, name: str, params: Row) -> Change:
-        """Run one of the product's statements on the rows."""
+    def statement(self, at: At, name: str, params: Row) -> Change:
+        """Run one of the product's statements, of a task, on the rows."""
         params = plain(params)
-        text = self._changed(name)
+        text: Any = self.statements.get(name, name)
         key = f"{name} {json.dumps(params, default=_bare, sort_keys=True)}"
-        return self.run(number, key, lambda tx: _fetched(tx, text, params))
-
-    def _changed(self, name: str) -> Any:
-        words, instead = self._mutations.get(name, ("", ""))
-        text: str = self.statements[name]
-        return text.replace(words, instead) if words else text
+        return self.run(at, key, lambda tx: tx.execute(text, params))
 
     @cached_property
     def statements(self) -> dict[str, str]:
-        """The product's statements, by name; `note` is the one without a file."""
+        """The product's statements, by name; one without a file goes by its text."""
         folder = Path(worker.jobs.__file__).parent / "sql"
         return {path.stem: sql(path.stem) for path in folder.glob("*.sql")}
 
-    def _really(self, number: int, act: Callable[[Tx], Any]) -> Change:
+    def _really(self, at: At, act: Callable[[Tx], Any]) -> Change:
         self.runs += 1
-        found, refused = None, ""
-        with self._tx.transaction(force_rollback=True):
-            self._tx.execute(_WRITE, {"rows": self._texts[number]})
+        if self.runs % SWEEP_EVERY == 0:  # what was rolled back lies about in tables and indexes
+            self._tx.execute(f"TRUNCATE event, {', '.join(TABLES)}")  # type: ignore[arg-type]
+        with self._tx.pipeline(), self._tx.transaction(force_rollback=True):  # fewer rounds
+            self._tx.execute(_WRITE, {"rows": json.dumps(self._rows[at.work] | self._rows[at.crew])})
             try:
-                with self._tx.transaction():
-                    found = act(self._tx)
-            except (StaleClaim, Conflict) as error:
-                refused = error.code
+                found = act(self._lent)
+            except Conflict as error:
+                return Change(at, refused=error.code)
             row = self._tx.execute(_READ).fetchone()
+            if isinstance(found, Cursor):
+                found = found.fetchall() if found.description else []
         assert row is not None
-        return Change(self._number(row), found, refused)
+        parts = ({table: [canonical(each) for each in row[table]] for table in tables} for tables in (WORK, CREW))
+        return Change(At(*map(self._number, parts)), found)
 
-    def _number(self, rows: Mapping[str, list[Row]]) -> int:
-        text = json.dumps({table: [canonical(row) for row in rows[table]] for table in TABLES}, sort_keys=True)
+    def _number(self, rows: Parts) -> int:
+        text = json.dumps(rows, sort_keys=True)
         if text not in self._numbers:
-            self._numbers[text] = len(self._texts)
-            self._texts.append(text)
+            self._numbers[text] = len(self._rows)
+            self._rows.append(rows)
         return self._numbers[text]
-
-
-def _fetched(tx: Tx, text: Any, params: Row) -> list[Row]:
-    cursor = tx.execute(text, params)
-    return cursor.fetchall() if cursor.description else []
 
 
 def canonical(row: Row) -> Row:
@@ -158,7 +187,7 @@ def canonical(row: Row) -> Row:
     if row.get("error"):
         made["error"] = {"code": row["error"]["code"]}
     if row.get("result"):
-        made["result"] = {"proof": row["result"].get("proof"), "left_open": row["result"].get("session_left_open")}
+        made["result"] = {name: row["result"].get(name) for name in ("proof", "session_left_open")}
     if "finish_claims" in row:
         made["finish_claims"] = min(1, row["finish_claims"])
     if made.get("heartbeat_at"):

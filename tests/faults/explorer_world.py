@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.faults.explorer_program import Edge, Programs
-    from tests.faults.explorer_rows import Change, Row, Rows
+    from tests.faults.explorer_rows import At, Change, Row, Rows
     from worker.db import Tx
 
 JOB = UUID(int=1)
@@ -38,9 +38,13 @@ class Fault(StrEnum):
     CRASH = "crash"
     """A worker dies."""
     PAUSE = "pause"
-    """A worker is taken for dead, and goes on all the same."""
+    """A worker is taken for dead, and lives: what it was about to send still goes out, then it hears."""
     LAPSE = "lapse"
-    """A claim's lease ends under its holder, who goes on."""
+    """A claim's lease ends under its holder: what that was about to send still goes out."""
+    LATE_DELETE = "late delete"
+    """The same two, where it is a delete that goes out so late. No store of this protocol has a fence against it."""
+    CUT_OFF = "cut off"
+    """A worker whose claim is void goes on for as long as it likes: it has lost the database and not the store."""
     STOP = "stop"
     """A worker is told to stop."""
     NO_ANSWER = "no answer"
@@ -51,6 +55,10 @@ class Fault(StrEnum):
     """The database did it, and nobody heard."""
     EXPIRED = "expired"
     """The store forgets the unfinished upload."""
+
+
+#: Those that the laws are to hold under.
+BORNE = frozenset(Fault) - {Fault.LATE_DELETE, Fault.CUT_OFF}
 
 
 class Stranger(StrEnum):
@@ -83,7 +91,7 @@ class World:
     marked: bool = True
     existed: bool = False
     faults: int = 0
-    kinds: frozenset[Fault] = frozenset(Fault)
+    kinds: frozenset[Fault] = BORNE
     cancels: int = 0
     retries: int = 0
     strangers: int = 0
@@ -118,7 +126,7 @@ class Left(NamedTuple):
 class State(NamedTuple):
     """Everything."""
 
-    rows: int
+    rows: At
     store: Store
     posted: frozenset[Message]
     slots: tuple[Slot, ...]
@@ -161,7 +169,7 @@ class Moves:
             store = self._strange(store, Stranger.PUT)
         world = self.world
         left = Left(world.faults, world.cancels, world.retries, world.strangers)
-        number = self.rows.run(self.rows.empty, "enqueue", enqueue).rows
+        number = self.rows.run(self.rows.empty, "enqueue", enqueue, with_crew=True).rows
         return State(number, store, frozenset(), (Slot(0), Slot(1)), left, 2)
 
     def after(self, state: State) -> Iterator[Next]:
@@ -173,6 +181,7 @@ class Moves:
                 for message in sorted(state.posted, key=repr):
                     yield self.step(state, index, Program(message))
         yield self.turn(state)
+        yield self.rescue(state)
         yield from self._deaths(state)
         yield from self._others(state)
 
@@ -187,7 +196,7 @@ class Moves:
 
     def ended(self, state: State) -> set[UUID]:
         """Return the workers that the rows say have ended."""
-        return {UUID(row["id"]) for row in self.rows.of(state.rows)["worker"] if row["ended_at"] is not None}
+        return {UUID(row["id"]) for row in self.rows.crew(state.rows) if row["ended_at"] is not None}
 
     # --- a worker ---
 
@@ -224,10 +233,11 @@ class Moves:
             if LOST not in program.heard and self._is_lost(state, slot, program):
                 yield Next(f"{who}: hears that its claim is void", self._heard(state, index, program, LOST))
         if Fault.CRASH in kinds:
-            yield Next(f"{who}: dies before {normal.edge.words if normal.edge else ''}", self.crash(spent, index), fault=True)
-        if Fault.LAPSE in kinds:
-            lapsed = self._lapse(spent, program)
-            yield Next(f"{who}: its lease ends", lapsed, fault=True)
+            yield Next(
+                f"{who}: dies before {normal.edge.words if normal.edge else ''}", self.crash(spent, index), fault=True
+            )
+        if Fault.LAPSE in kinds and self._may_be_late(edge) and self.holds(state, slot, program):
+            yield Next(f"{who}: its lease ends", self._lapse(spent, program), fault=True)
 
     def _store_faults(self, state: State, index: int, program: Program, normal: Next) -> Iterator[Next]:
         kinds, spent = self.world.kinds, self._spent(state)
@@ -242,13 +252,29 @@ class Moves:
         """Let a thread go on to its next edge; a task that has ended leaves its thread idle."""
         slot = state.slots[index]
         after = program._replace(heard=(*program.heard, heard))
+        if Fault.CUT_OFF not in self.world.kinds and LOST not in after.heard and not self.holds(state, slot, program):
+            after = after._replace(heard=(*after.heard, LOST))
         edge = self.programs.edge(worker(slot.process), after)
         if not isinstance(edge, Ended):
             return _with(state, index, slot._replace(program=after))
         if edge.broken is not None:
             raise AssertionError(f"{program.message.task} is broken") from edge.broken
         idle = _with(state, index, slot._replace(program=None))
+        if worker(slot.process) in self.ended(state):
+            return self.crash(idle, index)  # its next heartbeat finds no row, and it stops
         return self._left(idle, index) if STOP in after.heard else idle
+
+    def _may_be_late(self, edge: Edge | None) -> bool:
+        late_delete = isinstance(edge, Request) and edge.op == "delete"
+        return not late_delete or Fault.LATE_DELETE in self.world.kinds
+
+    def holds(self, state: State, slot: Slot, program: Program) -> bool:
+        """Say whether the rows grant the claim that a program works under."""
+        message, job = program.message, self.rows.job(state.rows)
+        slices = self.rows.slices(state.rows)
+        held = [job] if message.number is None else [row for row in slices if row["number"] == message.number]
+        ours = (message.token, message.epoch, str(worker(slot.process)))
+        return any((row["token"], job["epoch"], row["worker"]) == ours for row in held)
 
     def _is_lost(self, state: State, slot: Slot, program: Program) -> bool:
         message = program.message
@@ -267,13 +293,13 @@ class Moves:
         def start(tx: Tx) -> None:
             leases.start_worker(tx, worker(process), "w", slots=1, roots=[])
 
-        number = self.rows.run(state.rows, f"start {process}", start).rows
+        number = self.rows.run(state.rows, f"start {process}", start, with_crew=True).rows
         return _with(state._replace(rows=number, processes=process + 1), index, Slot(process))
 
     def _left(self, state: State, index: int) -> State:
         """End a process of its own will."""
         gone = worker(state.slots[index].process)
-        number = self.rows.run(state.rows, f"stop {gone}", lambda tx: leases.stop_worker(tx, gone)).rows
+        number = self.rows.run(state.rows, f"stop {gone}", lambda tx: leases.stop_worker(tx, gone), with_crew=True).rows
         return self.crash(state._replace(rows=number), index)
 
     def _lapse(self, state: State, program: Program) -> State:
@@ -285,7 +311,7 @@ class Moves:
             tx.execute(f"UPDATE {where} WHERE {rest}", [OVER])  # type: ignore[arg-type]  # noqa: S608
             transitions.rescue(tx)
 
-        return state._replace(rows=self.rows.run(state.rows, f"lapse {number}", lapse).rows)
+        return state._replace(rows=self.rows.run(state.rows, f"lapse {number}", lapse, with_crew=True).rows)
 
     def _who(self, slot: Slot, program: Program) -> str:
         message = program.message
@@ -303,6 +329,11 @@ class Moves:
         posted = state.posted | {Message.of(row) for row in change.found}
         return Next("dispatcher: hands out what is due", state._replace(rows=change.rows, posted=posted))
 
+    def rescue(self, state: State) -> Next:
+        """Let the dispatcher take back what ended workers hold."""
+        change = self.rows.run(state.rows, "rescue", lambda tx: len(transitions.rescue(tx)), with_crew=True)
+        return Next("dispatcher: takes back what ended workers hold", state._replace(rows=change.rows))
+
     def republished(self, state: State) -> list[Message]:
         """Return what the dispatcher publishes after everything in the broker was lost."""
         change = self.rows.run(state.rows, "redispatch", transitions.redispatch)
@@ -314,7 +345,8 @@ class Moves:
         if state.left.faults and Fault.PAUSE in self.world.kinds:
             ended = self.ended(state)
             for slot in state.slots:
-                if slot.program is not None and worker(slot.process) not in ended:
+                edge = slot.program and self.programs.edge(worker(slot.process), slot.program)
+                if worker(slot.process) not in ended and self._may_be_late(edge):
                     yield self.take_for_dead(self._spent(state), slot.process, paused=True)
 
     def silent(self, state: State) -> list[int]:
@@ -330,7 +362,7 @@ class Moves:
             leases.end_dead_workers(tx, DEAD_AFTER_S)
             transitions.rescue(tx)
 
-        change = self.rows.run(state.rows, f"rescue {process}", rescue)
+        change = self.rows.run(state.rows, f"rescue {process}", rescue, with_crew=True)
         why = "though it is only held up" if paused else "and takes back what it held"
         words = f"dispatcher: takes worker {process} for dead, {why}"
         return Next(words, state._replace(rows=change.rows), fault=paused)
@@ -386,15 +418,17 @@ def _turn(tx: Tx) -> list[Row]:
     transitions.promote_due(tx)
     due = leases.due_steps(tx, per_lane=9, blocked=[]) + leases.due_slices(tx, per_lane=9, window=9, blocked=[])
     steps = [row["job_id"] for row in due if row["number"] is None]
-    return transitions.dispatch(
-        tx, steps, [(row["job_id"], row["number"]) for row in due if row["number"] is not None]
-    )
+    return transitions.dispatch(tx, steps, [(row["job_id"], row["number"]) for row in due if row["number"] is not None])
 
 
 def _as_heard(rows: list[Row]) -> list[Row]:
     return [
         {
-            name: NOW if isinstance(value, datetime) else {"code": value["code"]} if name == "error" and value else value
+            name: NOW
+            if isinstance(value, datetime)
+            else {"code": value["code"]}
+            if name == "error" and value
+            else value
             for name, value in row.items()
         }
         for row in rows

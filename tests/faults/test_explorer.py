@@ -1,0 +1,170 @@
+"""Small worlds searched whole: no law is broken, every state leads to an end; and what is dropped from the product, it finds."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.faults.explorer import SMALL, Broken, Explorer
+from tests.faults.explorer_program import EdgeStore
+from tests.faults.explorer_store import Store, respond, sha_of
+from tests.faults.explorer_world import JOB, Fault, Stranger, World
+from worker.stores.base import Aborted
+from worker.stores.cos_json_client import Ask, CosJsonClient
+from worker.stores.cos_json_errors import Kind, Op
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from worker.settings import StoreProfile
+    from worker.stores.base import Guard, Handle, LeftOpen, Stored
+
+
+@pytest.fixture
+def explorer(database_url: str, tmp_path: Path) -> Callable[..., Explorer]:
+    def made(world: World, **changed: Any) -> Explorer:
+        return Explorer(world, database_url, tmp_path, **changed)
+
+    return made
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_no_law_is_broken_and_every_state_leads_to_an_end(
+    name: str, explorer: Callable[..., Explorer], record_property: Callable[[str, object], None]
+) -> None:
+    explored = explorer(SMALL[name]).explore()
+    record_property("explored", f"{name}: {explored}")
+    assert explored.whole
+    assert explored.ends["succeeded"] > 0
+
+
+class Gullible(EdgeStore):
+    """A driver that shows our mark on whatever is there, as if nothing but the size were looked at."""
+
+    def look(self, key: str, guard: Guard) -> Stored | None:
+        found = super().look(key, guard)
+        return found and replace(found, mark=f"sliceway/{JOB}/1", digest=None)
+
+
+class Careless(EdgeStore):
+    """A driver that discards without a look."""
+
+    def abort(self, key: str, handle: Handle | None, guard: Guard, *, mark: str | None = None) -> Aborted | LeftOpen:
+        self._client.call(Ask(Op.DELETE, key, accept=frozenset({Kind.MISSING})), guard)
+        return Aborted()
+
+
+PUT = frozenset({Stranger.PUT})
+DROPPED: dict[str, tuple[World, dict[str, Any], str]] = {
+    "the token of a claim": (
+        World(slices=1, faults=1, kinds=frozenset({Fault.CRASH})),
+        {"dropped": {"claim_slice": ["AND s.token = %(token)s"]}},
+        "claim_slice changed rows under an older token",
+    ),
+    "the state that a slice is claimed in": (
+        World(slices=1),
+        {"dropped": {"claim_slice": ["AND (s.state = 'dispatched' OR %(again)s AND s.state = 'sending' AND s.worker = %(worker)s)"]}},
+        "claim_slice took what another worker holds",
+    ),
+    "the token and the worker of a checkpoint": (
+        World(slices=1, faults=1, kinds=frozenset({Fault.PAUSE})),
+        {"dropped": {"checkpoint": ["AND s.token = a.token", "s.worker = %(worker)s AND "]}},
+        "checkpoint changed rows",
+    ),
+    "the holder of a step that succeeds": (
+        World(slices=0, faults=1, kinds=frozenset({Fault.PAUSE})),
+        {"dropped": {"succeed": ["AND token = %(token)s AND worker = %(worker)s AND step = 'running'"]}},
+        "succeed changed rows",
+    ),
+    "the return of what dead workers held": (
+        World(slices=1, faults=1, kinds=frozenset({Fault.CRASH})),
+        {"dropped": {"rescue": ["w.ended_at IS NOT NULL OR "]}},
+        "nothing moves it on",
+    ),
+    "all proof but the size": (
+        World(slices=1, strangers=1, deeds=PUT),
+        {"driver": Gullible},
+        "the job has succeeded, and its object never was there",
+    ),
+    "the look before a discard": (
+        World(slices=1, cancels=1, strangers=1, deeds=PUT),
+        {"driver": Careless},
+        "we deleted another's object",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DROPPED)
+def test_what_is_dropped_is_found_with_the_way_there(what: str, explorer: Callable[..., Explorer]) -> None:
+    world, changed, law = DROPPED[what]
+    with pytest.raises(Broken) as broken:
+        explorer(world, **changed).explore()
+    steps = str(broken.value).splitlines()
+    assert law in steps[-1]
+    assert [int(step.split(".")[0]) for step in steps] == list(range(1, len(steps) + 1))
+
+
+SLICE = 512 * 1024
+FILE = b"a" * SLICE + b"b" * SLICE
+
+
+def requests(chance: random.Random, sessions: list[str]) -> tuple[Op, dict[str, str], bytes | None]:
+    """Some request that makes sense, or nearly."""
+    op = chance.choice(list(Op))
+    begin = {"filesize": str(len(FILE)), "slice_size": str(SLICE), "biz_attr": chance.choice(["mine", "theirs"])}
+    begin["insertOnly"] = chance.choice("01")
+    offset = chance.choice([0, SLICE])
+    session = {"session": chance.choice([*sessions[-2:], "none"])}
+    match op:
+        case Op.INIT:
+            return op, begin, None
+        case Op.DATA:
+            return op, session | {"offset": str(offset)}, FILE[offset : offset + SLICE]
+        case Op.FINISH:
+            return op, session | {"filesize": str(len(FILE))}, None
+        case Op.UPLOAD:
+            whole = chance.choice([b"x", b"yy"])
+            return op, {"sha": sha_of(whole), "biz_attr": begin["biz_attr"], "insertOnly": begin["insertOnly"]}, whole
+        case _:
+            return op, {}, None
+
+
+TOLD = ("offset", "datalen", "filesize", "filelen", "biz_attr", "slice_size", "listparts")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_store_in_memory_answers_as_the_emulator_does(seed: int, store_profile: StoreProfile) -> None:
+    chance, client, store = random.Random(seed), CosJsonClient(store_profile), Store(SLICE)
+    sessions: list[str] = []
+    names: dict[str, str] = {}
+    codes = set()
+    for turn in range(100):
+        op, fields, content = requests(chance, sessions)
+        answer = client.call(
+            Ask(op, "key", tuple(fields.items()), content and memoryview(content), frozenset(Kind)), Patient()
+        )
+        ours = {name: names.get(value, value) if name == "session" else value for name, value in fields.items()}
+        store, code, data = respond(store, op, ours, content or b"")
+        told = {name: (data or {}).get(name) for name in TOLD}
+        assert (code, told) == (answer.code, {name: answer.data.get(name) for name in TOLD}), (turn, op, fields)
+        assert ("access_url" in (data or {})) == answer.complete, (turn, op)
+        codes.add((op, code))
+        if op is Op.INIT and answer.ok:
+            sessions.append(answer.data["session"])
+            names[sessions[-1]] = (data or {})["session"]
+    client.close()
+    assert len(codes) > 12, "these requests hardly try anything"
+
+
+class Patient:
+    """A guard that never says no."""
+
+    def check(self) -> None:
+        """Go on."""
+
+    def remaining_s(self) -> float:
+        return 30.0
