@@ -5,6 +5,7 @@ Source of the COS JSON figures: the vendor's pages 436/6066 (simple upload), 436
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -64,6 +65,9 @@ PROTOCOLS: Mapping[str, ProtocolLimits] = {
 }
 
 
+_DOTS = frozenset({".", ".."})
+
+
 def normal_key(key: str, protocol: str) -> str:
     """Return the key as the store will have it, or say why it cannot be one.
 
@@ -73,11 +77,11 @@ def normal_key(key: str, protocol: str) -> str:
     limits = PROTOCOLS[protocol]
     if not key or key.startswith("/") or key.endswith("/") or "//" in key:
         raise _bad_key(key, "it is empty, or has a leading, doubled or trailing slash")
-    if any(part in {".", ".."} for part in key.split("/")):
+    if not _DOTS.isdisjoint(key.split("/")):
         raise _bad_key(key, "it has '.' or '..' as a part")
     if not key.isprintable():  # control characters, lone surrogates, line and paragraph separators
         raise _bad_key(key, "it has control characters")
-    if refused := sorted(set(key) & set(limits.key_refused)):
+    if refused := sorted(refused for refused in limits.key_refused if refused in key):
         raise _bad_key(key, f"this store's protocol does not take {' '.join(refused)}")
     if "/ /" in key:
         raise _bad_key(key, "it has a part that is one space")
@@ -96,10 +100,14 @@ def canonical_target(*, protocol: str, endpoint: str, account: str, bucket: str,
 
     The scheme is left out: the same bucket over http and https is one place.
     """
+    return f"{protocol}://{_host_and_port(endpoint)}/{account}/{bucket}/{key}"
+
+
+@functools.cache
+def _host_and_port(endpoint: str) -> str:
     parts = urlsplit(endpoint)
     host = (parts.hostname or "").lower()
-    port = "" if parts.port in (None, DEFAULT_PORTS.get(parts.scheme)) else f":{parts.port}"
-    return f"{protocol}://{host}{port}/{account}/{bucket}/{key}"
+    return host if parts.port in (None, DEFAULT_PORTS.get(parts.scheme)) else f"{host}:{parts.port}"
 
 
 def check_slice_size(slice_bytes: int, protocol: str) -> int:

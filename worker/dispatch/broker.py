@@ -73,6 +73,9 @@ class Broker:
     def length(self) -> int:
         """Return how many messages wait in the queue."""
         channel = self._connected().channel
+        client = getattr(channel, "client", None)
+        if client is not None:  # Redis: all our messages have the one priority, so the queue is one list
+            return int(client.llen(QUEUE))
         return int(Queue(QUEUE)(channel).queue_declare().message_count)
 
     def was_emptied(self) -> bool:

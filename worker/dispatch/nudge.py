@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from worker.dispatch.dispatcher import Dispatcher
     from worker.dispatch.wakeup import Wakeup
 
-NUDGE_EVERY_S = 0.005
+NUDGE_EVERY_S = 0.01
 """NOTIFY serialises commits: one process sends no more than one in this time, whatever it has done."""
 
 

@@ -98,8 +98,10 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes, secrets: S
     data = envelope.get("data") if envelope else None
     date = headers.get("date")
     said = str(envelope.get("message", "")) if envelope else body[:1000].decode("utf-8", "replace")
+    if code == 0:
+        said = ""  # success says nothing more, and to clean it takes as long as all the rest
     request_id = str(envelope.get("request_id", "")) if envelope else ""
-    words = [f"HTTP {status}", f"code {code}" if envelope else "no JSON", _clean(said, secrets)]
+    words = [f"HTTP {status}", f"code {code}" if envelope else "no JSON", said and _clean(said, secrets)]
     if request_id:
         words.append(f"request_id {_clean(request_id, secrets)}")
     return Answer(

@@ -51,7 +51,6 @@ def send_slice(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     left = _checkpoint(rt, done, guard)
     log.debug("slice.checkpointed", job_id=str(claim.job_id), number=claim.number, slices_left=left)
     store_answered(rt, row, guard)
-    rt.nudge()
 
 
 def _checkpoint(rt: Runtime, done: Acknowledged, guard: ClaimGuard) -> int | None:
