@@ -256,6 +256,8 @@ def _parse_head(head: str) -> Request:
         if not colon or name != name.strip():
             raise BadRequest(400, "a header line without a name")
         headers[name.lower()] = value.strip()
+    if version == "HTTP/1.1" and "host" not in headers:
+        raise BadRequest(400, "HTTP/1.1 needs a Host header")
     if "transfer-encoding" in headers:
         raise BadRequest(411, "a body needs a Content-Length")
     length = headers.get("content-length", "0")

@@ -65,6 +65,8 @@ class CosJsonClient:
         self._secrets = (profile.secret_key.get_secret_value(), profile.secret_id.get_secret_value())
         self._way = transport or _direct_or_by_proxy(profile)
         self._urls: dict[str, httpx.URL] = {}
+        # httpx adds the host by itself, but not to a request whose body is a stream
+        self._headers = _HEADERS | {"Host": httpx.URL(profile.endpoint).netloc.decode("ascii")}
 
     def call(self, ask: Ask, guard: Guard) -> Answer:
         """Send a request, and once more with a fresh signature if that may mend it; return its success.
@@ -104,13 +106,13 @@ class CosJsonClient:
         timeouts = self._timeouts(ask.op, guard)
         extensions = {"timeout": timeouts}
         if ask.op is Op.STAT:
-            return httpx.Request("GET", self._url(f"{url}?op={ask.op}"), headers=_HEADERS, extensions=extensions)
+            return httpx.Request("GET", self._url(f"{url}?op={ask.op}"), headers=self._headers, extensions=extensions)
         if ask.op is Op.DELETE:
-            headers = _HEADERS | {"Content-Type": "application/json"}
+            headers = self._headers | {"Content-Type": "application/json"}
             document = json.dumps({"op": ask.op}).encode()
             return httpx.Request("POST", self._url(url), headers=headers, content=document, extensions=extensions)
         form = Form((("op", ask.op), *ask.fields), ask.content)
-        headers = _HEADERS | {"Content-Type": form.content_type, "Content-Length": str(form.length_bytes)}
+        headers = self._headers | {"Content-Type": form.content_type, "Content-Length": str(form.length_bytes)}
         body = _Guarded(form, guard, lambda: timeouts.update(self._timeouts(ask.op, guard)))
         return httpx.Request("POST", self._url(url), headers=headers, stream=body, extensions=extensions)
 

@@ -117,8 +117,9 @@ def test_connections_are_kept_or_closed_as_asked(cos: Any) -> None:
     [
         (b"NONSENSE\r\n\r\n", 400),
         (b"GET / HTTP/2\r\n\r\n", 505),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 411),
-        (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nAuthorization: nobody\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 411),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nno colon\r\n\r\n", 400),
         (b"GET /" + b"x" * 70_000, 431),
     ],
