@@ -139,6 +139,8 @@ def _lending() -> Iterator[None]:
     except sqlalchemy.exc.InvalidRequestError as error:
         # the pool gives up after two connections that were closed under its hands
         raise psycopg.OperationalError(f"every connection lent was closed: {error}") from error
+    except OSError as error:  # psycopg's own, of what it waits with: no file can be opened any more
+        raise psycopg.OperationalError(f"no connection can be opened: {error}") from error
 
 
 def _refuse_closed(connection: Tx, *_: object) -> None:

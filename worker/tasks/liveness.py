@@ -73,6 +73,9 @@ class Liveness(threading.Thread):
                 self._away = False
             except UNAVAILABLE as error:
                 self._note_away(error)
+            except Exception:
+                # a fault of ours; if it ended this thread, the worker would work on though it is taken for dead
+                log.exception("worker.watch_broken")
             if self._parent and os.getppid() != self._parent:
                 self._stop()
             if any(boot_clock_s() - guard.deadline_s > self._rt.timers.stuck_after_s for guard in self._rt.guards()):

@@ -1,0 +1,34 @@
+"""The thread that says that a process lives is not ended by a fault of its own."""
+
+from __future__ import annotations
+
+import threading
+
+from worker.settings import Settings
+from worker.tasks.liveness import Liveness
+from worker.tasks.runtime import Runtime
+
+
+class Stumbling(Liveness):
+    """Its first heartbeat fails as nothing should."""
+
+    def __init__(self, rt: Runtime) -> None:
+        super().__init__(rt, request_stop=rt.stopping.set)
+        self.tried, self.went_on = 0, threading.Event()
+
+    def _beat(self) -> None:
+        self.tried += 1
+        if self.tried == 1:
+            raise RuntimeError("nobody has thought of this")
+        self.went_on.set()
+        self._ended.set()
+
+
+def test_a_heartbeat_that_fails_as_nothing_should_is_not_the_last() -> None:
+    settings = Settings(
+        database_url="postgresql+psycopg://nobody@localhost/nothing", broker_url="redis://localhost", heartbeat_s=0.01
+    )
+    liveness = Stumbling(Runtime(settings, revoked=lambda _: False))
+    liveness.start()
+    assert liveness.went_on.wait(10)
+    liveness.join(10)
