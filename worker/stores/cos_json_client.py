@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from worker.errors import Transient, Unknown
+from worker.errors import Interrupted, Stop, Transient, Unknown
 from worker.stores.cos_json_answer import Answer, read_answer
 from worker.stores.cos_json_auth import CosJsonAuth, Signer
 from worker.stores.cos_json_errors import RESIGNED, Kind, Op, broken, failure, kind_of
@@ -136,8 +136,12 @@ class CosJsonClient:
     def _read(self, ask: Ask, response: httpx.Response, guard: Guard) -> bytes:
         most, body = LIST_MAX_BYTES if ask.op is Op.LIST else ANSWER_MAX_BYTES, bytearray()
         for chunk in response.iter_bytes():
-            if guard.remaining_s() <= 0.0:  # a stop ends nothing here: what the store has done need not be repeated
+            try:
                 guard.check()
+            except Interrupted as interruption:
+                # what the store has done need not be repeated; but a revoke that nobody obeyed would be lost
+                if interruption.stop is Stop.REVOKED or guard.remaining_s() <= 0.0:
+                    raise
             body += chunk
             if len(body) > most:
                 kind = Unknown if ask.op in {Op.FINISH, Op.UPLOAD} else Transient

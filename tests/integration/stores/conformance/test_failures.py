@@ -164,6 +164,24 @@ class TestStop:
         sending.join(20)
         assert [type(result) for result in results] == [Put]
 
+    def test_a_revoke_is_obeyed_even_then(self, ready: Ready, patience: type[Patience]) -> None:
+        """It would be lost otherwise: the operator wants the job paused."""
+        ready.bench.fault("slice", "hold", when="after")
+        guard, stops = patience(), list[Stop]()
+
+        def send() -> None:
+            with pytest.raises(Interrupted) as caught:
+                ready.call("slice", guard)
+            stops.append(caught.value.stop)
+
+        sending = threading.Thread(target=send)
+        sending.start()
+        ready.bench.asked("slice", count=1, state="held")
+        guard.stop = Stop.REVOKED
+        ready.bench.heal()
+        sending.join(20)
+        assert stops == [Stop.REVOKED]
+
     def test_before_anything_is_sent(self, ready: Ready, patience: type[Patience]) -> None:
         for call in CALLS:
             seen = len(ready.bench.asked(call))
