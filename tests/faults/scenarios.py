@@ -236,7 +236,7 @@ def _flying(job: Job) -> bool:
 
 
 def revoked_on_its_way(stage: Stage) -> None:
-    """An operator revokes a slice that is being sent."""
+    """An operator revokes a slice that waits for the store's answer."""
     key = stage.fresh_key()
     let_go = stage.store.hold("data", key, offset=0, count=1)
     job = stage.enqueue(SIZE, key)
