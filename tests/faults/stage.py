@@ -49,15 +49,17 @@ class Persistent(httpx.BaseTransport):
         """Ask until there is an answer."""
         if request.method == "POST" and request.url.path == "/v1/jobs":
             request.headers.setdefault("Idempotency-Key", uuid.uuid4().hex)
-        until_s = time.monotonic() + PATIENCE_S
-        while True:
+        answers: list[httpx.Response] = []
+
+        def answered() -> bool:
             try:
-                return self._way.handle_request(request)
+                answers.append(self._way.handle_request(request))
             except httpx.TransportError:
-                if time.monotonic() > until_s:
-                    raise
                 self._tend()
-                time.sleep(POLL_S)
+            return bool(answers)
+
+        assert wait_until(answered, timeout_s=PATIENCE_S, poll_s=POLL_S), "the API does not answer"
+        return answers[0]
 
     def close(self) -> None:
         """Close its connections."""
