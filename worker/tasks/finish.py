@@ -30,6 +30,11 @@ def run_finish(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     Raises:
         SlicewayError: as the source, the store and the guard have it.
     """
+    _complete(rt, claim, row, guard)
+    store_answered(rt, row, guard)
+
+
+def _complete(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     store = rt.store(rt.profile(row))
     rt.source(row).close()  # it is still what was uploaded, or this raises
     listing = _listed(store, row, guard)
@@ -46,7 +51,6 @@ def run_finish(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     if error is not None and _listed(store, row, guard) is not None:
         raise _without_effect(store, row, guard, error) from error
     _prove(rt, claim, row, guard, error)
-    store_answered(rt, row, guard)
 
 
 def _finish(store: StoreDriver, row: Row, guard: ClaimGuard) -> StoreError | None:
@@ -129,14 +133,15 @@ def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
             stored, proof = look_for_proof(store, row["key"], wanted, guard, session_gone=gone, existed=row["existed"])
             if isinstance(proof, Proof):
                 rt.write(lambda tx: transitions.succeed(tx, claim, result_of(row, proof, stored)), guard)
+                store_answered(rt, row, guard)
                 return
             left_open = _discard(store, row, guard)
+            store_answered(rt, row, guard)
         except StoreError as error:
             if row["failing_for"] is None or row["failing_for"] < ABORT_FOR:
                 raise
             left_open = f"the store did not let it be discarded for 24 hours: {error.message}"
     rt.write(lambda tx: transitions.cancelled(tx, claim, left_open), guard)
-    store_answered(rt, row, guard)
 
 
 def _discard(store: StoreDriver, row: Row, guard: ClaimGuard) -> str | None:
