@@ -1,27 +1,61 @@
-"""Every fault of the store at every request of the engine: each comes to the end that a table has for it."""
+"""Every fault of the store at every request of the engine: each comes to the end that a table has for it.
+
+And a store that is killed with everything in flight, is away for long, refuses for long, lies, or has another clock.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.acceptance.conftest import Ground
 from tests.acceptance.invariants import broken
-from tests.faults.matrix.cells import PLACES, cells
-from tests.faults.matrix.expected import DENIED, FINISHED_AGAIN, expected, rows
-from tests.faults.matrix.ground import SCALED
-from tests.faults.matrix.lent import grounds, site
-from tests.faults.matrix.run import Run
+from tests.faults.matrix.cells import PLACES, SLICE_BYTES, cells
+from tests.faults.matrix.expected import DENIED, FINISHED_AGAIN, USUAL, expected, rows
+from tests.faults.matrix.ground import SCALED, UNUSABLE, StoreGround
+from tests.faults.matrix.run import SIZE_BYTES, SLICE_WISH_BYTES, Run
 from tests.faults.matrix.strikes import WAYS
 from worker.emulator.faults import Fault
+from worker.jobs.retry import ATTEMPTS_MAX
 
 if TYPE_CHECKING:
-    from tests.faults.matrix.ground import StoreGround
+    from collections.abc import Iterator
 
-__all__ = ["grounds", "site"]
+    from tests.acceptance.job import Job
+    from worker.local.postgres import EmbeddedPostgres
+    from worker.local.valkey import EmbeddedValkey
 
 #: A busy machine included; alone it takes some 15 s.
 TIME_S = 120
+#: Ten minutes are twelve seconds; what is no wait of the engine's but the machine's own is as in `SCALED`.
+FAST = SCALED | {
+    "SLICEWAY_TIME_SCALE": "0.02",
+    "SLICEWAY_HEARTBEAT_S": "10",
+    "SLICEWAY_DEAD_AFTER_S": "200",
+    "SLICEWAY_LEAD_S": "50",
+}
+TEN_MINUTES_S = 12.0
+#: A wait is at most five minutes long, and a store that refuses is asked once a minute.
+RESUMED_S, PROBE_S = 6.0, 1.2
+REFUSING_S = 4.8
+PATIENCE_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def grounds(
+    tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres, valkey: EmbeddedValkey, template_database: str
+) -> Iterator[Ground[StoreGround]]:
+    ground = Ground(lambda: StoreGround(tmp_path_factory.mktemp("matrix"), postgres, valkey, template_database))
+    yield ground
+    ground.clear()
+
+
+@pytest.fixture
+def site(grounds: Ground[StoreGround]) -> Iterator[StoreGround]:
+    yield from grounds.lend()
 
 
 def test_every_fault_of_the_plan_is_done_and_every_row_of_the_table_is_met() -> None:
@@ -42,6 +76,7 @@ def test_every_fault_at_every_request_comes_to_its_end(site: StoreGround, subtes
             assert found.struck, "the fault met no request"
             assert found.outcome == expected(cell), found.told
             assert not found.needless
+    assert not site.sql("SELECT store FROM breaker"), "a store is held for unusable, although it has answered since"
     site.release_all()
     _forgive(site, run)
     assert _unforgiven(broken(site), run) == []
@@ -60,3 +95,162 @@ def _unforgiven(wrong: list[str], run: Run) -> list[str]:
     """Leave out the finishes that the store answered twice because their first answer was another one."""
     again = {cell.key for cell in run.jobs if cell.place.op == "finish" and cell.name in FINISHED_AGAIN}
     return [each for each in wrong if not ("finished 2 times" in each and any(key in each for key in again))]
+
+
+def enqueue(site: StoreGround, key: str, **wish: Any) -> Job:
+    """A job of three slices."""
+    return site.enqueue(SIZE_BYTES, key, slice_size=SLICE_WISH_BYTES, **wish)
+
+
+def test_killed_with_every_request_in_flight(site: StoreGround) -> None:
+    site.workers(2, **SCALED)
+    holds = [cell for cell in cells() if cell.strike.fault is Fault.HOLD]
+    run = Run(site, [replace(cell, strike=replace(cell.strike, lost=False), run="killed") for cell in holds])
+    run.held(PATIENCE_S)
+    site.store.kill()
+    site.store.start()
+    run.settle(PATIENCE_S)
+    found = run.found()
+    assert {str(cell): each.outcome for cell, each in found.items()} == {
+        str(cell): USUAL[cell.place.scene] for cell in found
+    }
+    assert [str(cell) for cell, each in found.items() if each.needless] == []
+
+
+def test_with_another_clock_at_every_request(site: StoreGround) -> None:
+    """The signature's time is put right from the answer that refuses it, also when the clock jumps back."""
+    site.workers(2, **SCALED)
+    site.store.control.change(clock_offset_s=7200)
+    run = Run(site, [replace(cell, run="clock") for cell in cells() if cell.name == "delay before"])
+    site.until(lambda: site.store.requests(op="finish", code=0), "the first finish")
+    site.store.control.change(clock_offset_s=-7200)
+    run.settle(PATIENCE_S)
+    site.store.control.change(clock_offset_s=0)
+    found = run.found()
+    assert {str(cell): each.outcome for cell, each in found.items()} == {
+        str(cell): USUAL[cell.place.scene] for cell in found
+    }
+    assert site.store.requests(code=-59)
+    assert not site.sql("SELECT store FROM breaker")
+
+
+class TestLies:
+    @pytest.fixture(autouse=True)
+    def _workers(self, site: StoreGround) -> None:
+        site.workers(2, **SCALED)
+
+    def test_a_list_that_lacks_everything_costs_a_second_upload(self, site: StoreGround) -> None:
+        let_go = site.store.hold("data", "lacking", offset=2 * SLICE_BYTES)
+        job = enqueue(site, "lacking")
+        site.store.held("data", job.key)
+        lie(site, job, slices=0)
+        let_go()
+        job.succeeds()
+        assert "slices_missing" in job.kinds
+        assert job.row["epoch"] == 1
+        assert job.sent_twice_bytes() == SIZE_BYTES
+        assert _attempts(site, [job]) == 0
+
+    @pytest.mark.parametrize(("times", "found_out"), [(1, "slices_missing"), (2, "session_lost")])
+    def test_a_list_that_has_what_is_not_there_ends_no_upload(
+        self, site: StoreGround, times: int, found_out: str
+    ) -> None:
+        """Believed once it is found out at the finish; believed there too, the store itself refuses the finish."""
+        key = f"having-{times}"
+        site.store.control.add_rule("error", op="data", path=key, offset=SLICE_BYTES, status=400, code=-5999, count=1)
+        job = enqueue(site, key)
+        assert job.fails() == "store_refused"
+        lie(site, job, slices=3, count=times)
+        job.act("retry")
+        job.succeeds()
+        assert found_out in job.kinds
+        assert job.row["epoch"] == times
+
+    def test_a_finish_that_is_acknowledged_again_and_again_without_an_object_is_no_success(
+        self, site: StoreGround
+    ) -> None:
+        rule = site.store.control.add_rule("swallow", op="finish", path="swallowed")
+        job = enqueue(site, "swallowed")
+        assert job.fails(timeout_s=60) == "store_unavailable"
+        assert "not to be seen" in job.view["error"]["message"]
+        assert len(job.asked("finish")) == ATTEMPTS_MAX
+        site.store.control.remove_rule(rule)
+        job.act("retry")
+        job.succeeds()
+
+    @pytest.mark.parametrize("theirs", [{"filesize": 7, "filelen": 7}, {"biz_attr": "sliceway/another/1"}])
+    def test_a_strangers_object_is_not_taken_for_ours(self, site: StoreGround, theirs: dict[str, Any]) -> None:
+        key = site.fresh_key()
+        data = {"filesize": SIZE_BYTES, "filelen": SIZE_BYTES, "biz_attr": "", **theirs}
+        site.store.control.add_rule("raw", op="stat", path=key, count=1, status=200, body=answer(data))
+        job = enqueue(site, key)
+        assert job.fails() == "unproven"
+        job.act("retry")
+        assert job.succeeds()["proof"] == "mark"
+
+
+def test_away_for_ten_minutes(site: StoreGround) -> None:
+    """Nothing fails, no attempt is used, and all go on by themselves."""
+    site.workers(2, **FAST)
+    site.store.hold("data", "begun-*")
+    begun = [enqueue(site, f"begun-{number}") for number in range(4)]
+    for job in begun:
+        site.store.held("data", job.key)
+    site.store.kill()
+    new = [enqueue(site, f"new-{number}") for number in range(4)] + [site.enqueue(1000, "new-whole")]
+    jobs = begun + new
+    site.until(lambda: _failing_for(site, jobs) > TEN_MINUTES_S, "ten minutes", timeout_s=TEN_MINUTES_S + PATIENCE_S)
+    assert {job.state for job in begun} == {"uploading"}
+    assert {job.state for job in new} <= {"queued", "initializing"}
+    view = jobs[-1].view
+    assert view["error"]["code"] == "store_unavailable"
+    assert view["waiting"]["failing_since"]
+    site.store.start()
+    for job in jobs:
+        job.succeeds(timeout_s=RESUMED_S + PATIENCE_S)
+    assert {job.row["epoch"] for job in jobs} == {1}
+    assert _attempts(site, jobs) == 0
+    assert all(job.sent_twice_bytes() <= 3 * SLICE_BYTES for job in begun), "all three of a job were in flight"
+    assert all(job.sent_twice_bytes() <= 0 for job in new)
+
+
+def _failing_for(site: StoreGround, jobs: list[Job]) -> float:
+    query = """SELECT coalesce(min(extract(epoch FROM now() - failing_since)) FILTER (WHERE failing), 0)::float8 AS s
+               FROM (SELECT failing_since, every(failing_since IS NOT NULL) OVER () AS failing
+                     FROM job WHERE id = ANY (%(ids)s::uuid[])) j"""
+    return float(site.sql(query, ids=[job.id for job in jobs])[0]["s"])
+
+
+def _attempts(site: StoreGround, jobs: list[Job]) -> int:
+    return len(site.sql("SELECT FROM attempt WHERE job_id = ANY (%(ids)s::uuid[])", ids=[job.id for job in jobs]))
+
+
+def test_refusing_for_minutes_is_asked_once_a_minute(site: StoreGround) -> None:
+    site.workers(2, **FAST)
+    refusal = site.store.control.add_rule("error", op="data", path="refused-*", status=403, code=-97)
+    jobs = [enqueue(site, f"refused-{number}", store=UNUSABLE[0]) for number in range(4)]
+    other = enqueue(site, "not-refused", store=UNUSABLE[1])
+    query = "SELECT extract(epoch FROM now() - opened_at)::float8 AS s FROM breaker"
+    site.until(lambda: any(row["s"] > REFUSING_S for row in site.sql(query)), "four minutes")
+    asked = len(site.store.requests(op="data", code=-97))
+    [row] = site.sql(query)
+    assert asked <= 3 * len(jobs) + row["s"] / PROBE_S + 1, "more than what was in flight, and a probe a minute"
+    other.succeeds()
+    site.store.control.remove_rule(refusal)
+    for job in jobs:
+        job.succeeds(timeout_s=PROBE_S + PATIENCE_S)
+    assert not site.sql("SELECT store FROM breaker")
+    assert _attempts(site, jobs) == 0
+
+
+def answer(data: dict[str, Any]) -> str:
+    """What the store says when all is well."""
+    return json.dumps({"code": 0, "message": "SUCCESS", "request_id": "none", "data": data})
+
+
+def lie(site: StoreGround, job: Job, *, slices: int, count: int = 1) -> None:
+    """Let the store list so many of the job's three slices."""
+    listed = [{"offset": row["offset_bytes"], "datalen": row["size_bytes"]} for row in job.slices[:slices]]
+    told = {"session": job.row["session"]["session"], "slice_size": SLICE_BYTES, "filesize": SIZE_BYTES}
+    body = answer({**told, "listparts": listed})
+    site.store.control.add_rule("raw", op="list", path=job.key, count=count, status=200, body=body)

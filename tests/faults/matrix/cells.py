@@ -64,12 +64,13 @@ PLACES = (
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One strike at one place, to one job."""
+    """One strike at one place, to one job; `run` tells its key from those of other runs in the same store."""
 
     strike: Strike
     place: Place
     name: str
     side: str
+    run: str = "matrix"
 
     def __str__(self) -> str:
         return f"{self.name} at {self.place.name}"
@@ -77,7 +78,7 @@ class Cell:
     @property
     def key(self) -> str:
         """The key of its object: nothing else has it."""
-        return re.sub(r"\W+", "-", f"{self.place.name} {self.name}")
+        return re.sub(r"\W+", "-", f"{self.run} {self.place.name} {self.name}")
 
     @property
     def rule(self) -> Mapping[str, Any]:

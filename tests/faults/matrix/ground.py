@@ -100,5 +100,7 @@ class StoreGround(Installation):
 
     def close(self) -> None:
         """Stop everything."""
+        for worker in self._workers:  # nothing is left that an orderly end would be good for
+            worker.kill()
         self._asking.close()
         super().close()

@@ -11,7 +11,7 @@ from tests.acceptance.job import Job
 from tests.faults.matrix.cells import SLICE_BYTES, Cell, Scene
 from tests.faults.matrix.expected import Outcome
 from tests.faults.matrix.ground import HASTY, UNUSABLE
-from worker.jobs.states import FINAL
+from worker.local.process import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,9 +24,14 @@ SIZE_BYTES = 2 * SLICE_BYTES + 1000
 SLICE_WISH_BYTES = 512 * 1024
 _WHOLE_BYTES = 5000
 _MIB = 1024 * 1024
-_ROWS = """SELECT j.id::text AS id, j.state, j.error, j.result, j.epoch, j.bytes_done, j.step,
-             (SELECT count(*) FROM attempt a WHERE a.job_id = j.id) AS attempts
-           FROM job j WHERE j.id = ANY (%(ids)s::uuid[])"""
+_LIVE = """SELECT id::text AS id, state, bytes_done, error IS NOT NULL AS failing FROM job
+           WHERE id = ANY (%(ids)s::uuid[])
+             AND (state NOT IN ('succeeded', 'failed', 'cancelled') OR id = ANY (%(acts)s::uuid[]))"""
+_ENDS = """SELECT j.id::text AS id, j.state, j.error, j.result, j.epoch, coalesce(a.n, 0) AS attempts
+           FROM job j LEFT JOIN (SELECT job_id, count(*) AS n FROM attempt GROUP BY job_id) a ON a.job_id = j.id
+           WHERE j.id = ANY (%(ids)s::uuid[])"""
+#: The whole matrix is looked at once a poll: no oftener than its end has to be known.
+_POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class Run:
         self._cells = list(chosen)
         self._rules = {cell: self._arrange(cell) for cell in self._cells}
         self.jobs = dict(zip(self._cells, self._enqueue(self._cells), strict=True))
+        self._ids = [job.id for job in self.jobs.values()]
         self._waiting = {job.id: cell for cell, job in self.jobs.items() if cell.place.scene in _ACTS}
 
     def _arrange(self, cell: Cell) -> int:
@@ -88,34 +94,31 @@ class Run:
 
     def settle(self, timeout_s: float) -> None:
         """Wait until every job has ended; those that are to be retried or cancelled on the way are."""
-        self._site.until(self._settled, "the end of all jobs", timeout_s=timeout_s)
+        assert wait_until(self._settled, timeout_s=timeout_s, poll_s=_POLL_S), f"jobs go on after {timeout_s:g} s"
 
     def held(self, timeout_s: float) -> None:
         """Wait until the store holds a request of each job."""
+        keys = {cell.key for cell in self._cells}
 
         def all_held() -> bool:
             self._settled()
-            return {entry["path"] for entry in self._site.store.requests(state="held")} >= {
-                cell.key for cell in self._cells
-            }
+            return {entry["path"] for entry in self._site.store.requests(state="held")} >= keys
 
-        self._site.until(all_held, "a request of each job held", timeout_s=timeout_s)
+        assert wait_until(all_held, timeout_s=timeout_s, poll_s=_POLL_S), f"not all are held within {timeout_s:g} s"
 
     def _settled(self) -> bool:
-        rows = self._rows()
-        for row in rows:
+        """Do what is due; say whether there is nothing left to wait for."""
+        live = self._site.sql(_LIVE, ids=self._ids, acts=list(self._waiting))
+        for row in live:
             cell = self._waiting.get(row["id"])
             if cell is not None and _ripe(cell, row):
                 self.jobs[cell].act(_ACTS[cell.place.scene])
                 del self._waiting[row["id"]]
-        return not self._waiting and all(row["state"] in FINAL for row in rows)
-
-    def _rows(self) -> list[Row]:
-        return self._site.sql(_ROWS, ids=[job.id for job in self.jobs.values()])
+        return not live
 
     def found(self) -> dict[Cell, Found]:
         """What came of each cell."""
-        rows = {row["id"]: row for row in self._rows()}
+        rows = {row["id"]: row for row in self._site.sql(_ENDS, ids=self._ids)}
         struck = {rule["id"]: rule["struck"] for rule in self._site.store.control.rules()}
         needless = _needless(self._site.store.requests(op="data"))
         return {
@@ -149,7 +152,7 @@ def _wish(cell: Cell, store: str | None) -> Row:
 def _ripe(cell: Cell, row: Row) -> bool:
     if cell.place.scene is Scene.RESUMED:
         return bool(row["state"] == "failed")
-    return row["error"] is not None and row["bytes_done"] == SIZE_BYTES - SLICE_BYTES
+    return bool(row["failing"] and row["bytes_done"] == SIZE_BYTES - SLICE_BYTES)
 
 
 def _outcome(row: Row) -> Outcome:
