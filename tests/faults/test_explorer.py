@@ -1,4 +1,4 @@
-"""Small worlds searched whole: no law is broken, every state leads to an end; and what is dropped from the product, it finds."""
+"""Small worlds searched whole: no law is broken, every state leads to an end; a guard that is dropped is missed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from tests.faults.explorer import SMALL, Broken, Explorer
 from tests.faults.explorer_program import EdgeStore
+from tests.faults.explorer_state import JOB, Fault, Stranger, World
 from tests.faults.explorer_store import Store, respond, sha_of
-from tests.faults.explorer_world import JOB, Fault, Stranger, World
 from worker.stores.base import Aborted
 from worker.stores.cos_json_client import Ask, CosJsonClient
 from worker.stores.cos_json_errors import Kind, Op
@@ -45,20 +45,21 @@ def test_no_law_is_broken_and_every_state_leads_to_an_end(
 class Gullible(EdgeStore):
     """A driver that shows our mark on whatever is there, as if nothing but the size were looked at."""
 
-    def look(self, key: str, guard: Guard) -> Stored | None:
-        found = super().look(key, guard)
+    def look(self, key: str, guard: Guard, *, finished_mark: str | None = None) -> Stored | None:
+        found = super().look(key, guard, finished_mark=finished_mark)
         return found and replace(found, mark=f"sliceway/{JOB}/1", digest=None)
 
 
 class Careless(EdgeStore):
     """A driver that discards without a look."""
 
-    def abort(self, key: str, handle: Handle | None, guard: Guard, *, mark: str | None = None) -> Aborted | LeftOpen:
+    def abort(self, key: str, handle: Handle | None, guard: Guard, *, mark: str | None = None) -> Aborted | LeftOpen:  # noqa: ARG002 - it does not care
         self._client.call(Ask(Op.DELETE, key, accept=frozenset({Kind.MISSING})), guard)
         return Aborted()
 
 
 PUT = frozenset({Stranger.PUT})
+CLAIMABLE = "AND (s.state = 'dispatched' OR %(again)s AND s.state = 'sending' AND s.worker = %(worker)s)"
 DROPPED: dict[str, tuple[World, dict[str, Any], str]] = {
     "the token of a claim": (
         World(slices=1, faults=1, kinds=frozenset({Fault.CRASH})),
@@ -67,7 +68,13 @@ DROPPED: dict[str, tuple[World, dict[str, Any], str]] = {
     ),
     "the state that a slice is claimed in": (
         World(slices=1),
-        {"dropped": {"claim_slice": ["AND (s.state = 'dispatched' OR %(again)s AND s.state = 'sending' AND s.worker = %(worker)s)"]}},
+        {
+            "dropped": {
+                "claim_slice": [
+                    "AND (s.state = 'dispatched' OR %(again)s AND s.state = 'sending' AND s.worker = %(worker)s)"
+                ]
+            }
+        },
         "claim_slice took what another worker holds",
     ),
     "the token and the worker of a checkpoint": (
@@ -108,6 +115,27 @@ def test_what_is_dropped_is_found_with_the_way_there(what: str, explorer: Callab
     assert [int(step.split(".")[0]) for step in steps] == list(range(1, len(steps) + 1))
 
 
+LIMITS: dict[str, tuple[World, str]] = {
+    "a worker that has lost the database only goes on at the store": (
+        World(slices=1, faults=1, kinds=frozenset({Fault.PAUSE, Fault.CUT_OFF})),
+        "the job has succeeded, and its object is not there",
+    ),
+    "without a mark, another's object is taken for ours when the store has forgotten our upload": (
+        World(slices=1, faults=1, kinds=frozenset({Fault.EXPIRED}), strangers=1, deeds=PUT, marked=False),
+        "the job has succeeded, and its object never was there",
+    ),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_known_limits_are_where_the_decision_says(limit: str, explorer: Callable[..., Explorer]) -> None:
+    """Each is told in docs/decisions/0014; when one is gone, its fault belongs among those that are borne."""
+    world, law = LIMITS[limit]
+    with pytest.raises(Broken) as broken:
+        explorer(world).explore()
+    assert law in str(broken.value)
+
+
 SLICE = 512 * 1024
 FILE = b"a" * SLICE + b"b" * SLICE
 
@@ -145,7 +173,7 @@ def test_store_in_memory_answers_as_the_emulator_does(seed: int, store_profile: 
     for turn in range(100):
         op, fields, content = requests(chance, sessions)
         answer = client.call(
-            Ask(op, "key", tuple(fields.items()), content and memoryview(content), frozenset(Kind)), Patient()
+            Ask(op, "key", tuple(fields.items()), memoryview(content) if content else None, frozenset(Kind)), Patient()
         )
         ours = {name: names.get(value, value) if name == "session" else value for name, value in fields.items()}
         store, code, data = respond(store, op, ours, content or b"")

@@ -243,13 +243,20 @@ class StoreDriver(Protocol):
     def put_whole(self, intent: Intent, body: memoryview, guard: Guard) -> Stored:
         """Send a small file in one request; the digest goes along where the protocol takes one.
 
+        Returns:
+            The object, with its size; without it if the store says that the same object was there already.
+
         Raises:
             ObjectExists: an object is there and may not be replaced.
             Unknown: no clear answer came; look.
         """
 
-    def look(self, key: str, guard: Guard) -> Stored | None:
-        """Return the complete object at the key, or None. An unfinished upload is no object."""
+    def look(self, key: str, guard: Guard, *, finished_mark: str | None = None) -> Stored | None:
+        """Return the complete object at the key, or None. An unfinished upload is no object.
+
+        ``finished_mark`` is one that no unfinished upload can carry, since it went out with one request that the store
+        has acknowledged: what carries it need not be told apart from one.
+        """
 
     def abort(self, key: str, handle: Handle | None, guard: Guard, *, mark: str | None = None) -> Aborted | LeftOpen:
         """Discard the unfinished upload ``handle``, never an object.

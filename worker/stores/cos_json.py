@@ -145,11 +145,11 @@ class CosJsonStore:
             return Stored(details=answer.details())
         return Stored(size_bytes=body.nbytes, digest=sha, details=answer.details())
 
-    def look(self, key: str, guard: Guard) -> Stored | None:
+    def look(self, key: str, guard: Guard, *, finished_mark: str | None = None) -> Stored | None:
         """Return the object at the key if it is finished; an upload that only lacks its finish is not."""
         found = self._stat(key, guard)
-        if found is None:
-            return None
+        if found is None or (finished_mark is not None and found.mark == finished_mark):
+            return found
         try:
             listing = self.list_slices(key, None, guard)
         except SessionGone:

@@ -62,11 +62,12 @@ class _Init:
     profile: StoreProfile
 
     def run(self) -> None:
+        if self.row["session"] is None and self.row["slice_size"] is None and self.small():
+            self.put_whole()
+            return
         self.save()
         if self.row["session"] is not None:
             self.take_up_again()
-        elif self.row["slice_size"] is None and self.small():
-            self.put_whole()
         else:
             self.begin(self.digests())
 
@@ -76,10 +77,12 @@ class _Init:
         Raises:
             Interrupted: the job was cancelled.
         """
-        lease = timedelta(seconds=self.rt.timers.init_limit_s + self.rt.timers.lease_slack_s)
-        state = self.rt.write(lambda tx: transitions.save_progress(tx, self.claim, self.row, lease), self.guard)
-        if state is JobState.CANCELLING:
+        if self.write_down() is JobState.CANCELLING:
             raise Interrupted(Stop.CANCELLED)
+
+    def write_down(self) -> JobState:
+        lease = timedelta(seconds=self.rt.timers.init_limit_s + self.rt.timers.lease_slack_s)
+        return self.rt.write(lambda tx: transitions.save_progress(tx, self.claim, self.row, lease), self.guard)
 
     def small(self) -> bool:
         return self.source.size_bytes <= self.profile.whole_bytes
@@ -112,17 +115,24 @@ class _Init:
         wanted.take_digest(self.store.capabilities.digest, body)
         self.remember_what_was_there()
         try:
+            self.send_whole(wanted, body)
+        except StoreError:
+            self.write_down()  # it is not over: whoever goes on is to know the file that it began with
+            raise
+
+    def send_whole(self, wanted: Verification, body: memoryview) -> None:
+        try:
             try:
-                self.store.put_whole(self.intent(), body, self.guard)
+                stored = self.store.put_whole(self.intent(), body, self.guard)
             except Permanent as error:
                 if error.code != "upload_in_progress":
                     raise
                 self.discard_foreign()
-                self.store.put_whole(self.intent(), body, self.guard)
+                stored = self.store.put_whole(self.intent(), body, self.guard)
         except (ObjectExists, Unknown) as error:
             self.believe_or_raise(wanted, error)
         else:
-            self.believe_or_raise(wanted, None)
+            self.believe_or_raise(wanted, None, in_one=stored.size_bytes is not None)
 
     def remember_what_was_there(self) -> None:
         """Where an object may be replaced, know whether there was one: a later look must not take it for ours."""
@@ -130,10 +140,11 @@ class _Init:
             self.row["existed"] = self.store.look(self.row["key"], self.guard) is not None
             self.save()
 
-    def believe_or_raise(self, wanted: Verification, error: StoreError | None) -> None:
+    def believe_or_raise(self, wanted: Verification, error: StoreError | None, *, in_one: bool = False) -> None:
         """Succeed if the object at the key is proven to be ours or equal, else let the error stand.
 
-        ``error`` None: the store has acknowledged it. `ObjectExists` proves nothing; others may have had their effect.
+        ``error`` None: the store has acknowledged it; ``in_one``: as an upload in one request. `ObjectExists` proves
+        nothing; others may have had their effect.
         """
         stored, proof = look_for_proof(
             self.store,
@@ -141,6 +152,7 @@ class _Init:
             wanted,
             self.guard,
             acknowledged=error is None,
+            in_one=in_one,
             session_gone=error is not None and not isinstance(error, ObjectExists),
             existed=self.row["existed"],
         )

@@ -63,15 +63,18 @@ def look_for_proof(
     guard: ClaimGuard,
     *,
     acknowledged: bool = False,
+    in_one: bool = False,
     session_gone: bool = False,
     existed: bool | None = None,
 ) -> tuple[Stored | None, Proof | Doubt]:
     """Look at the key; return the object there, if any, and the proof that it is ours, or what stands against it.
 
+    ``in_one``: what was acknowledged is an upload in one request, so what carries its mark is no unfinished upload.
+
     Raises:
         StoreError: the look itself failed.
     """
-    stored = store.look(key, guard)
+    stored = store.look(key, guard, finished_mark=wanted.mark if acknowledged and in_one else None)
     if stored is None:
         return None, Doubt.NOT_OURS
     evidence = Evidence(

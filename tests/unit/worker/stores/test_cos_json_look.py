@@ -53,3 +53,18 @@ def test_an_object_of_which_the_list_knows_nothing_is_one() -> None:
     assert found is not None
     assert found.mark == "sliceway/j/1"
     store.close()
+
+
+def test_what_carries_the_mark_of_an_acknowledged_request_is_not_asked_about_again() -> None:
+    store = store_that_answers(iter([(200, 0, FULL)]))
+    found = store.look("key", Always(), finished_mark="sliceway/j/1")
+    assert found is not None
+    assert found.mark == "sliceway/j/1"
+    store.close()
+
+
+def test_but_what_carries_another_mark_is() -> None:
+    listed = {"session": "s", "filesize": 8, "listparts": [{"offset": 0, "datalen": 8}]}
+    store = store_that_answers(iter([(200, 0, FULL), (200, 0, listed)]))
+    assert store.look("key", Always(), finished_mark="sliceway/other/1") is None
+    store.close()
