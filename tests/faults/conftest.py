@@ -1,5 +1,26 @@
 """Faults are done to the same installations that the acceptance tests use, and the same must hold afterwards."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from tests.acceptance.conftest import ground, pytest_runtest_makereport, site
 
+if TYPE_CHECKING:
+    import pytest
+
 __all__ = ["ground", "pytest_runtest_makereport", "site"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much the explorer has seen."""
+    lines = [
+        str(value)
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+        if name == "explored" and report.when == "call"
+    ]
+    if lines:
+        terminalreporter.section("explored")
+        for line in lines:
+            terminalreporter.write_line(line)

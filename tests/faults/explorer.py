@@ -10,6 +10,7 @@ Breadth first, so that the path to a broken law is a shortest one.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import tempfile
 import time
@@ -24,7 +25,8 @@ from psycopg.rows import dict_row
 from tests.faults.explorer_laws import Laws
 from tests.faults.explorer_program import EdgeStore, Programs
 from tests.faults.explorer_rows import Rows
-from tests.faults.explorer_world import JOB, Fault, Moves, World
+from tests.faults.explorer_state import JOB, Fault, World
+from tests.faults.explorer_world import Moves
 from worker.db import PLAN_ONCE, migrate, plain_url
 from worker.jobs.transitions import NewJob
 from worker.limits import MIB
@@ -34,7 +36,7 @@ from worker.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tests.faults.explorer_world import State
+    from tests.faults.explorer_state import State
 
 _STORES = """
 [stores.main]
@@ -194,6 +196,7 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="the worlds of the test")
     parser.add_argument("--most", type=int, default=10_000_000, help="no more states of a world than this")
     asked = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # what tasks say of faults is no news here
     with tempfile.TemporaryDirectory(prefix="sliceway-explorer-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # the database may run as another user

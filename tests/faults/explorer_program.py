@@ -9,16 +9,16 @@ No thread is stopped, and what was heard is a value: it can be kept, compared, a
 from __future__ import annotations
 
 import dataclasses
+import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import psycopg
 from celery.exceptions import Ignore, Retry
 
+from tests.faults.explorer_edges import SAID, Answered, Cut, Ended, Found, Request, Statement, Told
 from worker.errors import SlicewayError
-from worker.jobs.names import TASK_OF
 from worker.stores.cos_json import CosJsonStore
 from worker.stores.cos_json_answer import Answer
 from worker.stores.cos_json_errors import broken, failure, kind_of
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Self
     from uuid import UUID
 
+    from tests.faults.explorer_edges import Edge, Heard, Program
     from worker.db import Database, Tx
     from worker.settings import Settings, StoreProfile
     from worker.sources.base import Fingerprint, Source
@@ -38,105 +39,7 @@ if TYPE_CHECKING:
     from worker.stores.cos_json_client import Ask, CosJsonClient
 
 Row = dict[str, Any]
-TASKS = {
-    task.name: task for task in (entry.init_task, entry.slice_task, entry.finish_task, entry.abort_task)
-}  # fmt: skip
-
-
-class Message(NamedTuple):
-    """What Celery carries; and the name of the task that it is for."""
-
-    task: str
-    job: str
-    number: int | None
-    token: int
-    epoch: int
-
-    @classmethod
-    def of(cls, row: Row) -> Message:
-        """Return the message of a row that was handed out."""
-        task = TASK_OF["uploading" if row["number"] is not None else row["state"]]
-        return cls(str(task), str(row["job_id"]), row["number"], row["token"], row["epoch"])
-
-
-class Program(NamedTuple):
-    """A task that is running: its message, and the numbers of what it has heard."""
-
-    message: Message
-    heard: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """An edge: a statement that commits by itself."""
-
-    name: str
-    params: Row
-
-    @property
-    def words(self) -> str:
-        return "statement " + " ".join(self.name.split()[:3])
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """An edge: a request to the store."""
-
-    op: str
-    fields: Row
-    content: bytes
-
-    @property
-    def words(self) -> str:
-        return f"request {self.op}" + (f" at {self.fields['offset']}" if "offset" in self.fields else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The task is over; ``broken`` is an error that is a fault of our own code."""
-
-    how: str
-    broken: Exception | None = None
-
-    @property
-    def words(self) -> str:
-        return self.how
-
-
-Edge = Statement | Request | Ended
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """Not an answer: the process was told that its claim is void (`lost`), or to stop (`stop`)."""
-
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The rows that a statement returned."""
-
-    rows: list[Row]
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The store's answer."""
-
-    code: int
-    data: Row | None
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """No answer came; whether there was an effect the task cannot know."""
-
-
-Heard = Told | Found | Answered | Cut
-#: Everything that can be heard but rows and answers.
-SAID: tuple[Heard, ...] = (Cut(), Told("lost"), Told("stop"))
-CUT, LOST, STOP = range(len(SAID))
+TASKS = {task.name: task for task in (entry.init_task, entry.slice_task, entry.finish_task, entry.abort_task)}
 
 
 class _Held(BaseException):
@@ -277,6 +180,13 @@ class _Memory:
         """Nothing is open."""
 
 
+class _Prompt(threading.Event):
+    """An event that nobody waits for: there is no time here."""
+
+    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002
+        return self.is_set()
+
+
 class _OnEdges(Runtime):
     """A worker process whose database and store are edges."""
 
@@ -293,7 +203,7 @@ class _OnEdges(Runtime):
         )  # what happens meanwhile happens between edges
         self.db = cast("Database", _EdgeDatabase(self.script, names))
         self.checkpoints = Checkpoints(self.db, worker)
-        self.stopping.wait = lambda _timeout=None: self.stopping.is_set()  # type: ignore[method-assign]
+        self.stopping = _Prompt()
         self._driver = driver(settings.profiles.stores["main"], self.script)
         self._content = content
 
@@ -358,7 +268,7 @@ class Programs:
             return Ended("lets go")
         except Retry as error:
             cause = error.__cause__
-            return Ended("puts it off", cause if not isinstance(cause, SlicewayError) else None)  # type: ignore[arg-type]
+            return Ended("puts it off", cause if not isinstance(cause, SlicewayError) else None)
         except SlicewayError:
             return Ended("gives up")
         finally:

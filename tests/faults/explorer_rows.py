@@ -38,16 +38,16 @@ _TIMES = frozenset(
 #: Counted, but nothing that can be reached here depends on it.
 _COUNTED = {"run": 1, "sends": 0, "deaths": 0}
 
-Parts = dict[str, Any]
+Parts = dict[str, list[Row]]
 WORK, CREW = ("job", "slice"), ("worker", "breaker")
 TABLES = {"job": "id", "slice": "number", "worker": "id", "breaker": "store"}
 SWEEP_EVERY = 200
-_WRITE = "WITH " + ", ".join(
-    f"t{n} AS (INSERT INTO {table} SELECT * FROM jsonb_populate_recordset(NULL::{table}, %(rows)s::jsonb -> '{table}'))"
+_WRITE = "WITH " + ", ".join(  # noqa: S608 - the names are those above
+    f"t{n} AS (INSERT INTO {table} SELECT * FROM jsonb_populate_recordset(NULL::{table}, %(rows)s::jsonb -> '{table}'))"  # noqa: S608
     for n, table in enumerate(TABLES)
 ) + " SELECT"  # fmt: skip
-_READ = "SELECT " + ", ".join(
-    f"(SELECT coalesce(jsonb_agg(to_jsonb(t) ORDER BY {key}), '[]') FROM {table} t) AS {table}"
+_READ = "SELECT " + ", ".join(  # noqa: S608
+    f"(SELECT coalesce(jsonb_agg(to_jsonb(t) ORDER BY {key}), '[]') FROM {table} t) AS {table}"  # noqa: S608
     for table, key in TABLES.items()
 )
 
@@ -98,7 +98,7 @@ class Rows:
         self._numbers: dict[str, int] = {}
         self._rows: list[Parts] = []
         self._done: dict[tuple[int, int | None, str], Change] = {}
-        self.empty = At(self._number(dict.fromkeys(WORK, ())), self._number(dict.fromkeys(CREW, ())))
+        self.empty = At(self._number({table: [] for table in WORK}), self._number({table: [] for table in CREW}))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -150,7 +150,7 @@ class Rows:
     def _really(self, at: At, act: Callable[[Tx], Any]) -> Change:
         self.runs += 1
         if self.runs % SWEEP_EVERY == 0:  # what was rolled back lies about in tables and indexes
-            self._tx.execute(f"TRUNCATE event, {', '.join(TABLES)}")  # type: ignore[arg-type]
+            self._tx.execute(f"TRUNCATE event, {', '.join(TABLES)}")
         with self._tx.pipeline(), self._tx.transaction(force_rollback=True):  # fewer rounds
             self._tx.execute(_WRITE, {"rows": json.dumps(self._rows[at.work] | self._rows[at.crew])})
             try:

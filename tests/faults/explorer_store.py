@@ -53,7 +53,6 @@ class Store:
         upload: the unfinished upload there; the protocol knows one a path.
         begun: uploads ever begun; gives each session its name.
         finished: the attributes (with the mark) of each of our uploads that a finish has published, in order.
-        sent: sessions of ours that slices were acknowledged in.
         ours_seen: whether our content ever was the object.
         unseen: somebody put an object there since we last looked.
         harm: what we did that nobody may, in words; empty if nothing.
@@ -163,6 +162,23 @@ def _published(store: Store, made: Thing) -> Store:
 
 def _blamed(store: Store, guilty: bool, what: str) -> Store:
     return replace(store, harm=what) if guilty else store
+
+
+def strange(store: Store, deed: str, content: bytes) -> Store:
+    """Let somebody else act at the key: `put` an object, `begin` an upload and send all of it, or `finish` that."""
+    theirs: Data = {"biz_attr": "theirs", "insertOnly": "0", "filesize": len(content), "sha": sha_of(content)}
+    if deed == "put":
+        return respond(store, "upload", theirs, content, THEIRS)[0]
+    if deed == "begin":
+        begun, code, data = respond(store, "upload_slice_init", theirs, b"", THEIRS)
+        for offset in range(0, 0 if code or data is None else len(content), store.slice_bytes):
+            fields = {"session": (data or {})["session"], "offset": offset}
+            piece = content[offset : offset + store.slice_bytes]
+            begun = respond(begun, "upload_slice_data", fields, piece, THEIRS)[0]
+        return begun
+    if store.upload is None or store.upload.owner != THEIRS:
+        return store
+    return respond(store, "upload_slice_finish", theirs | {"session": store.upload.session}, b"", THEIRS)[0]
 
 
 def sha_of(content: bytes) -> str:

@@ -7,15 +7,15 @@ anybody and any number of times: that covers loss, delay, reordering and doublin
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tests.faults.explorer_program import CUT, LOST, STOP, Answered, Ended, Found, Message, Program, Request, Statement
+from tests.faults.explorer_edges import CUT, LOST, STOP, Answered, Ended, Found, Message, Program, Request, Statement
 from tests.faults.explorer_rows import NOW, OVER
-from tests.faults.explorer_store import THEIRS, Store, respond, sha_of
+from tests.faults.explorer_state import JOB, SLICE_BYTES, Fault, Left, Next, Slot, State, Stranger, World, worker
+from tests.faults.explorer_store import Store, respond, strange
 from worker.jobs import leases, transitions
 from worker.jobs.leases import Claim
 from worker.jobs.states import FINAL, JobState
@@ -23,131 +23,12 @@ from worker.jobs.states import FINAL, JobState
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.faults.explorer_program import Edge, Programs
-    from tests.faults.explorer_rows import At, Change, Row, Rows
+    from tests.faults.explorer_edges import Edge
+    from tests.faults.explorer_program import Programs
+    from tests.faults.explorer_rows import Change, Row, Rows
     from worker.db import Tx
 
-JOB = UUID(int=1)
-SLICE_BYTES = 4
 DEAD_AFTER_S = 10.0
-
-
-class Fault(StrEnum):
-    """What can go wrong, each at any point."""
-
-    CRASH = "crash"
-    """A worker dies."""
-    PAUSE = "pause"
-    """A worker is taken for dead, and lives: what it was about to send still goes out, then it hears."""
-    LAPSE = "lapse"
-    """A claim's lease ends under its holder: what that was about to send still goes out."""
-    LATE_DELETE = "late delete"
-    """The same two, where it is a delete that goes out so late. No store of this protocol has a fence against it."""
-    CUT_OFF = "cut off"
-    """A worker whose claim is void goes on for as long as it likes: it has lost the database and not the store."""
-    STOP = "stop"
-    """A worker is told to stop."""
-    NO_ANSWER = "no answer"
-    """The store did it, and nobody heard."""
-    NOT_SENT = "not sent"
-    """The request was lost on the way."""
-    NO_COMMIT_HEARD = "no commit heard"
-    """The database did it, and nobody heard."""
-    EXPIRED = "expired"
-    """The store forgets the unfinished upload."""
-
-
-#: Those that the laws are to hold under.
-BORNE = frozenset(Fault) - {Fault.LATE_DELETE, Fault.CUT_OFF}
-
-
-class Stranger(StrEnum):
-    """What somebody else does at the key."""
-
-    PUT = "put"
-    BEGIN = "begin"
-    FINISH = "finish"
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What there is, and how much may happen.
-
-    Attributes:
-        slices: of the job; 0 for a file that goes up in one request.
-        overwrite: whether the job may replace an object.
-        marked: whether its object carries our mark; not so where it brings attributes of its own.
-        existed: whether a stranger's object is there from the first.
-        faults: how many of any kind, at any point.
-        kinds: of them.
-        cancels: how often the client may cancel.
-        retries: how often it may retry.
-        strangers: how often a stranger may act.
-        deeds: what it may do.
-    """
-
-    slices: int = 2
-    overwrite: bool = False
-    marked: bool = True
-    existed: bool = False
-    faults: int = 0
-    kinds: frozenset[Fault] = BORNE
-    cancels: int = 0
-    retries: int = 0
-    strangers: int = 0
-    deeds: frozenset[Stranger] = frozenset(Stranger)
-
-    @property
-    def content(self) -> bytes:
-        """The file's bytes."""
-        return b"".join(bytes([ord("a") + n]) * SLICE_BYTES for n in range(max(1, self.slices)))
-
-    def foreign(self) -> bytes:
-        """The stranger's, as many."""
-        return b"z" * len(self.content)
-
-
-class Slot(NamedTuple):
-    """A thread: of which process, and what it runs."""
-
-    process: int
-    program: Program | None = None
-
-
-class Left(NamedTuple):
-    """How much may still happen."""
-
-    faults: int
-    cancels: int
-    retries: int
-    strangers: int
-
-
-class State(NamedTuple):
-    """Everything."""
-
-    rows: At
-    store: Store
-    posted: frozenset[Message]
-    slots: tuple[Slot, ...]
-    left: Left
-    processes: int
-
-
-class Next(NamedTuple):
-    """What happened, who did it with which edge, and what was refused; and where that leads."""
-
-    words: str
-    state: State
-    edge: Edge | None = None
-    slot: Slot | None = None
-    refused: str = ""
-    fault: bool = False
-
-
-def worker(process: int) -> UUID:
-    """Return the identity of a process."""
-    return UUID(int=100 + process)
 
 
 class Moves:
@@ -166,7 +47,7 @@ class Moves:
 
         store = Store(SLICE_BYTES)
         if self.world.existed:
-            store = self._strange(store, Stranger.PUT)
+            store = strange(store, Stranger.PUT, self.world.foreign())
         world = self.world
         left = Left(world.faults, world.cancels, world.retries, world.strangers)
         number = self.rows.run(self.rows.empty, "enqueue", enqueue, with_crew=True).rows
@@ -203,31 +84,35 @@ class Moves:
     def step(self, state: State, index: int, program: Program) -> Next:
         """Let a thread's next edge take effect and be heard."""
         slot = state.slots[index]
+        edge, after, heard = self._effect(state, slot, program)
+        words = f"{self._who(slot, program)}: {edge.words}"
+        return Next(words, self._heard(after, index, program, heard), edge, slot)
+
+    def _effect(self, state: State, slot: Slot, program: Program) -> tuple[Edge, State, int]:
+        """Return a thread's next edge, the state after its effect, and what is to be heard of it."""
         edge = self.programs.edge(worker(slot.process), program)
         if isinstance(edge, Statement):
             change = self.rows.statement(state.rows, edge.name, edge.params)
             heard = self.programs.number(Found(_as_heard(change.found)))
-            after = state._replace(rows=change.rows)
-        else:
-            assert isinstance(edge, Request), edge
-            store, code, data = respond(state.store, edge.op, edge.fields, edge.content)
-            heard = self.programs.number(Answered(code, data))
-            after = state._replace(store=store)
-        words = f"{self._who(slot, program)}: {edge.words}"
-        return Next(words, self._heard(after, index, program, heard), edge, slot)
+            return edge, state._replace(rows=change.rows), heard
+        assert isinstance(edge, Request), edge
+        store, code, data = respond(state.store, edge.op, edge.fields, edge.content)
+        return edge, state._replace(store=store), self.programs.number(Answered(code, data))
 
     def _running(self, state: State, index: int, slot: Slot, program: Program) -> Iterator[Next]:
         normal = self.step(state, index, program)
         yield normal
         if state.left.faults == 0:
             return
-        kinds, spent = self.world.kinds, self._spent(state)
-        who, edge = self._who(slot, program), normal.edge
-        if isinstance(edge, Statement) and Fault.NO_COMMIT_HEARD in kinds:
-            after = self._heard(spent._replace(rows=normal.state.rows), index, program, CUT)
-            yield Next(f"{normal.words}; the commit's answer is lost", after, edge, slot, fault=True)
+        kinds, spent, who = self.world.kinds, self._spent(state), self._who(slot, program)
+        edge, effect, _ = self._effect(spent, slot, program)
+        unheard = Fault.NO_COMMIT_HEARD if isinstance(edge, Statement) else Fault.NO_ANSWER
+        if unheard in kinds and (isinstance(edge, Statement) or effect != spent):
+            after = self._heard(effect, index, program, CUT)
+            yield Next(f"{normal.words}; its answer is lost", after, edge, slot, fault=True)
         if isinstance(edge, Request):
-            yield from self._store_faults(state, index, program, normal)
+            if Fault.NOT_SENT in kinds:
+                yield Next(f"{normal.words}, lost on the way", self._heard(spent, index, program, CUT), fault=True)
             if Fault.STOP in kinds and STOP not in program.heard:
                 yield Next(f"{who}: told to stop", self._heard(spent, index, program, STOP), fault=True)
             if LOST not in program.heard and self._is_lost(state, slot, program):
@@ -238,15 +123,6 @@ class Moves:
             )
         if Fault.LAPSE in kinds and self._may_be_late(edge) and self.holds(state, slot, program):
             yield Next(f"{who}: its lease ends", self._lapse(spent, program), fault=True)
-
-    def _store_faults(self, state: State, index: int, program: Program, normal: Next) -> Iterator[Next]:
-        kinds, spent = self.world.kinds, self._spent(state)
-        if Fault.NO_ANSWER in kinds and normal.state.store != state.store:
-            after = self._heard(spent._replace(store=normal.state.store), index, program, CUT)
-            yield Next(f"{normal.words}; its answer is lost", after, normal.edge, normal.slot, fault=True)
-        if Fault.NOT_SENT in kinds:
-            after = self._heard(spent, index, program, CUT)
-            yield Next(f"{normal.words}: lost on the way", after, fault=True)
 
     def _heard(self, state: State, index: int, program: Program, heard: int) -> State:
         """Let a thread go on to its next edge; a task that has ended leaves its thread idle."""
@@ -308,7 +184,7 @@ class Moves:
         def lapse(tx: Tx) -> None:
             where = "job SET lease_until = %s" if number is None else "slice SET lease_until = %s"
             rest = "worker IS NOT NULL" if number is None else f"state = 'sending' AND number = {number:d}"
-            tx.execute(f"UPDATE {where} WHERE {rest}", [OVER])  # type: ignore[arg-type]  # noqa: S608
+            tx.execute(f"UPDATE {where} WHERE {rest}", [OVER])
             transitions.rescue(tx)
 
         return state._replace(rows=self.rows.run(state.rows, f"lapse {number}", lapse, with_crew=True).rows)
@@ -379,7 +255,7 @@ class Moves:
             yield self._asked(state, change, left._replace(retries=left.retries - 1), "retries")
         if left.strangers:
             for deed in sorted(self.world.deeds):
-                store = self._strange(state.store, deed)
+                store = strange(state.store, deed, self.world.foreign())
                 if store != state.store:
                     after = state._replace(store=store, left=left._replace(strangers=left.strangers - 1))
                     yield Next(f"stranger: {deed}s an object or upload at the key", after)
@@ -390,23 +266,6 @@ class Moves:
     def _asked(self, state: State, change: Change, left: Left, words: str) -> Next:
         return Next(f"client: {words}", state._replace(rows=change.rows, left=left), refused=change.refused)
 
-    def _strange(self, store: Store, deed: Stranger) -> Store:
-        content = self.world.foreign()
-        theirs: dict[str, Any] = {"biz_attr": "theirs", "insertOnly": "0", "filesize": len(content)}
-        if deed is Stranger.PUT:
-            return respond(store, "upload", theirs | {"sha": sha_of(content)}, content, THEIRS)[0]
-        if deed is Stranger.BEGIN:
-            begun, code, data = respond(store, "upload_slice_init", theirs, b"", THEIRS)
-            if code or data is None:
-                return store
-            for offset in range(0, len(content), SLICE_BYTES):
-                fields = {"session": data["session"], "offset": offset}
-                begun = respond(begun, "upload_slice_data", fields, content[offset : offset + SLICE_BYTES], THEIRS)[0]
-            return begun
-        if store.upload is None or store.upload.owner != THEIRS:
-            return store
-        return respond(store, "upload_slice_finish", theirs | {"session": store.upload.session}, b"", THEIRS)[0]
-
 
 def _with(state: State, index: int, slot: Slot) -> State:
     return state._replace(slots=(*state.slots[:index], slot, *state.slots[index + 1 :]))
@@ -414,7 +273,7 @@ def _with(state: State, index: int, slot: Slot) -> State:
 
 def _turn(tx: Tx) -> list[Row]:
     for table in ("job", "slice"):
-        tx.execute(f"UPDATE {table} SET not_before = %s WHERE not_before IS NOT NULL", [OVER])  # type: ignore[arg-type]  # noqa: S608
+        tx.execute(f"UPDATE {table} SET not_before = %s WHERE not_before IS NOT NULL", [OVER])  # noqa: S608
     transitions.promote_due(tx)
     due = leases.due_steps(tx, per_lane=9, blocked=[]) + leases.due_slices(tx, per_lane=9, window=9, blocked=[])
     steps = [row["job_id"] for row in due if row["number"] is None]
@@ -422,14 +281,10 @@ def _turn(tx: Tx) -> list[Row]:
 
 
 def _as_heard(rows: list[Row]) -> list[Row]:
-    return [
-        {
-            name: NOW
-            if isinstance(value, datetime)
-            else {"code": value["code"]}
-            if name == "error" and value
-            else value
-            for name, value in row.items()
-        }
-        for row in rows
-    ]
+    return [{name: _reduced(name, value) for name, value in row.items()} for row in rows]
+
+
+def _reduced(name: str, value: Any) -> Any:
+    if isinstance(value, datetime):
+        return NOW
+    return {"code": value["code"]} if name == "error" and value else value
