@@ -135,6 +135,20 @@ def test_valkey_takes_nothing_more(site: Installation) -> None:
     went_well(job, waiting)
 
 
+def test_a_worker_that_starts_while_valkey_is_full_stays_and_works_when_there_is_room(site: Installation) -> None:
+    site.workers(0)
+    with site.broker() as broker:
+        broker.config_set("maxmemory", "1")
+        try:
+            [worker] = site.workers(1)
+            job = site.enqueue(2 * SLICE_BYTES)
+            site.until(lambda: "dispatcher.broker_lost" in site.logs()[0].read_text(), "the dispatcher noticing")
+        finally:
+            broker.config_set("maxmemory", "0")
+    job.succeeds()
+    assert worker.alive
+
+
 def test_valkey_stands_still_for_half_a_minute_of_our_time(site: Installation) -> None:
     job = half_sent(site)
     [[end]] = [row.values() for row in site.sql("SELECT now() + interval '3 s' AS at")]

@@ -2,6 +2,7 @@
 
 - One client object a channel instead of one an operation: safe to be shared and cheap to use, but dear to make.
 - No acknowledgement of a message of which no copy was kept: a transaction a message, to remove what is not there.
+- A broker that is full counts as one that is away: Celery would end a worker that starts meanwhile.
 - No socket is given to the event loop that it watches already: two system calls for each, in each of its turns.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kombu.transport import redis
+from redis.exceptions import OutOfMemoryError
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -63,6 +65,7 @@ class Transport(redis.Transport):
 
     Channel = Channel
     cycle: Any
+    connection_errors = (*redis.Transport.connection_errors, OutOfMemoryError)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)  # type: ignore[no-untyped-call]
