@@ -84,7 +84,7 @@ def test_packages_come_from_the_environment(installed: Path) -> None:
 
 def test_program_says_what_it_can_do(installed: Path) -> None:
     told = run(installed / "sliceway", "--help")
-    for role in ("up", "put", "api", "worker", "flower", "emulator", "migrate", "doctor"):
+    for role in ("up", "put", "api", "worker", "flower", "emulator", "migrate", "doctor", "drill"):
         assert role in told
 
 
