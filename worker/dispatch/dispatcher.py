@@ -34,6 +34,8 @@ log = get_log(__name__)
 DATABASE_ERRORS = (psycopg.Error, sqlalchemy.exc.SQLAlchemyError)
 TURN_EVERY_S = 0.02
 """Turns follow each other no faster: what comes meanwhile shares the next one. After a rest the first comes at once."""
+TURN_EVERY_MOST_S = 0.05
+"""Nor much slower, however long what waits in the broker would last: something more urgent may come."""
 RESCUE_EVERY_S = 0.5
 BROKER_CHECK_EVERY_S = 1.0
 LANE_ROWS_MAX = 2000
@@ -62,6 +64,7 @@ class Dispatcher:
         self._next: dict[str, float] = {}
         self._unbroken_since = 0.0
         self._last_round = 0.0
+        self._last_turn_s, self._pace_s = 0.0, TURN_EVERY_S
         self._lost_since: datetime | None = None
         self._republish_all = False
         self._lanes = 1
@@ -90,7 +93,7 @@ class Dispatcher:
                 self._republish_all = True
                 sleep_s, busy = 1.0, False
             self._wakeup.wait(sleep_s, busy=busy)
-            self._stop.wait(max(0.0, began + TURN_EVERY_S - time.monotonic()))
+            self._stop.wait(max(0.0, began + self._pace_s - time.monotonic()))
         self._resign()
 
     def stop(self) -> None:
@@ -126,9 +129,9 @@ class Dispatcher:
         in_flight = sum(seen.in_flight.values())
         free = 2 * seen.slots - in_flight
         handed_out = self._hand_out(tx, seen, free) if free > 0 else 0
+        since_s, self._last_turn_s = time.monotonic() - self._last_turn_s, time.monotonic()
+        self._pace_s = pace_s(waiting=in_flight + handed_out - seen.slots, handed_out=handed_out, since_s=since_s)
         busy = in_flight + handed_out > 0
-        if handed_out and handed_out == free:
-            return 0.0, busy  # there may be more as soon as a slot is free: the next nudge tells
         return self._until_due(seen, busy=busy), busy
 
     def _until_due(self, seen: leases.Survey, *, busy: bool) -> float:
@@ -229,3 +232,17 @@ class Dispatcher:
         except DATABASE_ERRORS as error:
             log.warning("dispatcher.not_resigned", error=str(error))
         self._wakeup.close()
+
+
+def pace_s(*, waiting: int, handed_out: int, since_s: float) -> float:
+    """Return how soon the next turn may come: when half of what waits for a free slot will have found one.
+
+    A turn costs as much as a slice, and one that hands out a single slice is dear; one that comes late lets slots idle.
+
+    Args:
+        waiting: messages for which there is no slot yet; none or negative where slots are free.
+        handed_out: how many were handed out now, so about how many found a slot since the last turn.
+        since_s: seconds since that turn.
+    """
+    lasts_s = waiting / 2 * since_s / max(1, handed_out)
+    return min(TURN_EVERY_MOST_S, max(TURN_EVERY_S, lasts_s))
