@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 FLUSH_EVENTS_EVERY_S = 0.2
+EVENTS_MOST = 500
+"""More than come in that time; a message of so many is some 150 KiB."""
 DRAIN_S = 4.0
 """How long a stop waits for what is being sent to come to its next piece."""
 
@@ -84,9 +86,10 @@ class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
     requires = ("celery.worker.consumer.events:Events",)
 
     def start(self, parent: Any) -> None:
-        """Flush by the clock; the buffer itself still flushes when it is full."""
+        """Flush by the clock; the buffer flushes by itself when it is full."""
         if parent.hub is not None:
             parent.event_dispatcher.on_send_buffered = None
+            parent.event_dispatcher.buffer_limit = EVENTS_MOST
             self.timer = parent.hub.call_repeatedly(FLUSH_EVENTS_EVERY_S, parent._flush_events)  # noqa: SLF001
 
     def stop(self, parent: Any) -> None:
