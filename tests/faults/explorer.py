@@ -54,6 +54,7 @@ SMALL: Mapping[str, World] = {
     "two slices, a crash anywhere": World(faults=1, kinds=frozenset({Fault.CRASH})),
     "one slice, one fault of any kind anywhere": World(slices=1, faults=1),
     "one slice, a cancel and a retry": World(slices=1, cancels=1, retries=1),
+    "one slice, a lease ends, a cancel": World(slices=1, faults=1, kinds=frozenset({Fault.LAPSE}), cancels=1),
     "one slice, a stranger acts": World(slices=1, strangers=1),
     "one request, one fault, a cancel": World(slices=0, faults=1, cancels=1),
     "one request over an object, one fault": World(slices=0, overwrite=True, existed=True, faults=1),
@@ -61,6 +62,7 @@ SMALL: Mapping[str, World] = {
 #: Searched by hand, for minutes.
 LARGE: Mapping[str, World] = {
     "two slices, one fault, a cancel and a retry": World(faults=1, cancels=1, retries=1),
+    "one slice, one fault, a cancel and a retry": World(slices=1, faults=1, cancels=1, retries=1),
     "two slices, two faults": World(faults=2),
     "two slices, one fault, a stranger acts": World(faults=1, strangers=1),
     "two slices over an object, one fault, a cancel": World(overwrite=True, existed=True, faults=1, cancels=1),

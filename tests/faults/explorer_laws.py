@@ -114,11 +114,11 @@ class Laws:
                 yield "the job has succeeded, and its object never was there"
             if not acted and (store.thing is None or store.thing.content != self._world.content):
                 yield "the job has succeeded, and its object is not there"
-        if (
-            old["state"] != job["state"] == JobState.FAILED
-            and not acted
-            and not self._took_itself_for_another(after, job)
-        ):
+        entered = None if old["state"] == job["state"] else job["state"]
+        bound = self._world.slices and self._world.marked  # else a late request may still publish
+        if entered == JobState.CANCELLED and bound and store.thing is not None and store.thing.owner == OURS:
+            yield "the job was cancelled, and its own object is there"
+        if entered == JobState.FAILED and not acted and not self._took_itself_for_another(after, job):
             yield f"the job failed as {job['error']['code']}, and nobody but us was at the key"
 
     def _took_itself_for_another(self, after: State, job: Row) -> bool:

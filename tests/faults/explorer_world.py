@@ -8,7 +8,7 @@ anybody and any number of times: that covers loss, delay, reordering and doublin
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -287,4 +287,6 @@ def _as_heard(rows: list[Row]) -> list[Row]:
 def _reduced(name: str, value: Any) -> Any:
     if isinstance(value, datetime):
         return NOW
+    if isinstance(value, timedelta):
+        return timedelta()
     return {"code": value["code"]} if name == "error" and value else value

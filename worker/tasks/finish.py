@@ -127,21 +127,31 @@ def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     left_open: str | None = None
     if row["size_bytes"] is not None:
         try:
-            profile = rt.profile(row)
-            store = rt.store(profile)
-            gone, wanted = row["finish_claims"] > 0, wanted_of(row, profile)
-            stored, proof = look_for_proof(store, row["key"], wanted, guard, session_gone=gone, existed=row["existed"])
-            if isinstance(proof, Proof):
-                rt.write(lambda tx: transitions.succeed(tx, claim, result_of(row, proof, stored)), guard)
-                store_answered(rt, row, guard)
+            store = rt.store(rt.profile(row))
+            if _was_faster(rt, claim, row, guard):
                 return
             left_open = _discard(store, row, guard)
+            # what could not be discarded may have become the object since the look, by a finish that was under way
+            if (left_open is not None or row["session"] is None) and _was_faster(rt, claim, row, guard):
+                return
             store_answered(rt, row, guard)
         except StoreError as error:
             if row["failing_for"] is None or row["failing_for"] < ABORT_FOR:
                 raise
             left_open = f"the store did not let it be discarded for 24 hours: {error.message}"
     rt.write(lambda tx: transitions.cancelled(tx, claim, left_open), guard)
+
+
+def _was_faster(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> bool:
+    """Say whether the job's object was published before its cancel had its way; then the job has succeeded."""
+    profile = rt.profile(row)
+    store, wanted, gone = rt.store(profile), wanted_of(row, profile), row["finish_claims"] > 0
+    stored, proof = look_for_proof(store, row["key"], wanted, guard, session_gone=gone, existed=row["existed"])
+    if isinstance(proof, Doubt):
+        return False
+    rt.write(lambda tx: transitions.succeed(tx, claim, result_of(row, proof, stored)), guard)
+    store_answered(rt, row, guard)
+    return True
 
 
 def _discard(store: StoreDriver, row: Row, guard: ClaimGuard) -> str | None:
