@@ -54,6 +54,9 @@ SMALL: Mapping[str, World] = {
     "two slices, a crash anywhere": World(faults=1, kinds=frozenset({Fault.CRASH})),
     "one slice, one fault of any kind anywhere": World(slices=1, faults=1),
     "one slice, a cancel and a retry": World(slices=1, cancels=1, retries=1),
+    "one slice, a worker cut off from the database": World(
+        slices=1, faults=1, kinds=frozenset({Fault.PAUSE, Fault.CUT_OFF})
+    ),
     "one slice, a lease ends, a cancel": World(slices=1, faults=1, kinds=frozenset({Fault.LAPSE}), cancels=1),
     "one slice, a stranger acts": World(slices=1, strangers=1),
     "one request, one fault, a cancel": World(slices=0, faults=1, cancels=1),

@@ -116,10 +116,6 @@ def test_what_is_dropped_is_found_with_the_way_there(what: str, explorer: Callab
 
 
 LIMITS: dict[str, tuple[World, str]] = {
-    "a worker that has lost the database only goes on at the store": (
-        World(slices=1, faults=1, kinds=frozenset({Fault.PAUSE, Fault.CUT_OFF})),
-        "the job has succeeded, and its object is not there",
-    ),
     "without a mark, another's object is taken for ours when the store has forgotten our upload": (
         World(slices=1, faults=1, kinds=frozenset({Fault.EXPIRED}), strangers=1, deeds=PUT, marked=False),
         "the job has succeeded, and its object never was there",

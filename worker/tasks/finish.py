@@ -46,10 +46,10 @@ def _complete(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     if len(listed) < plan.total:
         rt.write(lambda tx: transitions.reconcile(tx, claim, listed), guard)
         return
-    guard.check()
+    rt.hold(guard)
     error = _finish(store, row, guard)
     if error is not None and _listed(store, row, guard) is not None:
-        raise _without_effect(store, row, guard, error) from error
+        raise _without_effect(rt, row, guard, error) from error
     _prove(rt, claim, row, guard, error)
 
 
@@ -62,14 +62,15 @@ def _finish(store: StoreDriver, row: Row, guard: ClaimGuard) -> StoreError | Non
     return None
 
 
-def _without_effect(store: StoreDriver, row: Row, guard: ClaimGuard, error: StoreError) -> StoreError:
+def _without_effect(rt: Runtime, row: Row, guard: ClaimGuard, error: StoreError) -> StoreError:
     """Return what follows from a finish after which the session is still unfinished."""
     if isinstance(error, ObjectExists):
         return error
     mismatch = error.code == "digest_mismatch"
     if mismatch or isinstance(error, Incomplete):
         # the store lists every slice and yet refuses: only a fresh session can help, and this one would be in its way
-        store.abort(row["key"], row["session"], guard, mark=mark_of(row))
+        rt.hold(guard)
+        rt.store(rt.profile(row)).abort(row["key"], row["session"], guard, mark=mark_of(row))
         return SessionGone(error.message, code="digest_mismatch" if mismatch else None, answer=error.answer)
     return Transient(f"finish of {row['key']!r} had no effect yet: {error.message}", answer=error.answer)
 
@@ -130,6 +131,7 @@ def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
             store = rt.store(rt.profile(row))
             if _was_faster(rt, claim, row, guard):
                 return
+            rt.hold(guard)
             left_open = _discard(store, row, guard)
             # what could not be discarded may have become the object since the look, by a finish that was under way
             if (left_open is not None or row["session"] is None) and _was_faster(rt, claim, row, guard):

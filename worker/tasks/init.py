@@ -238,6 +238,7 @@ class _Init:
             if after != before:
                 raise self.in_progress("somebody else is uploading to the key")
             # it may be the job's own of an earlier epoch, which the store had told us is gone
+            self.rt.hold(self.guard)
             outcome = self.store.abort(key, None, self.guard, mark=mark_of_any_epoch(self.row))
             if isinstance(outcome, LeftOpen):
                 raise self.in_progress(outcome.reason)

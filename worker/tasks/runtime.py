@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from worker.db import UNAVAILABLE, Database
 from worker.errors import Interrupted, RootUnavailable, StaleClaim, Stop, StoreUnusable
+from worker.jobs import leases
 from worker.sources.file import open_file
 from worker.stores.registry import open_store
 from worker.tasks.checkpoints import Checkpoints
@@ -101,6 +102,17 @@ class Runtime:
             except UNAVAILABLE:
                 if guard.remaining_s() == 0.0 or self.stopping.wait(WRITE_AGAIN_S):
                     raise
+
+    def hold(self, guard: ClaimGuard) -> None:
+        """Read the claim again, right before a request to the store that nothing can undo: a finish or a delete.
+
+        Raises:
+            Interrupted: it is no longer to go on; or as the guard's check.
+            psycopg.Error: the database stayed away, so that nobody knows.
+        """
+        claims = [(guard.claim, guard.aborts)]
+        guard.lost = bool(self.write(lambda tx: leases.lost_claims(tx, claims, self.worker), guard)) or guard.lost
+        guard.check()
 
     def guards(self) -> list[ClaimGuard]:
         """Return the guards of what is being worked on now."""
