@@ -112,6 +112,8 @@ def test_a_crash_is_proven_to_be_survived_and_nobody_else_is_hurt(clean: Install
 
 def test_without_another_worker_nothing_is_begun(clean: Installation) -> None:
     clean.workers(0)
+    alive = "SELECT 1 FROM worker WHERE ended_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(s)s)"
+    clean.until(lambda: not clean.sql(alive, s=DEAD_AFTER_S), "the last worker silent, had it no time to say goodbye")
     drill = Drilling(clean).ends(4)
     assert "nobody could take over. Start one: `sliceway worker`." in drill.err
     assert clean.store.requests(path=KEYS) == []
