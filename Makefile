@@ -6,13 +6,14 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 BIN := .venv/bin
 READY := .venv/.ready
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 SEED ?= 1
 MINUTES ?= 30
 FAULTS_ARGS ?=
 UV ?= uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test faults faults-long check format lint types contracts lock clean
+.PHONY: help demo up test faults faults-long bench check format lint types contracts lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -31,6 +32,9 @@ faults: $(READY)  ## the fault suite, short form: everything is killed, emptied,
 
 faults-long: $(READY)  ## kill loops and their figures; SEED=1 MINUTES=30 FAULTS_ARGS="--timers shipped"
 	@$(BIN)/python -m tests.faults --seed $(SEED) --minutes $(MINUTES) $(FAULTS_ARGS)
+
+bench: $(READY)  ## every benchmark, a quarter of an hour on a quiet machine; writes its tables into docs/benchmarks.md
+	@$(BIN)/python tests/benchmarks/bench.py $(BENCH_ARGS)
 
 check: format lint types contracts test  ## everything that must hold before a push
 
