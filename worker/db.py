@@ -108,6 +108,8 @@ class Database:
             lent.invalidate()
             raise
         finally:
+            if connection.info.transaction_status is psycopg.pq.TransactionStatus.ACTIVE:
+                lent.invalidate()  # a signal came in the middle of a statement, whose answer is still on its way
             connection.row_factory = rows  # SQLAlchemy reads rows of its own kind on the same connections
             lent.close()
 
