@@ -37,7 +37,8 @@ class Drilling:
             "SLICEWAY_API_KEY": key or site.api.headers["Authorization"].removeprefix("Bearer "),
             "SLICEWAY_LOG_LEVEL": "warning",
         }
-        argv = [sys.executable, "-m", "worker.cli", "drill", "--store", "main", "--size", "8", *options]
+        argv = [sys.executable, "-m", "worker.cli", "drill", "--store", "main", "--root", "media"]
+        argv += ["--size", "8", *options]
         self._site = site
         self._child = subprocess.Popen(
             argv, env=site.environ | QUICK | place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
