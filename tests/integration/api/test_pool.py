@@ -45,13 +45,19 @@ def test_a_read_finds_the_database_away(hopeless: Database) -> None:
         session.execute(text("SELECT 1"))
 
 
+def cut_off(database: Database) -> None:
+    """Be interrupted in the wait for the answer to a statement."""
+    with database.connection() as connection:
+        connection.pgconn.send_query(b"SELECT pg_sleep(60)")
+        raise KeyboardInterrupt
+
+
 def test_a_statement_that_a_signal_cut_off_leaves_no_connection_behind(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = Database(database_url, pool_size=1)
-    with pytest.raises(KeyboardInterrupt), database.connection() as connection:
-        connection.pgconn.send_query(b"SELECT pg_sleep(60)")  # as it is when the wait for its answer is interrupted
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        cut_off(database)
     with database.connection() as connection:
         assert connection.execute("SELECT 1 AS one").fetchone() == {"one": 1}
     assert not caplog.records
