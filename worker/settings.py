@@ -145,7 +145,7 @@ class Settings(_Frozen):
     dead_after_s: PositiveFloat = Field(default=10.0, description="Silence after which a worker counts as dead.")
     lead_s: PositiveFloat = Field(default=3.0, description="How long a dispatcher leads without renewing.")
     time_scale: PositiveFloat = Field(
-        default=1.0, description="Multiplies every timer; only with a database whose name begins with `test`."
+        default=1.0, description="Multiplies the timers of `worker/timers.py`; only for a database named `test…`."
     )
     retry_for_s: Positive = Field(
         default=86_400, description="Time in failure after which a job fails, if it names none."
