@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 APPID, BUCKET, SECRET_ID, SECRET_KEY = "1250000000", "bench", "fake-secret-id", "fake-secret-key"
 KEY = "large.bin"
-THEIRS = ("client", "plain worker")
+THEIRS = ("client", "plain worker", "valkey")
 HERE = Path(__file__).parent
 OURS = ("api", "worker parent", "worker process", "postgres", "valkey")
 _DEADLINE_S = 1800.0
@@ -66,6 +67,7 @@ class Bed:
     running: Running
     store_url: str
     control: Control
+    stems: Iterator[str] = field(default_factory=lambda: (f"run{number:04}" for number in itertools.count()))
 
     @property
     def files(self) -> Path:
@@ -83,12 +85,16 @@ class Bed:
         return path
 
     def upload(self, names: Sequence[str], *, slice_mib: int, **fields: Any) -> Run:
-        """Have Sliceway upload files; from the first request until the last job has succeeded."""
+        """Have Sliceway upload files to keys of which the store knows nothing, as all clients do here.
+
+        From the first request until the last job has succeeded; the store forgets the objects afterwards.
+        """
+        stem, store = next(self.stems), f"store{slice_mib}"
         jobs = [
-            {"source": {"kind": "file", "root": "files", "path": name}, "store": f"store{slice_mib}", "key": name}
-            | {"overwrite": True} | fields
+            {"source": {"kind": "file", "root": "files", "path": name}, "store": store, "key": f"{stem}/{name}"}
+            | fields
             for name in names
-        ]  # fmt: skip
+        ]
         before, began = cpu_by_role(), time.monotonic()
         with api_of(self.running) as api:
             for start in range(0, len(jobs), 1000):
@@ -97,14 +103,20 @@ class Bed:
                 if refused:
                     sys.exit(f"refused: {refused[0]}")
         self.settled()
-        wall_s = time.monotonic() - began
-        return Run(wall_s, _used_since(before))
+        run = Run(time.monotonic() - began, _used_since(before))
+        self.forget()
+        return run
+
+    def forget(self) -> None:
+        """Remove the bytes of all objects: they lie in memory, and nobody reads them. Nothing may be under way."""
+        for content in (self.folder / "objects" / "content").iterdir():
+            content.unlink(missing_ok=True)
 
     def settled(self) -> None:
-        """Wait until every job has ended; leave if one has failed."""
+        """Wait until every job has ended; leave if one has failed, or has met anything that it must try again."""
         url = self.running.settings.database_url.replace("+psycopg", "")
         with psycopg.connect(url, autocommit=True) as database:
-            live = "SELECT EXISTS (SELECT FROM job WHERE finished_at IS NULL)"
+            live = "SELECT EXISTS (SELECT FROM job WHERE finished_at IS NULL AND error IS NULL)"
             assert wait_until(
                 lambda: database.execute(live).fetchone() == (False,), timeout_s=_DEADLINE_S, poll_s=0.02
             ), "jobs are stuck"
@@ -112,17 +124,23 @@ class Bed:
         if bad:
             sys.exit(f"{bad[0]} failed: {bad[1]}")
 
-    def other(self, argv: Sequence[str | Path], env: Mapping[str, str] | None = None, **given: object) -> Run:
-        """Run another client; it prints the seconds that it took as JSON, its start not counted."""
+    def other(
+        self, argv: Sequence[str | Path], given: Mapping[str, object], env: Mapping[str, str] | None = None
+    ) -> Run:
+        """Run another client, which is told in JSON what to do and prints the seconds that it took, its start left out.
+
+        Every run has keys of its own: they begin with ``stem``.
+        """
         words = {"store": self.store_url, "appid": APPID, "bucket": BUCKET, "id": SECRET_ID, "key": SECRET_KEY}
-        argv = [*map(str, argv), json.dumps(words | given)]
-        roles, before = cpu_by_role(), os.times()
-        done = subprocess.run(argv, capture_output=True, text=True, env={**os.environ, **(env or {})}, check=False)
-        after = os.times()
+        told = json.dumps({**words, "stem": next(self.stems), **given})
+        roles, environ = cpu_by_role(), {**os.environ, **(env or {})}
+        done = subprocess.run([*map(str, argv)], input=told, capture_output=True, text=True, env=environ, check=False)
         if done.returncode != 0:
-            sys.exit(f"{argv[1]}: {done.stdout[-500:]} {done.stderr[:1500]}")
-        used_s = after.children_user + after.children_system - before.children_user - before.children_system
-        return Run(json.loads(done.stdout.splitlines()[-1])["s"], _used_since(roles) | {"client": used_s})
+            sys.exit(f"{argv[1]}: {done.stdout[-500:]} {done.stderr[-1500:]}")
+        took = json.loads(done.stdout.splitlines()[-1])
+        run = Run(took["s"], _used_since(roles) | {"client": took["cpu_s"]})
+        self.forget()
+        return run
 
 
 def _used_since(before: Mapping[str, float]) -> dict[str, float]:
@@ -150,7 +168,9 @@ def bed(*options: str, settings: Mapping[str, str] | None = None) -> Iterator[Be
         stores.write_text(_stores(url, folder / "files"))
         try:
             with system({"SLICEWAY_STORES_FILE": str(stores), **(settings or {})}) as (_, running):
-                yield Bed(folder, running, url, Control(f"http://127.0.0.1:{ports[1]}"))
+                control = Control(f"http://127.0.0.1:{ports[1]}")
+                control.change(instant_upload=False)  # the same bytes come again and again, and are to be sent
+                yield Bed(folder, running, url, control)
         finally:
             store.stop()
 
