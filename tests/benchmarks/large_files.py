@@ -2,105 +2,189 @@
 
     python tests/benchmarks/large_files.py [--mib 1024] [--rounds 5]
 
-All take turns in every round, at one store, with one file that has been read before.
+All take turns in every round, with one file that has been read before. First at a store that receives and forgets, so
+that what is measured is the client; then, fewer of them, at a store that keeps what it gets. A ratio is that of the two
+in the same round, of which the median is shown; the raw limit in it is the driver alone.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
-from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import peers
 from bed import HERE, KEY, Bed, Run, bed
 from plain_worker import plain_environ, plain_worker
-from rig import MIB, machine, out, scratch, show
+from report import Report, parser
+from rig import MIB, out, scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 THREADS = (2, 4, 8)
-Contender = tuple[str, "Callable[[], Run]"]
+AS_IT_COMES = "SDK as it comes: 1 thread, 1 MiB"
+COLUMNS = (
+    "client, slice size", "MB/s", "least", "most", "x SDK best", "x plain Celery", "x raw limit", "CPU s/GB", "store",
+)  # fmt: skip
+
+Takers = dict[str, "Callable[[], Run]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """The vendor's SDK with its Python, and its number of threads at each slice size; and the one for Python 3."""
+
+    sdk: tuple[Path, Path] | None
+    py3: Path | None
+    threads: dict[int, int]
 
 
 def main() -> None:
     """Measure and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mib", type=int, default=1024, help="size of the file (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    given = parser.parse_args()
-    with ExitStack() as stack:
-        site, folder = stack.enter_context(bed()), stack.enter_context(scratch())
-        out.print(f"Making a file of {given.mib} MiB, and fetching the others")
-        file = site.file(KEY, given.mib * MIB)
-        stack.enter_context(plain_worker(site))
-        contenders = list(everybody(site, folder, file))
-        for _, once in contenders:  # connections, imports, the page cache
-            once()
-        runs: dict[str, list[Run]] = {name: [] for name, _ in contenders}
-        for _ in range(given.rounds):
-            for name, once in contenders:
-                runs[name].append(once())
-        notes = machine(site.running)
-    rows = [row(name, given.mib * MIB, took) for name, took in runs.items()]
-    columns = ("client, slice size", "MB/s", "least", "most", "CPU s/GB, all but the store", "store")
-    show(f"{given.mib} MiB, medians of {given.rounds} rounds", columns, rows, notes)
-
-
-def everybody(site: Bed, folder: Path, file: Path) -> Iterator[Contender]:
-    """All who take part, at both slice sizes."""
-    sdk, py3 = peers.sdk(folder), peers.sdk_py3(folder)
+    options = parser(__doc__)
+    options.add_argument("--mib", type=int, default=1024, help="size of the file (default: %(default)s)")
+    options.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    given = options.parse_args()
+    report, size_bytes = Report(), given.mib * MIB
+    with scratch() as folder:
+        out.print("Fetching the others")
+        others = Others(peers.sdk(folder), peers.sdk_py3(folder), {})
+        with bed("--discard") as site, plain_worker(site):
+            file = site.file(KEY, size_bytes)
+            choose_threads(site, others, file)
+            forgetting = take_turns(everybody(site, others, file), given.rounds)
+            report.seen_on(site.running)
+        with bed() as site:
+            keeping = take_turns(some(site, others, site.file(KEY, size_bytes)), given.rounds)
+    for runs, store in ((forgetting, "forgets"), (keeping, "keeps, unsynced,")):
+        rows = [row(name, size_bytes, runs) for name in runs]
+        columns = tuple(column for number, column in enumerate(COLUMNS) if any(each[number] for each in rows))
+        rows = [tuple(cell for number, cell in enumerate(each) if COLUMNS[number] in columns) for each in rows]
+        title = f"{given.mib} MiB, medians of {given.rounds} rounds, at a store that {store} what it gets"
+        report.table(title, columns, rows)
     for mib in (3, 1):
-        yield f"Sliceway, {mib} MiB", lambda mib=mib: site.upload([KEY], slice_mib=mib)
-        yield f"its driver alone, {mib} MiB", lambda mib=mib: raw(site, file, mib)
-        if sdk is not None:
-            threads = best(site, sdk, file, mib)
-            yield f"SDK, {threads} threads, {mib} MiB", lambda mib=mib, n=threads: vendor(site, sdk, file, mib, n)
-        yield f"plain Celery, {mib} MiB", lambda mib=mib: plain(site, file, mib)
-    if sdk is not None:
-        yield "SDK as it comes: 1 thread, 1 MiB", lambda: vendor(site, sdk, file, 1, 1)
-    if py3 is not None:
-        yield "qcloud-cos-py3, 3 MiB", lambda: third(site, py3, file)
-    yield "Sliceway, verify: file (1 MiB)", lambda: site.upload([KEY], slice_mib=1, verify="file")
+        report.figures |= figures(mib, size_bytes, forgetting)
+    report.publish(given.json)
 
 
-def raw(site: Bed, file: Path, mib: int) -> Run:
-    words = {"path": "raw", "file": str(file), "slice_bytes": mib * MIB, "processes": 2, "threads": 4}
-    return site.other([sys.executable, HERE / "raw_driver.py"], **words)
+def take_turns(takers: Takers, rounds: int) -> dict[str, list[Run]]:
+    """Every one once in each round, after one that does not count: connections, imports, the page cache."""
+    runs: dict[str, list[Run]] = {name: [] for name in takers}
+    for _ in range(1 + rounds):
+        for name, once in takers.items():
+            runs[name].append(once())
+    return {name: counted for name, (_, *counted) in runs.items()}
 
 
-def vendor(site: Bed, sdk: tuple[Path, Path], file: Path, mib: int, threads: int) -> Run:
-    words = {"path": "sdk", "file": str(file), "slice_bytes": mib * MIB, "threads": threads, "sdk": str(sdk[1])}
-    return site.other([sdk[0], HERE / "peer_sdk.py"], **words)
+def everybody(site: Bed, others: Others, file: Path) -> Takers:
+    """All who take part where the store only receives."""
+    return dict(_everybody(site, others, file))
 
 
-def best(site: Bed, sdk: tuple[Path, Path], file: Path, mib: int) -> int:
-    """The number of threads with which the SDK is fastest here."""
-    return min(THREADS, key=lambda threads: min(vendor(site, sdk, file, mib, threads).wall_s for _ in range(2)))
+def _everybody(site: Bed, others: Others, file: Path) -> Iterator[tuple[str, Callable[[], Run]]]:
+    for mib in (3, 1):
+        yield from two(site, others, file, mib)
+        yield f"raw limit: its driver alone, {mib} MiB", partial(raw, site, file, mib, "driver")
+        yield f"raw limit: bare sockets, {mib} MiB", partial(raw, site, file, mib, "socket")
+        yield f"plain Celery, {mib} MiB", partial(plain, site, file, mib)
+    if others.sdk:
+        yield AS_IT_COMES, partial(vendor, site, others.sdk, file, 1, 1)
+    if others.py3:
+        yield "qcloud-cos-py3, 3 MiB", partial(third, site, others.py3, file)
 
 
-def third(site: Bed, sdk: Path, file: Path) -> Run:
-    words = {"path": "py3", "file": str(file), "slice_bytes": 3 * MIB, "sdk": str(sdk)}
-    return site.other([sys.executable, HERE / "peer_py3.py"], **words)
+def some(site: Bed, others: Others, file: Path) -> Takers:
+    """Those who show what a store adds that keeps the bytes; and who has it compare them with the file's digest."""
+    takers = {name: once for mib in (3, 1) for name, once in two(site, others, file, mib)}
+    return takers | {"Sliceway, verify: file (1 MiB)": partial(site.upload, [KEY], slice_mib=1, verify="file")}
+
+
+def two(site: Bed, others: Others, file: Path, mib: int) -> Iterator[tuple[str, Callable[[], Run]]]:
+    """Sliceway and the SDK."""
+    yield f"Sliceway, {mib} MiB", partial(site.upload, [KEY], slice_mib=mib)
+    if others.sdk:
+        threads = others.threads[mib]
+        yield f"SDK, {threads} threads, {mib} MiB", partial(vendor, site, others.sdk, file, mib, threads)
+
+
+def raw(site: Bed, file: Path, mib: int, by: str) -> Run:
+    """The limit: no queue, no checkpoint."""
+    words = {"by": by, "file": str(file), "slice_bytes": mib * MIB, "processes": 2, "threads": 4}
+    return site.other([sys.executable, HERE / "raw_driver.py"], words)
+
+
+def vendor(site: Bed, sdk: tuple[Path, Path] | None, file: Path, mib: int, threads: int) -> Run:
+    """The vendor's SDK."""
+    assert sdk
+    words = {"file": str(file), "slice_bytes": mib * MIB, "threads": threads, "sdk": str(sdk[1])}
+    return site.other([sdk[0], HERE / "peer_sdk.py"], words)
+
+
+def choose_threads(site: Bed, others: Others, file: Path) -> None:
+    """Find the number of threads with which the SDK is fastest here, at each slice size."""
+    for mib in (3, 1) if others.sdk else ():
+        tries: dict[int, list[float]] = {threads: [] for threads in THREADS}
+        for _ in range(3):
+            for threads, took_s in tries.items():
+                took_s.append(vendor(site, others.sdk, file, mib, threads).wall_s)
+        _, others.threads[mib] = min((median(took_s), threads) for threads, took_s in tries.items())
+
+
+def third(site: Bed, sdk: Path | None, file: Path) -> Run:
+    """The vendor's SDK for Python 3: one slice after the other."""
+    words = {"file": str(file), "slice_bytes": 3 * MIB, "sdk": str(sdk)}
+    return site.other([sys.executable, HERE / "peer_py3.py"], words)
 
 
 def plain(site: Bed, file: Path, mib: int) -> Run:
-    words = {"what": "large", "path": "plain", "file": str(file), "slice_bytes": mib * MIB}
-    return site.other([sys.executable, HERE / "plain_celery.py"], env=plain_environ(site), **words)
+    """A Celery task a slice, a chord, results in Redis."""
+    words = {"what": "large", "files": [str(file)], "slice_bytes": mib * MIB}
+    return site.other([sys.executable, HERE / "plain_celery.py"], words, plain_environ(site))
 
 
-def row(name: str, size_bytes: int, runs: list[Run]) -> tuple[str, ...]:
-    speeds = [size_bytes / run.wall_s / 1e6 for run in runs]
-    used_s, store_s = (
-        statistics.median(each) for each in zip(*((run.client_s, run.cpu_s["emulator"]) for run in runs), strict=True)
-    )
+def row(name: str, size_bytes: int, runs: dict[str, list[Run]]) -> tuple[str, ...]:
+    """The cells of one client."""
+    took, mib = runs[name], 3 if "3 MiB" in name else 1
+    speeds = [size_bytes / run.wall_s / 1e6 for run in took]
+    peers = (reference(runs, "SDK", mib), reference(runs, "plain", mib), reference(runs, "raw limit", mib))
+    ratios = [f"{ratio(took, runs[peer]):.2f}" if peer and peer != name else "" for peer in peers]
+    used_s, store_s = median(run.client_s for run in took), median(run.cpu_s["emulator"] for run in took)
     return (
-        name, f"{statistics.median(speeds):.0f}", f"{min(speeds):.0f}", f"{max(speeds):.0f}",
+        name, f"{median(speeds):.0f}", f"{min(speeds):.0f}", f"{max(speeds):.0f}", *ratios,
         f"{used_s / size_bytes * 1e9:.2f}", f"{store_s / size_bytes * 1e9:.2f}",
     )  # fmt: skip
+
+
+def figures(mib: int, size_bytes: int, runs: dict[str, list[Run]]) -> dict[str, float]:
+    """What the bars ask for, at one slice size."""
+    ours, alone = runs[f"Sliceway, {mib} MiB"], runs[f"raw limit: its driver alone, {mib} MiB"]
+    others = {
+        "x SDK best": reference(runs, "SDK,", mib), "x SDK as it comes": reference(runs, AS_IT_COMES, 1),
+        "x plain Celery": f"plain Celery, {mib} MiB", "x raw limit": f"raw limit: its driver alone, {mib} MiB",
+    }  # fmt: skip
+    slices = -(-size_bytes // (mib * MIB))
+    beside_s = median(one.client_s - other.client_s for one, other in zip(ours, alone, strict=True))
+    found = {name: ratio(ours, runs[other]) for name, other in others.items() if other}
+    found["CPU s/GB"] = median(run.client_s for run in ours) / size_bytes * 1e9
+    found["CPU ms a slice beside the driver"] = beside_s / slices * 1e3
+    return {f"{mib} MiB: {name}": value for name, value in found.items()}
+
+
+def reference(runs: dict[str, list[Run]], begin: str, mib: int) -> str:
+    """The name of the client that others are compared with; empty if it did not take part."""
+    return next((name for name in runs if name.startswith(begin) and f"{mib} MiB" in name), "")
+
+
+def ratio(ours: list[Run], theirs: list[Run]) -> float:
+    """How many times as fast, round by round."""
+    return median(other.wall_s / own.wall_s for own, other in zip(ours, theirs, strict=True))
+
+
+median = statistics.median
 
 
 if __name__ == "__main__":

@@ -1,15 +1,20 @@
-"""The driver alone: the same reads and `put_slice` in as many processes and threads, without queue or checkpoint."""
+"""The driver alone: the same reads and `put_slice` in as many processes and threads, without queue or checkpoint.
+
+Or, ``by`` a bare socket, without the driver, too.
+"""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import local
 from typing import TYPE_CHECKING, Any
+
+from bare_socket import BareSocket
+from timed import timed
 
 from worker.settings import RootProfile, StoreProfile
 from worker.sources.file import open_file
@@ -41,7 +46,8 @@ def driver(given: dict[str, Any]) -> StoreDriver:
 
 def send(given: dict[str, Any], session: Session, numbers: list[int], go: Any) -> None:
     """Send some slices in threads."""
-    store, file, kept = driver(given), Path(given["file"]), local()
+    file, kept, key = Path(given["file"]), local(), given["stem"] + "/raw"
+    store, bare = driver(given), BareSocket(given) if given["by"] == "socket" else None
     root = RootProfile(name="files", path=file.parent)
     size_bytes = file.stat().st_size
 
@@ -52,7 +58,10 @@ def send(given: dict[str, Any], session: Session, numbers: list[int], go: Any) -
         body = memoryview(kept.buffer)[: min(session.slice_bytes, size_bytes - offset)]
         with open_file(root, file.name) as source:
             source.read_into(body, offset)
-        store.put_slice(given["path"], session.handle, offset, body, Patient())
+        if bare is None:
+            store.put_slice(key, session.handle, offset, body, Patient())
+        else:
+            bare.put_slice(key, session.handle, offset, body)
 
     with ThreadPoolExecutor(given["threads"]) as pool:
         go.wait()
@@ -61,10 +70,10 @@ def send(given: dict[str, Any], session: Session, numbers: list[int], go: Any) -
 
 def main() -> None:
     """Upload the file once and print the seconds."""
-    given = json.loads(sys.argv[1])
-    size_bytes = Path(given["file"]).stat().st_size
+    given = json.load(sys.stdin)
+    size_bytes, key = Path(given["file"]).stat().st_size, given["stem"] + "/raw"
     store = driver(given)
-    intent = Intent(key=given["path"], size_bytes=size_bytes, overwrite=True, attributes=None, mark=None)
+    intent = Intent(key=key, size_bytes=size_bytes, overwrite=False, attributes=None, mark="")
     session = store.init(intent, given["slice_bytes"], None, Patient())
     assert isinstance(session, Session), session
     total = -(-size_bytes // session.slice_bytes)
@@ -75,12 +84,11 @@ def main() -> None:
     for child in children:
         child.start()
     go.wait()
-    began = time.perf_counter()
-    for child in children:
-        child.join()
-    assert not any(child.exitcode for child in children)
-    store.finish(given["path"], session.handle, size_bytes, Patient())
-    sys.stdout.write(json.dumps({"s": time.perf_counter() - began}) + "\n")
+    with timed():
+        for child in children:
+            child.join()
+        assert not any(child.exitcode for child in children)
+        store.finish(key, session.handle, size_bytes, Patient())
 
 
 if __name__ == "__main__":
