@@ -11,12 +11,19 @@ import random
 import sys
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from celery import Celery, chord
+from celery.utils import uuid
+from timed import timed
 
 from worker.stores.cos_json_sign import plain_text, token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from celery.result import AsyncResult
 
 given = {name: os.environ.get(f"PLAIN_{name.upper()}", "") for name in ("store", "appid", "bucket", "id", "key")}
 app = Celery("plain", broker=os.environ.get("PLAIN_BROKER"), backend=os.environ.get("PLAIN_BROKER"))
@@ -64,7 +71,13 @@ def finish(_: object, path: str, session: str, size: int) -> None:
 def small(path: str, file: str) -> None:
     """Upload a small file in one request."""
     with open(file, "rb") as source:  # noqa: PTH123
-        post(path, {"op": "upload", "insertOnly": 0}, source.read())
+        post(path, {"op": "upload"}, source.read())
+
+
+@app.task(name="plain.chord", ignore_result=True)
+def start(path: str, file: str, last: str) -> None:
+    """Begin an upload in slices; ``last`` is the id that its finish is to have."""
+    begin(path, file, 1 << 20, last)
 
 
 @app.task(name="plain.nothing")
@@ -72,33 +85,39 @@ def nothing() -> None:
     """What a task costs that does nothing."""
 
 
-def upload(path: str, file: str, slice_bytes: int) -> None:
-    """Upload a file and wait for it."""
+def begin(path: str, file: str, slice_bytes: int, last: str) -> None:
+    """Open a session, and send a task for each slice and one that finishes."""
     size = os.stat(file).st_size  # noqa: PTH116
-    opened = post(path, {"op": "upload_slice_init", "filesize": size, "slice_size": slice_bytes, "insertOnly": 0})
+    opened = post(path, {"op": "upload_slice_init", "filesize": size, "slice_size": slice_bytes})
     session, step = opened["session"], opened["slice_size"]
     slices = [put.s(path, file, session, at, min(step, size - at)) for at in range(0, size, step)]
-    chord(slices)(finish.s(path, session, size)).get(timeout=600, interval=0.02)
+    chord(slices)(finish.s(path, session, size).set(task_id=last))
 
 
-def many(count: int, task: Any, *arguments: tuple[Any, ...]) -> None:
-    """Run a task so many times, and wait for the last by a counter of its own."""
-    results = [task.apply_async(each) for each in arguments or [()] * count]
+def wait(results: Iterable[AsyncResult]) -> None:
+    """Wait for all; one that failed ends the benchmark."""
     for result in results:
         result.get(timeout=600, interval=0.01)
 
 
 def main() -> None:
-    """Do what the arguments say once and print the seconds."""
-    wanted = json.loads(sys.argv[1])
-    began = time.perf_counter()
-    if wanted["what"] == "large":
-        upload(wanted["path"], wanted["file"], wanted["slice_bytes"])
-    elif wanted["what"] == "small":
-        many(0, small, *[tuple(each) for each in wanted["files"]])
-    else:
-        many(wanted["count"], nothing)
-    sys.stdout.write(json.dumps({"s": time.perf_counter() - began}) + "\n")
+    """Do once what standard input says, and print the seconds."""
+    wanted = json.load(sys.stdin)
+    files = [(f"{wanted['stem']}/{number:05}", file) for number, file in enumerate(wanted.get("files", ()))]
+    last = [uuid() for _ in files]
+    with timed():
+        if wanted["what"] == "large":
+            for (path, file), each in zip(files, last, strict=True):
+                begin(path, file, wanted["slice_bytes"], each)
+            wait(map(app.AsyncResult, last))
+        elif wanted["what"] == "small":
+            wait([small.delay(*each) for each in files])
+        elif wanted["what"] == "chord":
+            for each, finished in zip(files, last, strict=True):
+                start.delay(*each, finished)
+            wait(map(app.AsyncResult, last))
+        else:
+            wait([nothing.delay() for _ in range(wanted["count"])])
 
 
 if __name__ == "__main__":

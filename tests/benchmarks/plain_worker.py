@@ -1,10 +1,10 @@
-"""The worker of plain Celery, beside whatever else is up."""
+"""The workers of plain Celery, beside whatever else is up."""
 
 from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from bed import APPID, BUCKET, HERE, SECRET_ID, SECRET_KEY
@@ -16,20 +16,38 @@ if TYPE_CHECKING:
 
     from bed import Bed
 
+_SOLO = ("-P", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat")
+
 
 def plain_environ(site: Bed) -> dict[str, str]:
+    """What the modules of plain Celery read: the store, and databases of the broker that are theirs alone."""
     given = {"store": site.store_url, "appid": APPID, "bucket": BUCKET, "id": SECRET_ID, "key": SECRET_KEY}
-    broker = site.running.settings.broker_url.rsplit("/", 1)[0] + "/1"
+    broker = site.running.settings.broker_url.rsplit("/", 1)[0]
     return {f"PLAIN_{name.upper()}": value for name, value in given.items()} | {
-        "PLAIN_BROKER": broker, "PYTHONPATH": str(HERE)
+        "PLAIN_BROKER": f"{broker}/1", "PLAIN_BARE_BROKER": f"{broker}/3", "PYTHONPATH": str(HERE)
     }  # fmt: skip
 
 
 @contextmanager
 def plain_worker(site: Bed) -> Iterator[None]:
     """A worker of plain Celery, four processes."""
-    log = site.folder / "plain.log"
-    words = [sys.executable, "-m", "celery", "-A", "plain_celery", "worker", "-P", "prefork", "-c", "4", "-l", "info"]
+    with _worker(site, "plain", "plain_celery", "-P", "prefork", "-c", "4"):
+        yield
+
+
+@contextmanager
+def bare_workers(site: Bed) -> Iterator[None]:
+    """Two workers that have no children, and do nothing beside their tasks."""
+    with ExitStack() as stack:
+        for number in range(2):
+            stack.enter_context(_worker(site, f"bare{number}", "bare_celery", *_SOLO))
+        yield
+
+
+@contextmanager
+def _worker(site: Bed, name: str, module: str, *options: str) -> Iterator[None]:
+    log = site.folder / f"{name}.log"
+    words = [sys.executable, "-m", "celery", "-A", module, "worker", "-n", f"{name}@%h", "-l", "info", *options]
     worker = Child(words, log=log, env=dict(os.environ) | plain_environ(site))
     try:
         assert wait_until(lambda: log.exists() and "ready" in log.read_text(), timeout_s=60), log.read_text()

@@ -106,6 +106,7 @@ def descendants(pid: int) -> list[int]:
 
 _ROLES = {
     "-A plain_celery": "plain worker",
+    "-A bare_celery": "plain worker",
     "-A worker worker": "worker process",
     "worker.cli worker": "worker parent",
     "worker.cli put": "sliceway put",
