@@ -8,10 +8,12 @@ Locks are taken job rows first, by id, then their slices by number; slices witho
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors as pg
 from psycopg.types.json import Jsonb
+from pydantic_core import to_json
 
 from worker.db import WAKE_CHANNEL, Tx, sql
 from worker.errors import Conflict, NotFound, StaleClaim
@@ -29,6 +31,8 @@ FRESH_AFTER = frozenset({"source_changed", "source_gone", "source_refused", "dig
 """Errors after which a retry cannot go on with the old session and fingerprint."""
 
 
+_AS_JSON = partial(to_json, bytes_mode="hex", exclude_none=True)
+"""Writes dataclasses in half the time that it takes to make dictionaries of them first."""
 MANY_SLICES = 500
 """A job of so many slices changes what the planner should know of their table."""
 
@@ -74,28 +78,9 @@ def enqueue(tx: Tx, jobs: Sequence[NewJob], actor: str) -> set[UUID]:
     Returns:
         The ids inserted. A missing one collided with its tenant's idempotency key or with a live job on its target.
     """
-    made = tx.execute(sql("enqueue"), {"jobs": Jsonb([_as_row(job) for job in jobs]), "actor": actor}).fetchall()
-    return {row["id"] for row in made}
-
-
-def _as_row(job: NewJob) -> Row:
-    return {
-        "id": str(job.id),
-        "tenant": job.tenant,
-        "priority": job.priority,
-        "source": job.source,
-        "store": job.store,
-        "key": job.key,
-        "target": job.target,
-        "overwrite": job.overwrite,
-        "attributes": job.attributes,
-        "labels": job.labels,
-        "verify": job.verify,
-        "slice_size": job.slice_size,
-        "retry_for_s": job.retry_for_s,
-        "idempotency_key": job.idempotency_key,
-        "request_digest": None if job.request_digest is None else job.request_digest.hex(),
-    }
+    row = tx.execute(sql("enqueue"), {"jobs": Jsonb(jobs, dumps=_AS_JSON), "actor": actor}).fetchone()
+    assert row is not None
+    return {job.id for job in jobs}.difference(row["lost"])
 
 
 def wake(tx: Tx) -> None:

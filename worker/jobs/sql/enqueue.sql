@@ -21,4 +21,6 @@ WITH asked AS (
   INSERT INTO event (job_id, kind, to_state, epoch, actor)
   SELECT id, 'enqueued', 'queued', epoch, %(actor)s FROM made
 )
-SELECT id, (SELECT pg_notify('sliceway_work', '') IS NULL) AS told FROM made
+SELECT (SELECT pg_notify('sliceway_work', '') FROM made LIMIT 1),
+       CASE WHEN (SELECT count(*) FROM made) = (SELECT count(*) FROM asked) THEN '{}'
+            ELSE ARRAY(SELECT id FROM asked EXCEPT SELECT id FROM made) END AS lost
