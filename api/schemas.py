@@ -22,6 +22,8 @@ from worker.limits import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from worker.errors import Refused
 
 RETRY_FOR_MAX_S = 30 * 86_400
@@ -118,6 +120,10 @@ class BatchItem(JobRequest):
     idempotency_key: IdempotencyKey | None = None
 
 
+class _GoodBatch(_Given):
+    jobs: Annotated[list[BatchItem], Field(min_length=1, max_length=BATCH_MAX_JOBS)]
+
+
 class BatchRequest(_Given):
     """Many files to upload; each is judged by itself."""
 
@@ -144,16 +150,23 @@ def parse(kind: type[_Given_], body: bytes) -> _Given_:
         raise _refusal(error) from None
 
 
-def parse_item(item: object) -> BatchItem:
-    """Return one item of a batch.
+def parse_batch(body: bytes) -> Sequence[BatchItem | Refused]:
+    """Return each item of a batch, or why it is refused.
 
     Raises:
-        Refused: as `parse`.
+        Refused: as `parse`, where it is no batch at all.
     """
+    try:
+        return _GoodBatch.model_validate_json(body).jobs  # in one go, as long as nothing is wrong
+    except ValidationError:
+        return [_parse_item(item) for item in parse(BatchRequest, body).jobs]
+
+
+def _parse_item(item: object) -> BatchItem | Refused:
     try:
         return BatchItem.model_validate(item)
     except ValidationError as error:
-        raise _refusal(error) from None
+        return _refusal(error)
 
 
 def _refusal(error: ValidationError) -> Refused:

@@ -190,17 +190,23 @@ class EventList(BaseModel):
     next_cursor: str | None
 
 
-def _urls(job_id: UUID) -> dict[str, str]:
+def _urls(job_id: UUID | str) -> dict[str, str]:
     here = f"/v1/jobs/{job_id}"
-    return {"self": here} | {name: f"{here}/{name}" for name in ("slices", "events", "retry", "cancel")}
+    return {
+        "self": here,
+        "slices": f"{here}/slices",
+        "events": f"{here}/events",
+        "retry": f"{here}/retry",
+        "cancel": f"{here}/cancel",
+    }
 
 
 def accepted(job: Accepted, *, dry_run: bool) -> dict[str, Any]:
     """Return a `JobAccepted`, or the `JobChecked` of a dry run; as plain JSON, since this way has to be quick."""
-    what = {"tenant": job.tenant, "store": job.store, "key": job.key}
+    job_id, what = str(job.id), {"tenant": job.tenant, "store": job.store, "key": job.key}
     if dry_run:
-        return {"dry_run": True, **what, "job_id": str(job.id) if job.replayed else None}
-    return {"id": str(job.id), "state": job.state, **what, "urls": _urls(job.id)}
+        return {"dry_run": True, **what, "job_id": job_id if job.replayed else None}
+    return {"id": job_id, "state": job.state, **what, "urls": _urls(job_id)}
 
 
 def result(outcome: Accepted | Refused, *, dry_run: bool) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """Jobs: enqueue, list, look at, retry, cancel."""
 
-import json
 from contextlib import suppress
 from typing import Annotated, Any
 from uuid import UUID
 
 import psycopg
 from fastapi import APIRouter, Header, Path
+from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,7 +15,7 @@ from api.auth import Operator, Reader, Submitter
 from api.deps import BatchBody, Front, FrontDep, JobBody
 from api.filters import EnqueueQuery, JobsQuery, RetryQuery, WaitQuery
 from api.problems import refusals
-from api.schemas import BatchRequest, IdempotencyKey, JobRequest, parse, parse_item
+from api.schemas import BatchItem, IdempotencyKey, JobRequest, parse, parse_batch
 from api.views import (
     BatchAnswer,
     JobAccepted,
@@ -96,13 +96,14 @@ async def enqueue_batch(
 
 
 def _judge_all(body: bytes, front: Front, key: ApiKey) -> list[Accepted | Refused | NewJob]:
-    return [_judge(item, front, key) for item in parse(BatchRequest, body).jobs]
+    return [_judge(item, front, key) for item in parse_batch(body)]
 
 
-def _judge(item: object, front: Front, key: ApiKey) -> NewJob | Refused:
+def _judge(item: BatchItem | Refused, front: Front, key: ApiKey) -> NewJob | Refused:
+    if isinstance(item, Refused):
+        return item
     try:
-        request = parse_item(item)
-        return front.intake.new_job(request.wish(request.idempotency_key), key.tenant)
+        return front.intake.new_job(item.wish(item.idempotency_key), key.tenant)
     except Refused as refused:
         return refused
 
@@ -126,7 +127,7 @@ def _try_out(front: Front, jobs: list[NewJob], key: ApiKey) -> list[Accepted | R
 
 
 def _json(content: object, status: int, headers: dict[str, str] | None = None) -> Response:
-    return Response(json.dumps(content), status, headers, media_type="application/json")
+    return Response(to_json(content), status, headers, media_type="application/json")
 
 
 @router.get("", responses=refusals(401, 403, 503))

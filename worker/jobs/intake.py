@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from worker.errors import Refused
 from worker.jobs.ids import new_id
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 PATH_MAX_BYTES = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):  # made in half the time of a frozen dataclass
     """What a client asks for, each field of the right type and within its bounds.
 
     Attributes:

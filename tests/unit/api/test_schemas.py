@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.schemas import JobRequest, duration_s, parse
+from api.schemas import JobRequest, duration_s, parse, parse_batch
 from api.views import cursor, job_after, number_after
 from worker.errors import Refused
 
@@ -48,6 +48,27 @@ def test_the_order_of_members_and_the_unit_of_a_time_do_not_matter() -> None:
 
 def test_no_digest_is_taken_without_an_idempotency_key() -> None:
     assert parse(JobRequest, json.dumps(WISH).encode()).wish(None).digest is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"labels": {"a": "\u00e4"}, "retry_for": "24h", "priority": 0, "idempotency_key": "k", "slice_size": 1},
+        {"source": {"kind": "url", "url": "http://x"}},
+        {"priority": 5.0},
+        {"colour": "blue", "key": ""},
+    ],
+)
+def test_an_item_of_a_batch_is_judged_the_same_whatever_is_wrong_beside_it(more: dict[str, Any]) -> None:
+    [alone] = parse_batch(json.dumps({"jobs": [WISH | more]}).encode())
+    beside, wrong = parse_batch(json.dumps({"jobs": [WISH | more, "no object"]}).encode())
+    assert isinstance(wrong, Refused)
+    if isinstance(alone, Refused):
+        assert isinstance(beside, Refused)
+        assert (alone.code, alone.message, alone.extra) == (beside.code, beside.message, beside.extra)
+    else:
+        assert beside == alone
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("0s", 0), ("90s", 90), ("15m", 900), ("24h", 86_400), ("7d", 604_800)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,22 +76,22 @@ def test_a_wish_becomes_a_job_with_its_target(intake: Intake, settings: Settings
 
 def test_a_time_to_retry_is_the_wish_or_else_the_settings(intake: Intake) -> None:
     assert intake.new_job(WISH, "acme").retry_for_s == 60
-    assert intake.new_job(replace(WISH, retry_for_s=0), "acme").retry_for_s == 0
+    assert intake.new_job(WISH._replace(retry_for_s=0), "acme").retry_for_s == 0
 
 
 @pytest.mark.parametrize(
     ("wish", "code"),
     [
-        (replace(WISH, store="other"), "unknown_store"),
-        (replace(WISH, root="other"), "unknown_root"),
-        (replace(WISH, key="a//b"), "bad_key"),
-        (replace(WISH, path="/a"), "bad_path"),
-        (replace(WISH, path="a/"), "bad_path"),
-        (replace(WISH, path="./a"), "bad_path"),
-        (replace(WISH, path=".."), "bad_path"),
-        (replace(WISH, verify="slice"), "bad_verify"),
-        (replace(WISH, slice_bytes=1), "bad_slice_size"),
-        (replace(WISH, verify="file", slice_bytes=512 * 1024), "bad_slice_size"),
+        (WISH._replace(store="other"), "unknown_store"),
+        (WISH._replace(root="other"), "unknown_root"),
+        (WISH._replace(key="a//b"), "bad_key"),
+        (WISH._replace(path="/a"), "bad_path"),
+        (WISH._replace(path="a/"), "bad_path"),
+        (WISH._replace(path="./a"), "bad_path"),
+        (WISH._replace(path=".."), "bad_path"),
+        (WISH._replace(verify="slice"), "bad_verify"),
+        (WISH._replace(slice_bytes=1), "bad_slice_size"),
+        (WISH._replace(verify="file", slice_bytes=512 * 1024), "bad_slice_size"),
     ],
 )
 def test_a_wish_that_breaks_a_rule_is_refused(intake: Intake, wish: Wish, code: str) -> None:
@@ -105,5 +104,5 @@ def test_another_tenant_is_told_nothing_of_what_is_there(intake: Intake) -> None
     with pytest.raises(Refused) as of_others:
         intake.new_job(WISH, "umbrella")
     with pytest.raises(Refused) as of_none:
-        intake.new_job(replace(WISH, store="nowhere"), "umbrella")
+        intake.new_job(WISH._replace(store="nowhere"), "umbrella")
     assert of_others.value.message.replace("'main'", "'nowhere'") == of_none.value.message
