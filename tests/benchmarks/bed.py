@@ -84,6 +84,13 @@ class Bed:
                 file.write(block[: size_bytes - file.tell()])
         return path
 
+    def sparse(self, name: str, size_bytes: int) -> Path:
+        """Make a file of zeros that takes no room; what it was before is gone."""
+        path = self.files / name
+        with path.open("wb") as file:
+            file.truncate(size_bytes)
+        return path
+
     def upload(self, names: Sequence[str], *, slice_mib: int, **fields: Any) -> Run:
         """Have Sliceway upload files to keys of which the store knows nothing, as all clients do here.
 

@@ -28,8 +28,7 @@ def main() -> None:
         site.file(KEY, GIB)
         site.upload([KEY], slice_mib=3)
         for gib in given.gib:
-            with (site.files / KEY).open("wb") as file:
-                file.truncate(gib * GIB)
+            site.sparse(KEY, gib * GIB)
             sampler = Sampler(EVERY_S, lambda: (worker_bytes(), broker.info("memory")["used_memory"]))
             sampler.start()
             run = site.upload([KEY], slice_mib=3)

@@ -1,49 +1,150 @@
 """A store that takes its time over every request: how near the upload comes to what waiting alone allows.
 
-    python tests/benchmarks/latency.py [--rounds 5]
+    python tests/benchmarks/latency.py [--seconds 10] [--rounds 5]
 
-The emulator answers each request 20 ms or 100 ms late. With `slots` slices under way at once, waiting alone allows
-slots x slice / latency; slots are worker processes x threads, or the window of the job if that is smaller.
+The emulator answers each request 20 ms or 100 ms late. A request alone is what one takes, all in all, of a client that
+sends one after the other, without a queue; with so many slots, waiting alone allows slots / that time. Slices only, by
+the store's own journal: from the beginning of the first request to the end of the last. First with a fixed number of
+slots, then as shipped, where the number is found while it works: the journal tells how many requests were under way.
 """
 
 from __future__ import annotations
 
-import argparse
+import os
 import statistics
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from bed import KEY, bed
-from rig import MIB, machine, show
+from bed import HERE, KEY, Bed, bed
+from report import Report, parser
+from rig import MIB, idle_s
 
-PROCESSES = (1, 2, 4)
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROCESSES, THREADS = (1, 2, 4), 4
+FIXED = {"SLICEWAY_WORKER_THREADS": str(THREADS), "SLICEWAY_WINDOW": "64"}
 LATENCIES_S = (0.02, 0.1)
-SLICES = 400
+MOST_PER_S = 300  # more of them keep the cores of a small machine busy; a run need not be longer then
+FULL = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Spell:
+    """The slices of one upload."""
+
+    per_s: float
+    #: Share of all cores.
+    busy: float
+    cpu_ms: float
+    #: Requests that the store had at a time, in the mean; and what each of them took, seconds.
+    under_way: float
+    request_s: float
 
 
 def main() -> None:
-    """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    given = parser.parse_args()
+    """Measure and print the tables."""
+    options = parser(__doc__)
+    options.add_argument("--seconds", type=float, default=10.0, help="of each run, about (default: %(default)s)")
+    options.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    given = options.parse_args()
+    report = Report()
     rows: list[tuple[str, ...]] = []
-    notes: list[str] = []
+    singly: dict[float, Spell] = {}
     for processes in PROCESSES:
-        with bed(settings={"SLICEWAY_WORKER_PROCESSES": str(processes)}) as site:
-            settings = site.running.settings
-            slots = min(processes * settings.worker_threads, settings.window)
-            site.file(KEY, SLICES * MIB)
+        with bed("--discard", settings=FIXED | {"SLICEWAY_WORKER_PROCESSES": str(processes)}) as site:
+            site.sparse(KEY, 200 * MIB)
             site.upload([KEY], slice_mib=1)
-            for latency_s in LATENCIES_S:
-                rule = site.control.add_rule("delay", delay_s=latency_s)
-                runs = [site.upload([KEY], slice_mib=1) for _ in range(given.rounds)]
-                site.control.remove_rule(rule)
-                speed = SLICES / statistics.median(run.wall_s for run in runs)
-                allowed = slots / latency_s
-                cpu_ms = statistics.median(run.client_s for run in runs) / SLICES * 1e3
-                place = f"{processes} x {settings.worker_threads}", f"{latency_s * 1e3:.0f} ms"
-                rows.append((*place, f"{speed:.0f}", f"{allowed:.0f}", f"{speed / allowed:.2f}", f"{cpu_ms:.2f}"))
-            notes = machine(site.running)
-    columns = ("processes x threads", "latency", "slices/s", "waiting alone allows", "ratio", "CPU ms a slice")
-    show(f"{SLICES} slices of 1 MiB, medians of {given.rounds}", columns, rows, notes)
+            for latency_s, alone_s, spell in fixed(site, processes * THREADS, given.rounds, given.seconds):
+                linear = spell.per_s / singly.setdefault(latency_s, spell).per_s / processes
+                ratio = spell.per_s * alone_s / processes / THREADS
+                note(report, latency_s, spell, {"ratio": ratio} | ({"linear": linear} if processes > 1 else {}))
+                rows.append((f"{processes} x {THREADS}", *cells(latency_s, alone_s, spell, ratio, linear)))
+    title = f"Slices of 1 MiB, a fixed number of slots, medians of {given.rounds} runs of {given.seconds:g} s or less"
+    columns = (
+        "processes x threads", "latency", "a request alone", "slices/s", "waiting alone allows", "ratio", "linear",
+        "cores busy", "CPU ms a slice",
+    )  # fmt: skip
+    report.table(title, columns, rows)
+    with bed("--discard") as site:
+        found = [shipped(report, site, latency_s, given.rounds, given.seconds) for latency_s in LATENCIES_S]
+        report.seen_on(site.running)
+    columns = ("latency", "slices/s", "requests under way", "each took", "cores busy", "CPU ms a slice")
+    report.table(f"As shipped: the number of slots is found by itself, medians of {given.rounds}", columns, found)
+    report.publish(given.json)
+
+
+def fixed(site: Bed, slots: int, rounds: int, seconds: float) -> Iterator[tuple[float, float, Spell]]:
+    """Latency, seconds of a request alone, and the median run."""
+    for latency_s in LATENCIES_S:
+        rule = site.control.add_rule("delay", delay_s=latency_s)
+        alone_s = alone(site, max(20, int(seconds / 4 / latency_s)))
+        slices = int(min(slots / alone_s, MOST_PER_S) * seconds)
+        yield latency_s, alone_s, middle([spell_of(site, slices) for _ in range(rounds)])
+        site.control.remove_rule(rule)
+
+
+def shipped(report: Report, site: Bed, latency_s: float, rounds: int, seconds: float) -> tuple[str, ...]:
+    """The cells of one latency, after a run in which the number of slots may be found."""
+    rule = site.control.add_rule("delay", delay_s=latency_s)
+    found = spell_of(site, int(MOST_PER_S * seconds / 3))
+    spell = middle([spell_of(site, int(found.per_s * seconds)) for _ in range(rounds)])
+    site.control.remove_rule(rule)
+    report.figures[f"{latency_s * 1e3:.0f} ms: cores busy as shipped"] = spell.busy
+    report.figures[f"{latency_s * 1e3:.0f} ms: under way as shipped"] = spell.under_way
+    return (
+        f"{latency_s * 1e3:.0f} ms", f"{spell.per_s:.0f}", f"{spell.under_way:.1f}", f"{spell.request_s * 1e3:.1f} ms",
+        f"{spell.busy:.0%}", f"{spell.cpu_ms:.2f}",
+    )  # fmt: skip
+
+
+def alone(site: Bed, slices: int) -> float:
+    """Seconds that a request takes without a queue, and without another one beside it; the finish is one of them."""
+    file = site.sparse(KEY, slices * MIB)
+    words = {"by": "driver", "file": str(file), "slice_bytes": MIB, "processes": 1, "threads": 1}
+    return site.other([sys.executable, HERE / "raw_driver.py"], words).wall_s / (slices + 1)
+
+
+def spell_of(site: Bed, slices: int) -> Spell:
+    """Upload as many slices."""
+    site.sparse(KEY, slices * MIB)
+    site.control.clear_requests()
+    idle, began = idle_s(), time.monotonic()
+    run = site.upload([KEY], slice_mib=1)
+    busy = 1 - (idle_s() - idle) / (time.monotonic() - began) / (os.cpu_count() or 1)
+    sent = site.control.requests(op="data", code=0)
+    assert len(sent) == slices, f"{len(sent)} requests for {slices} slices"
+    span_s = max(each["ended_s"] for each in sent) - min(each["began_s"] for each in sent)
+    in_store_s = [each["ended_s"] - each["began_s"] for each in sent]
+    return Spell(
+        per_s=slices / span_s,
+        busy=busy,
+        cpu_ms=run.client_s / slices * 1e3,
+        under_way=sum(in_store_s) / span_s,
+        request_s=statistics.median(in_store_s),
+    )
+
+
+def middle(spells: list[Spell]) -> Spell:
+    """The median of each figure."""
+    return Spell(*(statistics.median(getattr(each, name) for each in spells) for name in Spell.__slots__))
+
+
+def note(report: Report, latency_s: float, spell: Spell, found: dict[str, float]) -> None:
+    """Keep for the bars the worst of those that leave something of the cores."""
+    for name, value in found.items() if spell.busy < FULL else ():
+        figure = f"{latency_s * 1e3:.0f} ms: {name}"
+        report.figures[figure] = min(value, report.figures.get(figure, value))
+
+
+def cells(latency_s: float, alone_s: float, spell: Spell, ratio: float, linear: float) -> tuple[str, ...]:
+    """What is read of a fixed number of slots."""
+    return (
+        f"{latency_s * 1e3:.0f} ms", f"{alone_s * 1e3:.1f} ms", f"{spell.per_s:.0f}", f"{spell.per_s / ratio:.0f}",
+        f"{ratio:.2f}", f"{linear:.2f}", f"{spell.busy:.0%}", f"{spell.cpu_ms:.2f}",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

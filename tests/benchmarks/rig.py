@@ -54,7 +54,9 @@ def system(settings: Mapping[str, str] | None = None) -> Iterator[tuple[State, R
     with scratch() as folder:
         state = State.at(folder)
         environ = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
-        with running_system(state, ports=ANY_PORTS, say=lambda _: None, environ=environ | (settings or {})) as running:
+        with running_system(
+            state, ports=ANY_PORTS, say=lambda _: None, environ={**environ, **(settings or {})}
+        ) as running:
             yield state, running
 
 
@@ -145,6 +147,12 @@ def cpu_by_role() -> dict[str, float]:
         role = role_of(pid)
         used[role] = used.get(role, 0.0) + cpu_s(pid)
     return used
+
+
+def idle_s() -> float:
+    """The seconds that the cores have been idle so far, all together; they wait for the disk in some of them."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
 
 
 def pss_bytes(pid: int) -> int | None:
