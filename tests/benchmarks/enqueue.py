@@ -7,17 +7,18 @@ The client writes requests to kept-alive sockets by hand, so that what is measur
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import socket
 import statistics
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bed import KEY, Bed, bed, halted
-from rig import KIB, MIB, api_of, cpu_by_role, machine, show
+from report import Report, parser
+from rig import KIB, MIB, api_of, cpu_by_role
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,16 +26,18 @@ if TYPE_CHECKING:
 CONNECTIONS = 8
 STEADY_PER_S = 300
 IDLE_JOBS = 100
+UNDER_WAY = 16  # slices that the store has when the first job is enqueued
 _LENGTH = re.compile(rb"(?i)content-length: (\d+)")
 
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each run (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    given = parser.parse_args()
-    with bed(settings={"SLICEWAY_MAX_LIVE_JOBS": "10000000"}) as site:
+    options = parser(__doc__)
+    options.add_argument("--seconds", type=float, default=5.0, help="of each run (default: %(default)s)")
+    options.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    given = options.parse_args()
+    report = Report()
+    with bed("--discard", settings={"SLICEWAY_MAX_LIVE_JOBS": "10000000"}) as site:
         site.file("small", 64 * KIB)
         site.file(KEY, 1024 * MIB)
         idle = first_bytes(site)
@@ -42,7 +45,7 @@ def main() -> None:
         with halted(site):
             singly = [flood(site, given.seconds, one) for _ in range(given.rounds)]
             batches = [flood(site, given.seconds, thousand) for _ in range(given.rounds)]
-        notes = machine(site.running)
+        report.seen_on(site.running)
     rows = [
         ("one by one, 8 connections", *figures(singly)),
         ("by batch of 1,000, 8 connections", *figures(batches)),
@@ -50,7 +53,12 @@ def main() -> None:
         ("enqueue to the first byte of the slice, idle", "", *percentiles(idle), ""),
     ]
     columns = ("what", "jobs/s", "p50 ms", "p99 ms", "API and database, CPU ms a job")
-    show(f"Enqueue, medians of {given.rounds} runs of {given.seconds:g} s", columns, rows, notes)
+    report.table(f"Enqueue, medians of {given.rounds} runs of {given.seconds:g} s", columns, rows)
+    report.figures = {
+        "one by one/s": rate(singly), "by batch/s": rate(batches), "p99 ms while uploads run": percentile(steady, 0.99),
+        "p50 ms to the first byte": percentile(idle, 0.5), "p99 ms to the first byte": percentile(idle, 0.99),
+    }  # fmt: skip
+    report.publish(given.json)
 
 
 class Line:
@@ -119,10 +127,15 @@ def flood(
 
 
 def while_uploading(site: Bed, seconds: float) -> list[float]:
-    """Enqueue at a steady rate while a large file goes up; the seconds of each request, from when it was due."""
+    """Enqueue at a steady rate while large files go up; the seconds of each request, from when it was due."""
     took: list[float] = []
-    upload = threading.Thread(target=lambda: [site.upload([KEY], slice_mib=3) for _ in range(2)])
+    site.control.clear_requests()
+    large = [f"{KEY}{number}" for number in range(1 + int(seconds))]  # one more than go up meanwhile
+    for name in large:
+        (site.files / name).hardlink_to(site.files / KEY)
+    upload = threading.Thread(target=partial(site.upload, large, slice_mib=3))
     upload.start()
+    assert site.control.requests(op="data", code=0, count=UNDER_WAY, timeout_s=30)[UNDER_WAY - 1 :], "no upload"
     began = time.perf_counter()
 
     def connection(number: int) -> None:
@@ -136,8 +149,12 @@ def while_uploading(site: Bed, seconds: float) -> list[float]:
     threads = [threading.Thread(target=connection, args=(number,)) for number in range(CONNECTIONS)]
     for thread in threads:
         thread.start()
-    for thread in (*threads, upload):
+    for thread in threads:
         thread.join()
+    ended = time.monotonic()
+    sent = site.control.requests(op="data")
+    assert max(each["began_s"] for each in sent) > ended - 1, "the uploads were over first"
+    upload.join()
     return took
 
 
@@ -158,13 +175,23 @@ def first_bytes(site: Bed) -> list[float]:
 def figures(runs: list[tuple[float, list[float], float]]) -> tuple[str, ...]:
     """Rate, percentiles over all requests, and CPU, of the runs' medians."""
     all_s = [each for _, took, _ in runs for each in took]
-    rate, used_s = statistics.median(run[0] for run in runs), statistics.median(run[2] for run in runs)
-    return f"{rate:.0f}", *percentiles(all_s), f"{used_s * 1e3:.3f}"
+    used_s = statistics.median(run[2] for run in runs)
+    return f"{rate(runs):.0f}", *percentiles(all_s), f"{used_s * 1e3:.3f}"
+
+
+def rate(runs: list[tuple[float, list[float], float]]) -> float:
+    """Jobs a second."""
+    return statistics.median(run[0] for run in runs)
 
 
 def percentiles(took_s: list[float]) -> tuple[str, str]:
-    ordered = sorted(took_s)
-    return f"{statistics.median(ordered) * 1e3:.1f}", f"{ordered[int(len(ordered) * 0.99)] * 1e3:.1f}"
+    """The median and the 99th percentile, as they are read."""
+    return f"{percentile(took_s, 0.5):.1f}", f"{percentile(took_s, 0.99):.1f}"
+
+
+def percentile(took_s: list[float], part: float) -> float:
+    """The milliseconds within which this part of all was done."""
+    return sorted(took_s)[min(int(len(took_s) * part), len(took_s) - 1)] * 1e3
 
 
 if __name__ == "__main__":
