@@ -1,26 +1,35 @@
-"""Every case, one after the other; the tables replace those in `docs/benchmarks.md`.
+"""Every case, one after the other; bars and tables replace those in `docs/benchmarks.md`.
 
     python tests/benchmarks/bench.py [--long] [CASE ...]
 
-A case is a script here, by its name. The whole takes about a quarter of an hour, with ``--long`` an hour; the machine
-should have nothing else to do.
+A case is a script here, by its name. The whole takes about twenty minutes, with ``--long`` some hours; the machine
+should have nothing else to do. What is not run again stays in the document as it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from bars import BARS
 from rig import out
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- what `make bench` measured -->", "<!-- until here -->"
-CASES = {
+BARS_TITLE = "Bars"
+#: Options of the short run, and of the long one; None: not in it.
+CASES: dict[str, tuple[tuple[str, ...] | None, tuple[str, ...]]] = {
     "large_files": ((), ("--mib", "4096")),
     "many_files": ((), ()),
     "small_files": ((), ("--jobs", "5000")),
@@ -29,44 +38,69 @@ CASES = {
     "flat_cost": (("--gib", "1", "10"), ("--gib", "1", "100")),
     "full_tables": ((), ()),
     "start": ((), ()),
+    "steady": (None, ()),
 }
 
 
 def main() -> None:
     """Run the cases that are named, all if none is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--long", action="store_true", help="4 GiB, 5,000 small files, 100 GiB")
+    parser.add_argument("--long", action="store_true", help="4 GiB, 5,000 small files, 100 GiB, an hour of load")
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"some of {', '.join(CASES)} (default: all)")
     given = parser.parse_args()
     if unknown := sorted(set(given.cases) - set(CASES)):
         parser.error(f"there is no case {unknown[0]!r}")
     for name in given.cases or CASES:
+        words = CASES[name][given.long or CASES[name][0] is None]
+        if words is None or (CASES[name][0] is None and not given.long and not given.cases):
+            continue
         began = time.monotonic()
-        words = [str(HERE / f"{name}.py"), *CASES[name][given.long]]
-        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
-        out.print(done.stdout + done.stderr[-2000:])
+        report = run(name, words)
         out.print(f"{name}: {time.monotonic() - began:.0f} s\n")
+        keep(name, words, report)
+
+
+def run(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """Run one case and return what it reports."""
+    with tempfile.NamedTemporaryFile("r", suffix=".json") as file:
+        command = [sys.executable, str(HERE / f"{name}.py"), *words, "--json", file.name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        out.print(done.stdout + done.stderr[-2000:])
         if done.returncode != 0:
             sys.exit(f"{name} failed")
-        keep(name, done.stdout)
+        return dict(json.load(file))
 
 
-def keep(name: str, printed: str) -> None:
-    """Put the table of a case in the place of its last one."""
+def keep(name: str, words: Sequence[str], report: dict[str, Any]) -> None:
+    """Put the bars and tables of a case in the place of its last ones."""
     before, _, rest = DOCUMENT.read_text().partition(BEGIN)
     kept, _, after = rest.partition(END)
-    cases = {part.splitlines()[0]: part for part in kept.split("### ")[1:]}
-    lines = [line.rstrip() for line in printed.splitlines()]
-    start = next(number for number, line in enumerate(lines) if line.startswith("|"))
-    title = next(line for line in reversed(lines[:start]) if line)
-    table = "\n".join(line for line in lines[start:] if line.startswith("|"))
-    notes = "\n".join(f"{line.strip()}  " for line in lines[start:] if line.startswith("  "))
-    heading = f"{name}: {title}"
-    cases = {each: text for each, text in cases.items() if not each.startswith(f"{name}: ")}
-    cases[heading] = f"{heading}\n\n{table}\n\n{datetime.now(UTC):%Y-%m-%d}, on  \n{notes}\n\n"
-    order = sorted(cases, key=lambda each: list(CASES).index(each.partition(":")[0]))
-    whole = "".join(f"### {cases[each].rstrip()}\n\n" for each in order)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{whole}{END}{after}")
+    parts = {part.splitlines()[0].partition(" ")[0]: part.rstrip() for part in kept.split("### ")[1:]}
+    tables = "\n\n".join(f"{each['title']}:\n\n{table(each['columns'], each['rows'])}" for each in report["tables"])
+    parts[name] = f"{' '.join([name, *words])}\n\n{tables}"
+    *machine, _ = report["machine"]
+    parts[BARS_TITLE] = f"{BARS_TITLE}\n\n{bars(name, report['figures'], parts.get(BARS_TITLE, ''))}"
+    head = f"The last case was measured on {datetime.now(UTC):%Y-%m-%d}: {'; '.join(machine)}."
+    whole = "\n\n".join(f"### {parts[each]}" for each in (BARS_TITLE, *CASES) if each in parts)
+    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{head}\n\n{whole}\n\n{END}{after}")
+
+
+def bars(name: str, figures: dict[str, float], last: str) -> str:
+    """All bars: those of this case anew, the others as they are."""
+    lines = {line.split(" | ")[0].removeprefix("| "): line for line in last.splitlines() if line.startswith("| ")}
+    rows = [lines.get(bar.name) or line(bar.row(None)) if bar.case != name else line(bar.row(figures)) for bar in BARS]
+    return "\n".join([line(("bar", "measured", "reached")), "| --- | --- | --- |", *rows])
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as Markdown has it."""
+    rule = "| --- |" + " ---: |" * (len(columns) - 1)
+    return "\n".join([line(columns), rule, *map(line, rows)])
+
+
+def line(cells: Sequence[str]) -> str:
+    """One line of a table."""
+    return "| " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":

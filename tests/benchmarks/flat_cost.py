@@ -7,12 +7,12 @@ CPU of Sliceway for each slice of 3 MiB, and the memory of a worker process and 
 
 from __future__ import annotations
 
-import argparse
 import os
 
 import redis
 from bed import KEY, OURS, bed
-from rig import MIB, Sampler, descendants, machine, pss_bytes, role_of, show
+from report import Report, parser
+from rig import MIB, Sampler, descendants, pss_bytes, role_of
 
 GIB = 1024 * MIB
 EVERY_S = 1.0
@@ -20,10 +20,10 @@ EVERY_S = 1.0
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gib", type=int, nargs="+", default=[1, 100], help="sizes (default: %(default)s)")
-    given = parser.parse_args()
-    rows = []
+    options = parser(__doc__)
+    options.add_argument("--gib", type=int, nargs="+", default=[1, 100], help="sizes (default: %(default)s)")
+    given = options.parse_args()
+    report, rows, costs_ms, memory_mib = Report(), [], [], []
     with bed("--discard") as site, redis.Redis.from_url(site.running.settings.broker_url) as broker:
         site.file(KEY, GIB)
         site.upload([KEY], slice_mib=3)
@@ -35,10 +35,12 @@ def main() -> None:
             samples = sampler.finish()
             slices = -(-gib * GIB // (3 * MIB))
             cpu = [f"{run.cpu_s.get(role, 0.0) / slices * 1e3:.2f}" for role in OURS if role != "worker parent"]
-            memory = [f"{max(each) / MIB:.1f}" for each in zip(*samples, strict=True)]
+            memory_mib.append([max(each) / MIB for each in zip(*samples, strict=True)])
             speed, cpu_ms = gib * GIB / run.wall_s / 1e6, run.client_s / slices * 1e3
+            costs_ms.append(cpu_ms)
+            memory = [f"{each:.1f}" for each in memory_mib[-1]]
             rows.append((f"{gib} GiB", f"{slices}", f"{speed:.0f}", f"{cpu_ms:.2f}", *cpu, *memory))
-        notes = machine(site.running)
+        report.seen_on(site.running)
     columns = (
         "file",
         "slices",
@@ -51,7 +53,13 @@ def main() -> None:
         "worker MiB",
         "broker MiB",
     )
-    show("The same upload, larger", columns, rows, notes)
+    report.table("The same upload, larger", columns, rows)
+    report.figures = {
+        "CPU a slice, x of the first": costs_ms[-1] / costs_ms[0],
+        "worker PSS, MiB": max(worker for worker, _ in memory_mib),
+        "broker MiB": max(broker for _, broker in memory_mib),
+    }
+    report.publish(given.json)
 
 
 def worker_bytes() -> int:

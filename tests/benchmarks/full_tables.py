@@ -7,7 +7,6 @@ The rows are made by SQL. A turn is the leader's own, taken in this process with
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from typing import TYPE_CHECKING
@@ -17,7 +16,8 @@ import psycopg
 import redis
 from bed import bed, halted
 from celery import Celery
-from rig import machine, show
+from report import Report, parser
+from rig import MIB
 
 from worker.db import Database, plain_url
 from worker.dispatch.broker import Broker
@@ -41,12 +41,13 @@ _ROWS = """
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ended", type=int, default=1_000_000, help="(default: %(default)s)")
-    parser.add_argument("--waiting", type=int, default=100_000, help="(default: %(default)s)")
-    given = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--ended", type=int, default=1_000_000, help="(default: %(default)s)")
+    options.add_argument("--waiting", type=int, default=100_000, help="(default: %(default)s)")
+    given = options.parse_args()
+    report = Report()
     with bed() as site:
-        notes = machine(site.running)
+        report.seen_on(site.running)
         with halted(site):  # its dispatcher would hand out what is measured here
             fill(site, state="queued", step="pending", ended=False, count=100)
             few = turns(site)
@@ -55,12 +56,20 @@ def main() -> None:
             fill(site, state="queued", step="pending", ended=False, count=given.waiting)
             full = turns(site)
     rows = [
-        (name, f"{statistics.median(took) * 1e3:.2f}", f"{sorted(took)[int(len(took) * 0.99)] * 1e3:.2f}")
-        for name, took in (
-            ("100 waiting", few), (f"and {given.ended} ended", ended), (f"and {given.waiting} more waiting", full)
-        )
-    ]  # fmt: skip
-    show(f"The dispatcher's turn, of {TURNS}", ("tables", "p50 ms", "p99 ms"), rows, notes)
+        row("100 waiting", few),
+        row(f"and {given.ended:,} ended", ended),
+        row(f"and {given.waiting:,} more waiting", full),
+    ]
+    report.table(f"The dispatcher's turn, of {TURNS}", ("tables", "p50 ms", "p99 ms", "broker MiB"), rows)
+    report.figures = {"turn, ms": statistics.median(full[0]) * 1e3, "broker MiB": full[1]}
+    report.publish(given.json)
+
+
+def row(name: str, found: tuple[list[float], float]) -> tuple[str, ...]:
+    """The cells of one state of the tables."""
+    took_s, broker_mib = sorted(found[0]), found[1]
+    p99_s = took_s[int(len(took_s) * 0.99)]
+    return name, f"{statistics.median(took_s) * 1e3:.2f}", f"{p99_s * 1e3:.2f}", f"{broker_mib:.1f}"
 
 
 def fill(site: Bed, *, state: str, step: str, ended: bool, count: int) -> None:
@@ -71,13 +80,13 @@ def fill(site: Bed, *, state: str, step: str, ended: bool, count: int) -> None:
         database.execute("VACUUM ANALYZE job")
 
 
-def turns(site: Bed) -> list[float]:
-    """Seconds of each of many turns, all of which hand out what sixteen free slots take."""
+def turns(site: Bed) -> tuple[list[float], float]:
+    """Seconds of each of many turns, all of which hand out what sixteen free slots take; most MiB of the broker."""
     settings = site.running.settings
     url = settings.broker_url.rsplit("/", 1)[0] + "/2"
     database = Database(settings.database_url, plan_once=True)
     worker = uuid4()
-    took = []
+    took, most_bytes = [], 0
     with Celery("bench", broker=url, set_as_current=False) as app, redis.Redis.from_url(url) as broker:
         app.conf.update(task_default_queue=QUEUE, task_serializer="json")
         dispatcher = Dispatcher(
@@ -92,10 +101,11 @@ def turns(site: Bed) -> list[float]:
                 dispatcher._turn(tx)
                 took.append(time.perf_counter() - began)
                 assert tx.execute("UPDATE job SET step = 'pending' WHERE step = 'dispatched'").rowcount > 0
+                most_bytes = max(most_bytes, broker.info("memory")["used_memory"])
                 broker.delete(QUEUE)
             leases.stop_worker(tx, worker)
     database.close()
-    return took
+    return took, most_bytes / MIB
 
 
 if __name__ == "__main__":

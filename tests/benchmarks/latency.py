@@ -29,6 +29,7 @@ FIXED = {"SLICEWAY_WORKER_THREADS": str(THREADS), "SLICEWAY_WINDOW": "64"}
 LATENCIES_S = (0.02, 0.1)
 MOST_PER_S = 300  # more of them keep the cores of a small machine busy; a run need not be longer then
 FULL = 0.9
+SHIPPED = ("latency", "slices/s", "requests under way", "each took", "cores busy", "CPU ms a slice")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,7 @@ def main() -> None:
     with bed("--discard") as site:
         found = [shipped(report, site, latency_s, given.rounds, given.seconds) for latency_s in LATENCIES_S]
         report.seen_on(site.running)
-    columns = ("latency", "slices/s", "requests under way", "each took", "cores busy", "CPU ms a slice")
-    report.table(f"As shipped: the number of slots is found by itself, medians of {given.rounds}", columns, found)
+    report.table(f"As shipped: the number of slots is found by itself, medians of {given.rounds}", SHIPPED, found)
     report.publish(given.json)
 
 

@@ -7,21 +7,22 @@ Slices of 3 MiB. In every round a share of the files, and one file with as many 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 
 from bed import KEY, bed
-from rig import MIB, machine, show
+from report import Report, parser
+from rig import MIB
 
 FILE_MIB = 25
 
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=200, help="in all rounds together (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    given = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--files", type=int, default=200, help="in all rounds together (default: %(default)s)")
+    options.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    given = options.parse_args()
+    report = Report()
     share = given.files // given.rounds
     size_bytes = share * FILE_MIB * MIB
     with bed() as site:
@@ -33,7 +34,7 @@ def main() -> None:
         for _ in range(1 + given.rounds):
             one.append(site.upload([KEY], slice_mib=3))
             many.append(site.upload(names, slice_mib=3))
-        notes = machine(site.running)
+        report.seen_on(site.running)
     rows = []
     for name, runs in ((f"one file of {share * FILE_MIB} MiB", one[1:]), (f"{share} of {FILE_MIB} MiB", many[1:])):
         speed = statistics.median(size_bytes / run.wall_s / 1e6 for run in runs)
@@ -42,7 +43,10 @@ def main() -> None:
     ratio = statistics.median(a.wall_s / b.wall_s for a, b in zip(one[1:], many[1:], strict=True))
     rows.append(("ratio of the two, round by round: median", f"{ratio:.2f}", ""))
     columns = ("files", "MB/s", "CPU s/GB, all but the store")
-    show(f"{share * given.rounds} files of {FILE_MIB} MiB, {given.rounds} rounds", columns, rows, notes)
+    title = f"{share * given.rounds} files of {FILE_MIB} MiB, slices of 3 MiB, medians of {given.rounds} rounds"
+    report.table(title, columns, rows)
+    report.figures["of one file"] = ratio
+    report.publish(given.json)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python tests/benchmarks/start.py [--rounds 5]
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -13,7 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from rig import MIB, descendants, machine, role_of, scratch, show
+from report import Report, parser
+from rig import MIB, descendants, role_of, scratch
 
 from worker.local.state import State
 from worker.local.system import ANY_PORTS, running_system
@@ -21,10 +21,11 @@ from worker.local.system import ANY_PORTS, running_system
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    given = parser.parse_args()
-    ready, rss, notes = [], [], []
+    options = parser(__doc__)
+    options.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    given = options.parse_args()
+    report = Report()
+    ready, rss = [], []
     with scratch() as folder:
         state = State.at(folder)
         environ = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
@@ -33,14 +34,19 @@ def main() -> None:
             with running_system(state, ports=ANY_PORTS, say=lambda _: None, environ=environ) as running:
                 ready.append(time.monotonic() - began)
                 rss.append(max(rss_bytes(pid) for pid in descendants(os.getpid()) if role_of(pid) == "api"))
-                notes = machine(running)
+                report.seen_on(running)
     imports = [imported() for _ in range(1 + given.rounds)]
     rows = [
         ("`sliceway up`: everything ready, again on the same folder, s", *spread(ready[1:])),
         ("`import worker.celery`, s", *spread(imports[1:])),
         ("the API when idle, RSS in MiB", *spread([each / MIB for each in rss[1:]])),
     ]
-    show(f"Start, {given.rounds} times", ("what", "median", "least", "most"), rows, notes)
+    report.table(f"Start, {given.rounds} times", ("what", "median", "least", "most"), rows)
+    report.figures = {
+        "up, s": statistics.median(ready[1:]), "import, s": statistics.median(imports[1:]),
+        "idle API, MiB": statistics.median(rss[1:]) / MIB,
+    }  # fmt: skip
+    report.publish(given.json)
 
 
 def imported() -> float:
