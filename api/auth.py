@@ -37,6 +37,7 @@ async def _key(keys: KeyRing, authorization: str) -> ApiKey:
     return key
 
 
-Submitter = Annotated[ApiKey, Depends(_needs(Scope.SUBMIT))]
+submitter = _needs(Scope.SUBMIT)
+"""Returns the key of a request that may enqueue."""
 Reader = Annotated[ApiKey, Depends(_needs(Scope.READ))]
 Operator = Annotated[ApiKey, Depends(_needs(Scope.OPERATE))]

@@ -11,9 +11,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.auth import Operator, Reader, Submitter
-from api.deps import BatchBody, Front, FrontDep, JobBody
+from api.auth import Operator, Reader
+from api.deps import Front, FrontDep
 from api.filters import EnqueueQuery, JobsQuery, RetryQuery, WaitQuery
+from api.posted import Posted, PostedBatch, PostedJob
 from api.problems import refusals
 from api.schemas import BatchItem, IdempotencyKey, JobRequest, parse, parse_batch
 from api.views import (
@@ -59,11 +60,10 @@ def _body_of(schema: str) -> dict[str, Any]:
     },
     openapi_extra=_body_of("JobRequest"),
 )
-async def enqueue(
-    body: JobBody, key: Submitter, front: FrontDep, how: EnqueueQuery, idempotency_key: IdempotencyHeader = None
-) -> Response:
+async def enqueue(posted: PostedJob, how: EnqueueQuery, idempotency_key: IdempotencyHeader = None) -> Response:
     """Enqueue a file. The answer comes after the commit: from then on the job is kept. Needs the scope `submit`."""
-    wish = parse(JobRequest, body).wish(idempotency_key)
+    front, key = posted.front, posted.key
+    wish = parse(JobRequest, posted.body).wish(idempotency_key)
     [outcome] = await _submit(front, [front.intake.new_job(wish, key.tenant)], key, dry_run=how.dry_run)
     if isinstance(outcome, Refused):
         raise outcome
@@ -80,30 +80,28 @@ async def enqueue(
     responses=refusals(400, 401, 403, 413, 415, 503),
     openapi_extra=_body_of("BatchRequest"),
 )
-async def enqueue_batch(
-    request: Request, body: BatchBody, key: Submitter, front: FrontDep, how: EnqueueQuery
-) -> Response:
+async def enqueue_batch(request: Request, posted: PostedBatch, how: EnqueueQuery) -> Response:
     """Enqueue up to 1,000 files; each gets the result that it would have got alone. Needs the scope `submit`."""
     if "idempotency-key" in request.headers:
         raise NotSupported(
             "a batch has no Idempotency-Key of its own", advice="Give each item its own idempotency_key."
         )
-    outcomes = await run_in_threadpool(_judge_all, body, front, key)
+    outcomes = await run_in_threadpool(_judge_all, posted)
     jobs = [outcome for outcome in outcomes if isinstance(outcome, NewJob)]
-    submitted = iter(await _submit(front, jobs, key, dry_run=how.dry_run) if jobs else [])
+    submitted = iter(await _submit(posted.front, jobs, posted.key, dry_run=how.dry_run) if jobs else [])
     final = [next(submitted) if isinstance(outcome, NewJob) else outcome for outcome in outcomes]
     return _json({"results": [result(outcome, dry_run=how.dry_run) for outcome in final]}, 200)
 
 
-def _judge_all(body: bytes, front: Front, key: ApiKey) -> list[Accepted | Refused | NewJob]:
-    return [_judge(item, front, key) for item in parse_batch(body)]
+def _judge_all(posted: Posted) -> list[Accepted | Refused | NewJob]:
+    return [_judge(item, posted) for item in parse_batch(posted.body)]
 
 
-def _judge(item: BatchItem | Refused, front: Front, key: ApiKey) -> NewJob | Refused:
+def _judge(item: BatchItem | Refused, posted: Posted) -> NewJob | Refused:
     if isinstance(item, Refused):
         return item
     try:
-        return front.intake.new_job(item.wish(item.idempotency_key), key.tenant)
+        return posted.front.intake.new_job(item.wish(item.idempotency_key), posted.key.tenant)
     except Refused as refused:
         return refused
 
