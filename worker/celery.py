@@ -23,7 +23,7 @@ from worker.dispatch.wakeup import Wakeup
 from worker.jobs.names import QUEUE
 from worker.log import set_up
 from worker.settings import load_settings
-from worker.tasks import entry
+from worker.tasks import entry, slots
 from worker.tasks.liveness import Liveness
 from worker.tasks.runtime import Runtime
 
@@ -56,7 +56,7 @@ def make_app(settings: Settings) -> Celery:
         worker_send_task_events=True,  # Flower
         task_send_sent_event=False,
         worker_pool="worker.threads:TaskPool",
-        worker_concurrency=settings.worker_threads,
+        worker_concurrency=settings.worker_threads or slots.MOST,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,  # a message that waits in a busy process is one that an idle one does not get
         worker_hijack_root_logger=False,
@@ -138,9 +138,13 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
             holder=rt.worker,
             store_caps=caps,
         )
-        self.nudger = Nudger(rt.db, self.dispatcher, self.wakeup)
-        self.liveness = Liveness(rt, request_stop=lambda: os.kill(os.getpid(), signal.SIGTERM))
-        rt.nudge = self.nudger.nudge
+        self.nudger = Nudger(rt.db, self.dispatcher, self.wakeup, taken=lambda: rt.taken)
+        self.liveness = Liveness(
+            rt,
+            request_stop=lambda: os.kill(os.getpid(), signal.SIGTERM),
+            resize=lambda slots: setattr(parent.pool, "slots", slots),
+        )
+        rt.nudge, rt.freed = self.nudger.nudge, self.nudger.freed
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         self.liveness.register()

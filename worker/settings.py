@@ -139,8 +139,12 @@ class Settings(_Frozen):
     worker_processes: Positive = Field(
         default_factory=lambda: os.cpu_count() or 1, description="Worker processes that `sliceway worker` keeps."
     )
-    worker_threads: Positive = Field(default=4, description="Slices that one worker process sends at once.")
-    window: Positive = Field(default=16, description="Slices of one job handed out at once.")
+    worker_threads: Positive | None = Field(
+        default=None, description="Slices that one worker process sends at once; unset, 8 to 16: as many as pay."
+    )
+    window: Positive | None = Field(
+        default=None, description="Slices of one job handed out at once; unset, twice what all workers can send."
+    )
     heartbeat_s: PositiveFloat = Field(default=2.0, description="How often a worker says that it lives.")
     dead_after_s: PositiveFloat = Field(default=10.0, description="Silence after which a worker counts as dead.")
     lead_s: PositiveFloat = Field(default=3.0, description="How long a dispatcher leads without renewing.")

@@ -73,7 +73,7 @@ def flowers() -> Iterator[list[Flower]]:
 
 @pytest.fixture
 def flower(site: Installation, flowers: list[Flower]) -> Flower:
-    site.workers(1)
+    site.workers(1, SLICEWAY_WORKER_THREADS="4")
     if not flowers or flowers[-1].site is not site:
         flowers.append(Flower(site))
     return flowers[-1]

@@ -34,7 +34,7 @@ log = get_log(__name__)
 DATABASE_ERRORS = (psycopg.Error, sqlalchemy.exc.SQLAlchemyError)
 TURN_EVERY_S = 0.02
 """Turns follow each other no faster: what comes meanwhile shares the next one. After a rest the first comes at once."""
-TURN_EVERY_MOST_S = 0.05
+TURN_EVERY_MOST_S = 0.1
 """Nor much slower, however long what waits in the broker would last: something more urgent may come."""
 RESCUE_EVERY_S = 0.5
 BROKER_CHECK_EVERY_S = 1.0
@@ -130,12 +130,15 @@ class Dispatcher:
         free = 2 * seen.slots - in_flight
         handed_out = self._hand_out(tx, seen, free) if free > 0 else 0
         since_s, self._last_turn_s = time.monotonic() - self._last_turn_s, time.monotonic()
-        self._pace_s = pace_s(waiting=in_flight + handed_out - seen.slots, handed_out=handed_out, since_s=since_s)
-        busy = in_flight + handed_out > 0
-        return self._until_due(seen, busy=busy), busy
-
-    def _until_due(self, seen: leases.Survey, *, busy: bool) -> float:
+        waiting, busy = in_flight + handed_out - seen.slots, in_flight + handed_out > 0
+        lasts_s = half_s(waiting=waiting, handed_out=handed_out, since_s=since_s)
+        self._pace_s = min(TURN_EVERY_MOST_S, max(TURN_EVERY_S, lasts_s))
         longest = RESCUE_EVERY_S if busy else 1.0
+        if waiting > 0:  # a slot that finds a message tells nobody
+            longest = min(longest, max(self._pace_s, lasts_s))
+        return self._until_due(seen, longest), busy
+
+    def _until_due(self, seen: leases.Survey, longest: float) -> float:
         # a leader that sleeps past its term, or so long that its turns count as broken, would be none
         longest = min(longest, self._timers.lead_s / 3, self._timers.dead_after_s / 4)
         return longest if seen.next_due_s is None else min(longest, max(0.0, seen.next_due_s))
@@ -144,7 +147,7 @@ class Dispatcher:
         waiting = [store for store, due in seen.waiting_stores.items() if not due]
         per_lane = max(1, min(free, LANE_ROWS_MAX // self._lanes))
         due = leases.due_steps(tx, per_lane=per_lane, blocked=waiting)
-        due += leases.due_slices(tx, per_lane=per_lane, window=self._window, blocked=waiting)
+        due += leases.due_slices(tx, per_lane=per_lane, window=self._window or 2 * seen.slots, blocked=waiting)
         self._lanes = max(1, len({(row["store"], row["tenant"]) for row in due}))
         probes = [store for store, is_due in seen.waiting_stores.items() if is_due]
         caps = self._store_caps | dict.fromkeys(probes, 1)
@@ -234,8 +237,8 @@ class Dispatcher:
         self._wakeup.close()
 
 
-def pace_s(*, waiting: int, handed_out: int, since_s: float) -> float:
-    """Return how soon the next turn may come: when half of what waits for a free slot will have found one.
+def half_s(*, waiting: int, handed_out: int, since_s: float) -> float:
+    """Return when half of what waits for a free slot will have found one, which is when the next turn should come.
 
     A turn costs as much as a slice, and one that hands out a single slice is dear; one that comes late lets slots idle.
 
@@ -244,5 +247,4 @@ def pace_s(*, waiting: int, handed_out: int, since_s: float) -> float:
         handed_out: how many were handed out now, so about how many found a slot since the last turn.
         since_s: seconds since that turn.
     """
-    lasts_s = waiting / 2 * since_s / max(1, handed_out)
-    return min(TURN_EVERY_MOST_S, max(TURN_EVERY_S, lasts_s))
+    return max(0, waiting) / 2 * since_s / max(1, handed_out)

@@ -10,6 +10,8 @@ from worker.db import UNAVAILABLE
 from worker.jobs import transitions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from worker.db import Database
     from worker.dispatch.dispatcher import Dispatcher
     from worker.dispatch.wakeup import Wakeup
@@ -21,13 +23,27 @@ NUDGE_EVERY_S = 0.01
 class Nudger(threading.Thread):
     """Wakes the dispatcher: directly where it leads in this process, by NOTIFY elsewhere."""
 
-    def __init__(self, db: Database, dispatcher: Dispatcher, wakeup: Wakeup) -> None:
+    def __init__(self, db: Database, dispatcher: Dispatcher, wakeup: Wakeup, taken: Callable[[], int]) -> None:
+        """Start with `start`.
+
+        Args:
+            db: where NOTIFY goes.
+            dispatcher: of this process.
+            wakeup: its sleep.
+            taken: changes with every message that this process begins to work on.
+        """
         super().__init__(name="nudger", daemon=True)
-        self._db, self._dispatcher, self._wakeup = db, dispatcher, wakeup
+        self._db, self._dispatcher, self._wakeup, self._taken = db, dispatcher, wakeup, taken
         self._asked, self._ended = threading.Event(), threading.Event()
+        self._urgent = False
 
     def nudge(self) -> None:
-        """Ask for a turn of the dispatcher, soon. Cheap; safe from any thread."""
+        """Ask for a turn of the dispatcher, soon: something new is due. Cheap; safe from any thread."""
+        self._urgent = True
+        self._asked.set()
+
+    def freed(self) -> None:
+        """Say that a slot is free: nobody need be told if a message that waited in the broker fills it."""
         self._asked.set()
 
     def run(self) -> None:
@@ -37,6 +53,9 @@ class Nudger(threading.Thread):
             self._asked.clear()
             if self._ended.is_set():
                 return
+            if not self._urgent and self._is_fed():
+                continue
+            self._urgent = False
             if self._dispatcher.leads:
                 self._wakeup.wake()
             else:
@@ -46,6 +65,12 @@ class Nudger(threading.Thread):
                 ):  # the dispatcher looks by itself, a little later
                     transitions.wake(tx)
             self._ended.wait(NUDGE_EVERY_S)
+
+    def _is_fed(self) -> bool:
+        """Wait a moment, and say whether a message was taken in it."""
+        before = self._taken()
+        self._ended.wait(NUDGE_EVERY_S)
+        return self._taken() != before and not self._urgent
 
     def end(self) -> None:
         """End the thread."""

@@ -140,9 +140,9 @@ def start_worker(tx: Tx, worker: UUID, name: str, *, slots: int, roots: Sequence
     tx.execute(sql("start_worker"), {"id": worker, "name": name, "slots": slots, "roots": list(roots)})
 
 
-def heartbeat(tx: Tx, worker: UUID, *, roots: Sequence[str], claimed_through: datetime | None) -> bool:
+def heartbeat(tx: Tx, worker: UUID, *, slots: int, roots: Sequence[str], claimed_through: datetime | None) -> bool:
     """Say that the worker lives; False if it was taken for dead meanwhile and holds nothing any more."""
-    params = {"id": worker, "roots": list(roots), "claimed_through": claimed_through}
+    params = {"id": worker, "slots": slots, "roots": list(roots), "claimed_through": claimed_through}
     return tx.execute(sql("heartbeat"), params).fetchone() is not None
 
 

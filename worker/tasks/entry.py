@@ -154,7 +154,7 @@ def _work(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard, work: Callable
             raise
         raise Retry(str(error)) from error
     else:
-        rt.nudge()
+        rt.freed()
 
 
 @signals.task_revoked.connect

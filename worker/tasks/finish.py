@@ -45,6 +45,7 @@ def _complete(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     listed = plan.numbers((held.offset_bytes, held.size_bytes) for held in listing.held)
     if len(listed) < plan.total:
         rt.write(lambda tx: transitions.reconcile(tx, claim, listed), guard)
+        rt.nudge()
         return
     rt.hold(guard)
     error = _finish(store, row, guard)

@@ -123,7 +123,8 @@ class _Init:
     def send_whole(self, wanted: Verification, body: memoryview) -> None:
         try:
             try:
-                stored = self.store.put_whole(self.intent(), body, self.guard)
+                with self.rt.sending():
+                    stored = self.store.put_whole(self.intent(), body, self.guard)
             except Permanent as error:
                 if error.code != "upload_in_progress":
                     raise
@@ -207,6 +208,7 @@ class _Init:
         }
         cause = {"slice_bytes": session.slice_bytes, "slices": plan.total, "held": len(held)}
         self.rt.write(lambda tx: transitions.open_session(tx, self.claim, session.handle, params, cause), self.guard)
+        self.rt.nudge()
 
     def adopt(self, unfinished: Unfinished, digests: Digests) -> None:
         """Go on with an upload that the store itself says is of the same whole-file digest."""
@@ -277,3 +279,4 @@ class _Init:
         plan = Plan(self.source.size_bytes, self.row["slice_bytes"])
         numbers = plan.numbers((held.offset_bytes, held.size_bytes) for held in listing.held)
         self.rt.write(lambda tx: transitions.reconcile(tx, self.claim, numbers), self.guard)
+        self.rt.nudge()

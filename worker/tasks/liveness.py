@@ -13,6 +13,7 @@ from worker.jobs.leases import Deferral
 from worker.log import get_log
 from worker.sources.file import usable
 from worker.tasks.guard import boot_clock_s
+from worker.tasks.slots import Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,27 +32,29 @@ PARENT_VARIABLE = "SLICEWAYPOOL_PID"
 class Liveness(threading.Thread):
     """Heartbeats, watches and, at the end, sees to it that the process goes."""
 
-    def __init__(self, rt: Runtime, request_stop: Callable[[], None]) -> None:
+    def __init__(self, rt: Runtime, request_stop: Callable[[], None], resize: Callable[[int], None]) -> None:
         """Watch over a process.
 
         Args:
             rt: the process.
             request_stop: asks the process to stop, as SIGTERM does.
+            resize: has the pool run so many tasks at once.
         """
         super().__init__(name="liveness", daemon=True)
-        self._rt, self._request_stop = rt, request_stop
+        self._rt, self._request_stop, self._resize = rt, request_stop, resize
+        self._slots = Slots(rt.settings.worker_threads)
         self._ended = threading.Event()
         self._away = False
         self._parent = int(os.environ.get(PARENT_VARIABLE, "0"))
 
     def register(self) -> None:
         """Make the process known; waits for the database."""
-        settings = self._rt.settings
+        self._resize(self._slots.now)
         while not self._ended.is_set():
             try:
                 with self._rt.db.connection() as tx:
                     leases.start_worker(
-                        tx, self._rt.worker, self._rt.name, slots=settings.worker_threads, roots=self._usable_roots()
+                        tx, self._rt.worker, self._rt.name, slots=self._slots.now, roots=self._usable_roots()
                     )
             except UNAVAILABLE as error:
                 self._note_away(error)
@@ -66,7 +69,7 @@ class Liveness(threading.Thread):
         while not self._ended.wait(min(WATCH_EVERY_S, self._rt.timers.heartbeat_s)):
             now_s = time.monotonic()
             try:
-                if now_s >= next_beat_s:
+                if self._resized() or now_s >= next_beat_s:
                     next_beat_s = now_s + self._rt.timers.heartbeat_s
                     self._beat()
                 self._find_lost()
@@ -98,11 +101,27 @@ class Liveness(threading.Thread):
     def _beat(self) -> None:
         with self._rt.db.connection() as tx:
             lives = leases.heartbeat(
-                tx, self._rt.worker, roots=self._usable_roots(), claimed_through=self._rt.claimed_through
+                tx,
+                self._rt.worker,
+                slots=self._slots.now,
+                roots=self._usable_roots(),
+                claimed_through=self._rt.claimed_through,
             )
         if not lives and not self._rt.stopping.is_set():
             log.error("worker.taken_for_dead", advice="It was silent for too long; the process is restarted.")
             self._stop()
+
+    def _resized(self) -> bool:
+        """Give the process as many slots as pay; says whether their number has changed."""
+        before, took_s = self._slots.now, None
+        if len(self._rt.sent) >= before:
+            sent, self._rt.sent = self._rt.sent, []
+            took_s = sum(sent) / len(sent)
+        if self._slots.look(len(self._rt.guards()), took_s) == before:
+            return False
+        self._resize(self._slots.now)
+        log.debug("worker.resized", slots=self._slots.now)
+        return True
 
     def _find_lost(self) -> None:
         guards = [guard for guard in self._rt.guards() if guard.claimed]

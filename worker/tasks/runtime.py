@@ -17,6 +17,7 @@ from worker.sources.file import open_file
 from worker.stores.registry import open_store
 from worker.tasks.checkpoints import Checkpoints
 from worker.tasks.guard import ClaimGuard, Gate, boot_clock_s
+from worker.tasks.slots import LEAST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,7 +52,7 @@ class Runtime:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.db = Database(
             settings.database_url,
-            pool_size=settings.worker_threads + 3,
+            pool_size=(settings.worker_threads or LEAST) + 3,
             prepare=settings.database_direct_url is None,
             plan_once=True,
             application="sliceway worker",
@@ -59,6 +60,11 @@ class Runtime:
         self.checkpoints = Checkpoints(self.db, self.worker)
         self.stopping = threading.Event()
         self.nudge: Callable[[], None] = _nobody
+        """Tells the dispatcher that something new is due."""
+        self.freed: Callable[[], None] = _nobody
+        """Tells it that a slot is free; heard if no message fills the slot by itself."""
+        self.taken = 0
+        self.sent: list[float] = []
         self.claimed_through: datetime | None = None
         self._gate = Gate()
         self._revoked = revoked
@@ -82,6 +88,7 @@ class Runtime:
                 revoked=lambda: self._revoked(task_id),
             )
             self._guards[id(guard)] = guard
+            self.taken += 1  # by several threads at once: that it changes is what counts
             try:
                 yield guard
             finally:
@@ -113,6 +120,13 @@ class Runtime:
         claims = [(guard.claim, guard.aborts)]
         guard.lost = bool(self.write(lambda tx: leases.lost_claims(tx, claims, self.worker), guard)) or guard.lost
         guard.check()
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Take the time of a request that carries bytes of a file, if it succeeds."""
+        began_s = time.monotonic()
+        yield
+        self.sent.append(time.monotonic() - began_s)
 
     def guards(self) -> list[ClaimGuard]:
         """Return the guards of what is being worked on now."""

@@ -45,11 +45,14 @@ def send_slice(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     body = rt.buffer(row["slice_size_bytes"])
     with rt.source(row) as source:
         source.read_into(body, row["offset_bytes"])
-    put = store.put_slice(row["key"], row["session"], row["offset_bytes"], body, guard)
+    with rt.sending():
+        put = store.put_slice(row["key"], row["session"], row["offset_bytes"], body, guard)
     tag, digest = (put.tag, put.digest) if isinstance(put, Put) else (None, None)
     done = Acknowledged(claim, tag, digest)
     left = _checkpoint(rt, done, guard)
     log.debug("slice.checkpointed", job_id=str(claim.job_id), number=claim.number, slices_left=left)
+    if not left:
+        rt.nudge()  # the finish is due
     store_answered(rt, row, guard)
 
 

@@ -180,7 +180,7 @@ def test_what_later_messages_have_overtaken_is_published_again(office: Office) -
     office.bench.run("UPDATE slice SET dispatched_at = dispatched_at - interval '1 minute'")
     (clock,) = office.bench.run("SELECT now() AS now")
     with office.bench.db.connection() as tx:
-        leases.heartbeat(tx, office.bench.worker, roots=[], claimed_through=clock["now"])
+        leases.heartbeat(tx, office.bench.worker, slots=4, roots=[], claimed_through=clock["now"])
     eventually(lambda: office.queue.llen("sliceway") == 2, "it is not published again")
     office.queue.rpop("sliceway")
     again = office.take()

@@ -60,11 +60,11 @@ def test_a_worker_lives_by_its_heartbeat(bench: Bench) -> None:
     silent, lively = bench.start_worker(), bench.start_worker()
     bench.run("UPDATE worker SET heartbeat_at = now() - interval '11 s'")
     with bench.db.connection() as tx:
-        assert leases.heartbeat(tx, lively, roots=["media"], claimed_through=None)
+        assert leases.heartbeat(tx, lively, slots=4, roots=["media"], claimed_through=None)
         dead = {row["id"] for row in leases.end_dead_workers(tx, 10)}
         assert dead == {silent, bench.worker}
         assert leases.end_dead_workers(tx, 10) == []
-        assert not leases.heartbeat(tx, silent, roots=[], claimed_through=None)
+        assert not leases.heartbeat(tx, silent, slots=4, roots=[], claimed_through=None)
         assert leases.survey(tx).slots == 4
     assert bench.run('SELECT "end", roots FROM worker WHERE id = %s', lively) == [{"end": None, "roots": ["media"]}]
 
@@ -72,7 +72,7 @@ def test_a_worker_lives_by_its_heartbeat(bench: Bench) -> None:
 def test_a_worker_that_stopped_did_not_die(bench: Bench) -> None:
     with bench.db.connection() as tx:
         leases.stop_worker(tx, bench.worker)
-        assert not leases.heartbeat(tx, bench.worker, roots=[], claimed_through=None)
+        assert not leases.heartbeat(tx, bench.worker, slots=4, roots=[], claimed_through=None)
         bench.run("UPDATE worker SET heartbeat_at = now() - interval '1 day'")
         assert leases.end_dead_workers(tx, 10) == []
     assert bench.run('SELECT "end" FROM worker') == [{"end": "stopped"}]
@@ -98,7 +98,7 @@ def test_what_was_claimed_only_grows(bench: Bench) -> None:
     now = clock["now"]
     with bench.db.connection() as tx:
         for told in (now, now - timedelta(minutes=1), None):
-            leases.heartbeat(tx, bench.worker, roots=[], claimed_through=told)
+            leases.heartbeat(tx, bench.worker, slots=4, roots=[], claimed_through=told)
             assert leases.survey(tx).claimed_through == now
 
 

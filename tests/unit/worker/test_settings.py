@@ -55,7 +55,7 @@ def refused(file: Path, text: str, environ: dict[str, str] | None = None) -> str
 def test_the_least_that_must_be_set() -> None:
     made = load_settings(LEAST)
     assert made.database_url == LEAST["SLICEWAY_DATABASE_URL"]
-    assert (made.api_port, made.window, made.heartbeat_s, made.log_format) == (8080, 16, 2.0, "auto")
+    assert (made.api_port, made.window, made.heartbeat_s, made.log_format) == (8080, None, 2.0, "auto")
     assert made.profiles == Profiles(stores={}, roots={})
 
 

@@ -1,4 +1,4 @@
 -- A worker that was taken for dead hears it here: no row.
-UPDATE worker SET heartbeat_at = now(), roots = %(roots)s,
+UPDATE worker SET heartbeat_at = now(), slots = %(slots)s, roots = %(roots)s,
   claimed_through = greatest(claimed_through, %(claimed_through)s::timestamptz)
 WHERE id = %(id)s AND ended_at IS NULL RETURNING id

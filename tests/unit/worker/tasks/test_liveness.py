@@ -13,7 +13,7 @@ class Stumbling(Liveness):
     """Its first heartbeat fails as nothing should."""
 
     def __init__(self, rt: Runtime) -> None:
-        super().__init__(rt, request_stop=rt.stopping.set)
+        super().__init__(rt, request_stop=rt.stopping.set, resize=lambda _: None)
         self.tried, self.went_on = 0, threading.Event()
 
     def _beat(self) -> None:

@@ -1,0 +1,62 @@
+"""How many slices a process sends at once, against stores whose behaviour is known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from worker.tasks.slots import LEAST, MOST, Slots
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def grown(slots: Slots, took_s: Callable[[int], float], looks: int = 200) -> list[int]:
+    """Look so many times while every slot is in use; returns the numbers of slots one after the other."""
+    return [slots.look(slots.now, took_s(slots.now)) for _ in range(looks)]
+
+
+def test_a_store_that_only_takes_its_time_gets_as_many_as_there_are() -> None:
+    assert grown(Slots(), lambda _: 0.1)[-1] == MOST
+
+
+@pytest.mark.parametrize("room", [1, LEAST - 1])
+def test_what_is_full_already_gets_hardly_more_than_the_least(room: int) -> None:
+    numbers = grown(Slots(), lambda slots: 0.02 * max(1, slots / room))
+    assert max(numbers) <= LEAST + LEAST // 4
+    assert sorted(numbers)[len(numbers) // 2] == LEAST
+
+
+def test_it_stops_growing_where_more_is_of_no_use() -> None:
+    numbers = grown(Slots(), lambda slots: 0.1 * max(1.0, slots / 10) ** 2)
+    assert LEAST < sorted(numbers)[len(numbers) // 2] < MOST
+
+
+def test_it_shrinks_when_the_store_gets_slow_under_it() -> None:
+    slots = Slots()
+    grown(slots, lambda _: 0.1)
+    assert grown(slots, lambda slots: 0.1 * slots, looks=20)[-1] == LEAST
+
+
+def test_it_grows_again_when_the_store_has_recovered() -> None:
+    slots = Slots()
+    grown(slots, lambda slots: 0.1 * slots)
+    assert grown(slots, lambda _: 0.1)[-1] == MOST
+
+
+def test_slots_that_lack_work_do_not_grow_and_are_forgotten_after_a_while() -> None:
+    slots = Slots()
+    assert [slots.look(LEAST // 2, 0.1) for _ in range(200)] == [LEAST] * 200
+    grown(slots, lambda _: 0.1)
+    assert [slots.look(1, 0.1) for _ in range(200)][-1] == LEAST
+
+
+def test_nothing_is_concluded_from_too_few_slices() -> None:
+    slots = Slots()
+    assert [slots.look(LEAST, None) for _ in range(50)] == [LEAST] * 50
+
+
+def test_what_the_operator_has_set_stays() -> None:
+    slots = Slots(fixed=3)
+    assert set(grown(slots, lambda _: 0.1)) == {3}

@@ -1,0 +1,71 @@
+"""How many slices a process sends at once: as many as pay. Pure; `worker.tasks.liveness` looks and obeys.
+
+A store that answers late wants many requests under way; a link or a processor that is full gains nothing from them, and
+what a crash cuts off has to be sent again. So the number grows while slices take hardly longer with more of them side
+by side, and shrinks when they do.
+"""
+
+from __future__ import annotations
+
+import math
+
+LEAST = 8
+"""Enough that the processor is full where it is the limit: some send while others claim, read or record."""
+MOST = 16
+"""A slice is at most 3 MiB in memory, so a process stays below 150 MiB."""
+
+_BUSY = 0.75
+"""A process with fewer of its slots in use lacks work, not slots."""
+_HOLD = 20
+"""So many looks long a number that did not pay is not tried again."""
+_REST = 60
+"""After so many looks without enough work the next upload is measured anew."""
+_LATEST = 0.5
+"""Weight of the latest look in what a slice takes."""
+
+
+class Slots:
+    """The number of slots of one process, by what its slices take in the store's hands."""
+
+    def __init__(self, fixed: int | None = None) -> None:
+        """Begin with the least.
+
+        Args:
+            fixed: the operator's own number, which nothing changes.
+        """
+        self.least = self.now = fixed or LEAST
+        self._most = fixed or MOST
+        self._alone_s: float | None = None
+        self._hold = self._idle = 0
+
+    def look(self, busy: int, took_s: float | None) -> int:
+        """Return the slots from now on, by what was seen since the last look.
+
+        Args:
+            busy: how many are in use.
+            took_s: what a slice took to be sent and answered, on average; None if too few were.
+        """
+        if busy < _BUSY * self.now:
+            self._idle += 1
+            if self._idle >= _REST:
+                self.now, self._alone_s = self.least, None
+            return self.now
+        self._idle = 0
+        if took_s is None:
+            return self.now
+        if self.now == self.least:
+            before_s = self._alone_s or took_s
+            self._alone_s = (1 - _LATEST) * before_s + _LATEST * took_s
+        step = max(1, self.now // 4)
+        if self.now > self.least and not self._pays(took_s):
+            self.now, self._hold = max(self.least, self.now - step), _HOLD
+        elif self._hold:
+            self._hold -= 1
+        else:
+            self.now = min(self._most, self.now + step)
+        return self.now
+
+    def _pays(self, took_s: float) -> bool:
+        """Say whether as many slots as now bring at least half, in logarithms, of what they could."""
+        growth: float = self.now / self.least
+        return growth * (self._alone_s or took_s) >= took_s * math.sqrt(growth)
