@@ -93,7 +93,7 @@ BARS = (
     Bar("flat_cost", "worker PSS, MiB", Side.MOST, 150, "worker process, PSS, MiB"),
     Bar("flat_cost", "broker MiB", Side.MOST, 10, "broker, one large file, MiB"),
     Bar("full_tables", "broker MiB", Side.MOST, 10, "broker, 100,000 waiting, MiB"),
-    Bar("steady", "growth", Side.MOST, 1.1, "an hour of load: bytes a row at the end, x those after a quarter"),
+    Bar("steady", "growth", Side.MOST, 1.1, "an hour of load: bytes a row in the last quarter, x those in the second"),
     Bar("start", "up, s", Side.MOST, 5, "`sliceway up` ready, s"),
     Bar("start", "import, s", Side.MOST, 0.8, "`import worker.celery`, s"),
     Bar("start", "idle API, MiB", Side.MOST, 120, "idle API, RSS, MiB"),
