@@ -131,7 +131,7 @@ class TestGuard:
                 self.left_s /= 2
 
         store.will(ok(session="s1", offset=0))
-        driver.put_slice("k", HANDLE, 0, memoryview(bytes(MIB)), Draining(left_s=64))
+        driver.put_slice("k", HANDLE, 0, memoryview(bytes(MIB)), Draining(left_s=16))
         assert store.sent[0].timeouts["read"] < 1
 
 
