@@ -16,6 +16,9 @@ from rig import MIB, Sampler, descendants, pss_bytes, role_of
 
 GIB = 1024 * MIB
 EVERY_S = 1.0
+COLUMNS = (
+    "file", "slices", "MB/s", "CPU ms a slice", "api", "workers", "postgres", "valkey", "worker MiB", "broker MiB",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -41,19 +44,7 @@ def main() -> None:
             memory = [f"{each:.1f}" for each in memory_mib[-1]]
             rows.append((f"{gib} GiB", f"{slices}", f"{speed:.0f}", f"{cpu_ms:.2f}", *cpu, *memory))
         report.seen_on(site.running)
-    columns = (
-        "file",
-        "slices",
-        "MB/s",
-        "CPU ms a slice",
-        "api",
-        "workers",
-        "postgres",
-        "valkey",
-        "worker MiB",
-        "broker MiB",
-    )
-    report.table("The same upload, larger", columns, rows)
+    report.table("The same upload, larger", COLUMNS, rows)
     report.figures = {
         "CPU a slice, x of the first": costs_ms[-1] / costs_ms[0],
         "worker PSS, MiB": max(worker for worker, _ in memory_mib),

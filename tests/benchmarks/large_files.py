@@ -9,6 +9,7 @@ in the same round, of which the median is shown; the raw limit in it is the driv
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from bed import HERE, KEY, Bed, Run, bed
 from plain_worker import plain_environ, plain_worker
 from report import Report, parser
 from rig import MIB, out, scratch
+
+from worker.tasks.slots import LEAST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,8 +115,8 @@ def two(site: Bed, others: Others, file: Path, mib: int) -> Iterator[tuple[str, 
 
 
 def raw(site: Bed, file: Path, mib: int, by: str) -> Run:
-    """The limit: no queue, no checkpoint."""
-    words = {"by": by, "file": str(file), "slice_bytes": mib * MIB, "processes": 2, "threads": 4}
+    """The limit: as many processes and threads as Sliceway has, no queue, no checkpoint."""
+    words = {"by": by, "file": str(file), "slice_bytes": mib * MIB, "processes": os.cpu_count(), "threads": LEAST}
     return site.other([sys.executable, HERE / "raw_driver.py"], words)
 
 

@@ -89,7 +89,7 @@ def fixed(site: Bed, slots: int, rounds: int, seconds: float) -> Iterator[tuple[
 def shipped(report: Report, site: Bed, latency_s: float, rounds: int, seconds: float) -> tuple[str, ...]:
     """The cells of one latency, after a run in which the number of slots may be found."""
     rule = site.control.add_rule("delay", delay_s=latency_s)
-    found = spell_of(site, int(MOST_PER_S * seconds / 3))
+    found = spell_of(site, int(MOST_PER_S * seconds))
     spell = middle([spell_of(site, int(found.per_s * seconds)) for _ in range(rounds)])
     site.control.remove_rule(rule)
     report.figures[f"{latency_s * 1e3:.0f} ms: cores busy as shipped"] = spell.busy
