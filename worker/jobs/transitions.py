@@ -7,6 +7,7 @@ Locks are taken job rows first, by id, then their slices by number; slices witho
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -121,16 +122,18 @@ def checkpoint(tx: Tx, batch: Sequence[Acknowledged], worker: UUID) -> dict[tupl
         For each slice that is done under its own claim, (job, number, token) -> its job's `state` and `slices_left`
         where this statement changed them. A stale claim is missing.
     """
-    params = {
-        "jobs": [done.claim.job_id for done in batch],
-        "numbers": [done.claim.number for done in batch],
-        "tokens": [done.claim.token for done in batch],
-        "epochs": [done.claim.epoch for done in batch],
-        "tags": [done.tag for done in batch],
-        "digests": [done.digest for done in batch],
-        "worker": worker,
-        "actor": f"worker {worker}",
-    }
+    slices = [
+        {
+            "job_id": str(done.claim.job_id),
+            "number": done.claim.number,
+            "token": done.claim.token,
+            "epoch": done.claim.epoch,
+            "tag": done.tag,
+            "digest": done.digest,
+        }
+        for done in batch
+    ]  # as one text: arrays cost the client half as much again as the statement itself
+    params = {"slices": json.dumps(slices), "worker": worker, "actor": f"worker {worker}"}
     return {(row["job_id"], row["number"], row["token"]): row for row in tx.execute(sql("checkpoint"), params)}
 
 

@@ -3,8 +3,8 @@
 -- same batch may be sent again. The checkpoint that leaves no slice moves its job on.
 -- May commit asynchronously: a checkpoint lost with the database only sends the slice again.
 WITH asked AS (
-  SELECT * FROM unnest(%(jobs)s::uuid[], %(numbers)s::int[], %(tokens)s::bigint[], %(epochs)s::int[], %(tags)s::text[],
-                       %(digests)s::text[]) AS a(job_id, number, token, epoch, tag, digest)
+  SELECT * FROM json_to_recordset(%(slices)s::json)
+    AS a(job_id uuid, number int, token bigint, epoch int, tag text, digest text)
 ), parents AS MATERIALIZED (
   SELECT id, epoch FROM job WHERE id IN (SELECT job_id FROM asked) ORDER BY id FOR NO KEY UPDATE
 ), held AS MATERIALIZED (
