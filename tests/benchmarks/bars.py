@@ -71,7 +71,13 @@ def _late(name: str) -> tuple[Bar, ...]:
     return (
         Bar(case, f"{name}: ratio", least, 0.95, f"{name} a request, cores not full: {allowed}", absent=full),
         Bar(case, f"{name}: linear", least, 0.9, f"{name}, cores not full, {linear}", absent=full),
-        Bar(case, f"{name}: cores busy as shipped", least, 0.9, f"{name}, as shipped: share of the cores busy"),
+        Bar(
+            case,
+            f"{name}: full as shipped",
+            least,
+            0.9,
+            f"{name}, as shipped: share in use, of the cores or of the slots",
+        ),
     )
 
 

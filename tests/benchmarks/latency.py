@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING
 
 from bed import HERE, KEY, Bed, bed
 from report import Report, parser
-from rig import MIB, idle_s
+from rig import MIB, Sampler, idle_s
+
+from worker.tasks.slots import MOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,8 +94,8 @@ def shipped(report: Report, site: Bed, latency_s: float, rounds: int, seconds: f
     found = spell_of(site, int(MOST_PER_S * seconds))
     spell = middle([spell_of(site, int(found.per_s * seconds)) for _ in range(rounds)])
     site.control.remove_rule(rule)
-    report.figures[f"{latency_s * 1e3:.0f} ms: cores busy as shipped"] = spell.busy
-    report.figures[f"{latency_s * 1e3:.0f} ms: under way as shipped"] = spell.under_way
+    slots = MOST * site.running.settings.worker_processes
+    report.figures[f"{latency_s * 1e3:.0f} ms: full as shipped"] = max(spell.busy, spell.under_way / slots)
     return (
         f"{latency_s * 1e3:.0f} ms", f"{spell.per_s:.0f}", f"{spell.under_way:.1f}", f"{spell.request_s * 1e3:.1f} ms",
         f"{spell.busy:.0%}", f"{spell.cpu_ms:.2f}",
@@ -111,16 +113,19 @@ def spell_of(site: Bed, slices: int) -> Spell:
     """Upload as many slices."""
     site.sparse(KEY, slices * MIB)
     site.control.clear_requests()
-    idle, began = idle_s(), time.monotonic()
+    sampler = Sampler(0.05, lambda: (time.monotonic(), idle_s()))
+    sampler.start()
     run = site.upload([KEY], slice_mib=1)
-    busy = 1 - (idle_s() - idle) / (time.monotonic() - began) / (os.cpu_count() or 1)
+    seen = sampler.finish()
     sent = site.control.requests(op="data", code=0)
     assert len(sent) == slices, f"{len(sent)} requests for {slices} slices"
-    span_s = max(each["ended_s"] for each in sent) - min(each["began_s"] for each in sent)
+    began, ended = min(each["began_s"] for each in sent), max(each["ended_s"] for each in sent)
+    (first, idle), *_, (last, idle_after) = (each for each in seen if began <= each[0] <= ended)
+    span_s = ended - began
     in_store_s = [each["ended_s"] - each["began_s"] for each in sent]
     return Spell(
         per_s=slices / span_s,
-        busy=busy,
+        busy=1 - (idle_after - idle) / (last - first) / (os.cpu_count() or 1),
         cpu_ms=run.client_s / slices * 1e3,
         under_way=sum(in_store_s) / span_s,
         request_s=statistics.median(in_store_s),
