@@ -21,8 +21,8 @@ _FOR_PYTHON_2 = (
 def python2() -> Path | None:
     """Return a Python 2.7, in PATH or among pyenv's; None if there is none."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    found = [*sorted(pyenv.glob("2.7*/bin/python2.7")), shutil.which("python2.7")]
-    for python in filter(None, found):
+    found: list[Path | str | None] = [*sorted(pyenv.glob("2.7*/bin/python2.7")), shutil.which("python2.7")]
+    for python in (each for each in found if each):
         asked = subprocess.run([python, "-c", "import ssl"], check=False, capture_output=True)
         if asked.returncode == 0:
             return Path(python)
@@ -31,7 +31,16 @@ def python2() -> Path | None:
 
 def fetch(folder: Path, *words: str) -> Path | None:
     """Install packages into a folder of their own; None, and a line that says so, if they cannot be had."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", folder]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--target",
+        str(folder),
+    ]
     done = subprocess.run([*command, *words], check=False, capture_output=True, text=True, timeout=300)
     if done.returncode == 0:
         return folder
