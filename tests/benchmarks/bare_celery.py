@@ -6,6 +6,7 @@ The tasks are all there before the workers see the first one, so that their send
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 
@@ -19,6 +20,8 @@ HELD, QUEUE = "bare.held", "bare"
 broker = os.environ.get("PLAIN_BARE_BROKER")
 app = Celery("bare", broker=broker)
 app.conf.update(task_default_queue=QUEUE, task_ignore_result=True, worker_send_task_events=False)
+for name in ("celery.worker.strategy", "celery.app.trace"):  # two lines a task
+    logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @app.task(name="bare.nothing")
