@@ -77,6 +77,36 @@ class ClaimGuard:
         self.check()
 
 
+class Room:
+    """Lets in as many at once as its size says, which may change while they are inside."""
+
+    def __init__(self, size: int) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._size = size
+
+    def resize(self, size: int) -> None:
+        """Let in so many from now on; nobody is thrown out."""
+        with self._changed:
+            self._size = size
+            self._changed.notify_all()
+
+    @contextmanager
+    def enter(self, check: Callable[[], None]) -> Iterator[None]:
+        """Come in when there is room; what ``check`` raises while that is waited for ends the wait."""
+        with self._changed:
+            while self._inside >= self._size:
+                self._changed.wait(0.25)
+                check()
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify()
+
+
 class Gate:
     """Lets work in side by side, or one alone: what has killed workers before runs with nothing else in its process."""
 

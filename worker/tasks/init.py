@@ -123,7 +123,7 @@ class _Init:
     def send_whole(self, wanted: Verification, body: memoryview) -> None:
         try:
             try:
-                with self.rt.sending():
+                with self.rt.sending(self.guard):
                     stored = self.store.put_whole(self.intent(), body, self.guard)
             except Permanent as error:
                 if error.code != "upload_in_progress":

@@ -49,12 +49,12 @@ class Liveness(threading.Thread):
 
     def register(self) -> None:
         """Make the process known; waits for the database."""
-        self._resize(self._slots.now)
+        self._resize(self._tasks)
         while not self._ended.is_set():
             try:
                 with self._rt.db.connection() as tx:
                     leases.start_worker(
-                        tx, self._rt.worker, self._rt.name, slots=self._slots.now, roots=self._usable_roots()
+                        tx, self._rt.worker, self._rt.name, slots=self._tasks, roots=self._usable_roots()
                     )
             except UNAVAILABLE as error:
                 self._note_away(error)
@@ -103,7 +103,7 @@ class Liveness(threading.Thread):
             lives = leases.heartbeat(
                 tx,
                 self._rt.worker,
-                slots=self._slots.now,
+                slots=self._tasks,
                 roots=self._usable_roots(),
                 claimed_through=self._rt.claimed_through,
             )
@@ -113,15 +113,20 @@ class Liveness(threading.Thread):
 
     def _resized(self) -> bool:
         """Give the process as many slots as pay; says whether their number has changed."""
-        before, took_s = self._slots.now, None
-        if len(self._rt.sent) >= before:
+        before, took_s = self._tasks, None
+        if len(self._rt.sent) >= self._slots.now:
             sent, self._rt.sent = self._rt.sent, []
             took_s = sum(sent) / len(sent)
-        if self._slots.look(len(self._rt.guards()), took_s) == before:
+        self._rt.room.resize(self._slots.look(len(self._rt.guards()), took_s))
+        if self._tasks == before:
             return False
-        self._resize(self._slots.now)
-        log.debug("worker.resized", slots=self._slots.now)
+        self._resize(self._tasks)
+        log.debug("worker.resized", slots=self._slots.now, ahead=self._slots.ahead)
         return True
+
+    @property
+    def _tasks(self) -> int:
+        return self._slots.now + self._slots.ahead
 
     def _find_lost(self) -> None:
         guards = [guard for guard in self._rt.guards() if guard.claimed]

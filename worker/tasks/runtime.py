@@ -16,7 +16,7 @@ from worker.jobs import leases
 from worker.sources.file import open_file
 from worker.stores.registry import open_store
 from worker.tasks.checkpoints import Checkpoints
-from worker.tasks.guard import ClaimGuard, Gate, boot_clock_s
+from worker.tasks.guard import ClaimGuard, Gate, Room, boot_clock_s
 from worker.tasks.slots import LEAST
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Runtime:
         """Tells the dispatcher that something new is due."""
         self.freed: Callable[[], None] = _nobody
         """Tells it that a slot is free; heard if no message fills the slot by itself."""
+        self.room = Room(settings.worker_threads or LEAST)
         self.taken = 0
         self.sent: list[float] = []
         self.claimed_through: datetime | None = None
@@ -122,11 +123,12 @@ class Runtime:
         guard.check()
 
     @contextmanager
-    def sending(self) -> Iterator[None]:
-        """Take the time of a request that carries bytes of a file, if it succeeds."""
-        began_s = time.monotonic()
-        yield
-        self.sent.append(time.monotonic() - began_s)
+    def sending(self, guard: ClaimGuard) -> Iterator[None]:
+        """Wait for a slot for a request that carries bytes of a file, and take its time, if it succeeds."""
+        with self.room.enter(guard.check):
+            began_s = time.monotonic()
+            yield
+            self.sent.append(time.monotonic() - began_s)
 
     def guards(self) -> list[ClaimGuard]:
         """Return the guards of what is being worked on now."""

@@ -14,6 +14,9 @@ LEAST = 8
 MOST = 16
 """A slice is at most 3 MiB in memory, so a process stays below 150 MiB."""
 
+AHEAD_MOST = MOST // 4
+_SHORT_S = 1.0
+"""Where a slice takes no longer, what is claimed ahead is not kept from others for long."""
 _BUSY = 0.75
 """A process with fewer of its slots in use lacks work, not slots."""
 _HOLD = 20
@@ -37,6 +40,12 @@ class Slots:
         self._most = fixed or MOST
         self._alone_s: float | None = None
         self._hold = self._idle = 0
+        self._short = False
+
+    @property
+    def ahead(self) -> int:
+        """How many more are claimed and read meanwhile, so that a slot never waits for its next slice."""
+        return max(2, self.now // 4) if self._short else 0
 
     def look(self, busy: int, took_s: float | None) -> int:
         """Return the slots from now on, by what was seen since the last look.
@@ -48,11 +57,12 @@ class Slots:
         if busy < _BUSY * self.now:
             self._idle += 1
             if self._idle >= _REST:
-                self.now, self._alone_s = self.least, None
+                self.now, self._alone_s, self._short = self.least, None, False
             return self.now
         self._idle = 0
         if took_s is None:
             return self.now
+        self._short = took_s <= _SHORT_S
         if self.now == self.least:
             before_s = self._alone_s or took_s
             self._alone_s = (1 - _LATEST) * before_s + _LATEST * took_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -38,17 +39,17 @@ class SlowDatabase:
         yield self
 
     def execute(self, _: str, params: dict[str, Any]) -> list[dict[str, Any]]:
-        numbers = params["numbers"]
-        self.batches.append(numbers)
+        asked = json.loads(params["slices"])
+        self.batches.append([slice_["number"] for slice_ in asked])
         self.arrived.release()
         assert self.go_on.acquire(timeout=30)
         if self.error is not None:
             raise self.error
-        asked = zip(params["jobs"], numbers, params["tokens"], strict=True)
+        rows = [{name: slice_[name] for name in ("number", "token")} for slice_ in asked]
         return [
-            {"job_id": job, "number": number, "token": token, "state": "uploading", "slices_left": number}
-            for job, number, token in asked
-            if number not in self.stale
+            row | {"job_id": UUID(slice_["job_id"]), "state": "uploading", "slices_left": row["number"]}
+            for row, slice_ in zip(rows, asked, strict=True)
+            if row["number"] not in self.stale
         ]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from worker.errors import Interrupted, Stop
 from worker.jobs.leases import Claim
-from worker.tasks.guard import ClaimGuard, Gate, boot_clock_s
+from worker.tasks.guard import ClaimGuard, Gate, Room, boot_clock_s
 
 FAR_S = 3600.0
 
@@ -159,4 +159,33 @@ def test_who_fails_inside_leaves_too() -> None:
     with pytest.raises(ValueError, match="inside"), gate.enter(alone=True):
         raise ValueError("inside")
     with gate.enter(alone=False), gate.enter(alone=False):
+        pass
+
+
+def test_a_room_lets_in_as_many_as_its_size_says_and_one_more_when_it_grows() -> None:
+    room, inside, leave = Room(2), threading.Semaphore(0), threading.Event()
+
+    def visit() -> None:
+        with room.enter(lambda: None):
+            inside.release()
+            assert leave.wait(20)
+
+    with ThreadPoolExecutor(3) as pool:
+        visits = [pool.submit(visit) for _ in range(3)]
+        assert all(inside.acquire(timeout=20) for _ in range(2))
+        assert not inside.acquire(timeout=0.3), "a third was let in"
+        room.resize(3)
+        assert inside.acquire(timeout=20)
+        leave.set()
+        for each in visits:
+            each.result(20)
+
+
+def test_who_waits_for_room_obeys_the_guard() -> None:
+    room = Room(1)
+    guard, stopping = a_guard()
+    stopping.set()
+    with room.enter(lambda: None), pytest.raises(Interrupted), room.enter(guard.check):
+        pytest.fail("there was no room")
+    with room.enter(guard.check):
         pass

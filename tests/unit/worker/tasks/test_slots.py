@@ -57,6 +57,17 @@ def test_nothing_is_concluded_from_too_few_slices() -> None:
     assert [slots.look(LEAST, None) for _ in range(50)] == [LEAST] * 50
 
 
+@pytest.mark.parametrize(("took_s", "ahead"), [(0.1, MOST // 4), (3.0, 0)])
+def test_slices_are_claimed_ahead_only_where_others_need_not_wait_for_them(took_s: float, ahead: int) -> None:
+    slots = Slots()
+    assert slots.ahead == 0
+    grown(slots, lambda _: took_s)
+    assert (slots.now, slots.ahead) == (MOST, ahead)
+    for _ in range(200):
+        slots.look(0, None)
+    assert slots.ahead == 0
+
+
 def test_what_the_operator_has_set_stays() -> None:
     slots = Slots(fixed=3)
     assert set(grown(slots, lambda _: 0.1)) == {3}
