@@ -22,6 +22,7 @@ from worker.dispatch.nudge import Nudger
 from worker.dispatch.wakeup import Wakeup
 from worker.jobs.names import QUEUE
 from worker.log import set_up
+from worker.niceness import yield_to_others
 from worker.settings import load_settings
 from worker.tasks import entry, slots
 from worker.tasks.liveness import Liveness
@@ -126,6 +127,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, parent: Any) -> None:
         """Make the process known and let it lead if nobody does."""
         settings = load_settings()
+        yield_to_others(settings.worker_nice)
         check_safe(parent.app)
         rt = self.runtime = self.runtime_type(settings, revoked=lambda task_id: task_id in state.revoked)
         caps = {name: profile.max_in_flight for name, profile in settings.profiles.stores.items()}

@@ -142,6 +142,9 @@ class Settings(_Frozen):
     worker_threads: Positive | None = Field(
         default=None, description="Slices that one worker process sends at once; unset, 8 to 16: as many as pay."
     )
+    worker_nice: Annotated[int, Field(ge=0, le=19)] = Field(
+        default=10, description="How far uploads yield the processors to the API and all else; 0: not at all."
+    )
     window: Positive | None = Field(
         default=None, description="Slices of one job handed out at once; unset, twice what all workers can send."
     )

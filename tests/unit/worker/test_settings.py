@@ -77,6 +77,7 @@ WRONG = {
     "max_live_jobs": ("0",),
     "worker_processes": ("0", "1.5"),
     "worker_threads": ("-1",),
+    "worker_nice": ("-1", "20"),
     "window": ("0",),
     "heartbeat_s": ("0", "soon"),
     "dead_after_s": ("-1",),

@@ -1,0 +1,26 @@
+"""Uploads yield the processors to whoever waits for an answer: the API, the database, other programs of the machine."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def yield_to_others(nice: int) -> None:
+    """Have this thread, and those that it starts from now on, run after others that want the processor as well.
+
+    Where nobody else does, nothing changes. What the system does not allow is left as it is.
+
+    Args:
+        nice: how far, from 0 (not at all) to 19.
+    """
+    if nice == 0:
+        return
+    with suppress(OSError):
+        os.nice(nice)
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # it interrupts nobody when it wakes up
+    # Where Linux groups processes by session, niceness counts within the group only, and the group has one of its own.
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(nice))
