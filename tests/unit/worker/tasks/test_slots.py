@@ -68,6 +68,12 @@ def test_slices_are_claimed_ahead_only_where_others_need_not_wait_for_them(took_
     assert slots.ahead == 0
 
 
+def test_a_single_slot_does_one_thing_at_a_time() -> None:
+    slots = Slots(fixed=1)
+    grown(slots, lambda _: 0.1)
+    assert (slots.now, slots.ahead) == (1, 0)
+
+
 def test_what_the_operator_has_set_stays() -> None:
     slots = Slots(fixed=3)
     assert set(grown(slots, lambda _: 0.1)) == {3}
