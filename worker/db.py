@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 5
 WAKE_CHANNEL = "sliceway_work"
+HURRY = "now"
+"""What a notification says when slots may be idle until it has been heard."""
 PLAN_ONCE = " ".join(
     f"-c {setting}"
     for setting in (

@@ -34,6 +34,8 @@ log = get_log(__name__)
 DATABASE_ERRORS = (psycopg.Error, sqlalchemy.exc.SQLAlchemyError)
 TURN_EVERY_S = 0.02
 """Turns follow each other no faster: what comes meanwhile shares the next one. After a rest the first comes at once."""
+TURN_EVERY_LEAST_S = 0.005
+"""But for a new session or the end of a last slice: slots may idle until it is heard. A turn takes as long itself."""
 TURN_EVERY_MOST_S = 0.1
 """Nor much slower, however long what waits in the broker would last: something more urgent may come."""
 RESCUE_EVERY_S = 0.5
@@ -92,8 +94,8 @@ class Dispatcher:
                 log.exception("dispatcher.broken")
                 self._republish_all = True
                 sleep_s, busy = 1.0, False
-            self._wakeup.wait(sleep_s, busy=busy)
-            self._stop.wait(max(0.0, began + self._pace_s - time.monotonic()))
+            self._wakeup.wait(sleep_s, busy=busy, pause_s=max(0.0, began + self._pace_s - time.monotonic()))
+            self._stop.wait(max(0.0, began + TURN_EVERY_LEAST_S - time.monotonic()))
         self._resign()
 
     def stop(self) -> None:

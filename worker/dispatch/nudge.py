@@ -34,12 +34,11 @@ class Nudger(threading.Thread):
         """
         super().__init__(name="nudger", daemon=True)
         self._db, self._dispatcher, self._wakeup, self._taken = db, dispatcher, wakeup, taken
-        self._asked, self._ended = threading.Event(), threading.Event()
-        self._urgent = False
+        self._asked, self._urgent, self._ended = threading.Event(), threading.Event(), threading.Event()
 
     def nudge(self) -> None:
-        """Ask for a turn of the dispatcher, soon: something new is due. Cheap; safe from any thread."""
-        self._urgent = True
+        """Ask for a turn of the dispatcher at once: something new is due. Cheap; safe from any thread."""
+        self._urgent.set()
         self._asked.set()
 
     def freed(self) -> None:
@@ -53,26 +52,27 @@ class Nudger(threading.Thread):
             self._asked.clear()
             if self._ended.is_set():
                 return
-            if not self._urgent and self._is_fed():
+            if not self._urgent.is_set() and self._is_fed():
                 continue
-            self._urgent = False
+            hurry = self._urgent.is_set()
+            self._urgent.clear()
             if self._dispatcher.leads:
-                self._wakeup.wake()
+                self._wakeup.wake(hurry=hurry)
             else:
                 with (
                     suppress(*UNAVAILABLE),
                     self._db.connection() as tx,
                 ):  # the dispatcher looks by itself, a little later
-                    transitions.wake(tx)
+                    transitions.wake(tx, hurry=hurry)
             self._ended.wait(NUDGE_EVERY_S)
 
     def _is_fed(self) -> bool:
         """Wait a moment, and say whether a message was taken in it."""
         before = self._taken()
-        self._ended.wait(NUDGE_EVERY_S)
-        return self._taken() != before and not self._urgent
+        return not self._urgent.wait(NUDGE_EVERY_S) and self._taken() != before
 
     def end(self) -> None:
         """End the thread."""
         self._ended.set()
         self._asked.set()
+        self._urgent.set()

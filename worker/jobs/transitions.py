@@ -16,7 +16,7 @@ from psycopg import errors as pg
 from psycopg.types.json import Jsonb
 from pydantic_core import to_json
 
-from worker.db import WAKE_CHANNEL, Tx, sql
+from worker.db import HURRY, WAKE_CHANNEL, Tx, sql
 from worker.errors import Conflict, NotFound, StaleClaim
 from worker.jobs.leases import Acknowledged, Claim, Deferral, json_or_null
 from worker.jobs.states import FINAL, JobState
@@ -84,9 +84,9 @@ def enqueue(tx: Tx, jobs: Sequence[NewJob], actor: str) -> set[UUID]:
     return {job.id for job in jobs}.difference(row["lost"])
 
 
-def wake(tx: Tx) -> None:
+def wake(tx: Tx, *, hurry: bool = False) -> None:
     """Tell the dispatcher that there may be work; heard when the transaction commits."""
-    tx.execute(f"NOTIFY {WAKE_CHANNEL}")
+    tx.execute("SELECT pg_notify(%s, %s)", [WAKE_CHANNEL, HURRY if hurry else ""])
 
 
 def claim_step(tx: Tx, claim: Claim, source: JobState, lease: timedelta, *, again: bool = False) -> Row:

@@ -22,8 +22,10 @@ class Turns:
 
     def __init__(self) -> None:
         self.count = threading.Semaphore(0)
+        self.hurried: list[bool] = []
 
-    def wake(self) -> None:
+    def wake(self, *, hurry: bool) -> None:
+        self.hurried.append(hurry)
         self.count.release()
 
     def came(self) -> bool:
@@ -66,6 +68,7 @@ def taken(request: pytest.FixtureRequest, looks: threading.Semaphore) -> Callabl
 def test_a_slot_that_stays_free_asks_for_a_turn(nudger: Nudger, turns: Turns) -> None:
     nudger.freed()
     assert turns.came()
+    assert turns.hurried == [False]
 
 
 @pytest.mark.parametrize("taken", ["fed"], indirect=True)
@@ -76,6 +79,7 @@ def test_a_slot_that_was_filled_asks_for_none_but_something_new_does(
     assert all(looks.acquire(timeout=DEADLINE_S) for _ in range(2)), "before and after"
     nudger.nudge()
     assert turns.came()
+    assert turns.hurried == [True]
     nudger.end()
     nudger.join(DEADLINE_S)
     assert not turns.count.acquire(blocking=False), "both asked for a turn"

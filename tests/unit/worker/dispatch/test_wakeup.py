@@ -24,6 +24,21 @@ def test_a_wake_ends_the_sleep_or_the_next_one() -> None:
     wakeup.close()
 
 
+def test_who_is_in_no_hurry_waits_for_the_pause_to_end() -> None:
+    wakeup = Wakeup("postgresql://unused")
+    sleeper = threading.Thread(target=wakeup.wait, args=(FAR_S,), kwargs={"busy": True, "pause_s": FAR_S})
+    sleeper.start()
+    wakeup.wake(hurry=False)
+    sleeper.join(0.5)
+    assert sleeper.is_alive()
+    wakeup.wake(hurry=True)
+    sleeper.join(30)
+    assert not sleeper.is_alive()
+    wakeup.wake(hurry=False)
+    wakeup.wait(FAR_S, busy=True)  # without a pause
+    wakeup.close()
+
+
 def test_any_number_of_wakes_is_one() -> None:
     wakeup = Wakeup("postgresql://unused")
     for _ in range(100_000):  # more than a pipe takes
