@@ -27,13 +27,13 @@ def _running_again(site: Installation) -> Iterator[None]:
 
 
 def upload_with_two_slices_held(site: Installation) -> Job:
-    """Two slices wait for the store's answer, and two more for a free thread, in the broker."""
+    """Two slices wait for the store's answer, and two or more for a free thread, in the broker."""
     site.workers(1, **FEW)
     key = site.fresh_key()
     site.store.hold("data", key, count=2)
     job = site.enqueue(4 * MIB, key)
     site.store.held("data", job.key, 2)
-    site.until(lambda: sum(row["state"] == "dispatched" for row in job.slices) == 2, "two slices in the broker")
+    site.until(lambda: sum(row["state"] == "dispatched" for row in job.slices) >= 2, "two slices in the broker")
     return job
 
 
@@ -62,7 +62,7 @@ def test_killed_and_restarted_in_the_middle_of_an_upload(site: Installation) -> 
     job = upload_with_two_slices_held(site)
     site.valkey.kill()
     site.store.control.release()
-    site.until(lambda: job.row["bytes_done"] == 2 * SLICE_BYTES, "checkpoints without a broker")
+    site.until(lambda: job.row["bytes_done"] >= 2 * SLICE_BYTES, "checkpoints without a broker")
     site.valkey.start()
     result = job.succeeds(timeout_s=60)
     assert job.sent_twice_bytes() == 0
@@ -73,7 +73,7 @@ def test_frozen_for_a_while(site: Installation) -> None:
     job = upload_with_two_slices_held(site)
     site.valkey.pause()
     site.store.control.release()
-    site.until(lambda: job.row["bytes_done"] == 2 * SLICE_BYTES, "checkpoints without a broker")
+    site.until(lambda: job.row["bytes_done"] >= 2 * SLICE_BYTES, "checkpoints without a broker")
     site.valkey.resume()
     result = job.succeeds(timeout_s=60)
     assert job.sent_twice_bytes() == 0

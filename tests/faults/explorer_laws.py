@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from tests.faults.explorer_edges import Program, Statement
@@ -174,7 +175,8 @@ class Laws:
 def _message(edge: Statement) -> dict[str, Any]:
     """Return what a statement says that its claim is."""
     if edge.name == "checkpoint":
-        return {name: edge.params[f"{name}s"][0] for name in ("number", "token", "epoch")}
+        [asked, *_] = json.loads(edge.params["slices"])
+        return {name: asked[name] for name in ("number", "token", "epoch")}
     return {name: edge.params.get(name) for name in ("number", "token", "epoch")}
 
 
