@@ -41,7 +41,7 @@ def forge(path: Path) -> bytes:
 def test_a_forged_change_in_the_middle_never_makes_an_object_of_two_versions(site: Installation) -> None:
     key = site.fresh_key()
     let_go = site.store.hold("data", key)
-    job = site.enqueue(8 * MIB, key, verify="file")
+    job = site.enqueue(32 * MIB, key, verify="file")  # more than is read ahead
     site.store.held("data", key, 4)
     forged = forge(job.path)
     let_go()
