@@ -67,6 +67,7 @@ class Dispatcher:
         self._unbroken_since = 0.0
         self._last_round = 0.0
         self._last_turn_s, self._pace_s = 0.0, TURN_EVERY_S
+        self._fed = False
         self._lost_since: datetime | None = None
         self._republish_all = False
         self._lanes = 1
@@ -94,7 +95,8 @@ class Dispatcher:
                 log.exception("dispatcher.broken")
                 self._republish_all = True
                 sleep_s, busy = 1.0, False
-            self._wakeup.wait(sleep_s, busy=busy, pause_s=max(0.0, began + self._pace_s - time.monotonic()))
+            pause_s = max(0.0, began + self._pace_s - time.monotonic())
+            self._wakeup.wait(sleep_s, busy=busy, pause_s=pause_s, patient=self._fed)
             self._stop.wait(max(0.0, began + TURN_EVERY_LEAST_S - time.monotonic()))
         self._resign()
 
@@ -136,7 +138,8 @@ class Dispatcher:
         lasts_s = half_s(waiting=waiting, handed_out=handed_out, since_s=since_s)
         self._pace_s = min(TURN_EVERY_MOST_S, max(TURN_EVERY_S, lasts_s))
         longest = RESCUE_EVERY_S if busy else 1.0
-        if waiting > 0:  # a slot that finds a message tells nobody
+        self._fed = waiting > 0
+        if self._fed:  # a slot that finds a message tells nobody, and what is new would only wait behind it
             longest = min(longest, max(self._pace_s, lasts_s))
         return self._until_due(seen, longest), busy
 

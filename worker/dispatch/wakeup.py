@@ -48,10 +48,10 @@ class Wakeup:
             with suppress(psycopg.OperationalError):
                 self._connection = listen(self._url)
 
-    def wait(self, seconds: float, *, busy: bool, pause_s: float = 0.0) -> None:
+    def wait(self, seconds: float, *, busy: bool, pause_s: float = 0.0, patient: bool = False) -> None:
         """Sleep for so many seconds at most, less where no NOTIFY can be heard.
 
-        What wakes it ends it, if in no hurry not before ``pause_s``.
+        What wakes it ends it, but not before ``pause_s``, unless it hurries and the sleeper is not ``patient``.
         """
         if self._connection is None:
             seconds = min(seconds, POLL_BUSY_S if busy else POLL_IDLE_S)
@@ -60,7 +60,7 @@ class Wakeup:
         while True:
             waits = [self._ear.fileno(), *([self._connection.fileno()] if self._connection is not None else [])]
             readable, _, _ = select.select(waits, [], [], max(0.0, until_s - time.monotonic()))
-            if not readable or self._hear(readable):
+            if not readable or (self._hear(readable) and not patient):
                 return
             until_s = pause_until_s
 

@@ -39,6 +39,19 @@ def test_who_is_in_no_hurry_waits_for_the_pause_to_end() -> None:
     wakeup.close()
 
 
+def test_a_patient_sleeper_is_hurried_by_nobody() -> None:
+    wakeup = Wakeup("postgresql://unused")
+    words = {"busy": True, "pause_s": 1.0, "patient": True}
+    sleeper = threading.Thread(target=wakeup.wait, args=(FAR_S,), kwargs=words)
+    sleeper.start()
+    wakeup.wake()
+    sleeper.join(0.3)
+    assert sleeper.is_alive()
+    sleeper.join(30)
+    assert not sleeper.is_alive(), "the pause did not end it"
+    wakeup.close()
+
+
 def test_any_number_of_wakes_is_one() -> None:
     wakeup = Wakeup("postgresql://unused")
     for _ in range(100_000):  # more than a pipe takes
