@@ -123,17 +123,20 @@ class _Init:
     def send_whole(self, wanted: Verification, body: memoryview) -> None:
         try:
             try:
-                with self.rt.sending(self.guard):
-                    stored = self.store.put_whole(self.intent(), body, self.guard)
+                stored = self.send_once(body)
             except Permanent as error:
                 if error.code != "upload_in_progress":
                     raise
                 self.discard_foreign()
-                stored = self.store.put_whole(self.intent(), body, self.guard)
+                stored = self.send_once(body)
         except (ObjectExists, Unknown) as error:
             self.believe_or_raise(wanted, error)
         else:
             self.believe_or_raise(wanted, None, in_one=stored.size_bytes is not None)
+
+    def send_once(self, body: memoryview) -> Stored:
+        with self.rt.sending(self.guard):
+            return self.store.put_whole(self.intent(), body, self.guard)
 
     def remember_what_was_there(self) -> None:
         """Where an object may be replaced, know whether there was one: a later look must not take it for ours."""

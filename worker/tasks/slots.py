@@ -48,7 +48,7 @@ class Slots:
 
         None with a single slot: who asks for that wants one thing at a time, as the drill's canary does.
         """
-        return max(2, self.now // 4) if self._short and self.now > 1 else 0
+        return min(AHEAD_MOST, max(2, self.now // 4)) if self._short and self.now > 1 else 0
 
     def look(self, busy: int, took_s: float | None) -> int:
         """Return the slots from now on, by what was seen since the last look.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.tasks.slots import LEAST, MOST, Slots
+from worker.tasks.slots import AHEAD_MOST, LEAST, MOST, Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +66,12 @@ def test_slices_are_claimed_ahead_only_where_others_need_not_wait_for_them(took_
     for _ in range(200):
         slots.look(0, None)
     assert slots.ahead == 0
+
+
+def test_no_more_are_claimed_ahead_than_there_are_threads_for() -> None:
+    slots = Slots(fixed=100)
+    grown(slots, lambda _: 0.1)
+    assert slots.ahead == AHEAD_MOST
 
 
 def test_a_single_slot_does_one_thing_at_a_time() -> None:
