@@ -99,7 +99,11 @@ class Run:
             self.ids["unheard"] = self.site.api.post("/v1/jobs", json=document).raise_for_status().json()["id"]
 
     def _lapse(self) -> None:
-        """A slice is sent and held up, and its worker killed: another sends it again, then the first arrives too."""
+        """A slice is sent and held up, and its worker killed: another sends it again, then the first arrives too.
+
+        Nothing else is being worked on then, so that the death is in no other job's history.
+        """
+        self.site.until(self._over, "the end of the jobs before", timeout_s=40)
         store = self.site.store
         store.hold("data", "lapsed", offset=0, count=1)
         let_go = store.hold("finish", "lapsed")
