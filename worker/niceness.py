@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
+
+_TRIES = 100
+_AGAIN_S = 0.15
 
 
 def yield_to_others(nice: int) -> None:
@@ -22,5 +27,17 @@ def yield_to_others(nice: int) -> None:
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # it interrupts nobody when it wakes up
     # Where Linux groups processes by session, niceness counts within the group only, and the group has one of its own.
-    with suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(nice))
+    threading.Thread(target=_tell_group, args=(nice,), name="niceness", daemon=True).start()
+
+
+def _tell_group(nice: int) -> None:
+    """Set the group's niceness; without privileges the kernel hears one process a tenth of a second, of them all."""
+    for _ in range(_TRIES):
+        try:
+            Path("/proc/self/autogroup").write_text(str(nice))
+        except BlockingIOError:
+            time.sleep(_AGAIN_S)
+        except OSError:
+            return
+        else:
+            return

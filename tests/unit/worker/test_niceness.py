@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from worker.local.account import server_account
 
 SCRIPT = """
 import os, threading
@@ -26,3 +29,44 @@ def test_threads_started_afterwards_run_after_others(nice: int) -> None:
     )
     own = int(subprocess.run(["nice"], capture_output=True, text=True, check=True, timeout=60).stdout)
     assert told.stdout.split() == [str(min(19, own + nice)), str(nice > 0)]
+
+
+TOLD = """
+import ctypes, os, time
+from pathlib import Path
+from worker.niceness import yield_to_others
+if {uid}:
+    os.setgroups([]), os.setgid({uid}), os.setuid({uid})
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # its own files in /proc stay its own
+print("ready", flush=True)
+input()
+yield_to_others(7)
+until = time.monotonic() + 30
+while (told := Path("/proc/self/autogroup").read_text().split()[-1]) != "7" and time.monotonic() < until:
+    time.sleep(0.05)
+print(told)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel groups no processes by session")
+def test_workers_without_privileges_that_start_together_all_tell_their_group() -> None:
+    account = server_account()
+    script = TOLD.format(uid=account.uid if account else 0)
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        for _ in range(3)
+    ]
+    for worker in workers:
+        assert worker.stdout
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        assert worker.stdin
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+    assert [worker.communicate(timeout=60)[0] for worker in workers] == ["7\n"] * 3
