@@ -130,6 +130,7 @@ class Stop(StrEnum):
     CANCELLED = "cancelled"
     DEADLINE = "deadline"
     REVOKED = "revoked"
+    OVERTAKEN = "overtaken"
 
 
 class Interrupted(SlicewayError):

@@ -92,12 +92,20 @@ class Room:
             self._changed.notify_all()
 
     @contextmanager
-    def enter(self, check: Callable[[], None]) -> Iterator[None]:
-        """Come in when there is room; what ``check`` raises while that is waited for ends the wait."""
+    def enter(self, guard: ClaimGuard) -> Iterator[None]:
+        """Come in when there is room.
+
+        Raises:
+            Interrupted: as the guard's check; or half of the claim's time was waited away, and the store is not to be
+                blamed for what is then too late.
+        """
+        patience_s = guard.remaining_s() / 2
         with self._changed:
             while self._inside >= self._size:
                 self._changed.wait(0.25)
-                check()
+                guard.check()
+                if guard.remaining_s() <= patience_s:
+                    raise Interrupted(Stop.OVERTAKEN)
             self._inside += 1
         try:
             yield

@@ -125,7 +125,7 @@ class Runtime:
     @contextmanager
     def sending(self, guard: ClaimGuard) -> Iterator[None]:
         """Wait for a slot for a request that carries bytes of a file, and take its time, if it succeeds."""
-        with self.room.enter(guard.check):
+        with self.room.enter(guard):
             began_s = time.monotonic()
             yield
             self.sent.append(time.monotonic() - began_s)

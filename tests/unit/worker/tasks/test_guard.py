@@ -166,7 +166,7 @@ def test_a_room_lets_in_as_many_as_its_size_says_and_one_more_when_it_grows() ->
     room, inside, leave = Room(2), threading.Semaphore(0), threading.Event()
 
     def visit() -> None:
-        with room.enter(lambda: None):
+        with room.enter(a_guard()[0]):
             inside.release()
             assert leave.wait(20)
 
@@ -185,7 +185,16 @@ def test_who_waits_for_room_obeys_the_guard() -> None:
     room = Room(1)
     guard, stopping = a_guard()
     stopping.set()
-    with room.enter(lambda: None), pytest.raises(Interrupted), room.enter(guard.check):
+    with room.enter(a_guard()[0]), pytest.raises(Interrupted), room.enter(guard):
         pytest.fail("there was no room")
-    with room.enter(guard.check):
+    with room.enter(guard):
         pass
+
+
+def test_who_gets_no_room_in_half_the_claims_time_blames_nobody() -> None:
+    room = Room(1)
+    guard, _ = a_guard(2.0)
+    with room.enter(a_guard()[0]), pytest.raises(Interrupted) as interrupted, room.enter(guard):
+        pytest.fail("there was no room")
+    assert interrupted.value.stop is Stop.OVERTAKEN
+    assert guard.remaining_s() > 0.0
