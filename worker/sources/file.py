@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from worker.errors import RootUnavailable, SourceChanged, SourceError, SourceGone, SourceRefused
@@ -25,6 +24,7 @@ _WORDS = {"size": "size", "mtime_ns": "modification time", "inode": "identity (i
 _NOT_A_FILE = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL})
 _NOT_READABLE = frozenset({errno.EACCES, errno.EPERM})
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
+_HERE = frozenset({"", "."})
 
 
 def open_file(root: RootProfile, path: str, expected: Fingerprint | None = None) -> FileSource:
@@ -36,15 +36,15 @@ def open_file(root: RootProfile, path: str, expected: Fingerprint | None = None)
         SourceChanged: it is not the file that was expected.
         RootUnavailable: the root cannot be used here.
     """
-    handle = _locate(root, path)
+    handle, found = _locate(root, path)
     try:
-        fd = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        fd = os.open(_link(handle), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:
         _fail(root, path, error)
     finally:
         os.close(handle)
     try:
-        return FileSource(root, path, fd, expected)
+        return FileSource(root, path, fd, found, expected)
     except BaseException:
         os.close(fd)
         raise
@@ -69,19 +69,21 @@ class FileSource:
     other hosts and after a remount.
     """
 
-    def __init__(self, root: RootProfile, path: str, fd: int, expected: Fingerprint | None) -> None:
-        """Take over the open ``fd``; it stays the caller's if this raises."""
+    def __init__(
+        self, root: RootProfile, path: str, fd: int, found: os.stat_result, expected: Fingerprint | None
+    ) -> None:
+        """Take over the open ``fd`` of the file that was found; it stays the caller's if this raises."""
         self._root = root
         self._path = path
         self._fd = fd
-        now = self._stat()
-        self.fingerprint: Fingerprint = now if expected is None else expected
-        self._compare(now)
-        self.size_bytes: int = now["size"]
+        self.fingerprint: Fingerprint = _fingerprint(found) if expected is None else expected
+        self._first = tuple(map(self.fingerprint.get, _WORDS))
+        self._compare(found)
+        self.size_bytes = found.st_size
 
     def read_into(self, buffer: memoryview, offset_bytes: int) -> None:
         """Fill the buffer from the offset on; the file is compared with its fingerprint before and after."""
-        self._compare(self._stat())
+        self._look()
         done, whole = 0, buffer.nbytes
         try:
             # The kernel's own readahead is 128 KiB deep; the whole range is wanted, and wanted now.
@@ -93,18 +95,14 @@ class FileSource:
                 done += got
         except OSError as error:
             _fail(self._root, self._path, error)
-        self._compare(self._stat())
+        self._look()
 
     def check(self) -> None:
         """Compare what is at the path now, and what is open here, with the fingerprint."""
-        handle = _locate(self._root, self._path)
-        try:
-            self._compare(_fingerprint(os.fstat(handle)))
-        except OSError as error:
-            _fail(self._root, self._path, error)
-        finally:
-            os.close(handle)
-        self._compare(self._stat())
+        handle, found = _locate(self._root, self._path)
+        os.close(handle)
+        self._compare(found)
+        self._look()
 
     def close(self) -> None:
         """Close the file."""
@@ -124,14 +122,17 @@ class FileSource:
     def _named(self) -> str:
         return f"{self._root.name}:{self._path}"
 
-    def _stat(self) -> Fingerprint:
+    def _look(self) -> None:
         try:
-            return _fingerprint(os.fstat(self._fd))
+            found = os.fstat(self._fd)
         except OSError as error:
             _fail(self._root, self._path, error)
+        self._compare(found)
 
-    def _compare(self, now: Fingerprint) -> None:
-        if changed := [word for name, word in _WORDS.items() if self.fingerprint.get(name) != now[name]]:
+    def _compare(self, found: os.stat_result) -> None:
+        if (found.st_size, found.st_mtime_ns, found.st_ino) != self._first:
+            now = _fingerprint(found)
+            changed = [word for name, word in _WORDS.items() if self.fingerprint.get(name) != now[name]]
             raise SourceChanged(f"{self._named}: it is not the file that was opened first, by {', '.join(changed)}")
 
 
@@ -139,10 +140,10 @@ def _fingerprint(found: os.stat_result) -> Fingerprint:
     return {"size": found.st_size, "mtime_ns": found.st_mtime_ns, "inode": found.st_ino}
 
 
-def _locate(root: RootProfile, path: str) -> int:
-    """Return an `O_PATH` handle of the regular file at the path; the caller closes it."""
-    parts = PurePosixPath(path)
-    if not parts.name or parts.is_absolute() or ".." in parts.parts or "\0" in path:
+def _locate(root: RootProfile, path: str) -> tuple[int, os.stat_result]:
+    """Return an `O_PATH` handle of the regular file at the path, and what it is; the caller closes it."""
+    parts = path.split("/")
+    if path.startswith("/") or ".." in parts or _HERE.issuperset(parts) or "\0" in path:
         raise SourceRefused(f"{root.name}:{path!r} is not a path below the root")
     try:
         base = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -151,31 +152,35 @@ def _locate(root: RootProfile, path: str) -> int:
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=base)
         try:
-            _approve(root, path, base, handle)
+            return handle, _approved(root, path, base, handle)
         except BaseException:
             os.close(handle)
             raise
     except (OSError, UnicodeEncodeError) as error:
         _fail(root, path, error)
-    else:
-        return handle
     finally:
         os.close(base)
 
 
-def _approve(root: RootProfile, path: str, base: int, handle: int) -> None:
+def _approved(root: RootProfile, path: str, base: int, handle: int) -> os.stat_result:
     found = os.fstat(handle)
     if found.st_nlink == 0:
         raise SourceGone(f"{root.name}:{path} was removed while it was being opened")
-    if not _place(handle).is_relative_to(_place(base)):
+    inside = _place(base).rstrip("/") + "/"
+    if not f"{_place(handle)}/".startswith(inside):
         raise SourceRefused(f"{root.name}:{path} is a link that leads out of the root")
     if not stat.S_ISREG(found.st_mode):
         raise SourceRefused(f"{root.name}:{path} is not a regular file")
+    return found
 
 
-def _place(handle: int) -> Path:
+def _place(handle: int) -> str:
     """Return where an open handle really is, all links resolved, by the kernel's word."""
-    return Path(f"/proc/self/fd/{handle}").readlink()
+    return os.readlink(_link(handle))  # noqa: PTH115 - each slice comes here, and a `Path` costs ten times the call
+
+
+def _link(handle: int) -> str:
+    return f"/proc/self/fd/{handle}"
 
 
 def _fail(root: RootProfile, path: str, error: OSError | UnicodeEncodeError) -> NoReturn:

@@ -98,6 +98,10 @@ class TestRefused:
             "../root/sub/f.bin",
             "sub/../sub/f.bin",
             "sub/..",
+            "./",
+            ".//.",
+            "sub/f.bin/..",
+            "//etc/passwd",
             "/etc/passwd",
             "sub/f.bin\0",
             "a" * 300,
@@ -120,8 +124,9 @@ class TestRefused:
             lambda at: at.symlink_to("loop"),
             lambda at: at.symlink_to("/etc/passwd"),
             lambda at: at.symlink_to("../../outside"),
+            lambda at: at.symlink_to(".."),
         ],
-        ids=["folder", "fifo", "device", "loop", "absolute-link", "relative-link"],
+        ids=["folder", "fifo", "device", "loop", "absolute-link", "relative-link", "link-to-the-root"],
     )
     def test_what_is_no_regular_file_of_the_root(self, root: RootProfile, make: Callable[[Path], Any]) -> None:
         (root.path.parent / "outside").write_bytes(b"theirs")
@@ -155,6 +160,12 @@ class TestRefused:
         link = root.path.parent / "link"
         link.symlink_to(root.path)
         assert read(RootProfile(name="media", path=link), "sub/f.bin", 0, 9) == DATA[:9]
+
+    def test_a_root_may_be_the_root_of_all(self, file: Path) -> None:
+        assert read(RootProfile(name="all", path=Path("/")), str(file)[1:], 0, 9) == DATA[:9]
+
+    def test_a_path_may_say_more_than_it_needs(self, root: RootProfile) -> None:
+        assert read(root, "./sub//./f.bin", 0, 9) == DATA[:9]
 
 
 class TestChanged:
