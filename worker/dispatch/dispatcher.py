@@ -38,6 +38,8 @@ TURN_EVERY_LEAST_S = 0.005
 """But for a new session or the end of a last slice: slots may idle until it is heard. A turn takes as long itself."""
 TURN_EVERY_MOST_S = 0.1
 """Nor much slower, however long what waits in the broker would last: something more urgent may come."""
+USED = 0.7
+"""So much of what waits in the broker is to have found a slot when the next turn comes."""
 RESCUE_EVERY_S = 0.5
 BROKER_CHECK_EVERY_S = 1.0
 LANE_ROWS_MAX = 2000
@@ -125,17 +127,20 @@ class Dispatcher:
         self._term = term
 
     def _turn(self, tx: Tx) -> tuple[float, bool]:
-        transitions.promote_due(tx)
         if self._is_time("rescue", RESCUE_EVERY_S):
+            transitions.promote_due(tx)
             self._rescue(tx)
         seen = leases.survey(tx)
+        if seen.abort_due or (seen.next_due_s is not None and seen.next_due_s <= 0):
+            transitions.promote_due(tx)
+            seen = leases.survey(tx)
         self._republish_lost(tx, seen)
         in_flight = sum(seen.in_flight.values())
         free = 2 * seen.slots - in_flight
         handed_out = self._hand_out(tx, seen, free) if free > 0 else 0
         since_s, self._last_turn_s = time.monotonic() - self._last_turn_s, time.monotonic()
         waiting, busy = in_flight + handed_out - seen.slots, in_flight + handed_out > 0
-        lasts_s = half_s(waiting=waiting, handed_out=handed_out, since_s=since_s)
+        lasts_s = until_used_s(waiting=waiting, handed_out=handed_out, since_s=since_s)
         self._pace_s = min(TURN_EVERY_MOST_S, max(TURN_EVERY_S, lasts_s))
         longest = RESCUE_EVERY_S if busy else 1.0
         self._fed = waiting > 0
@@ -242,8 +247,8 @@ class Dispatcher:
         self._wakeup.close()
 
 
-def half_s(*, waiting: int, handed_out: int, since_s: float) -> float:
-    """Return when half of what waits for a free slot will have found one, which is when the next turn should come.
+def until_used_s(*, waiting: int, handed_out: int, since_s: float) -> float:
+    """Return when most of what waits for a free slot will have found one, which is when the next turn should come.
 
     A turn costs as much as a slice, and one that hands out a single slice is dear; one that comes late lets slots idle.
 
@@ -252,4 +257,4 @@ def half_s(*, waiting: int, handed_out: int, since_s: float) -> float:
         handed_out: how many were handed out now, so about how many found a slot since the last turn.
         since_s: seconds since that turn.
     """
-    return max(0, waiting) / 2 * since_s / max(1, handed_out)
+    return max(0, waiting) * USED * since_s / max(1, handed_out)

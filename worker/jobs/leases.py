@@ -96,7 +96,8 @@ class Survey:
         slots: what all live workers can send at once.
         claimed_through: the latest time of dispatch among messages that were claimed.
         last_ended: when the last worker ended, dead or stopped.
-        next_due_s: seconds until the next waiting step or slice is due; None if none waits.
+        next_due_s: seconds until the next waiting step or slice is due, negative if it is; None if none waits.
+        abort_due: whether a cancelled job's last claim has ended and its abort is not handed out yet.
         waiting_stores: stores with an open breaker -> whether a probe is due.
         in_flight: (store, tenant) -> steps and slices dispatched or being worked on.
     """
@@ -106,6 +107,7 @@ class Survey:
     claimed_through: datetime | None
     last_ended: datetime | None
     next_due_s: float | None
+    abort_due: bool
     waiting_stores: dict[str, bool]
     in_flight: dict[tuple[str, str], int]
 
@@ -119,6 +121,7 @@ def survey(tx: Tx) -> Survey:
         claimed_through=row["claimed_through"],
         last_ended=row["last_ended"],
         next_due_s=row["next_due_s"],
+        abort_due=row["abort_due"],
         waiting_stores={breaker["store"]: breaker["due"] for breaker in row["breakers"]},
         in_flight={(lane["store"], lane["tenant"]): lane["n"] for lane in row["in_flight"]},
     )
