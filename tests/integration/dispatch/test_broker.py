@@ -1,16 +1,162 @@
-"""A broker that does not take a batch is one that is away, whatever its reason."""
+"""What is published is what Celery would have sent; a broker that does not take it is one that is away."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tests.integration.dispatch.office import eventually
-from worker.dispatch.broker import Broker
+import pytest
+import redis
+from celery import Celery
+
+from tests.integration.dispatch.office import eventually, read_message
+from worker.dispatch.broker import Broker, arguments, shown
+from worker.jobs.ids import new_id, task_id
+from worker.jobs.names import QUEUE, TASK_OF
+from worker.jobs.states import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from tests.integration.dispatch.office import Office
+    from worker.local.valkey import EmbeddedValkey
+
+Row = dict[str, Any]
+
+
+def row(state: str = "uploading", number: int | None = 3, *, deaths: int = 0, key: str = "backup/file.bin") -> Row:
+    """A dispatched slice, or step where it has no number."""
+    return {
+        "job_id": new_id(), "number": number, "state": state, "epoch": 2, "run": 1, "token": 7, "deaths": deaths,
+        "store": "main", "key": key, "offset_bytes": 3 << 20, "slice_size_bytes": 1 << 20, "slices_total": 300,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def app(broker_url: str) -> Celery:
+    made = Celery("office", broker=broker_url, set_as_current=False)
+    made.conf.update(broker_transport="worker.dispatch.redis_transport:Transport", task_default_queue=QUEUE)
+    return made
+
+
+@pytest.fixture
+def broker(app: Celery) -> Iterator[Broker]:
+    made = Broker(app)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(broker_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(broker_url) as made:
+        yield made
+
+
+def publish_as_celery(app: Celery, row: Row) -> None:
+    name = TASK_OF[JobState(row["state"])]
+    part = name if row["number"] is None else str(row["number"])
+    message = app.amqp.as_task_v2(
+        task_id(row["job_id"], part, row["epoch"], row["run"]), name, args=(), kwargs=arguments(row), argsrepr="()",
+        kwargsrepr=shown(row, name),
+    )  # fmt: skip
+    with app.connection_for_write() as connection:
+        connection.Producer().publish(
+            message.body, headers=message.headers, serializer="json", exchange="", routing_key=QUEUE,
+            **message.properties,
+        )  # fmt: skip
+
+
+def fetched(app: Celery) -> dict[str, Any]:
+    """Everything in the oldest message, as kombu reads it, but for its tag, which no two have in common."""
+    with app.connection_for_read() as connection:
+        message = connection.default_channel.basic_get(QUEUE, no_ack=True)
+    assert message.properties.pop("delivery_tag") == message.delivery_tag
+    return {
+        "headers": message.headers,
+        "properties": message.properties,
+        "content": (message.content_type, message.content_encoding, message.body),
+        "payload": message.payload,
+        "parts": list(message._raw),
+    }
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        row(),
+        row("queued", None),
+        row("finishing", None),
+        row("cancelling", None, deaths=1),
+        row(deaths=2),
+        row(key='100 % of "ümlaut"/\\ %(id)s @id@ @told@ @shown@ @body@ @tag@ \u2028'),
+    ],
+    ids=["slice", "init", "finish", "abort", "alone", "awkward"],
+)
+def test_a_message_is_the_one_that_celery_would_have_sent(app: Celery, broker: Broker, row: Row) -> None:
+    broker.publish([row])
+    publish_as_celery(app, row)
+    assert fetched(app) == fetched(app)
+
+
+def test_a_turns_messages_go_in_one_command_and_come_in_their_order(broker: Broker, client: redis.Redis) -> None:
+    rows = [row("queued", None), *(row(number=number) for number in range(5)), row("finishing", None)]
+    broker.publish(rows)
+    assert client.info("commandstats")["cmdstat_lpush"]["calls"] == 1
+    queue = client.lrange(QUEUE, 0, -1)
+    assert isinstance(queue, list)
+    assert [read_message(raw).what for raw in reversed(queue)] == [(one["job_id"], one["number"]) for one in rows]
+
+
+def test_no_two_messages_have_the_same_tag(app: Celery, broker: Broker) -> None:
+    broker.publish([row(), row()])
+    with app.connection_for_read() as connection:
+        tags = {connection.default_channel.basic_get(QUEUE, no_ack=True).delivery_tag for _ in range(2)}
+    assert len(tags) == 2
+
+
+def test_nothing_is_published_of_nothing(broker: Broker) -> None:
+    broker.publish([])
+    assert broker.length() == 0
+
+
+@contextmanager
+def full(client: redis.Redis) -> Iterator[None]:
+    client.config_set("maxmemory", 1)
+    yield
+    client.config_set("maxmemory", 0)
+
+
+@contextmanager
+def read_only(client: redis.Redis) -> Iterator[None]:
+    client.replicaof("127.0.0.1", "1")
+    yield
+    client.replicaof("NO", "ONE")
+
+
+@pytest.mark.parametrize("state", [full, read_only])
+def test_a_broker_that_takes_nothing_is_at_fault(
+    broker: Broker, client: redis.Redis, state: Callable[[redis.Redis], AbstractContextManager[None]]
+) -> None:
+    broker.publish([row()])
+    with state(client), pytest.raises(broker.errors):
+        broker.publish([row()])
+    broker.close()
+    broker.publish([row()])
+    assert broker.length() == 2
+
+
+def test_so_is_one_that_is_gone(broker: Broker, valkey: EmbeddedValkey) -> None:
+    broker.publish([row()])
+    valkey.stop()
+    try:
+        with pytest.raises(broker.errors):
+            broker.publish([row()])
+    finally:
+        valkey.start()
+    broker.close()
+    broker.publish([row()])
+    assert broker.length() == 1
 
 
 def test_a_full_broker_is_waited_for_like_one_that_is_away(office: Office) -> None:

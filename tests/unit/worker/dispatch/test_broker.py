@@ -1,0 +1,39 @@
+"""A broker that is not Redis is published to by Celery's own means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from celery import Celery
+
+from worker.dispatch.broker import Broker
+from worker.jobs.ids import new_id
+from worker.jobs.names import QUEUE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def app() -> Iterator[Celery]:
+    made = Celery("elsewhere", broker="memory://", set_as_current=False)
+    yield made
+    with made.connection_for_write() as connection:
+        connection.default_channel.queue_purge(QUEUE)
+
+
+def step() -> dict[str, Any]:
+    ids = {"job_id": new_id(), "epoch": 0, "run": 0, "token": 1}
+    return {**ids, "state": "queued", "number": None, "deaths": 0, "store": "main", "key": "a"}
+
+
+def test_its_messages_are_counted_and_told_what_to_do(app: Celery) -> None:
+    broker, rows = Broker(app), [step(), step()]
+    broker.publish(rows)
+    assert broker.length() == 2
+    with app.connection_for_read() as connection:
+        told = [connection.default_channel.basic_get(QUEUE, no_ack=True).payload[1]["job"] for _ in rows]
+    assert told == [str(row["job_id"]) for row in rows]
+    assert not broker.was_emptied()
+    broker.close()
