@@ -47,7 +47,7 @@ class ProtocolLimits:
     whole_bytes: int
     max_slices: int | None
     key_bytes: int
-    key_refused: str
+    key_refused: frozenset[str]
     slice_digest: bool
     verify_slice_bytes: int | None
 
@@ -58,7 +58,7 @@ PROTOCOLS: Mapping[str, ProtocolLimits] = {
         whole_bytes=20 * MIB,
         max_slices=700_000,  # the protocol states none; the list of more would be longer than the driver reads
         key_bytes=850,
-        key_refused='?*:|\\<>"',
+        key_refused=frozenset('?*:|\\<>"'),
         slice_digest=False,
         verify_slice_bytes=1 * MIB,
     ),
@@ -81,7 +81,8 @@ def normal_key(key: str, protocol: str) -> str:
         raise _bad_key(key, "it has '.' or '..' as a part")
     if not key.isprintable():  # control characters, lone surrogates, line and paragraph separators
         raise _bad_key(key, "it has control characters")
-    if refused := sorted(refused for refused in limits.key_refused if refused in key):
+    if not limits.key_refused.isdisjoint(key):
+        refused = sorted(limits.key_refused.intersection(key))
         raise _bad_key(key, f"this store's protocol does not take {' '.join(refused)}")
     if "/ /" in key:
         raise _bad_key(key, "it has a part that is one space")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from worker.settings import Settings, StoreProfile
 
 PATH_MAX_BYTES = 4096
+_NO_NAMES = frozenset({"", ".", ".."})
 
 
 class Wish(NamedTuple):  # made in half the time of a frozen dataclass
@@ -103,7 +104,7 @@ class Intake:
                 advice="Name a root whose profile lists the tenant.",
             )
         parts = wish.path.split("/")
-        if not {"", ".", ".."}.isdisjoint(parts) or len(wish.path.encode()) > PATH_MAX_BYTES:
+        if not _NO_NAMES.isdisjoint(parts) or len(wish.path.encode()) > PATH_MAX_BYTES:
             raise Refused(
                 "source.path does not name a file below its root",
                 code="bad_path",

@@ -8,9 +8,8 @@ Locks are taken job rows first, by id, then their slices by number; slices witho
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import errors as pg
 from psycopg.types.json import Jsonb
@@ -32,15 +31,16 @@ FRESH_AFTER = frozenset({"source_changed", "source_gone", "source_refused", "dig
 """Errors after which a retry cannot go on with the old session and fingerprint."""
 
 
-_AS_JSON = partial(to_json, bytes_mode="hex", exclude_none=True)
-"""Writes dataclasses in half the time that it takes to make dictionaries of them first."""
+_AS_JSON = partial(to_json, bytes_mode="hex")
 MANY_SLICES = 500
 """A job of so many slices changes what the planner should know of their table."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """A validated request to upload one file; see the columns of `models.Job`."""
+class NewJob(NamedTuple):
+    """A validated request to upload one file; see the columns of `models.Job`.
+
+    It goes to the database as a JSON array, which is read in half the time of an object: the order is the statement's.
+    """
 
     id: UUID
     tenant: str

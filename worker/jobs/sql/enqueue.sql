@@ -2,9 +2,11 @@
 -- In the order of their targets, so that two batches that collide wait for each other instead of locking each other out; no
 -- order serves both indexes, so a tenant's batches with idempotency keys go one after the other. The dispatcher is woken.
 WITH asked AS (
-  SELECT * FROM jsonb_to_recordset(%(jobs)s::jsonb) AS j(
-    id uuid, tenant text, priority smallint, source jsonb, store text, key text, target text, overwrite boolean,
-    attributes text, labels jsonb, verify text, slice_size int, retry_for_s int, idempotency_key text, request_digest text)
+  SELECT (j ->> 0)::uuid AS id, j ->> 1 AS tenant, (j ->> 2)::smallint AS priority, j -> 3 AS source, j ->> 4 AS store,
+         j ->> 5 AS key, j ->> 6 AS target, (j ->> 7)::boolean AS overwrite, j ->> 8 AS attributes, j -> 9 AS labels,
+         j ->> 10 AS verify, (j ->> 11)::int AS slice_size, (j ->> 12)::int AS retry_for_s, j ->> 13 AS idempotency_key,
+         decode(j ->> 14, 'hex') AS request_digest
+  FROM jsonb_array_elements(%(jobs)s::jsonb) AS j
   ORDER BY target
 ), turn AS MATERIALIZED (
   SELECT pg_advisory_xact_lock(hashtextextended(tenant, 7536914303))  -- any number of our own
@@ -13,7 +15,7 @@ WITH asked AS (
   INSERT INTO job (id, tenant, state, step, priority, source, store, key, target, overwrite, attributes, labels, verify,
                    slice_size, retry_for_s, idempotency_key, request_digest)
   SELECT id, tenant, 'queued', 'pending', priority, source, store, key, target, overwrite, attributes, labels, verify,
-         slice_size, retry_for_s, idempotency_key, decode(request_digest, 'hex')
+         slice_size, retry_for_s, idempotency_key, request_digest
   FROM asked, (SELECT count(*) FROM turn) AS is_ours
   ON CONFLICT DO NOTHING
   RETURNING id, epoch
