@@ -11,6 +11,10 @@ from worker.errors import SlicewayError
 from worker.log import set_up
 from worker.settings import load_settings
 
+_COLLECT_AFTER = 50_000
+"""Objects, some megabytes: more than one batch makes. As Python has it, 700, each batch would be searched several times
+while it is served."""
+
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
@@ -21,6 +25,7 @@ def main() -> int:
         set_up(settings.log_format, settings.log_level)
         served = server(settings)
         gc.freeze()  # what is there now stays: to search it again and again was a fifth of a large batch's time
+        gc.set_threshold(_COLLECT_AFTER)
         served.run()
     except SlicewayError as error:
         sys.stderr.write(f"sliceway: {error.message}. {error.advice}\n")
