@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import functools
-import select
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString, cast
 
 import psycopg
 import sqlalchemy.exc
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
-from sqlalchemy import create_engine, event, make_url
+from pydantic_core import from_json
+from sqlalchemy import QueuePool, create_engine, event, make_url
+
+from worker.connection import Connection, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from alembic.config import Config
-    from sqlalchemy import Engine
+    from sqlalchemy import Engine, PoolProxiedConnection
     from sqlalchemy.orm import Session
 
 CONNECT_TIMEOUT_S = 5
@@ -46,7 +49,7 @@ UNAVAILABLE = (
 )
 """What is raised while the database is away, overloaded or failing over: the same statement may be sent again."""
 
-Tx = psycopg.Connection[dict[str, Any]]
+Tx = psycopg.Connection[Row]
 """A psycopg connection as `worker.jobs` uses it: rows are dicts; every statement commits, unless in a transaction."""
 
 
@@ -54,7 +57,7 @@ class Database:
     """A pool of connections to one database; safe to be used by several threads.
 
     Lists and pages read with SQLAlchemy (`session`); the moves of jobs and slices are hand-written SQL (`connection`,
-    `transaction`).
+    `transaction`), for which a connection that the pool has given once is lent again and again without it.
     """
 
     def __init__(
@@ -78,7 +81,9 @@ class Database:
         """
         self.engine: Engine = create_engine(
             url,
+            poolclass=QueuePool,
             isolation_level="AUTOCOMMIT",
+            json_deserializer=from_json,
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=30,
@@ -94,26 +99,47 @@ class Database:
                 "tcp_user_timeout": 30_000,
             },
         )
-        event.listen(self.engine, "checkout", _refuse_closed)
+        event.listen(self.engine, "do_connect", _connect)
+        event.listen(self.engine, "checkout", _refuse_ended)
+        self._idle: list[PoolProxiedConnection] = []
+        self._closed = False
 
     @contextmanager
     def connection(self) -> Iterator[Tx]:
         """Lend a connection on which every statement commits by itself; a broken one is thrown away."""
-        with _lending():
-            lent = self.engine.raw_connection()
-        connection = cast("Tx", lent.driver_connection)
-        rows = connection.row_factory
+        lent = self._take()
+        connection = cast("Connection", lent.driver_connection)
         try:
-            connection.row_factory = dict_row
             yield connection
         except psycopg.OperationalError:
             lent.invalidate()
             raise
         finally:
-            if connection.info.transaction_status is psycopg.pq.TransactionStatus.ACTIVE:
-                lent.invalidate()  # a signal came in the middle of a statement, whose answer is still on its way
-            connection.row_factory = rows  # SQLAlchemy reads rows of its own kind on the same connections
-            lent.close()
+            self._give_back(lent, connection.pgconn.transaction_status)
+
+    def _take(self) -> PoolProxiedConnection:
+        while self._idle:
+            with suppress(IndexError):  # another thread took it
+                lent = self._idle.pop()
+                if not cast("Connection", lent.driver_connection).ended():
+                    return lent
+                lent.invalidate()
+                lent.close()
+        with _lending():
+            return self.engine.raw_connection()
+
+    def _give_back(self, lent: PoolProxiedConnection, status: int) -> None:
+        """Keep it if it is whole, unless more are open than are to be: then it is the pool that sees to it."""
+        if status == TransactionStatus.IDLE and not self._closed and self._pool.overflow() <= 0:
+            self._idle.append(lent)
+            return
+        if lent.is_valid and (self._closed or status == TransactionStatus.ACTIVE):
+            lent.invalidate()  # active: a signal came in the middle of a statement, whose answer is still on its way
+        lent.close()
+
+    @property
+    def _pool(self) -> QueuePool:
+        return cast("QueuePool", self.engine.pool)
 
     @contextmanager
     def transaction(self) -> Iterator[Tx]:
@@ -126,14 +152,24 @@ class Database:
         """Lend an ORM session for reading."""
         from sqlalchemy.orm import Session  # noqa: PLC0415 - a worker does not pay for it at start
 
+        if not self._pool.checkedin():
+            self._return_one()  # rather than open another
         with _lending():
             connection = self.engine.connect()
         with connection, Session(connection) as session:
             yield session
 
     def close(self) -> None:
-        """Close the pool."""
+        """Close the pool; a connection that is lent is closed when it comes back."""
+        self._closed = True
+        while self._idle:
+            self._return_one()
         self.engine.dispose()
+
+    def _return_one(self) -> None:
+        """Give the pool one of those that lie idle, if there is one."""
+        with suppress(IndexError):
+            self._idle.pop().close()
 
 
 @contextmanager
@@ -147,16 +183,18 @@ def _lending() -> Iterator[None]:
         raise psycopg.OperationalError(f"no connection can be opened: {error}") from error
 
 
-def _refuse_closed(connection: Tx, *_: object) -> None:
-    """Have a connection replaced that the server has closed while it lay idle, and all others of its age.
+def _connect(_dialect: object, _record: object, words: list[Any], options: dict[str, Any]) -> Connection:
+    made = Connection.connect(*words, **options)
+    made.keeps = frozenset(_statements().values())
+    return made
 
-    Without this a restart of the database would cost one failure for every connection in the pool. Asks the kernel
-    only: an idle connection has nothing to say, so what can be read is its end.
+
+def _refuse_ended(connection: Connection, *_: object) -> None:
+    """Have a connection replaced that was closed while it lay idle, and all others of its age.
+
+    Without this a restart of the database would cost one failure for every connection in the pool.
     """
-    poll = select.poll()
-    if not connection.closed:
-        poll.register(connection.fileno(), select.POLLIN)
-    if connection.closed or poll.poll(0):
+    if connection.ended():
         raise sqlalchemy.exc.InvalidatePoolError
 
 
