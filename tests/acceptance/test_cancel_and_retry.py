@@ -11,6 +11,7 @@ from tests.acceptance.store import SLICE_BYTES
 
 if TYPE_CHECKING:
     from tests.acceptance.installation import Installation
+    from tests.acceptance.job import Job
 
 SIZE = 2 * MIB
 
@@ -126,6 +127,31 @@ def test_a_session_whose_handle_never_came_back_is_told_of(site: Installation) -
     site.until(lambda: job.row["failing_since"], "the first failure")
     job.act("cancel")
     job.reaches("cancelled", timeout_s=30)
+
+
+def kill_its_worker(site: Installation, job: Job) -> None:
+    """Kill the worker that has the job's step, whatever it was told or not."""
+    [row] = site.sql("SELECT w.name FROM job j JOIN worker w ON w.id = j.worker WHERE j.id = %(id)s", id=job.id)
+    site.worker_named(row["name"]).kill()
+
+
+@pytest.mark.parametrize(("op", "size"), [("upload", 1000), ("init", SIZE)])
+def test_what_a_killed_init_had_begun_is_looked_for_after_a_cancel(site: Installation, op: str, size: int) -> None:
+    """It has written nothing down yet, and nobody heard the store's answer."""
+    key = site.fresh_key()
+    let_go = site.store.hold(op, key, when="after", count=1)
+    job = site.enqueue(size, key)
+    site.store.held(op, job.key)
+    job.act("cancel")
+    kill_its_worker(site, job)
+    let_go()
+    if op == "upload":
+        job.reaches("succeeded", timeout_s=30)
+        assert job.kinds[-1] == "cancel_too_late"
+        assert (job.row["size_bytes"], job.row["result"]["proof"]) == (size, "mark")
+    else:
+        job.reaches("cancelled", timeout_s=30)
+        assert job.kinds[-2:] == ["session_left_open", "cancelled"]
 
 
 def test_a_cancelled_job_can_be_retried_from_the_beginning(site: Installation) -> None:

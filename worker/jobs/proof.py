@@ -52,17 +52,17 @@ class Evidence:
     existed: bool | None = None
 
 
-def prove(evidence: Evidence, *, size_bytes: int, digest: str | None, mark: str, marked: bool) -> Proof | Doubt:
+def prove(evidence: Evidence, *, size_bytes: int | None, digest: str | None, mark: str, marked: bool) -> Proof | Doubt:
     """Return the strongest proof that the object is the file that the job was to put there, or what stands against it.
 
     Args:
         evidence: what is known of the object.
-        size_bytes: the file's size.
+        size_bytes: the file's size; None where init was cut off before it was written down.
         digest: the file's digest in the store's algorithm, if it was taken.
         mark: the mark of this upload: `sliceway/<job>/<epoch>`.
         marked: whether our object carries it; not so where the job gave attributes of its own in its place.
     """
-    if evidence.size_bytes is not None and evidence.size_bytes != size_bytes:
+    if evidence.size_bytes is not None and size_bytes is not None and evidence.size_bytes != size_bytes:
         return Doubt.NOT_OURS
     if digest is not None and evidence.digest is not None:
         return Proof.DIGEST if evidence.digest == digest else Doubt.NOT_OURS

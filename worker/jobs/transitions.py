@@ -168,12 +168,19 @@ def save_progress(tx: Tx, claim: Claim, known: Row, lease: timedelta) -> JobStat
 
 
 def open_session(tx: Tx, claim: Claim, session: Row, plan: Row, cause: Row) -> JobState:
-    """Store the session and the plan (`slice_bytes`, `ordered`, `total`, `held`, `bytes_done`) with one row a slice.
+    """Store the session and the plan with one row a slice.
+
+    ``plan``: the file's `fingerprint` and `size_bytes`; `slice_bytes`, `ordered`, `total`, `held`, `bytes_done`.
 
     Returns:
         The job's new state; `cancelling` if it was cancelled meanwhile.
     """
-    params = plan | {"session": Jsonb(session), "left": plan["total"] - len(plan["held"]), "cause": Jsonb(cause)}
+    params = plan | {
+        "fingerprint": json_or_null(plan["fingerprint"]),
+        "session": Jsonb(session),
+        "left": plan["total"] - len(plan["held"]),
+        "cause": Jsonb(cause),
+    }
     state = JobState(_one(tx, "open_session", claim.params() | params)["state"])
     if plan["total"] >= MANY_SLICES:
         # every connection then plans its statements anew: those planned while the table was small would read it whole

@@ -5,7 +5,16 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from worker.errors import Incomplete, ObjectExists, Permanent, SessionGone, StoreError, Transient, Unknown
+from worker.errors import (
+    Incomplete,
+    ObjectExists,
+    Permanent,
+    SessionGone,
+    StoreError,
+    StoreUnusable,
+    Transient,
+    Unknown,
+)
 from worker.jobs import transitions
 from worker.jobs.plan import Plan
 from worker.jobs.proof import Doubt, Proof
@@ -124,24 +133,27 @@ def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     """Clean up after a cancel: discard the session, or say that it was left open. A finish that was faster stands.
 
     Raises:
-        StoreError: the store did not let us; tried again for 24 hours.
+        StoreError: the store did not let us; tried again for 24 hours, if anything is known to have begun.
     """
     left_open: str | None = None
-    if row["size_bytes"] is not None:
-        try:
-            store = rt.store(rt.profile(row))
-            if _was_faster(rt, claim, row, guard):
-                return
-            rt.hold(guard)
-            left_open = _discard(store, row, guard)
-            # what could not be discarded may have become the object since the look, by a finish that was under way
-            if (left_open is not None or row["session"] is None) and _was_faster(rt, claim, row, guard):
-                return
-            store_answered(rt, row, guard)
-        except StoreError as error:
-            if row["failing_for"] is None or row["failing_for"] < ABORT_FOR:
-                raise
-            left_open = f"the store did not let it be discarded for 24 hours: {error.message}"
+    try:
+        store = rt.store(rt.profile(row))
+        if _was_faster(rt, claim, row, guard):
+            return
+        rt.hold(guard)
+        left_open = _discard(store, row, guard)
+        # what could not be discarded may have become the object since the look, by a finish that was under way
+        if (left_open is not None or row["session"] is None) and _was_faster(rt, claim, row, guard):
+            return
+        store_answered(rt, row, guard)
+    except StoreError as error:
+        # without a size, init was cut off at once: what that may have left is not worth the wait for a store put right
+        hardly = row["size_bytes"] is None and isinstance(error, StoreUnusable)
+        if not hardly and (row["failing_for"] is None or row["failing_for"] < ABORT_FOR):
+            raise
+        left_open = (
+            f"the store did not let it be {'looked for' if hardly else 'discarded for 24 hours'}: {error.message}"
+        )
     rt.write(lambda tx: transitions.cancelled(tx, claim, left_open), guard)
 
 

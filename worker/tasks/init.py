@@ -51,7 +51,7 @@ def run_init(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
 
 @dataclasses.dataclass
 class _Init:
-    """The one init that is running: what it knows is stored before each step that others must be able to go on from."""
+    """The one init that is running: what it knows is stored with its session, and where others may have to go on."""
 
     rt: Runtime
     claim: Claim
@@ -62,14 +62,18 @@ class _Init:
     profile: StoreProfile
 
     def run(self) -> None:
-        if self.row["session"] is None and self.row["slice_size"] is None and self.small():
-            self.put_whole()
-            return
-        self.save()
         if self.row["session"] is not None:
+            self.save()
             self.take_up_again()
-        else:
-            self.begin(self.digests())
+            return
+        try:
+            if self.row["slice_size"] is None and self.small():
+                self.put_whole()
+            else:
+                self.begin(self.digests())
+        except StoreError:
+            self.write_down()  # it is not over: whoever goes on is to know the file that it began with
+            raise
 
     def save(self) -> None:
         """Store what is known, so that another worker can go on from it; extend the lease by a whole step.
@@ -102,6 +106,7 @@ class _Init:
     def digests(self) -> Digests | None:
         if self.row["verify"] != "file":
             return None
+        self.save()  # it takes long: its size is to be seen meanwhile, and whoever goes on must hash the same file
         found = hash_source(self.store, self.source, self.row, self.guard, self.save)
         if self.source.size_bytes:
             self.source.check()
@@ -114,13 +119,6 @@ class _Init:
         wanted = self.wanted()
         wanted.take_digest(self.store.capabilities.digest, body)
         self.remember_what_was_there()
-        try:
-            self.send_whole(wanted, body)
-        except StoreError:
-            self.write_down()  # it is not over: whoever goes on is to know the file that it began with
-            raise
-
-    def send_whole(self, wanted: Verification, body: memoryview) -> None:
         try:
             try:
                 stored = self.send_once(body)
@@ -200,9 +198,11 @@ class _Init:
         return self.store.init(self.intent(), wish, digests, self.guard)
 
     def open(self, session: Session, held: list[int]) -> None:
-        """Store the session, the plan and the slices in one transaction."""
+        """Store the session, the file that it is of, the plan and the slices in one transaction."""
         plan = Plan(self.source.size_bytes, session.slice_bytes)
         params = {
+            "fingerprint": self.source.fingerprint,
+            "size_bytes": self.source.size_bytes,
             "slice_bytes": session.slice_bytes,
             "ordered": session.ordered or self.store.capabilities.ordered,
             "total": plan.total,

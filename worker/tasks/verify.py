@@ -38,7 +38,7 @@ def mark_of_any_epoch(row: Row) -> str:
 class Verification:
     """What an object must show to be believed ours."""
 
-    size_bytes: int
+    size_bytes: int | None
     mark: str
     marked: bool
     digest: str | None = None
@@ -96,6 +96,8 @@ def result_of(row: Row, proof: Proof, stored: Stored | None) -> Row:
     result: Row = {"verified": verified, "proof": proof, "size_bytes": row["size_bytes"]}
     if stored is not None:
         result |= {"digest": stored.digest, "details": dict(stored.details)}
+        if row["size_bytes"] is None:
+            result["size_bytes"] = stored.size_bytes
     return result
 
 

@@ -175,13 +175,9 @@ class Bench:
     def open(self, claim: Claim, slices: int, *, held: Sequence[int] = (), ordered: bool = False) -> JobState:
         """Store a session and a plan of so many slices; the last one is smaller."""
         plan = Plan(slices * SLICE_BYTES - 3, SLICE_BYTES)
-        known = {"fingerprint": {"size": 1}, "size_bytes": plan.size_bytes, "hashing": None, "digests": None}
         terms = {"slice_bytes": SLICE_BYTES, "ordered": ordered, "total": plan.total, "held": list(held)}
-        terms["bytes_done"] = plan.bytes_of(held)
+        terms |= {"bytes_done": plan.bytes_of(held), "fingerprint": {"size": 1}, "size_bytes": plan.size_bytes}
         with self.db.connection() as tx:
-            self.run("UPDATE job SET size_bytes = %s WHERE id = %s", plan.size_bytes, claim.job_id)
-            if self.row(claim.job_id)["state"] == JobState.INITIALIZING:
-                transitions.save_progress(tx, claim, known | {"existed": None}, LEASE)
             return transitions.open_session(tx, claim, SESSION, terms, {"slices": plan.total})
 
     def checkpoint(self, *claims: Claim) -> dict[Any, Row]:

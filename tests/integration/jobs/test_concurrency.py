@@ -143,9 +143,8 @@ class Hand:
 
     def open(self, tx: Any, claim: Claim) -> None:
         plan = Plan(SLICES * 10, 10)
-        known = {"fingerprint": {}, "size_bytes": plan.size_bytes, "hashing": None, "digests": None, "existed": False}
-        transitions.save_progress(tx, claim, known, LEASE)
         terms = {"slice_bytes": 10, "ordered": False, "total": plan.total, "held": [], "bytes_done": 0}
+        terms |= {"fingerprint": {}, "size_bytes": plan.size_bytes}
         transitions.open_session(tx, claim, {"handle": "s"}, terms, {})
 
 

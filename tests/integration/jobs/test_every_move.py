@@ -69,6 +69,7 @@ def save(tx: Tx, case: Case) -> object:
 def open_session(held: int) -> Act:
     def act(tx: Tx, case: Case) -> object:
         plan = {"slice_bytes": 10, "ordered": False, "total": 4, "held": list(range(held)), "bytes_done": held * 10}
+        plan |= {"fingerprint": {"size": 1}, "size_bytes": 40}
         return transitions.open_session(tx, case.step, {"handle": "s-2"}, plan, {})
 
     return act

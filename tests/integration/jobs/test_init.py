@@ -78,6 +78,16 @@ def test_a_session_brings_a_row_a_slice_that_cover_the_file(bench: Bench) -> Non
     assert bench.kinds(job)[-1] == "session_opened"
 
 
+def test_a_session_is_stored_with_the_file_that_it_is_of(bench: Bench) -> None:
+    job = bench.uploading(2)
+    assert at(bench, job, "session", "fingerprint", "size_bytes", "existed") == (
+        {"handle": "s-1"},
+        {"size": 1},
+        17,
+        False,
+    )
+
+
 def test_a_session_whose_store_has_every_slice_goes_straight_to_finishing(bench: Bench) -> None:
     job = bench.uploading(2, held=[0, 1])
     assert at(bench, job, "state", "step", "slices_left", "bytes_done") == ("finishing", "pending", 0, 17)
@@ -87,8 +97,8 @@ def test_a_session_whose_store_has_every_slice_goes_straight_to_finishing(bench:
 def test_an_empty_plan_goes_straight_to_finishing(bench: Bench) -> None:
     job = bench.enqueue()
     (claim,) = bench.take(job)
-    bench.run("UPDATE job SET size_bytes = 0 WHERE id = %s", job)
     plan = {"slice_bytes": 10, "ordered": False, "total": 0, "held": [], "bytes_done": 0}
+    plan |= {"fingerprint": {"size": 0}, "size_bytes": 0}
     with bench.db.connection() as tx:
         assert transitions.open_session(tx, claim, {"h": 1}, plan, {}) is JobState.FINISHING
     assert bench.slices(job) == []

@@ -192,15 +192,11 @@ class Machine(RuleBasedStateMachine):
         if claim.number is not None or job.session or job.state in {F, OK}:
             return
         plan = Plan(total * 10, 10)
-        known = {"fingerprint": {}, "size_bytes": plan.size_bytes, "hashing": None, "digests": None, "existed": None}
         kept = [number for number in held if number < total]
         terms = {"slice_bytes": 10, "ordered": False, "total": total, "held": kept, "bytes_done": 10 * len(kept)}
-
-        def act(tx: Tx) -> None:
-            transitions.save_progress(tx, claim, known, LEASE)
-            transitions.open_session(tx, claim, {"handle": "s"}, terms, {})
-
-        assert self.call(act) == job.open(ticket, total, kept)
+        terms |= {"fingerprint": {}, "size_bytes": plan.size_bytes}
+        granted = self.call(lambda tx: transitions.open_session(tx, claim, {"handle": "s"}, terms, {}))
+        assert granted == job.open(ticket, total, kept)
 
     def reconcile(self, pick: int, listed: set[int]) -> None:
         job, ticket, claim = self.held(pick, step=True)

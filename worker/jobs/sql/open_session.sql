@@ -1,4 +1,5 @@
--- Init has its session: stored together with the plan and one row a slice; those that the store already holds are done.
+-- Init has its session: stored together with the file that it is of, the plan and one row a slice; those that the store
+-- already holds are done.
 -- A job that was cancelled meanwhile only remembers the session, so that the abort step can clean it up.
 WITH held AS MATERIALIZED (
   SELECT id FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
@@ -10,7 +11,7 @@ WITH held AS MATERIALIZED (
     step = CASE WHEN state <> 'cancelling' AND %(left)s = 0 THEN 'pending' ELSE 'idle' END,
     worker = NULL, lease_until = NULL, not_before = NULL, failing_since = NULL, error = NULL, attempts = 0, deaths = 0,
     existed = coalesce(existed, false),  -- nobody looked: where an object may not be replaced there was none
-    session = %(session)s::jsonb, ordered = %(ordered)s,
+    session = %(session)s::jsonb, ordered = %(ordered)s, fingerprint = %(fingerprint)s::jsonb, size_bytes = %(size_bytes)s,
     slice_bytes = %(slice_bytes)s, slices_total = %(total)s, slices_left = %(left)s, bytes_done = %(bytes_done)s,
     updated_at = now()
   FROM held WHERE job.id = held.id

@@ -1,4 +1,5 @@
--- Init tells what it knows of the source before it talks to the store, and how far it has hashed; extends its own lease.
+-- Init tells what it knows of the source, and how far it has hashed, where it takes long or is to be gone on with; extends
+-- its own lease.
 -- A job that was cancelled meanwhile says so: its init is to end and let go of the step, so that the abort can follow.
 WITH held AS MATERIALIZED (
   SELECT id FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
