@@ -28,6 +28,7 @@ DIGEST_BYTES = 40 * GIB
 
 _LIMITS = PROTOCOLS["cos-json"]
 _MARK = re.compile(r"(?:^|\s)(sliceway/[^/\s]+/[0-9]+)$")
+_ECHO = ("session", "offset", "datalen")
 _OTHER_CONTENT = -4020
 _ALREADY = frozenset({Kind.ALREADY})
 _MISSING = frozenset({Kind.MISSING})
@@ -114,14 +115,14 @@ class CosJsonStore:
         answer = self._client.call(Ask(Op.DATA, key, fields, body, _ALREADY), guard)
         if not answer.ok:
             return Stored(details=answer.details())
-        sent = {"session": handle["session"], "offset": offset_bytes, "datalen": body.nbytes}
-        told = {
-            "session": answer.text("session"),
-            "offset": answer.integer("offset"),
-            "datalen": answer.integer("datalen"),
-        }
-        optional = sent.keys() if answer.complete else {"datalen"}  # an ordered upload may end with the object, no echo
-        if any(told[name] != sent[name] for name in sent if name in answer.data or name not in optional):
+        sent = (handle["session"], offset_bytes, body.nbytes)
+        told = (answer.text("session"), answer.integer("offset"), answer.integer("datalen"))
+        # An ordered upload may end with the object and no echo.
+        optional = _ECHO if answer.complete else _ECHO[-1:]
+        if told != sent and any(
+            here != there and (name in answer.data or name not in optional)
+            for name, here, there in zip(_ECHO, sent, told, strict=True)
+        ):
             raise Transient(
                 f"{Op.DATA} of {key!r} at {offset_bytes}: the store acknowledged another session, offset or size",
                 code="wrong_echo",

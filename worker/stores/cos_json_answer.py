@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -34,8 +34,8 @@ class Answer:
         code: of the envelope; None where there was no envelope.
         data: of the envelope; empty where it had none.
         words: status, code, message and request id in one line, for people; free of secrets.
-        date: the `Date` header.
-        retry_after: the store's wish, if it gave one.
+        date: the `Date` header; not read of a success.
+        retry_after: the store's wish, if it gave one; not read of a success.
         refused_by_gateway: an XML refusal, which is how an unknown appid or bucket is answered.
     """
 
@@ -96,7 +96,6 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes, secrets: S
     envelope = _envelope(body)
     code = envelope.get("code") if envelope else None
     data = envelope.get("data") if envelope else None
-    date = headers.get("date")
     said = str(envelope.get("message", "")) if envelope else body[:1000].decode("utf-8", "replace")
     if code == 0:
         said = ""  # success says nothing more, and to clean it takes as long as all the rest
@@ -104,11 +103,12 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes, secrets: S
     words = [f"HTTP {status}", f"code {code}" if envelope else "no JSON", said and _clean(said, secrets)]
     if request_id:
         words.append(f"request_id {_clean(request_id, secrets)}")
-    return Answer(
-        status=status,
-        code=code,
-        words=", ".join(word for word in words if word),
-        data=data if isinstance(data, dict) else {},
+    answer = Answer(status, code, ", ".join(filter(None, words)), data if isinstance(data, dict) else {})
+    if answer.ok:
+        return answer
+    date = headers.get("date")
+    return replace(
+        answer,
         date=date,
         retry_after=_retry_after(headers.get("retry-after"), date),
         refused_by_gateway=httpx.codes.is_client_error(status) and b"<Code>InvalidRequest</Code>" in body,
@@ -129,7 +129,9 @@ def _clean(text: str, secrets: Sequence[str]) -> str:
     for secret in filter(None, secrets):
         text = text.replace(secret, "[secret]")
     text = _TOKEN_LIKE.sub("[...]", _SIGN.sub(r"\1\2[...]", text))
-    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
+    text = " ".join(text.split())
     return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
 
 

@@ -50,7 +50,7 @@ class Signer:
             bucket=profile.bucket,
             expires=ONCE if once else now + profile.signature_ttl_s,
             now=now,
-            nonce=secrets.randbelow(2**32),
+            nonce=secrets.randbits(32),
             file=file_id(profile.appid, profile.bucket, key),
         )
         return token(profile.secret_key.get_secret_value(), plain)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import httpx
@@ -18,7 +20,7 @@ from worker.stores.cos_json_sign import file_id
 from worker.stores.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from worker.settings import StoreProfile
     from worker.stores.base import Guard
@@ -35,8 +37,9 @@ _WRITE_STALL_S = 10.0
 """A store that takes no byte for so long is gone. A write that began just before the deadline ends within this."""
 
 _TIMEOUT_MIN_S = 0.1
-_URLS_KEPT = 256
-_HEADERS = {"User-Agent": "sliceway", "Accept": "application/json", "Accept-Encoding": "identity"}
+_HEADERS = [(b"User-Agent", b"sliceway"), (b"Accept", b"application/json"), (b"Accept-Encoding", b"identity")]
+_parsed = lru_cache(maxsize=256)(httpx.URL)
+"""The slices of a job share one URL, and to parse it costs as much as to sign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +67,11 @@ class CosJsonClient:
         self._signer = Signer(profile)
         self._secrets = (profile.secret_key.get_secret_value(), profile.secret_id.get_secret_value())
         self._way = transport or _direct_or_by_proxy(profile)
-        self._urls: dict[str, httpx.URL] = {}
         # httpx adds the host by itself, but not to a request whose body is a stream
-        self._headers = _HEADERS | {"Host": httpx.URL(profile.endpoint).netloc.decode("ascii")}
+        self._headers = [*_HEADERS, (b"Host", httpx.URL(profile.endpoint).netloc)]
+        connect_s = profile.connect_timeout_s
+        wishes = {"connect": connect_s, "read": profile.answer_timeout_s, "write": _WRITE_STALL_S, "pool": connect_s}
+        self._patience, self._finish_patience = wishes, wishes | {"read": profile.finish_timeout_s}
 
     def call(self, ask: Ask, guard: Guard) -> Answer:
         """Send a request, and once more with a fresh signature if that may mend it; return its success.
@@ -102,40 +107,25 @@ class CosJsonClient:
         return read_answer(response.status_code, response.headers, body, self._secrets)
 
     def _request(self, ask: Ask, guard: Guard) -> httpx.Request:
-        url = f"{self._profile.endpoint}/files/v2{file_id(self._profile.appid, self._profile.bucket, ask.key)}"
-        timeouts = self._timeouts(ask.op, guard)
-        extensions = {"timeout": timeouts}
+        profile = self._profile
+        url = f"{profile.endpoint}/files/v2{file_id(profile.appid, profile.bucket, ask.key)}"
+        patience = self._finish_patience if ask.op is Op.FINISH else self._patience
+        extensions = {"timeout": _Timeouts(patience, guard)}
         if ask.op is Op.STAT:
-            return httpx.Request("GET", self._url(f"{url}?op={ask.op}"), headers=self._headers, extensions=extensions)
+            return httpx.Request("GET", _parsed(f"{url}?op={ask.op}"), headers=self._headers, extensions=extensions)
         if ask.op is Op.DELETE:
-            headers = self._headers | {"Content-Type": "application/json"}
+            headers = [*self._headers, (b"Content-Type", b"application/json")]
             document = json.dumps({"op": ask.op}).encode()
-            return httpx.Request("POST", self._url(url), headers=headers, content=document, extensions=extensions)
+            return httpx.Request("POST", _parsed(url), headers=headers, content=document, extensions=extensions)
         form = Form((("op", ask.op), *ask.fields), ask.content)
-        headers = self._headers | {"Content-Type": form.content_type, "Content-Length": str(form.length_bytes)}
-        body = _Guarded(form, guard, lambda: timeouts.update(self._timeouts(ask.op, guard)))
-        return httpx.Request("POST", self._url(url), headers=headers, stream=body, extensions=extensions)
-
-    def _url(self, text: str) -> httpx.URL:
-        """Return the parsed URL; the slices of a job share one, and to parse it costs as much as to sign."""
-        url = self._urls.get(text)
-        if url is None:
-            if len(self._urls) >= _URLS_KEPT:
-                self._urls.clear()
-            url = self._urls[text] = httpx.URL(text)
-        return url
-
-    def _timeouts(self, op: Op, guard: Guard) -> dict[str, float | None]:
-        """Return the seconds that each phase may take without a sign of life, none past the deadline."""
-        left_s = max(guard.remaining_s(), _TIMEOUT_MIN_S)
-        answer_s = self._profile.finish_timeout_s if op is Op.FINISH else self._profile.answer_timeout_s
-        connect_s = self._profile.connect_timeout_s
-        wishes = {"connect": connect_s, "read": answer_s, "write": _WRITE_STALL_S, "pool": connect_s}
-        return {phase: min(wish_s, left_s) for phase, wish_s in wishes.items()}
+        body = _Guarded(form, guard)
+        length = b"%d" % form.length_bytes
+        headers = [*self._headers, (b"Content-Type", form.content_type.encode("ascii")), (b"Content-Length", length)]
+        return httpx.Request("POST", _parsed(url), headers=headers, stream=body, extensions=extensions)
 
     def _read(self, ask: Ask, response: httpx.Response, guard: Guard) -> bytes:
         most, body = LIST_MAX_BYTES if ask.op is Op.LIST else ANSWER_MAX_BYTES, bytearray()
-        for chunk in response.iter_bytes():
+        for chunk in _decoded(response):
             try:
                 guard.check()
             except Interrupted as interruption:
@@ -147,6 +137,14 @@ class CosJsonClient:
                 kind = Unknown if ask.op in {Op.FINISH, Op.UPLOAD} else Transient
                 raise kind(f"{ask.op} of {ask.key!r}: the store's answer is longer than {most} bytes")
         return bytes(body)
+
+
+def _decoded(response: httpx.Response) -> Iterable[bytes]:
+    """Return the bytes of the body, past httpx's decoders where there is nothing to decode, as we ask for it."""
+    if "Content-Encoding" in response.headers:
+        return response.iter_bytes()
+    assert isinstance(response.stream, httpx.SyncByteStream)
+    return response.stream
 
 
 def _trust(profile: StoreProfile) -> ssl.SSLContext:
@@ -170,12 +168,29 @@ def _direct_or_by_proxy(profile: StoreProfile) -> httpx.BaseTransport:
 class _Guarded(httpx.SyncByteStream):
     """The form as a request's body: the guard is asked before each piece."""
 
-    def __init__(self, form: Form, guard: Guard, then: Callable[[], None]) -> None:
-        self._form, self._guard, self._then = form, guard, then
+    def __init__(self, form: Form, guard: Guard) -> None:
+        self._form, self._guard = form, guard
 
     def __iter__(self) -> Iterator[bytes]:
         for piece in self._form.pieces():
             self._guard.check()
             yield piece  # type: ignore[misc]  # a view is as good as bytes to the socket
-        # Less time is left for the answer now; the timeout of a phase is read when the phase begins.
-        self._then()
+
+
+class _Timeouts(Mapping[str, float]):
+    """The seconds that each phase may take without a sign of life, none past the deadline.
+
+    A phase reads its own when it begins, and less time is left then than there was for the phases before.
+    """
+
+    def __init__(self, patience: Mapping[str, float], guard: Guard) -> None:
+        self._patience, self._guard = patience, guard
+
+    def __getitem__(self, phase: str) -> float:
+        return min(self._patience[phase], max(self._guard.remaining_s(), _TIMEOUT_MIN_S))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._patience)
+
+    def __len__(self) -> int:
+        return len(self._patience)

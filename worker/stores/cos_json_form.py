@@ -29,16 +29,16 @@ class Form:
         self, fields: Sequence[tuple[str, str]], content: memoryview | None = None, boundary: str | None = None
     ) -> None:
         mark = boundary or f"sliceway-{secrets.token_hex(16)}"
-        self._head = b"".join(_scalar(mark, name, value) for name, value in fields)
-        self._tail = f"--{mark}--\r\n".encode()
+        head, tail = "".join([_scalar(mark, name, value) for name, value in fields]), f"--{mark}--\r\n"
         self._content = content.cast("B") if content is not None else None
         if content is not None:
-            self._head += (
+            head += (
                 f"--{mark}\r\n"
                 'Content-Disposition: form-data; name="filecontent"; filename="filecontent"\r\n'
                 "Content-Type: application/octet-stream\r\n\r\n"
-            ).encode()
-            self._tail = b"\r\n" + self._tail
+            )
+            tail = f"\r\n{tail}"
+        self._head, self._tail = head.encode(), tail.encode()
         self.content_type = f"multipart/form-data; boundary={mark}"
         self.length_bytes = len(self._head) + (content.nbytes if content is not None else 0) + len(self._tail)
 
@@ -59,5 +59,5 @@ class Form:
             size = min(2 * size, PIECE_MOST_BYTES) if fast else PIECE_BYTES
 
 
-def _scalar(boundary: str, name: str, value: str) -> bytes:
-    return f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+def _scalar(boundary: str, name: str, value: str) -> str:
+    return f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'

@@ -24,21 +24,36 @@ if TYPE_CHECKING:
 
 _PORTS = {"http": 80, "https": 443}
 _GATHERED_BYTES = 16 * 1024
-"""Smaller pieces wait for the next one and go along with it."""
+"""Smaller pieces wait for a larger one and go along with it; a larger one waits for the rest, if that is as small."""
+_RECEIVED_BYTES = 64 * 1024
 
 Piece = bytes | memoryview
 
 
 class Connection:
-    """One connection, in use by one request or idle."""
+    """One connection, in use by one request or idle.
 
-    __slots__ = ("_gathers", "idle_since_s", "received", "sock")
+    The socket never blocks: most calls need not wait, and one that must has its own poll, which says for how long.
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
+    Attributes:
+        patience_s: how long to wait for the other side to take or send anything.
+        received: what has come and was not read yet.
+        idle_since_s: by the monotonic clock.
+    """
+
+    __slots__ = ("_plain", "_readable", "_sock", "_writable", "idle_since_s", "patience_s", "received")
+
+    def __init__(self, sock: socket.socket, patience_s: float) -> None:
+        """Take over a connected socket."""
+        sock.setblocking(False)
+        self._sock = sock
+        self._plain = not isinstance(sock, ssl.SSLSocket)
+        self._readable, self._writable = select.poll(), select.poll()
+        self._readable.register(sock, select.POLLIN)
+        self._writable.register(sock, select.POLLOUT)
+        self.patience_s = patience_s
         self.received = bytearray()
         self.idle_since_s = 0.0
-        self._gathers = not isinstance(sock, ssl.SSLSocket)
 
     def send(self, *pieces: Piece) -> None:
         """Send all of it.
@@ -47,20 +62,31 @@ class Connection:
             httpx.WriteTimeout: no byte was taken for so long.
             httpx.WriteError: the connection is broken.
         """
-        if not self._gathers and len(pieces) > 1:
-            pieces = (b"".join(pieces),) if sum(map(len, pieces)) <= _GATHERED_BYTES else pieces
-        left = [memoryview(piece) for piece in pieces]
+        left = [piece for piece in pieces if piece]
         try:
             while left:
-                sent = self.sock.sendmsg(left) if self._gathers else self.sock.send(left[0])
+                sent = self._send_some(left)
                 while left and sent >= len(left[0]):
                     sent -= len(left.pop(0))
                 if sent:
-                    left[0] = left[0][sent:]
+                    left[0] = memoryview(left[0])[sent:]
+                if left and self._plain:  # the kernel has taken what it had room for
+                    self._wait(self._writable)
         except TimeoutError as error:
             raise httpx.WriteTimeout(str(error)) from error
         except OSError as error:
             raise httpx.WriteError(str(error)) from error
+
+    def _send_some(self, left: list[Piece]) -> int:
+        try:
+            return self._sock.sendmsg(left) if self._plain else self._sock.send(left[0])
+        except ssl.SSLWantReadError:
+            self._wait(self._readable)
+        except ssl.SSLWantWriteError:
+            self._wait(self._writable)
+        except BlockingIOError:
+            pass
+        return 0
 
     def receive(self) -> bytes:
         """Return what has come, nothing at the end.
@@ -70,21 +96,31 @@ class Connection:
             httpx.ReadError: the connection is broken.
         """
         try:
-            return self.sock.recv(65536)
+            if self._plain:  # TLS may hold back what no poll sees
+                self._wait(self._readable)
+            while True:
+                try:
+                    return self._sock.recv(_RECEIVED_BYTES)
+                except (BlockingIOError, ssl.SSLWantReadError):
+                    self._wait(self._readable)
+                except ssl.SSLWantWriteError:
+                    self._wait(self._writable)
         except TimeoutError as error:
             raise httpx.ReadTimeout(str(error)) from error
         except OSError as error:
             raise httpx.ReadError(str(error)) from error
 
+    def _wait(self, poll: select.poll) -> None:
+        if not poll.poll(self.patience_s * 1000):
+            raise TimeoutError("timed out")
+
     def is_quiet(self) -> bool:
         """Say whether the other side has neither closed it nor said what nobody asked for."""
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return not poll.poll(0)
+        return not self._readable.poll(0)
 
     def close(self) -> None:
         """Close it."""
-        self.sock.close()
+        self._sock.close()
 
 
 class Wire(httpx.BaseTransport):
@@ -116,18 +152,22 @@ class Wire(httpx.BaseTransport):
             httpx.TransportError: no answer came; `ConnectError` and `ConnectTimeout` where nothing was sent.
         """
         timeouts: Mapping[str, float] = request.extensions["timeout"]
-        head = _head(request)
+        head, length_bytes = _head(request)
         connection = self._take() or self._connect(timeouts)
         try:
-            whole = self._send(connection, head, request, timeouts)
-            connection.sock.settimeout(timeouts["read"])
+            connection.patience_s = timeouts["write"]
+            whole = _send(connection, head, request, length_bytes)
+            connection.patience_s = timeouts["read"]
             answer = read_head(connection, request.method)
         except BaseException:
             connection.close()
             raise
         answer.reusable = answer.reusable and whole
         stream = _Body(self, connection, answer)
-        return httpx.Response(answer.status, headers=answer.headers, stream=stream, request=request)
+        response = httpx.Response(answer.status, headers=answer.headers, stream=stream, request=request)
+        if answer.ascii:
+            response.headers.encoding = "ascii"  # what httpx would find out, header by header, at the first look
+        return response
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection whose answer was read to its end for the next request."""
@@ -174,26 +214,7 @@ class Wire(httpx.BaseTransport):
                 sock.close()
             kind = httpx.ConnectTimeout if isinstance(error, TimeoutError) else httpx.ConnectError
             raise kind(str(error)) from error
-        return Connection(sock)
-
-    def _send(
-        self, connection: Connection, head: bytes, request: httpx.Request, timeouts: Mapping[str, float]
-    ) -> bool:  # fmt: skip
-        """Send head and body; say whether all of it went. A store may answer and close before it has read the body."""
-        connection.sock.settimeout(timeouts["write"])
-        gathered = [head]
-        try:
-            for piece in _pieces(request):
-                if len(piece) < _GATHERED_BYTES:
-                    gathered.append(bytes(piece))
-                    continue
-                connection.send(b"".join(gathered), piece)
-                gathered.clear()
-            if gathered:
-                connection.send(b"".join(gathered))
-        except httpx.WriteError:
-            return False
-        return True
+        return Connection(sock, timeouts["connect"])
 
 
 class _Body(httpx.SyncByteStream):
@@ -212,18 +233,39 @@ class _Body(httpx.SyncByteStream):
             self._connection.close()
 
 
-def _head(request: httpx.Request) -> bytes:
-    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
-    lines += [b"%b: %b" % header for header in request.headers.raw]
+def _head(request: httpx.Request) -> tuple[bytes, int]:
+    """Return the head, and the length of the body in bytes as the head says it."""
+    lines, length_bytes = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)], 0
+    for name, value in request.headers.raw:
+        lines.append(b"%b: %b" % (name, value))
+        match name.lower():
+            case b"content-length":
+                length_bytes = int(value)
+            case b"transfer-encoding":
+                raise httpx.LocalProtocolError("a body needs its length")
     head = b"\r\n".join([*lines, b"", b""])
     if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1 or b"\0" in head:
         raise httpx.LocalProtocolError("a header of the request holds a line break or a NUL")
-    if "Transfer-Encoding" in request.headers:
-        raise httpx.LocalProtocolError("a body needs its length")
-    return head
+    return head, length_bytes
 
 
-def _pieces(request: httpx.Request) -> Iterator[Piece]:
-    stream = request.stream
-    assert isinstance(stream, httpx.SyncByteStream)
-    yield from stream
+def _send(connection: Connection, head: bytes, request: httpx.Request, length_bytes: int) -> bool:
+    """Send head and body; say whether all of it went. A store may answer and close before it has read the body."""
+    assert isinstance(request.stream, httpx.SyncByteStream)
+    small: list[bytes] = [head]
+    gathered: list[Piece] = []
+    try:
+        for piece in request.stream:
+            length_bytes -= len(piece)
+            if len(piece) < _GATHERED_BYTES:
+                small.append(bytes(piece))
+                continue
+            gathered += (b"".join(small), piece)
+            small = []
+            if not 0 < length_bytes < _GATHERED_BYTES:
+                connection.send(*gathered)
+                gathered = []
+        connection.send(*gathered, b"".join(small))
+    except httpx.WriteError:
+        return False
+    return True

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 HEAD_MAX_BYTES = 64 * 1024
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: .*)?")
-_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[^\r\n\0]*[^\r\n\0 \t])?)[ \t]*")
+_HEADER = re.compile(rb"\r\n([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[^\r\n\0]*[^\r\n\0 \t])?)[ \t]*(?=\r\n|\Z)")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
+_FRAMING = (b"transfer-encoding", b"content-length", b"connection")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 _NO_BODY = frozenset({204, 304})
 _FIRST_FINAL = 200
@@ -36,6 +37,7 @@ class Answer:
     """The head of an answer, and how far its body was read.
 
     Attributes:
+        ascii: the headers hold nothing else.
         length_bytes: of the body; None: it is chunked, or ends with the connection.
         chunked: the body is framed by chunks.
         reusable: the connection may be used again after the whole body.
@@ -44,6 +46,7 @@ class Answer:
 
     status: int
     headers: list[tuple[bytes, bytes]]
+    ascii: bool
     length_bytes: int | None = None
     chunked: bool = False
     reusable: bool = True
@@ -94,26 +97,32 @@ def _take_through(source: Source, end: bytes, what: str) -> bytes:
 
 
 def _parse(head: bytes, method: str) -> Answer:
-    first, *lines = head.split(b"\r\n")
+    first, end, rest = head.partition(b"\r\n")
     status_line = _STATUS_LINE.fullmatch(first)
     if status_line is None:
         _refuse(f"not a status line: {first[:80]!r}")
-    headers = []
-    for line in lines:
-        header = _HEADER.fullmatch(line)
-        if header is None:
-            _refuse(f"not a header: {line[:80]!r}")
-        headers.append((header[1], header[2]))
-    answer = Answer(int(status_line[2]), headers)
-    _frame(answer, method)
-    persistent = status_line[1] == b"1" and b"close" not in _words(headers, b"connection")
+    rest = end + rest
+    headers = _HEADER.findall(rest)
+    if len(headers) != rest.count(b"\r\n"):  # each line is one, or is skipped
+        odd = next(line for line in rest.split(b"\r\n")[1:] if not _HEADER.fullmatch(b"\r\n" + line))
+        _refuse(f"not a header: {odd[:80]!r}")
+    answer = Answer(int(status_line[2]), headers, ascii=rest.isascii())
+    closes = _frame(answer, method)
+    persistent = status_line[1] == b"1" and not closes
     answer.reusable = persistent and (answer.chunked or answer.length_bytes is not None)
     return answer
 
 
-def _frame(answer: Answer, method: str) -> None:
-    """Find out how the body ends. Two lengths, or a length and a coding, could be read in two ways: refused."""
-    codings, lengths = _words(answer.headers, b"transfer-encoding"), set(_words(answer.headers, b"content-length"))
+def _frame(answer: Answer, method: str) -> bool:
+    """Find out how the body ends; say whether the connection does, too.
+
+    Two lengths, or a length and a coding, could be read in two ways: refused.
+    """
+    said: dict[bytes, list[bytes]] = {name: [] for name in _FRAMING}
+    for name, value in answer.headers:
+        if (framing := said.get(name.lower())) is not None:
+            framing += [word.strip() for word in value.lower().split(b",")]
+    codings, lengths = said[b"transfer-encoding"], set(said[b"content-length"])
     if codings:
         if codings != [b"chunked"] or lengths:
             _refuse(
@@ -126,11 +135,7 @@ def _frame(answer: Answer, method: str) -> None:
         answer.length_bytes = int(length)
     if method == "HEAD" or answer.status in _NO_BODY or answer.status < _FIRST_FINAL:
         answer.chunked, answer.length_bytes = False, 0
-
-
-def _words(headers: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
-    values = [value for key, value in headers if key.lower() == name]
-    return [word.strip().lower() for value in values for word in value.split(b",")] if values else []
+    return b"close" in said[b"connection"]
 
 
 def _exactly(source: Source, length_bytes: int) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, formatdate
@@ -157,6 +158,11 @@ class TestAnswers:
         with pytest.raises(expected, match="longer than"):
             driver.finish("k", HANDLE, 7, store.guard()) if op == "finish" else driver.look("k", store.guard())
         assert len(read) == 17
+
+    def test_an_answer_that_was_compressed_unasked_is_understood(self, store: Store, driver: CosJsonStore) -> None:
+        packed = gzip.compress(ok(session="s1", offset=0).content)
+        store.will(httpx.Response(200, stream=httpx.ByteStream(packed), headers={"content-encoding": "gzip"}))
+        assert driver.put_slice("k", HANDLE, 0, memoryview(b"abc"), store.guard()) == Put()
 
     def test_a_list_of_many_slices_is_read_whole(self, store: Store, driver: CosJsonStore) -> None:
         parts = [{"offset": number * 3 * MIB, "datalen": 3 * MIB} for number in range(40_000)]
