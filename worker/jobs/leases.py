@@ -5,6 +5,7 @@ Leases and schedules use the database's clock only.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -164,14 +165,17 @@ def lost_claims(tx: Tx, claims: Sequence[tuple[Claim, bool]], worker: UUID) -> s
 
     With each claim goes whether it is one of an abort, which a cancel does not end.
     """
-    params = {
-        "jobs": [claim.job_id for claim, _ in claims],
-        "numbers": [claim.number for claim, _ in claims],
-        "tokens": [claim.token for claim, _ in claims],
-        "epochs": [claim.epoch for claim, _ in claims],
-        "aborts": [abort for _, abort in claims],
-        "worker": worker,
-    }
+    asked = [
+        {
+            "job_id": str(claim.job_id),
+            "number": claim.number,
+            "token": claim.token,
+            "epoch": claim.epoch,
+            "abort": abort,
+        }
+        for claim, abort in claims
+    ]  # as one text, like the slices of a checkpoint
+    params = {"claims": json.dumps(asked), "worker": worker}
     return {(row["job_id"], row["number"]) for row in tx.execute(sql("lost_claims"), params)}
 
 

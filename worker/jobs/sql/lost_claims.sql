@@ -1,7 +1,7 @@
 -- Which of the claims named may not go on: their job was cancelled (an abort is what follows from that) or began a new
 -- epoch, or the claim itself is no longer theirs.
-SELECT a.job_id, a.number FROM unnest(%(jobs)s::uuid[], %(numbers)s::int[], %(tokens)s::bigint[], %(epochs)s::int[],
-                                           %(aborts)s::bool[]) AS a(job_id, number, token, epoch, abort)
+SELECT a.job_id, a.number
+FROM json_to_recordset(%(claims)s::json) AS a(job_id uuid, number int, token bigint, epoch int, abort bool)
 LEFT JOIN job j ON j.id = a.job_id AND j.epoch = a.epoch
 LEFT JOIN slice s ON s.job_id = a.job_id AND s.number = a.number
 WHERE j.id IS NULL OR j.state = 'cancelling' AND NOT a.abort
