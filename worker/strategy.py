@@ -1,0 +1,110 @@
+"""How a task message goes through a worker process: received, run in a thread, ended, and each of it told.
+
+Celery's own way serves every kind of task. Ours are acknowledged when they are taken, store no result, call nobody back
+and wait for no time. What Celery remembers of a task (for `inspect`, for a revoke) and its events are the same as in
+that way, and Celery's own code tells of every end but the good one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from celery.app.task import Context
+from celery.app.trace import TraceInfo, traceback_clear
+from celery.exceptions import Ignore, Retry
+from celery.states import FAILURE, RETRY
+from celery.worker.request import Request
+from celery.worker.state import revoked, task_ready, task_reserved
+from celery.worker.strategy import default
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from celery import Celery, Task
+    from kombu.message import Message
+
+_BODY_PARTS = 3
+"""Positional arguments, keyword arguments, and what is to follow."""
+
+
+class Delivery(Request):  # type: ignore[misc]
+    """A message that was received, until its task has ended."""
+
+    def run(self) -> None:
+        """Run the task in this thread; whatever becomes of it is told."""
+        began_s = monotonic()
+        self.on_accepted(os.getpid(), began_s)
+        context = Context(self.request_dict, called_directly=False, headers={})  # headers left out are looked for
+        self.task.request_stack.push(context)
+        try:
+            self.task.run(*self.args, **self.kwargs)
+        except Ignore:
+            task_ready(self)
+        except Retry as error:
+            self._tell(RETRY, error, context)
+        except Exception as error:  # noqa: BLE001 - this is where it ends
+            self._tell(FAILURE, error, context)
+        else:
+            task_ready(self)
+            self.send_event("task-succeeded", result="None", runtime=monotonic() - began_s)
+        finally:
+            self.task.request_stack.pop()
+
+    def _tell(self, end: str, error: Exception, context: Context) -> None:
+        described = TraceInfo(end, error).handle_error_state(self.task, context)
+        traceback_clear(error)
+        self.on_failure(described, return_ok=True)
+
+
+def strategy(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
+    """Return what takes the messages of a task: a `Strategy` in Celery's sense.
+
+    A message that has more to it than our dispatcher's, or a task that an operator has limited in rate, goes Celery's
+    own way.
+    """
+    celerys_own = default(task, app, consumer)
+    given = {
+        "app": app,
+        "task": task,
+        "hostname": consumer.hostname,
+        "eventer": consumer.event_dispatcher,
+        "connection_errors": consumer.connection_errors,
+    }
+
+    def receive(
+        message: Message, body: Any, ack: Any, reject: Any, callbacks: Iterable[Callable[[Request], Any]]
+    ) -> None:
+        parts = _parts(message) if body is None else None
+        if parts is None or consumer.task_buckets[task.name]:
+            celerys_own(message, body, ack, reject, callbacks)
+            return
+        delivery = Delivery(
+            message, on_ack=ack, on_reject=reject, body=parts, decoded=True, headers=message.headers, **given
+        )
+        if delivery.id in revoked and delivery.revoked():
+            return
+        delivery.send_event(
+            "task-received", name=delivery.name, args=delivery.argsrepr, kwargs=delivery.kwargsrepr,
+            root_id=delivery.root_id, parent_id=delivery.parent_id, retries=0,
+        )  # fmt: skip
+        task_reserved(delivery)
+        for callback in callbacks:
+            callback(delivery)
+        consumer.pool.submit(delivery.run)
+
+    return receive
+
+
+def _parts(message: Message) -> list[Any] | None:
+    """Return what a message says if it is as our dispatcher writes them."""
+    headers = message.headers
+    if message.content_type != "application/json" or headers.get("eta") or headers.get("expires"):
+        return None
+    try:
+        parts = json.loads(message.body)
+    except ValueError:
+        return None
+    return parts if isinstance(parts, list) and len(parts) == _BODY_PARTS else None
