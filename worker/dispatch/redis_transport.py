@@ -4,10 +4,14 @@
 - No acknowledgement of a message of which no copy was kept: a transaction a message, to remove what is not there.
 - A broker that is full counts as one that is away: Celery would end a worker that starts meanwhile.
 - No socket is given to the event loop that it watches already: two system calls for each, in each of its turns.
+- Nothing is looked up for a channel that waits for an answer; kombu does it in each turn of the loop.
+- Who consumes one queue asks for its messages in the same bytes each time, made once.
 """
 
+# mypy: allow-untyped-calls
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from kombu.transport import redis
@@ -25,34 +29,60 @@ class QoS(redis.QoS):
     def ack(self, delivery_tag: str) -> None:
         """Forget the message's copy, if there is one."""
         if delivery_tag in self._delivered:
-            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+            super().ack(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Forget the message's copy, if there is one, or put it back into the queue."""
         if delivery_tag in self._delivered:
-            super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]
+            super().reject(delivery_tag, requeue=requeue)
 
 
 class Channel(redis.Channel):
-    """Keeps its client for as long as it keeps its pool of connections."""
+    """Keeps its client for as long as it keeps its pool of connections, and what it asks for as long as its queues."""
 
     QoS = QoS
     _shared: Any = None
     _shared_pool: Any = None
+    _question: Any = None
+    _brpop_sent_at: Any
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
-            return super()._create_client(asynchronous=True)  # type: ignore[no-untyped-call]
+            return super()._create_client(asynchronous=True)
         if self._shared is None or self._shared_pool is not self.pool:
             self._shared_pool = self.pool
-            self._shared = super()._create_client()  # type: ignore[no-untyped-call]
+            self._shared = super()._create_client()
         return self._shared
+
+    def _update_queue_cycle(self) -> None:
+        super()._update_queue_cycle()
+        self._question = None
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        if timeout is not None or self.global_keyprefix or len(self.active_queues) != 1:
+            super()._brpop_start(timeout)
+            return
+        connection = self.client.connection
+        if self._question is None:
+            keys = [self._q_for_pri(queue, step) for queue in self.active_queues for step in self.priority_steps]
+            self._question = connection.pack_command("BRPOP", *keys, self.brpop_timeout or 0)
+        self._in_poll, self._brpop_sent_at = connection, monotonic()
+        connection.send_packed_command(self._question)
 
 
 class Poller(redis.MultiChannelPoller):
     """Names the sockets that are to be watched and are not."""
 
     watched: Container[int] = frozenset()
+
+    def on_poll_start(self) -> None:
+        """Ask on each channel that may be asked and is not yet; a connection that is lost takes its question along."""
+        self._update_brpop_polling()
+        for channel in self._channels:
+            if not channel._in_poll and channel.active_queues and channel.qos.can_consume():  # noqa: SLF001
+                self._register_BRPOP(channel)
+            if not channel._in_listen and channel.active_fanout_queues:  # noqa: SLF001
+                self._register_LISTEN(channel)
 
     @property
     def fds(self) -> dict[int, Any]:
@@ -68,10 +98,10 @@ class Transport(redis.Transport):
     connection_errors = (*redis.Transport.connection_errors, OutOfMemoryError)
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
-        self.cycle = Poller()  # type: ignore[no-untyped-call]
+        super().__init__(*args, **options)
+        self.cycle = Poller()
 
     def register_with_event_loop(self, connection: Any, loop: Hub) -> None:
         """Let the loop watch the sockets, from now on and after they are made anew."""
         self.cycle.watched = loop.readers
-        super().register_with_event_loop(connection, loop)  # type: ignore[no-untyped-call]
+        super().register_with_event_loop(connection, loop)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
-from kombu import Connection, Queue
+from kombu import Connection, Exchange, Queue
 from kombu.asynchronous import Hub
 
 if TYPE_CHECKING:
@@ -74,6 +74,43 @@ def test_the_loop_hears_of_messages_again_after_its_connection_was_cut(broker_ur
             turn_until(hub, got, count)
             connection.default_channel.client.connection._sock.shutdown(socket.SHUT_RDWR)
             turn_until_lost(hub, connection)
+    hub.close()
+
+
+@pytest.mark.usefixtures("broker")
+def test_several_queues_take_turns_and_one_that_is_left_is_asked_for_alone(broker_url: str) -> None:
+    left, right = (Queue(name, routing_key=name, no_ack=True) for name in ("left", "right"))
+    got: list[str] = []
+    with Connection(broker_url, transport=TRANSPORT) as connection:
+        for queue in (left, right) * 3:
+            connection.SimpleQueue(queue).put(queue.name)
+        with connection.Consumer([left], on_message=lambda message: got.append(message.payload)) as consumer:
+            connection.drain_events(timeout=20)
+            consumer.add_queue(right)
+            consumer.consume()
+            connection.drain_events(timeout=20)
+            connection.drain_events(timeout=20)
+            consumer.cancel_by_queue(left.name)
+            connection.drain_events(timeout=20)
+    assert (got[0], sorted(got[1:3]), got[3:]) == ("left", ["left", "right"], ["right"])
+
+
+@pytest.mark.usefixtures("broker")
+def test_what_is_told_to_all_is_heard_again_after_its_connection_was_cut(broker_url: str) -> None:
+    hub, told = Hub(), Exchange("told", type="fanout")
+    with Connection(broker_url, transport=TRANSPORT) as listening, Connection(broker_url) as telling:
+        got: list[Any] = []
+        with listening.Consumer([Queue("ear", exchange=told, no_ack=True)], on_message=got.append):
+            listening.register_with_event_loop(hub)
+            for cuts in (0, 1):
+                for _ in range(200):  # nobody keeps for it what is told before it listens
+                    telling.Producer(exchange=told).publish({"cuts": cuts}, declare=[told])
+                    hub.run_once()
+                    if heard := any(message.payload["cuts"] == cuts for message in got):
+                        break
+                assert heard, f"nothing was heard after {cuts} cuts"
+                listening.default_channel.subclient.connection._sock.shutdown(socket.SHUT_RDWR)
+                turn_until_lost(hub, listening)
     hub.close()
 
 
