@@ -41,6 +41,7 @@ class Broker:
         self._connection: Connection | None = None
         self._producer: Producer | None = None
         self._envelopes: dict[TaskName, Envelope] = {}
+        self._at_most: int | None = None
         connection = app.connection_for_write()
         self.errors: tuple[type[Exception], ...] = (
             *connection.recoverable_connection_errors,
@@ -54,11 +55,12 @@ class Broker:
         producer = self._connected()
         hints = [hint(row) for row in rows]
         if (client := _redis(producer.channel)) is None:
+            self._at_most = None
             with producer.batch():
                 for one in hints:
                     publish(self._app, producer, one)
         elif hints:  # as kombu would, several times cheaper
-            client.lpush(QUEUE, *[self._envelope(one.name).seal(one) for one in hints])
+            self._at_most = int(client.lpush(QUEUE, *[self._envelope(one.name).seal(one) for one in hints]))
 
     def _envelope(self, name: TaskName) -> Envelope:
         if name not in self._envelopes:
@@ -71,6 +73,16 @@ class Broker:
         if (client := _redis(channel)) is None:
             return int(Queue(QUEUE)(channel).queue_declare().message_count)
         return int(client.llen(QUEUE))  # all our messages have the one priority, so the queue is one list
+
+    def holds(self, limit: int) -> bool:
+        """Say whether so many messages wait in the queue, or more.
+
+        Only publishing makes it longer, and is answered with its length: the broker is asked where that does not settle
+        it. What another leader publishes at the same time is counted from the next `publish` on.
+        """
+        if self._at_most is None or self._at_most >= limit:
+            self._at_most = self.length()
+        return self._at_most >= limit
 
     def was_emptied(self) -> bool:
         """Say whether the broker lost its contents since the last call; False where the transport cannot tell."""
@@ -86,7 +98,7 @@ class Broker:
 
     def close(self) -> None:
         """Let go of the connection, whatever state it is in."""
-        connection, self._connection, self._producer = self._connection, None, None
+        connection, self._connection, self._producer, self._at_most = self._connection, None, None, None
         if connection is not None:
             with suppress(*self.errors):
                 connection.release()

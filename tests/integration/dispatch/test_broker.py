@@ -115,6 +115,31 @@ def test_no_two_messages_have_the_same_tag(app: Celery, broker: Broker) -> None:
     assert len(tags) == 2
 
 
+def test_the_queue_is_asked_for_its_length_only_where_what_was_published_leaves_it_open(
+    broker: Broker, client: redis.Redis
+) -> None:
+    assert not broker.holds(1)
+    broker.publish([row(), row(), row()])
+    client.config_resetstat()
+    assert not broker.holds(4)
+    assert "cmdstat_llen" not in client.info("commandstats")
+    assert broker.holds(3)
+    client.rpop(QUEUE)
+    assert not broker.holds(3)
+    assert broker.holds(2)
+
+
+def test_what_others_publish_counts_with_the_next_message_or_connection(broker: Broker, app: Celery) -> None:
+    broker.publish([row()])
+    for _ in range(3):
+        publish_as_celery(app, row())
+    broker.publish([row()])
+    assert broker.holds(5)
+    publish_as_celery(app, row())
+    broker.close()
+    assert broker.holds(6)
+
+
 def test_nothing_is_published_of_nothing(broker: Broker) -> None:
     broker.publish([])
     assert broker.length() == 0

@@ -32,6 +32,9 @@ def test_its_messages_are_counted_and_told_what_to_do(app: Celery) -> None:
     broker, rows = Broker(app), [step(), step()]
     broker.publish(rows)
     assert broker.length() == 2
+    assert (broker.holds(2), broker.holds(3)) == (True, False)
+    broker.publish([step()])
+    assert broker.holds(3)
     with app.connection_for_read() as connection:
         told = [connection.default_channel.basic_get(QUEUE, no_ack=True).payload[1]["job"] for _ in rows]
     assert told == [str(row["job_id"]) for row in rows]
