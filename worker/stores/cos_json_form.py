@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import secrets
-import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 PIECE_BYTES = 256 * 1024
-"""What is handed to the socket at once. A stop is obeyed between two pieces: at 64 KiB/s, the slowest store that is
-waited for by default, within 4 s."""
-PIECE_MOST_BYTES = 1024 * 1024
-"""Where it goes fast: each piece costs CPU time, and as large a one is as soon on its way there."""
-FAST_S = 0.05
+"""A stop is obeyed between two pieces: at 64 KiB/s, the slowest store that is waited for by default, within 4 s."""
 
 
 class Form:
@@ -46,17 +41,9 @@ class Form:
         """Yield the body: the head, views into the caller's own buffer, the tail."""
         yield self._head
         if self._content is not None:
-            yield from self._views(self._content)
+            for start in range(0, len(self._content), PIECE_BYTES):
+                yield self._content[start : start + PIECE_BYTES]
         yield self._tail
-
-    def _views(self, content: memoryview) -> Iterator[memoryview]:
-        start, size = 0, PIECE_BYTES
-        while start < len(content):
-            began_s = time.monotonic()
-            yield content[start : start + size]
-            start += size
-            fast = time.monotonic() - began_s < FAST_S
-            size = min(2 * size, PIECE_MOST_BYTES) if fast else PIECE_BYTES
 
 
 def _scalar(boundary: str, name: str, value: str) -> str:

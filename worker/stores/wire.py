@@ -2,8 +2,8 @@
 
 httpx's own transport copies what a partial send leaves over, makes an event of every piece and sends the head by
 itself; on a slice that is more CPU than the kernel takes for it. This one hands the pieces to the socket from where
-they are, the first together with the head. It speaks to one origin, knows no proxy, and raises httpx's errors, phase by
-phase: what never left is told apart from what may have arrived.
+they are, the first together with the head, and several at once where they go fast. It speaks to one origin, knows no
+proxy, and raises httpx's errors, phase by phase: what never left is told apart from what may have arrived.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ _PORTS = {"http": 80, "https": 443}
 _GATHERED_BYTES = 16 * 1024
 """Smaller pieces wait for a larger one and go along with it; a larger one waits for the rest, if that is as small."""
 _RECEIVED_BYTES = 64 * 1024
+BATCH_MOST_BYTES = 1024 * 1024
+"""What is gathered for one send where that goes fast: each costs CPU time, and a large one is as soon on its way."""
+FAST_S = 0.05
+"""A send that takes longer is none of these: a stop is obeyed between two."""
 
 Piece = bytes | memoryview
 
@@ -36,12 +40,13 @@ class Connection:
     The socket never blocks: most calls need not wait, and one that must has its own poll, which says for how long.
 
     Attributes:
+        batch_bytes: how much to gather for one send: more, as long as the other side takes it fast.
         patience_s: how long to wait for the other side to take or send anything.
         received: what has come and was not read yet.
         idle_since_s: by the monotonic clock.
     """
 
-    __slots__ = ("_plain", "_readable", "_sock", "_writable", "idle_since_s", "patience_s", "received")
+    __slots__ = ("_plain", "_readable", "_sock", "_writable", "batch_bytes", "idle_since_s", "patience_s", "received")
 
     def __init__(self, sock: socket.socket, patience_s: float) -> None:
         """Take over a connected socket."""
@@ -51,6 +56,7 @@ class Connection:
         self._readable, self._writable = select.poll(), select.poll()
         self._readable.register(sock, select.POLLIN)
         self._writable.register(sock, select.POLLOUT)
+        self.batch_bytes = _GATHERED_BYTES
         self.patience_s = patience_s
         self.received = bytearray()
         self.idle_since_s = 0.0
@@ -62,7 +68,8 @@ class Connection:
             httpx.WriteTimeout: no byte was taken for so long.
             httpx.WriteError: the connection is broken.
         """
-        left = [piece for piece in pieces if piece]
+        began_s, left = time.monotonic(), [piece for piece in pieces if piece]
+        twice_bytes = 2 * sum(map(len, left))
         try:
             while left:
                 sent = self._send_some(left)
@@ -76,6 +83,8 @@ class Connection:
             raise httpx.WriteTimeout(str(error)) from error
         except OSError as error:
             raise httpx.WriteError(str(error)) from error
+        fast = time.monotonic() - began_s < FAST_S
+        self.batch_bytes = max(self.batch_bytes, min(twice_bytes, BATCH_MOST_BYTES)) if fast else _GATHERED_BYTES
 
     def _send_some(self, left: list[Piece]) -> int:
         try:
@@ -254,6 +263,7 @@ def _send(connection: Connection, head: bytes, request: httpx.Request, length_by
     assert isinstance(request.stream, httpx.SyncByteStream)
     small: list[bytes] = [head]
     gathered: list[Piece] = []
+    gathered_bytes, part_bytes = 0, length_bytes // 3  # whoever stops the body still finds its middle
     try:
         for piece in request.stream:
             length_bytes -= len(piece)
@@ -262,9 +272,10 @@ def _send(connection: Connection, head: bytes, request: httpx.Request, length_by
                 continue
             gathered += (b"".join(small), piece)
             small = []
-            if not 0 < length_bytes < _GATHERED_BYTES:
+            gathered_bytes += len(piece)
+            if gathered_bytes >= min(connection.batch_bytes, part_bytes) and not 0 < length_bytes < _GATHERED_BYTES:
                 connection.send(*gathered)
-                gathered = []
+                gathered, gathered_bytes = [], 0
         connection.send(*gathered, b"".join(small))
     except httpx.WriteError:
         return False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from worker.stores.wire import Wire
+from worker.stores.wire import BATCH_MOST_BYTES, FAST_S, Connection, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,6 +126,18 @@ def test_small_pieces_large_ones_and_views_arrive_as_they_are(
     pieces = (b"", b"head", memoryview(large)[:1_000_000], b"between", memoryview(large)[1_000_000:], b"tail")
     assert post(open_wire(server.url), server.url, *pieces) == "ok"
     assert server.heard == [b"head" + large[:1_000_000] + b"between" + large[1_000_000:] + b"tail"]
+
+
+def test_where_it_goes_slowly_little_is_gathered() -> None:
+    ours, theirs = socket.socketpair()
+    connection = Connection(ours, 5.0)
+    connection.batch_bytes = BATCH_MOST_BYTES
+    late = threading.Timer(2 * FAST_S, lambda: theirs.recv(4 << 20, socket.MSG_WAITALL))
+    late.start()
+    with closing(theirs), closing(connection):
+        connection.send(bytes(4 << 20))
+        late.join(20)
+    assert connection.batch_bytes < 256 * 1024
 
 
 def test_a_connection_is_used_again(open_server: Callable[..., Server], open_wire: Callable[..., Wire]) -> None:

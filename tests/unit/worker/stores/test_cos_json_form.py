@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 from email import policy
 from email.parser import BytesParser
 
@@ -8,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.stores.cos_json_form import FAST_S, PIECE_BYTES, PIECE_MOST_BYTES, Form
+from worker.stores.cos_json_form import PIECE_BYTES, Form
 
 CURL_BOUNDARY = "------------------------d74496d66958873e"  # 40 characters, as curl makes them
 
@@ -71,16 +70,8 @@ def test_the_content_goes_out_in_views_of_the_callers_own_buffer(size: int) -> N
     pieces = list(form.pieces())
     views = [piece for piece in pieces if isinstance(piece, memoryview)]
     assert sum(len(view) for view in views) == size
-    assert all(view.obj is buffer and len(view) <= PIECE_MOST_BYTES for view in views)
+    assert all(view.obj is buffer and len(view) <= PIECE_BYTES for view in views)
     assert form.length_bytes == sum(len(piece) for piece in pieces)
-
-
-def test_where_it_goes_slowly_a_stop_need_not_wait_for_a_large_piece() -> None:
-    sizes = []
-    for piece in Form([], memoryview(bytes(4 * PIECE_BYTES))).pieces():
-        sizes.append(len(piece))
-        threading.Event().wait(2 * FAST_S)  # what the socket takes over it
-    assert sizes[1:-1] == [PIECE_BYTES] * 4
 
 
 def test_a_form_can_be_sent_again() -> None:
