@@ -1,5 +1,6 @@
 """Who asks, and whether they may."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
@@ -27,11 +28,15 @@ def _needs(scope: Scope) -> Callable[[Request], Awaitable[ApiKey]]:
 
 
 async def _key(keys: KeyRing, authorization: str) -> ApiKey:
-    """Return the key that was sent. A key used a moment ago costs neither a query nor a thread."""
+    """Return the key that was sent. A key used a moment ago keeps nobody waiting for a query or a thread."""
     scheme, _, text = authorization.partition(" ")
     if scheme.lower() != "bearer" or not text:
         raise Unauthenticated("the request has no key")
-    key = keys.remembered(text) or await run_in_threadpool(keys.find, text)
+    key = keys.remembered(text)
+    if key is None:
+        key = await run_in_threadpool(keys.find, text)
+    elif keys.is_due(text):
+        asyncio.get_running_loop().run_in_executor(None, keys.renew, text)
     if key is None:
         raise Unauthenticated("the key is not known or was revoked")
     return key

@@ -10,10 +10,12 @@ import hashlib
 import re
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from worker.db import UNAVAILABLE
 from worker.errors import NotFound, Refused
 from worker.jobs.ids import new_id
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 PREFIX = "slw_"
 FRESH_FOR_S = 2.0
 """A revoked key is refused everywhere after this time."""
+RENEW_AFTER_S = 1.0
+"""A key in use is looked up again so early, while its requests go on: none of them has to wait for that."""
 _REMEMBERED = 10_000
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _NAME_MAX_CHARS = 100
@@ -139,21 +143,37 @@ class KeyRing:
     database: Database
     clock: Callable[[], float] = time.monotonic
     _known: dict[bytes, tuple[float, ApiKey]] = field(default_factory=dict)
+    _renew_at: dict[bytes, float] = field(default_factory=dict)
 
     def remembered(self, text: str) -> ApiKey | None:
         """Return the key if it was good a moment ago; asks nobody."""
         until, key = self._known.get(_digest(text), (0.0, None))
         return key if until > self.clock() else None
 
+    def is_due(self, text: str) -> bool:
+        """Say, to the first who asks, that a key should be looked up again before it is forgotten."""
+        digest = _digest(text)
+        due = self._renew_at.get(digest, float("inf")) <= self.clock()
+        return due and self._renew_at.pop(digest, None) is not None
+
+    def renew(self, text: str) -> None:
+        """Look a remembered key up again; where the database is away, it is forgotten in its time."""
+        with suppress(*UNAVAILABLE):
+            if self.find(text) is None:
+                self._known.pop(_digest(text), None)
+
     def find(self, text: str) -> ApiKey | None:
         """Return the key if it is good now, and remember it; asks the database."""
-        until = self.clock() + FRESH_FOR_S
+        began = self.clock()
         with self.database.connection() as connection:
             key = find_key(connection, text)
         if key is not None:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            self._known[_digest(text)] = (until, key)
+                self._renew_at.clear()
+            digest = _digest(text)
+            self._known[digest] = (began + FRESH_FOR_S, key)
+            self._renew_at[digest] = began + RENEW_AFTER_S
         return key
 
 

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import psycopg
 import pytest
+from starlette.requests import Request
 
+from api.auth import submitter
+from worker.db import plain_url
 from worker.errors import NotFound, Refused
-from worker.jobs.keys import FRESH_FOR_S, KeyRing, Scope, create_key, find_key, list_keys, revoke_key
+from worker.jobs.keys import (
+    FRESH_FOR_S,
+    RENEW_AFTER_S,
+    KeyRing,
+    Scope,
+    create_key,
+    find_key,
+    list_keys,
+    revoke_key,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -76,6 +91,45 @@ def test_a_key_is_remembered_for_a_moment_and_not_longer(api: Any) -> None:
     assert ring.find(text) == ring.remembered(text) == key
     now[0] = FRESH_FOR_S
     assert ring.remembered(text) is None
+
+
+def test_a_key_in_use_is_looked_up_again_before_it_is_forgotten(api: Any) -> None:
+    now = [0.0]
+    ring = KeyRing(api.database, clock=lambda: now[0])
+    with api.database.transaction() as tx:
+        key, text = create_key(tx, "acme", [Scope.READ])
+    ring.find(text)
+    assert not ring.is_due(text)
+    now[0] = RENEW_AFTER_S
+    assert [ring.is_due(text) for _ in range(2)] == [True, False]
+    ring.renew(text)
+    now[0] = FRESH_FOR_S
+    assert ring.remembered(text) == key
+    assert ring.is_due(text)
+    with api.database.transaction() as tx:
+        revoke_key(tx, key.id)
+    ring.renew(text)
+    assert ring.remembered(text) is None
+
+
+def test_no_request_waits_until_a_key_in_use_was_looked_up_again(api: Any) -> None:
+    now = [0.0]
+    ring = KeyRing(api.database, clock=lambda: now[0])
+    with api.database.transaction() as tx:
+        key, text = create_key(tx, "acme", [Scope.SUBMIT])
+    ring.find(text)
+    now[0] = RENEW_AFTER_S
+    app = SimpleNamespace(state=SimpleNamespace(front=SimpleNamespace(keys=ring)))
+    request = Request({"type": "http", "app": app, "headers": [(b"authorization", f"Bearer {text}".encode())]})
+
+    async def ask() -> None:
+        with psycopg.connect(plain_url(api.settings.database_url)) as other:
+            other.execute("LOCK TABLE api_key")
+            assert await asyncio.wait_for(submitter(request), 30) == key
+
+    asyncio.run(ask())  # at whose end the look is over
+    now[0] = FRESH_FOR_S
+    assert ring.remembered(text) == key
 
 
 def test_nothing_that_opens_a_door_is_in_the_database(api: Any) -> None:
