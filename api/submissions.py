@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psycopg
+import sqlalchemy.exc
 from starlette.concurrency import run_in_threadpool
 
 from worker.db import UNAVAILABLE
@@ -73,6 +76,8 @@ class Submissions:
                 await self._refuse(requests, key, error)
             else:
                 _tell(requests, answers)
+                if self._quota.is_due(key.tenant):  # now that nobody waits for it
+                    await run_in_threadpool(self._recount, key.tenant)
 
     def _next(self) -> tuple[ApiKey, list[_Request]]:
         """Take the requests of the key that has waited longest, as many as fit."""
@@ -104,6 +109,10 @@ class Submissions:
         """Insert in one statement, which commits itself."""
         with self._database.connection() as connection:
             return service.submit(connection, jobs, key, self._quota)
+
+    def _recount(self, tenant: str) -> None:
+        with suppress(psycopg.Error, sqlalchemy.exc.SQLAlchemyError), self._database.connection() as connection:
+            self._quota.recount(connection, tenant)
 
 
 def _tell(requests: list[_Request], answers: list[Accepted | Refused]) -> None:

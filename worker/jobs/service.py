@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _ROUNDS = 4
 _COUNT_EVERY_S = 1.0
+_COUNT_FIRST_AFTER_S = 2.0
 _QUEUED = JobState.QUEUED.value  # the text itself: an enumeration's member is slow to be written as JSON
 
 
@@ -44,6 +45,8 @@ class Accepted(NamedTuple):
 class Quota:
     """Bounds the live jobs a tenant has: counted at most once a second, and what this process admits in between added.
 
+    `recount` does it with nobody waiting. Where that has not been for a while, `take` counts before it grants.
+
     Several processes may together exceed it by what they admit within a second. Safe for several threads.
     """
 
@@ -55,20 +58,32 @@ class Quota:
 
     def take(self, tx: Tx, tenant: str, wanted: int) -> int:
         """Return for how many of the wanted jobs there is room, and count them as there."""
-        with self._lock:
-            now = self.clock()
-            due = now - self._counted.get(tenant, float("-inf")) >= _COUNT_EVERY_S
-            if due:
-                self._counted[tenant] = now  # the others go on with the last figure meanwhile
-        if due:
-            live = _count_live(tx, tenant, self.most)
-            with self._lock:
-                self._live[tenant] = live
+        self._count(tx, tenant, _COUNT_FIRST_AFTER_S)
         with self._lock:
             live = self._live.get(tenant, 0)
             granted = max(0, min(wanted, self.most - live))
             self._live[tenant] = live + granted
             return granted
+
+    def is_due(self, tenant: str) -> bool:
+        """Say whether the tenant's jobs should be counted again before somebody has to wait for it."""
+        return self._age_s(tenant) >= _COUNT_EVERY_S
+
+    def recount(self, tx: Tx, tenant: str) -> None:
+        """Count the tenant's live jobs, unless another has begun to meanwhile."""
+        self._count(tx, tenant, _COUNT_EVERY_S)
+
+    def _count(self, tx: Tx, tenant: str, if_older_s: float) -> None:
+        with self._lock:
+            if self._age_s(tenant) < if_older_s:
+                return
+            self._counted[tenant] = self.clock()  # the others go on with the last figure meanwhile
+        live = _count_live(tx, tenant, self.most)
+        with self._lock:
+            self._live[tenant] = live
+
+    def _age_s(self, tenant: str) -> float:
+        return self.clock() - self._counted.get(tenant, float("-inf"))
 
     def give_back(self, tenant: str, unused: int) -> None:
         """Count jobs as not there that were taken but not made."""

@@ -115,6 +115,37 @@ def test_a_quota_counts_across_a_group(database: Database, key: ApiKey) -> None:
     assert sum(isinstance(answer, Accepted) for answer in answers) == 5
 
 
+def test_a_quota_is_counted_again_after_an_answer_or_when_nobody_has_asked_for_long(
+    database: Database, key: ApiKey
+) -> None:
+    now = [0.0]
+    quota = Quota(1, clock=lambda: now[0])
+
+    def forget_jobs() -> None:
+        with database.connection() as tx:
+            tx.execute("DELETE FROM job")
+
+    async def run() -> None:
+        submissions = Submissions(database, quota)
+
+        async def accepted() -> bool:
+            [answer] = await submissions.submit([job(str(uuid4()))], key)
+            return isinstance(answer, Accepted)
+
+        assert await accepted()
+        forget_jobs()
+        now[0] = 1.0
+        assert not await accepted()  # it hears of the figure before
+        async with asyncio.timeout(30):
+            while not await accepted():
+                pass
+        forget_jobs()
+        now[0] = 3.0
+        assert await accepted()
+
+    asyncio.run(run())
+
+
 def test_keys_do_not_share_statements_and_none_waits_for_ever(database: Database) -> None:
     with database.transaction() as tx:
         keys = [create_key(tx, tenant, [Scope.SUBMIT])[0] for tenant in ("one", "two", "three")]
