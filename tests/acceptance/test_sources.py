@@ -125,6 +125,20 @@ def test_a_root_that_is_not_mounted_makes_its_job_wait(site: Installation, mount
     assert job.row["attempts"] == 0
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_cancel_of_what_was_never_read_waits_for_no_store(site: Installation, refused: bool) -> None:
+    """The store is asked whether an init that was cut off had begun, but not for a day: most likely none had."""
+    site.unmount()
+    job = from_volume(site, f"never-{refused}")
+    site.until(lambda: (job.row["error"] or {}).get("code") == "root_unavailable", "the root missed")
+    if refused:
+        site.store.control.add_rule("error", path=job.key, status=403, code=-97)
+    job.act("cancel")
+    job.reaches("cancelled", timeout_s=10)
+    assert ("session_left_open" in job.kinds) == refused
+    assert not job.asked("init")
+
+
 def test_a_root_that_goes_away_in_the_middle_of_an_upload(site: Installation) -> None:
     site.unmount()
     content = site.file("split", 12 * MIB, site.volume)
