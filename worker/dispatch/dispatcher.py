@@ -162,7 +162,7 @@ class Dispatcher:
         probes = [store for store, is_due in seen.waiting_stores.items() if is_due]
         caps = self._store_caps | dict.fromkeys(probes, 1)
         chosen = choose(due, free=free, in_flight=seen.in_flight, store_caps=defaultdict(lambda: 1_000_000, caps))
-        if not chosen or self._broker.length() >= 2 * seen.slots:
+        if not chosen or self._broker.holds(2 * seen.slots):
             return 0
         if probed := {row["store"] for row in chosen} & set(probes):
             leases.note_probes(tx, sorted(probed), self._timers.probe_s)
