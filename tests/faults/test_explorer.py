@@ -71,7 +71,10 @@ DROPPED: dict[str, tuple[World, dict[str, Any], str]] = {
         {
             "dropped": {
                 "claim_slice": [
-                    "AND (s.state = 'dispatched' OR %(again)s AND s.state = 'sending' AND s.worker = %(worker)s)"
+                    (
+                        "AND CASE s.state WHEN 'dispatched' THEN true "
+                        "WHEN 'sending' THEN %(again)s AND s.worker = %(worker)s ELSE false END"
+                    )
                 ]
             }
         },

@@ -7,7 +7,6 @@ Locks are taken job rows first, by id, then their slices by number; slices witho
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -111,8 +110,17 @@ def claim_slice(tx: Tx, claim: Claim, *, low_speed: int, slack: timedelta, again
     Raises:
         StaleClaim: the message is stale or a duplicate, or the job is not uploading any more.
     """
-    terms = {"low_speed": low_speed, "slack_s": slack.total_seconds(), "again": again}
-    return _one(tx, "claim_slice", claim.params() | terms)
+    params = {
+        "job": claim.job_id,
+        "number": claim.number,
+        "token": claim.token,
+        "epoch": claim.epoch,
+        "worker": claim.worker,
+        "low_speed": low_speed,
+        "slack_s": slack.total_seconds(),
+        "again": again,
+    }
+    return _one(tx, "claim_slice", params)
 
 
 def checkpoint(tx: Tx, batch: Sequence[Acknowledged], worker: UUID) -> dict[tuple[UUID, int, int], Row]:
@@ -124,7 +132,7 @@ def checkpoint(tx: Tx, batch: Sequence[Acknowledged], worker: UUID) -> dict[tupl
     """
     slices = [
         {
-            "job_id": str(done.claim.job_id),
+            "job_id": done.claim.job_id,
             "number": done.claim.number,
             "token": done.claim.token,
             "epoch": done.claim.epoch,
@@ -133,7 +141,7 @@ def checkpoint(tx: Tx, batch: Sequence[Acknowledged], worker: UUID) -> dict[tupl
         }
         for done in batch
     ]  # as one text: arrays cost the client half as much again as the statement itself
-    params = {"slices": json.dumps(slices), "worker": worker, "actor": f"worker {worker}"}
+    params = {"slices": to_json(slices).decode(), "worker": worker}
     return {(row["job_id"], row["number"], row["token"]): row for row in tx.execute(sql("checkpoint"), params)}
 
 

@@ -39,6 +39,19 @@ def test_the_last_checkpoint_moves_the_job_on(bench: Bench) -> None:
     assert bench.kinds(job).count("slices_done") == 1
 
 
+def test_a_slice_that_comes_twice_in_one_batch_counts_once(bench: Bench) -> None:
+    job = bench.uploading(3)
+    (claim,) = bench.take(job, 0)
+    assert bench.checkpoint(claim, claim)[job, 0, claim.token]["slices_left"] == 2
+    assert at(bench, job, "state", "bytes_done") == ("uploading", 10)
+
+
+def test_the_event_of_the_last_checkpoint_names_its_worker(bench: Bench) -> None:
+    job = bench.finishing(1)
+    (told,) = (event for event in bench.events(job) if event["kind"] == "slices_done")
+    assert told["actor"] == f"worker {bench.worker}"
+
+
 def test_a_checkpoint_ends_the_time_in_failure(bench: Bench) -> None:
     job = bench.uploading(3)
     first, second = bench.take(job, 0, 1)

@@ -1,24 +1,24 @@
--- The slices of one process that the store has acknowledged, in one statement. Locks: jobs by id, then their slices.
+-- The slices of one process that the store has acknowledged, in one statement. Locks: jobs by id, each before its slices.
 -- A row whose epoch, token, worker or state is no longer ours drops out alone; `done` under our own token is success, so the
 -- same batch may be sent again. The checkpoint that leaves no slice moves its job on.
 -- May commit asynchronously: a checkpoint lost with the database only sends the slice again.
-WITH asked AS (
-  SELECT * FROM json_to_recordset(%(slices)s::json)
-    AS a(job_id uuid, number int, token bigint, epoch int, tag text, digest text)
-), parents AS MATERIALIZED (
-  SELECT id, epoch FROM job WHERE id IN (SELECT job_id FROM asked) ORDER BY id FOR NO KEY UPDATE
-), held AS MATERIALIZED (
+WITH held AS MATERIALIZED (
   SELECT s.job_id, s.number, s.token, s.state, a.tag, a.digest
-  FROM asked a
-  JOIN parents p ON p.id = a.job_id AND p.epoch = a.epoch
-  JOIN slice s ON s.job_id = a.job_id AND s.number = a.number AND s.token = a.token
-  WHERE s.worker = %(worker)s AND s.state IN ('sending', 'done')
-  ORDER BY s.job_id, s.number
-  FOR NO KEY UPDATE OF s
+  FROM (
+    SELECT * FROM json_to_recordset(%(slices)s::json)
+      AS a(job_id uuid, number int, token bigint, epoch int, tag text, digest text)
+    ORDER BY job_id, number OFFSET 0
+  ) AS a
+  CROSS JOIN LATERAL (SELECT id, epoch FROM job WHERE id = a.job_id OFFSET 0 FOR NO KEY UPDATE) AS j
+  CROSS JOIN LATERAL (
+    SELECT job_id, number, token, worker, state
+    FROM slice WHERE job_id = j.id AND number = a.number OFFSET 0 FOR NO KEY UPDATE
+  ) AS s
+  WHERE j.epoch = a.epoch AND s.token = a.token AND s.worker = %(worker)s AND s.state IN ('sending', 'done')
 ), done AS (
   UPDATE slice s SET state = 'done', lease_until = NULL, done_at = now(), error = NULL, tag = h.tag, digest = h.digest
   FROM held h
-  WHERE s.job_id = h.job_id AND s.number = h.number AND s.state = 'sending'
+  WHERE s.job_id = h.job_id AND s.number = h.number AND h.state = 'sending'
   RETURNING s.job_id, s.size_bytes
 ), moved AS (
   UPDATE job j SET
@@ -30,12 +30,12 @@ WITH asked AS (
     step = CASE WHEN j.state = 'uploading' AND j.slices_left = d.slices THEN 'pending' ELSE j.step END,
     not_before = CASE WHEN j.state = 'uploading' AND j.slices_left = d.slices THEN NULL ELSE j.not_before END,
     updated_at = now()
-  FROM (SELECT job_id, count(*) AS slices, sum(size_bytes) AS bytes FROM done GROUP BY job_id) d
+  FROM (SELECT job_id, count(*) AS slices, sum(size_bytes) AS bytes FROM done GROUP BY job_id) AS d
   WHERE j.id = d.job_id
   RETURNING j.id, j.epoch, j.state, j.step, j.slices_left
 ), told AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor)
-  SELECT id, 'slices_done', 'uploading', 'finishing', epoch, %(actor)s FROM moved
+  SELECT id, 'slices_done', 'uploading', 'finishing', epoch, 'worker ' || %(worker)s::uuid FROM moved
   WHERE state = 'finishing' AND step = 'pending' AND slices_left = 0
 )
 SELECT h.job_id, h.number, h.token, m.state, m.slices_left, set_config('synchronous_commit', 'off', true)
