@@ -46,7 +46,7 @@ class Flower:
     def tasks(self, job: Job) -> dict[str, dict[str, Any]]:
         """What it knows of a job's tasks, by id."""
         tasks = self._client.get("/api/tasks").raise_for_status().json()
-        return {uuid: task for uuid, task in tasks.items() if job.id in (task["kwargs"] or "")}
+        return {uuid: task for uuid, task in tasks.items() if job.id in (task["args"] or "")}
 
     def state(self, task: str) -> str | None:
         """The state in which it shows a task."""
@@ -100,7 +100,7 @@ def test_a_slice_is_one_task_across_its_attempts(site: Installation, flower: Flo
     assert names == ["sliceway.finish", "sliceway.init", *["sliceway.slice"] * 4]
     assert shown[slices[1]]["retried"] is not None
     assert shown[slices[0]]["retried"] is None
-    assert f"main:{job.key} slice 2/4 bytes 524288-1048575" in shown[slices[1]]["kwargs"]
+    assert f"main:{job.key} slice 2/4 bytes 524288-1048575" in shown[slices[1]]["args"]
 
 
 def publish_again(site: Installation, job: Job, row: dict[str, Any]) -> None:

@@ -41,8 +41,8 @@ class Hint:
 
 def publish(app: Celery, producer: Producer, hint: Hint) -> None:
     """Publish a message as Celery does; raises what the transport raises."""
-    message = app.amqp.as_task_v2(
-        hint.task_id, hint.name, args=(), kwargs=hint.told, argsrepr="()", kwargsrepr=hint.shown
+    message = app.amqp.as_task_v2(  # shown in the place of the positional ones: the others Flower tries to evaluate
+        hint.task_id, hint.name, args=(), kwargs=hint.told, argsrepr=hint.shown, kwargsrepr="{}"
     )
     producer.publish(
         message.body, headers=message.headers, serializer="json", exchange="", routing_key=QUEUE, **message.properties

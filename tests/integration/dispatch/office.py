@@ -70,7 +70,7 @@ def read_message(raw: bytes | str) -> Message:
     assert args == []
     headers = envelope["headers"]
     return Message(
-        headers["id"], headers["task"], headers["kwargsrepr"], UUID(kwargs["job"]), kwargs.get("number"),
+        headers["id"], headers["task"], headers["argsrepr"], UUID(kwargs["job"]), kwargs.get("number"),
         kwargs["token"], kwargs["epoch"], kwargs.get("alone", False),
     )  # fmt: skip
 

@@ -57,8 +57,8 @@ def publish_as_celery(app: Celery, row: Row) -> None:
     name = TASK_OF[JobState(row["state"])]
     part = name if row["number"] is None else str(row["number"])
     message = app.amqp.as_task_v2(
-        task_id(row["job_id"], part, row["epoch"], row["run"]), name, args=(), kwargs=arguments(row), argsrepr="()",
-        kwargsrepr=shown(row, name),
+        task_id(row["job_id"], part, row["epoch"], row["run"]), name, args=(), kwargs=arguments(row),
+        argsrepr=shown(row, name), kwargsrepr="{}",
     )  # fmt: skip
     with app.connection_for_write() as connection:
         connection.Producer().publish(
