@@ -3,7 +3,7 @@
     python tests/benchmarks/bench.py [--long] [CASE ...]
 
 A case is a script here, by its name. The whole takes about twenty minutes, with ``--long`` some hours; the machine
-should have nothing else to do. What is not run again stays in the document as it was.
+should have nothing else to do. What is not run again stays in the document as it was; a bar shows its case's last run.
 """
 
 from __future__ import annotations
@@ -75,13 +75,16 @@ def keep(name: str, words: Sequence[str], report: dict[str, Any]) -> None:
     """Put the bars and tables of a case in the place of its last ones."""
     before, _, rest = DOCUMENT.read_text().partition(BEGIN)
     kept, _, after = rest.partition(END)
-    parts = {part.splitlines()[0].partition(" ")[0]: part.rstrip() for part in kept.split("### ")[1:]}
+    parts = {part.splitlines()[0]: part.rstrip() for part in kept.split("### ")[1:]}
     tables = "\n\n".join(f"{each['title']}:\n\n{table(each['columns'], each['rows'])}" for each in report["tables"])
-    parts[name] = f"{' '.join([name, *words])}\n\n{tables}"
+    heading = " ".join([name, *words])
+    parts[heading] = f"{heading}\n\n{tables}"
     *machine, _ = report["machine"]
     parts[BARS_TITLE] = f"{BARS_TITLE}\n\n{bars(name, report['figures'], parts.get(BARS_TITLE, ''))}"
     head = f"The last case was measured on {datetime.now(UTC):%Y-%m-%d}: {'; '.join(machine)}."
-    whole = "\n\n".join(f"### {parts[each]}" for each in (BARS_TITLE, *CASES) if each in parts)
+    order = [BARS_TITLE, *CASES]
+    headings = sorted(parts, key=lambda each: (order.index(each.partition(" ")[0]), each))
+    whole = "\n\n".join(f"### {parts[each]}" for each in headings)
     DOCUMENT.write_text(f"{before}{BEGIN}\n\n{head}\n\n{whole}\n\n{END}{after}")
 
 
