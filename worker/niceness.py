@@ -27,7 +27,9 @@ def yield_to_others(nice: int) -> None:
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # it interrupts nobody when it wakes up
     # Where Linux groups processes by session, niceness counts within the group only, and the group has one of its own.
-    threading.Thread(target=_tell_group, args=(nice,), name="niceness", daemon=True).start()
+    # That of a shell is not ours to change: it would stay so for whatever is started there next.
+    if os.getsid(0) == os.getpid():
+        threading.Thread(target=_tell_group, args=(nice,), name="niceness", daemon=True).start()
 
 
 def _tell_group(nice: int) -> None:

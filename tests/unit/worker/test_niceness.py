@@ -31,6 +31,24 @@ def test_threads_started_afterwards_run_after_others(nice: int) -> None:
     assert told.stdout.split() == [str(min(19, own + nice)), str(nice > 0)]
 
 
+SHELL = """
+import subprocess, sys
+from pathlib import Path
+inner = "import threading\\nfrom worker.niceness import yield_to_others\\nyield_to_others(19)\\n"
+inner += "[thread.join() for thread in threading.enumerate() if thread.name == 'niceness']"
+subprocess.run([sys.executable, "-c", inner], check=True, timeout=60)
+print(Path("/proc/self/autogroup").read_text().split()[-1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel groups no processes by session")
+def test_a_worker_leaves_the_session_of_the_shell_that_it_runs_in_as_it_was() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", SHELL], capture_output=True, text=True, check=True, timeout=90, start_new_session=True
+    )
+    assert told.stdout == "0\n"
+
+
 TOLD = """
 import ctypes, os, time
 from pathlib import Path
