@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,10 +55,11 @@ def main() -> None:
         words = CASES[name][given.long or CASES[name][0] is None]
         if words is None or (CASES[name][0] is None and not given.long and not given.cases):
             continue
-        began = time.monotonic()
+        began, speeds = time.monotonic(), [speed_s()]
         report = run(name, words)
+        speeds.append(speed_s())
         out.print(f"{name}: {time.monotonic() - began:.0f} s\n")
-        keep(name, words, report)
+        keep(name, words, report, speeds)
 
 
 def run(name: str, words: Sequence[str]) -> dict[str, Any]:
@@ -71,14 +73,20 @@ def run(name: str, words: Sequence[str]) -> dict[str, Any]:
         return dict(json.load(file))
 
 
-def keep(name: str, words: Sequence[str], report: dict[str, Any]) -> None:
+def speed_s() -> float:
+    """The seconds that ten million additions take: what a shared machine gives differs from hour to hour."""
+    return min(timeit.repeat("for n in numbers: total += n", "total, numbers = 0, range(10**7)", number=1, repeat=3))
+
+
+def keep(name: str, words: Sequence[str], report: dict[str, Any], speeds: Sequence[float]) -> None:
     """Put the bars and tables of a case in the place of its last ones."""
     before, _, rest = DOCUMENT.read_text().partition(BEGIN)
     kept, _, after = rest.partition(END)
     parts = {part.splitlines()[0]: part.rstrip() for part in kept.split("### ")[1:]}
     tables = "\n\n".join(f"{each['title']}:\n\n{table(each['columns'], each['rows'])}" for each in report["tables"])
     heading = " ".join([name, *words])
-    parts[heading] = f"{heading}\n\n{tables}"
+    speed = f"Ten million additions took {speeds[0]:.2f} s before it and {speeds[-1]:.2f} s after it."
+    parts[heading] = f"{heading}\n\n{speed}\n\n{tables}"
     *machine, _ = report["machine"]
     parts[BARS_TITLE] = f"{BARS_TITLE}\n\n{bars(name, report['figures'], parts.get(BARS_TITLE, ''))}"
     head = f"The last case was measured on {datetime.now(UTC):%Y-%m-%d}: {'; '.join(machine)}."
