@@ -43,11 +43,11 @@ class Accepted(NamedTuple):
 
 @dataclass(slots=True)
 class Quota:
-    """Bounds the live jobs a tenant has: counted at most once a second, and what this process admits in between added.
+    """Bounds the live jobs a tenant has: counted once a second while requests come, plus what was admitted here since.
 
     `recount` does it with nobody waiting. Where that has not been for a while, `take` counts before it grants.
 
-    Several processes may together exceed it by what they admit within a second. Safe for several threads.
+    Several processes may together exceed it by what they admit within two seconds. Safe for several threads.
     """
 
     most: int

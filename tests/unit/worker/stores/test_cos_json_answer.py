@@ -5,7 +5,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.stores.cos_json_answer import Answer, read_answer
@@ -41,7 +41,6 @@ def test_whatever_is_no_envelope_has_no_code_and_is_no_success(body: bytes) -> N
     assert answer.words.startswith("HTTP 200, no JSON")
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.integers(100, 999), st.binary(max_size=2000))
 def test_any_bytes_can_be_read(status: int, body: bytes) -> None:
     words = read(body, status).words

@@ -4,7 +4,7 @@ from email import policy
 from email.parser import BytesParser
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.stores.cos_json_form import PIECE_BYTES, Form
@@ -43,7 +43,6 @@ def test_the_boundary_is_bare_and_new_each_time() -> None:
     assert one.content_type != other.content_type
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(
     st.lists(
         st.tuples(

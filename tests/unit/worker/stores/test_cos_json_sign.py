@@ -5,7 +5,7 @@ from urllib.parse import unquote
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.stores.cos_json_sign import ONCE, escape_key, file_id, plain_text, token
@@ -84,7 +84,6 @@ def test_the_plain_text_is_laid_out_as_the_vendors_examples_are() -> None:
     )
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_token_carries_the_bytes_that_it_signs(secret_key: str, plain: str) -> None:
     decoded = base64.b64decode(token(secret_key, plain), validate=True)
@@ -98,7 +97,6 @@ def test_only_the_unreserved_characters_of_rfc_3986_and_slashes_stand_for_themse
     assert escape_key("ü") == "%C3%BC"
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_escaping_a_key_is_reversible_and_the_http_client_leaves_it_alone(key: str) -> None:
     escaped = escape_key(key)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.stores.sha1_states import Sha1Library, Sha1States, library
@@ -83,7 +83,6 @@ def test_the_published_vector_of_two_zero_blocks(openssl: Sha1Library) -> None:
     ]
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(data=st.binary(max_size=1024), step=st.sampled_from([64, 128, 256]), cuts=st.lists(st.integers(0, 8)))
 def test_states_equal_those_by_the_book_however_often_it_was_interrupted(
     openssl: Sha1Library, data: bytes, step: int, cuts: list[int]

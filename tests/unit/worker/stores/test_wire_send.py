@@ -56,7 +56,7 @@ def test_where_nothing_is_known_of_the_speed_each_piece_goes_by_itself() -> None
 
 
 def test_where_it_goes_fast_several_go_at_once_but_never_all_of_a_large_body() -> None:
-    assert sends(BATCH_MOST_BYTES, *[bytes(PIECE)] * 12, b"end") == [4 + 4 * PIECE, 4 * PIECE, 4 * PIECE + 3]
+    assert sends(BATCH_MOST_BYTES, *[bytes(PIECE)] * 12, b"end") == [4 + 2 * PIECE, *[2 * PIECE] * 4, 2 * PIECE + 3]
     assert sends(BATCH_MOST_BYTES, *[bytes(PIECE)] * 4, b"end") == [4 + 2 * PIECE, 2 * PIECE + 3]
     assert sends(BATCH_MOST_BYTES, *[bytes(PIECE)] * 2, b"end") == [4 + PIECE, PIECE + 3]
 
