@@ -202,7 +202,7 @@ class _OnEdges(Runtime):
             self.timers, growing_look_s=0.0
         )  # what happens meanwhile happens between edges
         self.db = cast("Database", _EdgeDatabase(self.script, names))
-        self.checkpoints = Checkpoints(self.db, worker)
+        self.checkpoints = Checkpoints(self.db, worker, more=self.room.busy)
         self.stopping = _Prompt()
         self._driver = driver(settings.profiles.stores["main"], self.script)
         self._content = content

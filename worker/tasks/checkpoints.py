@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import StaleClaim
 from worker.jobs import transitions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
 
     from worker.db import Database
     from worker.jobs.leases import Acknowledged
+
+
+COMPANY = 4
+"""A commit of so many slices costs the database hardly more than one of a single slice."""
+WAIT_S = 0.02
+"""How long one waits for others: nothing beside a slice's time, and no slot is kept from the store meanwhile."""
 
 
 class _Entry:
@@ -26,12 +34,20 @@ class _Entry:
 
 
 class Checkpoints:
-    """Commits in groups: who comes while a commit is on its way shares the next one."""
+    """Commits in groups: who comes while a commit is on its way shares the next one, and a commit waits for company."""
 
-    def __init__(self, db: Database, worker: UUID) -> None:
-        self._db, self._worker = db, worker
+    def __init__(self, db: Database, worker: UUID, more: Callable[[], bool], wait_s: float = WAIT_S) -> None:
+        """Write nothing yet.
+
+        Args:
+            db: where checkpoints go.
+            worker: whose claims are held.
+            more: says whether other slices of this process are being sent, so that company may come.
+            wait_s: how long it is waited for.
+        """
+        self._db, self._worker, self._more, self._wait_s = db, worker, more, wait_s
         self._waiting: list[_Entry] = []
-        self._joining = threading.Lock()
+        self._joining = threading.Condition(threading.Lock())
         self._commit = threading.Lock()
 
     def write(self, done: Acknowledged) -> dict[str, Any]:
@@ -44,6 +60,8 @@ class Checkpoints:
         entry = _Entry(done)
         with self._joining:
             self._waiting.append(entry)
+            if not self._worth_waiting():
+                self._joining.notify()
         with self._commit:
             if not entry.ready:
                 self._write_all()
@@ -57,7 +75,10 @@ class Checkpoints:
         return entry.row
 
     def _write_all(self) -> None:
+        until_s = time.monotonic() + self._wait_s
         with self._joining:
+            while self._worth_waiting() and (left_s := until_s - time.monotonic()) > 0:
+                self._joining.wait(left_s)
             batch, self._waiting = self._waiting, []
         try:
             with self._db.connection() as tx:
@@ -71,3 +92,6 @@ class Checkpoints:
                 entry.row = rows.get((claim.job_id, claim.number if claim.number is not None else -1, claim.token))
         for entry in batch:
             entry.ready = True
+
+    def _worth_waiting(self) -> bool:
+        return len(self._waiting) < COMPANY and self._more()

@@ -91,6 +91,10 @@ class Room:
             self._size = size
             self._changed.notify_all()
 
+    def busy(self) -> bool:
+        """Say whether anybody is inside."""
+        return self._inside > 0
+
     @contextmanager
     def enter(self, guard: ClaimGuard) -> Iterator[None]:
         """Come in when there is room.

@@ -57,13 +57,13 @@ class Runtime:
             plan_once=True,
             application="sliceway worker",
         )
-        self.checkpoints = Checkpoints(self.db, self.worker)
         self.stopping = threading.Event()
         self.nudge: Callable[[], None] = _nobody
         """Tells the dispatcher that something new is due."""
         self.freed: Callable[[], None] = _nobody
         """Tells it that a slot is free; heard if no message fills the slot by itself."""
         self.room = Room(settings.worker_threads or LEAST)
+        self.checkpoints = Checkpoints(self.db, self.worker, more=self.room.busy)
         self.taken = 0
         self.sent: list[float] = []
         self.claimed_through: datetime | None = None

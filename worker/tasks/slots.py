@@ -44,11 +44,11 @@ class Slots:
 
     @property
     def ahead(self) -> int:
-        """How many more are claimed and read meanwhile, so that a slot never waits for its next slice.
+        """How many more are claimed, read or recorded meanwhile, so that a slot never waits for its next slice.
 
         None with a single slot: who asks for that wants one thing at a time, as the drill's canary does.
         """
-        return min(AHEAD_MOST, max(2, self.now // 4)) if self._short and self.now > 1 else 0
+        return min(AHEAD_MOST, max(2, self.now // 2)) if self._short and self.now > 1 else 0
 
     def look(self, busy: int, took_s: float | None) -> int:
         """Return the slots from now on, by what was seen since the last look.

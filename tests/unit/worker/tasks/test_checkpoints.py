@@ -14,7 +14,7 @@ import pytest
 
 from worker.errors import StaleClaim
 from worker.jobs.leases import Acknowledged, Claim
-from worker.tasks.checkpoints import Checkpoints
+from worker.tasks.checkpoints import COMPANY, Checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,9 +56,10 @@ class SlowDatabase:
 class Scene:
     """Threads that checkpoint at the same time."""
 
-    def __init__(self) -> None:
+    def __init__(self, wait_s: float = 60.0) -> None:
         self.db = SlowDatabase()
-        self.checkpoints = Checkpoints(cast("Database", self.db), WORKER)
+        self.more = False
+        self.checkpoints = Checkpoints(cast("Database", self.db), WORKER, more=lambda: self.more, wait_s=wait_s)
         self.pool = ThreadPoolExecutor(8)
 
     def write(self, number: int, *, token: int = 1, job: UUID = JOB) -> Future[dict[str, Any]]:
@@ -83,8 +84,8 @@ class Scene:
 
 
 @pytest.fixture
-def scene() -> Iterator[Scene]:
-    made = Scene()
+def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    made = Scene(**getattr(request, "param", {}))
     yield made
     made.end_commits(100)
     made.pool.shutdown()
@@ -167,3 +168,29 @@ def test_every_one_of_many_is_written_once(scene: Scene) -> None:
     written = [scene.write(number) for number in range(100)]
     assert [one.result(30)["slices_left"] for one in written] == list(range(100))
     assert sorted(number for batch in scene.db.batches for number in batch) == list(range(100))
+
+
+def test_while_others_are_being_sent_a_commit_waits_for_company(scene: Scene) -> None:
+    scene.more = True
+    scene.end_commits(1)
+    written = [scene.write(number) for number in range(COMPANY)]
+    assert [one.result(30)["slices_left"] for one in written] == list(range(COMPANY))
+    assert [sorted(batch) for batch in scene.db.batches] == [list(range(COMPANY))]
+
+
+def test_the_last_that_was_being_sent_ends_the_wait(scene: Scene) -> None:
+    scene.more = True
+    scene.end_commits(1)
+    first = scene.write(0)
+    scene.wait_for_waiting(1)
+    scene.more = False
+    second = scene.write(1)
+    assert (first.result(30)["slices_left"], second.result(30)["slices_left"]) == (0, 1)
+    assert [sorted(batch) for batch in scene.db.batches] == [[0, 1]]
+
+
+@pytest.mark.parametrize("scene", [{"wait_s": 0.01}], indirect=True)
+def test_company_that_does_not_come_is_not_waited_for_long(scene: Scene) -> None:
+    scene.more = True
+    scene.end_commits(1)
+    assert scene.write(7).result(30)["slices_left"] == 7
