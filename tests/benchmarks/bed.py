@@ -94,7 +94,8 @@ class Bed:
     def upload(self, names: Sequence[str], *, slice_mib: int, **fields: Any) -> Run:
         """Have Sliceway upload files to keys of which the store knows nothing, as all clients do here.
 
-        From the first request until the last job has succeeded; the store forgets the objects afterwards.
+        From the first request until the last job has succeeded, as its row says: to look more often would be a load of
+        its own. The store forgets the objects afterwards.
         """
         stem, store = next(self.stems), f"store{slice_mib}"
         jobs = [
@@ -103,14 +104,13 @@ class Bed:
             for name in names
         ]
         with api_of(self.running) as api:  # a web backend has its client; to make one takes 30 ms
-            before, began = cpu_by_role(), time.monotonic()
+            before, began_s = cpu_by_role(), time.time()
             for start in range(0, len(jobs), 1000):
                 answer = api.post("/v1/jobs/batch", json={"jobs": jobs[start : start + 1000]}).raise_for_status()
                 refused = [each for each in answer.json()["results"] if each["status"] != httpx.codes.ACCEPTED]
                 if refused:
                     sys.exit(f"refused: {refused[0]}")
-        self.settled()
-        run = Run(time.monotonic() - began, _used_since(before))
+        run = Run(self.settled() - began_s, _used_since(before))
         self.forget()
         return run
 
@@ -119,17 +119,23 @@ class Bed:
         for content in (self.folder / "objects" / "content").iterdir():
             content.unlink(missing_ok=True)
 
-    def settled(self) -> None:
-        """Wait until every job has ended; leave if one has failed, or has met anything that it must try again."""
+    def settled(self) -> float:
+        """Wait until every job has ended; leave if one has failed, or has met anything that it must try again.
+
+        Returns:
+            When the last one ended, in seconds since 1970.
+        """
         url = self.running.settings.database_url.replace("+psycopg", "")
         with psycopg.connect(url, autocommit=True) as database:
             live = "SELECT EXISTS (SELECT FROM job WHERE finished_at IS NULL AND error IS NULL)"
             assert wait_until(
-                lambda: database.execute(live).fetchone() == (False,), timeout_s=_DEADLINE_S, poll_s=0.01
+                lambda: database.execute(live).fetchone() == (False,), timeout_s=_DEADLINE_S, poll_s=0.05
             ), "jobs are stuck"
             bad = database.execute("SELECT key, error FROM job WHERE state <> 'succeeded' LIMIT 1").fetchone()
+            ended = database.execute("SELECT extract(epoch FROM max(finished_at))::float8 FROM job").fetchone()
         if bad:
             sys.exit(f"{bad[0]} failed: {bad[1]}")
+        return float(ended[0]) if ended and ended[0] else time.time()
 
     def other(
         self, argv: Sequence[str | Path], given: Mapping[str, object], env: Mapping[str, str] | None = None
