@@ -86,10 +86,10 @@ def strategy(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
         )
         if delivery.id in revoked and delivery.revoked():
             return
+        # what it is about stands in `args`: Flower would read `kwargs` as Python anew with each event, and does "{}"
         delivery.send_event(
-            "task-received", name=delivery.name, args=delivery.argsrepr, kwargs=delivery.kwargsrepr,
-            root_id=delivery.root_id, parent_id=delivery.parent_id, retries=0,
-        )  # fmt: skip
+            "task-received", name=delivery.name, args=delivery.argsrepr, root_id=delivery.root_id, retries=0
+        )
         task_reserved(delivery)
         for callback in callbacks:
             callback(delivery)
