@@ -31,7 +31,7 @@ BEGIN, END = "<!-- what `make bench` measured -->", "<!-- until here -->"
 BARS_TITLE = "Bars"
 #: Options of the short run, and of the long one; None: not in it.
 CASES: dict[str, tuple[tuple[str, ...] | None, tuple[str, ...]]] = {
-    "large_files": ((), ("--mib", "4096")),
+    "large_files": ((), ("--mib", "4096", "--few")),
     "many_files": ((), ()),
     "small_files": ((), ("--jobs", "5000")),
     "enqueue": ((), ()),
@@ -97,9 +97,12 @@ def keep(name: str, words: Sequence[str], report: dict[str, Any], speeds: Sequen
 
 
 def bars(name: str, figures: dict[str, float], last: str) -> str:
-    """All bars: those of this case anew, the others as they are."""
+    """All bars: those of this case anew, if it has figures for them, the others as they are."""
     lines = {line.split(" | ")[0].removeprefix("| "): line for line in last.splitlines() if line.startswith("| ")}
-    rows = [lines.get(bar.name) or line(bar.row(None)) if bar.case != name else line(bar.row(figures)) for bar in BARS]
+    rows = [
+        lines.get(bar.name) or line(bar.row(None)) if bar.case != name or not figures else line(bar.row(figures))
+        for bar in BARS
+    ]
     return "\n".join([line(("bar", "measured", "reached")), "| --- | --- | --- |", *rows])
 
 
