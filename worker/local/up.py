@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,9 @@ def _where(state: State, running: Running) -> list[str]:
         ("Roots", ", ".join(f"{root.name} = {root.path}" for root in settings.profiles.roots.values())),
         ("Logs", str(state.logs)),
     ]
+    if state.folder != default_state().absolute():
+        words = f"`export SLICEWAY_STATE_DIR={shlex.quote(str(state.folder))}` first, in another terminal"
+        lines.append(("Commands", words))
     if running.emulator_url:
         lines.insert(3, ("Emulator", f"{running.emulator_url}  bucket {BUCKET}, behind the store main"))
     return [f"  {name:<9}{text}" for name, text in lines]

@@ -57,6 +57,15 @@ class Up:
         headers = {"Authorization": f"Bearer {Path(key[1]).read_text().strip()}"}
         return httpx.Client(base_url=url[1], headers=headers, trust_env=False, timeout=30)
 
+    def command(self, *words: str) -> str:
+        """What a command prints in another terminal in which what `up` says of that was done."""
+        named = re.search(r"`export (SLICEWAY_STATE_DIR)=(\S+)`", self.said)
+        assert named, self.said
+        argv = [Path(sys.executable).with_name("sliceway"), *words]
+        return subprocess.run(
+            argv, env=os.environ | {named[1]: named[2]}, capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+
     def addresses(self) -> list[str]:
         return re.findall(r"http://127\.0\.0\.1:\d+", self.said)
 
@@ -103,6 +112,7 @@ def test_next_start_is_back_where_it_was(start: Callable[..., Up], server_folder
     with second.api() as api:
         assert api.get(f"/v1/jobs/{job}").json()["state"] == "succeeded"
     upload(second, folder, "two.bin")
+    assert job in second.command("jobs", "list")
     assert second.end(signal.SIGTERM).strip() == "Stopping."
 
 
