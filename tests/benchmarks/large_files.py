@@ -1,11 +1,11 @@
 """One large file: Sliceway beside the driver alone, the vendor's SDKs, and a queue as one would otherwise build it.
 
-    python tests/benchmarks/large_files.py [--mib 1024] [--rounds 5] [--few]
+    python tests/benchmarks/large_files.py [--mib 1024] [--rounds 5] [--few | --kept]
 
-All take turns in every round, with one file that has been read before. First at a store that receives and forgets, so
-that what is measured is the client; then, fewer of them, at a store that keeps what it gets. A ratio is that of the two
-in the same round, of which the median is shown; the raw limit in it is the driver alone. With ``--few`` only Sliceway,
-the driver and the SDK, its threads four, at the store that forgets: for a file with which the others take an hour.
+All take turns in every round, with one file that has been read before, at a store that receives and forgets, so that
+what is measured is the client. A ratio is that of the two in the same round, of which the median is shown; the raw
+limit in it is the driver alone. With ``--few`` only Sliceway, the driver and the SDK, its threads four: for a file with
+which the others take an hour. With ``--kept`` Sliceway and the SDK at a store that keeps what it gets.
 """
 
 from __future__ import annotations
@@ -54,28 +54,32 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--mib", type=int, default=1024, help="size of the file (default: %(default)s)")
     options.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    options.add_argument("--few", action="store_true", help="Sliceway, its driver and the SDK only")
+    which = options.add_mutually_exclusive_group()
+    which.add_argument("--few", action="store_true", help="Sliceway, its driver and the SDK only")
+    which.add_argument("--kept", action="store_true", help="Sliceway and the SDK, at a store that keeps what it gets")
     given = options.parse_args()
+    all_of_them = not (given.few or given.kept)
     report, size_bytes = Report(), given.mib * MIB
-    stores: dict[str, dict[str, list[Run]]] = {}
     with scratch() as folder:
         out.print("Fetching the others")
-        others = Others(peers.sdk(folder), None if given.few else peers.sdk_py3(folder), {})
-        with bed("--discard") as site, plain_worker(site):
-            takers = everybody(site, others, site.file(KEY, size_bytes), few=given.few)
-            stores["forgets"] = take_turns(takers, given.rounds)
+        others = Others(peers.sdk(folder), peers.sdk_py3(folder) if all_of_them else None, {})
+        with bed(*(() if given.kept else ("--discard",))) as site, plain_worker(site):
+            file = site.file(KEY, size_bytes)
+            choose_threads(site, others, file, tries=3 if all_of_them else 0)
+            takers = some(site, others, file) if given.kept else everybody(site, others, file)
+            if given.few:
+                takers = {name: once for name, once in takers.items() if name.startswith(FEW)}
+            runs = take_turns(takers, given.rounds)
             report.seen_on(site.running)
-        if not given.few:
-            with bed() as site:
-                stores["keeps, unsynced,"] = take_turns(some(site, others, site.file(KEY, size_bytes)), given.rounds)
-    for store, runs in stores.items():
-        rows = [row(name, size_bytes, runs) for name in runs]
-        columns = tuple(column for number, column in enumerate(COLUMNS) if any(each[number] for each in rows))
-        rows = [tuple(cell for number, cell in enumerate(each) if COLUMNS[number] in columns) for each in rows]
-        title = f"{given.mib} MiB, medians of {given.rounds} rounds, at a store that {store} what it gets"
-        report.table(title, columns, rows)
-    for mib in () if given.few else (3, 1):
-        report.figures |= figures(mib, size_bytes, stores["forgets"])
+    rows = [row(name, size_bytes, runs) for name in runs]
+    columns = tuple(column for number, column in enumerate(COLUMNS) if any(each[number] for each in rows))
+    rows = [tuple(cell for number, cell in enumerate(each) if COLUMNS[number] in columns) for each in rows]
+    store = "keeps, unsynced," if given.kept else "forgets"
+    report.table(
+        f"{given.mib} MiB, medians of {given.rounds} rounds, at a store that {store} what it gets", columns, rows
+    )
+    for mib in (3, 1) if all_of_them else ():
+        report.figures |= figures(mib, size_bytes, runs)
     report.publish(given.json)
 
 
@@ -88,12 +92,8 @@ def take_turns(takers: Takers, rounds: int) -> dict[str, list[Run]]:
     return {name: counted for name, (_, *counted) in runs.items()}
 
 
-def everybody(site: Bed, others: Others, file: Path, *, few: bool) -> Takers:
-    """All who take part where the store only receives; or the few that a very large file is worth."""
-    if few:
-        others.threads.update(dict.fromkeys((3, 1), USUAL_THREADS))
-        return {name: once for name, once in _everybody(site, others, file) if name.startswith(FEW)}
-    choose_threads(site, others, file)
+def everybody(site: Bed, others: Others, file: Path) -> Takers:
+    """All who take part where the store only receives."""
     return dict(_everybody(site, others, file))
 
 
@@ -136,14 +136,15 @@ def vendor(site: Bed, sdk: tuple[Path, Path] | None, file: Path, mib: int, threa
     return site.other([sdk[0], HERE / "peer_sdk.py"], words)
 
 
-def choose_threads(site: Bed, others: Others, file: Path) -> None:
-    """Find the number of threads with which the SDK is fastest here, at each slice size."""
-    for mib in (3, 1) if others.sdk else ():
-        tries: dict[int, list[float]] = {threads: [] for threads in THREADS}
-        for _ in range(3):
-            for threads, took_s in tries.items():
+def choose_threads(site: Bed, others: Others, file: Path, *, tries: int) -> None:
+    """Find with how many threads the SDK is fastest here, at each slice size; without tries as many as usual."""
+    others.threads.update(dict.fromkeys((3, 1), USUAL_THREADS))
+    for mib in (3, 1) if others.sdk and tries else ():
+        runs: dict[int, list[float]] = {threads: [] for threads in THREADS}
+        for _ in range(tries):
+            for threads, took_s in runs.items():
                 took_s.append(vendor(site, others.sdk, file, mib, threads).wall_s)
-        _, others.threads[mib] = min((median(took_s), threads) for threads, took_s in tries.items())
+        _, others.threads[mib] = min((median(took_s), threads) for threads, took_s in runs.items())
 
 
 def third(site: Bed, sdk: Path | None, file: Path) -> Run:

@@ -1,6 +1,6 @@
 """Small files, each a job, end to end: Sliceway beside plain Celery that uploads the same files.
 
-    python tests/benchmarks/small_files.py [--jobs 1000] [--kib 64] [--rounds 5]
+    python tests/benchmarks/small_files.py [--jobs 400] [--kib 64] [--rounds 5]
 
 Sliceway: from the first request of a batch until every object is proven. Plain Celery, from the first message until the
 last result: each file as a large one is uploaded, by a task that opens a session, one for the slice, and a chord; and
@@ -26,7 +26,7 @@ NOTHING, BARE = "Celery tasks that do nothing", "the same, two solo workers, no 
 def main() -> None:
     """Measure and print the table."""
     options = parser(__doc__)
-    options.add_argument("--jobs", type=int, default=1000, help="in each round (default: %(default)s)")
+    options.add_argument("--jobs", type=int, default=400, help="in each round (default: %(default)s)")
     options.add_argument("--kib", type=int, default=64, help="size of each file (default: %(default)s)")
     options.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
     given = options.parse_args()
