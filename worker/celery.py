@@ -57,7 +57,7 @@ def make_app(settings: Settings) -> Celery:
         worker_send_task_events=True,  # Flower
         task_send_sent_event=False,
         worker_pool="worker.threads:TaskPool",
-        worker_concurrency=(settings.worker_threads or slots.MOST) + slots.AHEAD_MOST,
+        worker_concurrency=slots.most_tasks(settings.worker_threads),
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,  # a message that waits in a busy process is one that an idle one does not get
         worker_hijack_root_logger=False,

@@ -12,9 +12,11 @@ import math
 LEAST = 8
 """Enough that the processor is full where it is the limit: some send while others claim, read or record."""
 MOST = 16
-"""A slice is at most 3 MiB in memory, so a process stays below 150 MiB."""
+"""More of them pay nowhere that was measured, and what a crash cuts off has to be sent again."""
 
-AHEAD_MOST = MOST // 4
+HELD = 20
+"""A process holds no more slices in memory, sent and ahead; at 3 MiB each it stays below 150 MiB."""
+AHEAD_LEAST = 4
 _SHORT_S = 1.0
 """Where a slice takes no longer, what is claimed ahead is not kept from others for long."""
 _BUSY = 0.75
@@ -25,6 +27,15 @@ _REST = 60
 """After so many looks without enough work the next upload is measured anew."""
 _LATEST = 0.5
 """Weight of the latest look in what a slice takes."""
+
+
+def most_tasks(fixed: int | None) -> int:
+    """Return how many slices a process may be given at once, with so many slots or as many as pay."""
+    return max(now + _ahead(now) for now in ([fixed] if fixed else range(LEAST, MOST + 1)))
+
+
+def _ahead(slots: int) -> int:
+    return min(slots, max(AHEAD_LEAST, HELD - slots)) if slots > 1 else 0
 
 
 class Slots:
@@ -46,9 +57,10 @@ class Slots:
     def ahead(self) -> int:
         """How many more are claimed, read or recorded meanwhile, so that a slot never waits for its next slice.
 
-        None with a single slot: who asks for that wants one thing at a time, as the drill's canary does.
+        As many again: with company to wait for, a checkpoint may take as long as a store that answers in 20 ms. None
+        with a single slot: who asks for that wants one thing at a time, as the drill's canary does.
         """
-        return min(AHEAD_MOST, max(2, self.now // 2)) if self._short and self.now > 1 else 0
+        return _ahead(self.now) if self._short else 0
 
     def look(self, busy: int, took_s: float | None) -> int:
         """Return the slots from now on, by what was seen since the last look.

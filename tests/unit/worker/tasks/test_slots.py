@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.tasks.slots import AHEAD_MOST, LEAST, MOST, Slots
+from worker.tasks.slots import HELD, LEAST, MOST, Slots, most_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,7 @@ def test_nothing_is_concluded_from_too_few_slices() -> None:
     assert [slots.look(LEAST, None) for _ in range(50)] == [LEAST] * 50
 
 
-@pytest.mark.parametrize(("took_s", "ahead"), [(0.1, MOST // 4), (3.0, 0)])
+@pytest.mark.parametrize(("took_s", "ahead"), [(0.1, HELD - MOST), (3.0, 0)])
 def test_slices_are_claimed_ahead_only_where_others_need_not_wait_for_them(took_s: float, ahead: int) -> None:
     slots = Slots()
     assert slots.ahead == 0
@@ -68,10 +68,19 @@ def test_slices_are_claimed_ahead_only_where_others_need_not_wait_for_them(took_
     assert slots.ahead == 0
 
 
-def test_no_more_are_claimed_ahead_than_there_are_threads_for() -> None:
-    slots = Slots(fixed=100)
-    grown(slots, lambda _: 0.1)
-    assert slots.ahead == AHEAD_MOST
+@pytest.mark.parametrize("fixed", [None, 1, 2, 4, 8, 12, 100])
+def test_no_more_are_claimed_than_there_are_threads_for(fixed: int | None) -> None:
+    slots = Slots(fixed=fixed)
+    seen = {slots.now + slots.ahead}
+    for _ in range(200):
+        slots.look(slots.now, 0.1)
+        seen.add(slots.now + slots.ahead)
+    assert max(seen) == most_tasks(fixed)
+
+
+def test_as_many_again_are_claimed_ahead_as_memory_allows() -> None:
+    tasks = {fixed: most_tasks(fixed) for fixed in (2, 4, 8, 12, 100)}
+    assert tasks == {2: 4, 4: 8, 8: 16, 12: HELD, 100: 104}
 
 
 def test_a_single_slot_does_one_thing_at_a_time() -> None:
