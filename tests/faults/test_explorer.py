@@ -45,8 +45,10 @@ def test_no_law_is_broken_and_every_state_leads_to_an_end(
 class Gullible(EdgeStore):
     """A driver that shows our mark on whatever is there, as if nothing but the size were looked at."""
 
-    def look(self, key: str, guard: Guard, *, finished_mark: str | None = None) -> Stored | None:
-        found = super().look(key, guard, finished_mark=finished_mark)
+    def look(
+        self, key: str, guard: Guard, *, expected: bool = False, finished_mark: str | None = None
+    ) -> Stored | None:
+        found = super().look(key, guard, expected=expected, finished_mark=finished_mark)
         return found and replace(found, mark=f"sliceway/{JOB}/1", digest=None)
 
 

@@ -8,9 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from worker.drill import watch
-from worker.drill.proof import ANSWER_S, Patience
+from worker.drill.proof import ANSWER_S
 from worker.jobs.states import FINAL
 from worker.stores.base import LeftOpen
+from worker.stores.patience import Patience
 from worker.surroundings import first_line
 
 if TYPE_CHECKING:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpx
 
 from worker.doctor.findings import Finding, Level
-from worker.errors import Interrupted, Stop, StoreError
+from worker.errors import Interrupted, StoreError
+from worker.stores.patience import Patience
 
 if TYPE_CHECKING:
     from worker.settings import StoreProfile
@@ -20,26 +20,6 @@ if TYPE_CHECKING:
 ANSWER_S = 30.0
 _STEP = "verified"
 _ADVICE = "Compare the object with its file before you trust what else was uploaded; the job's events tell its way."
-
-
-class Patience:
-    """A guard that knows of time only."""
-
-    def __init__(self, seconds: float) -> None:
-        self._until = time.monotonic() + seconds
-
-    def check(self) -> None:
-        """Return while there is time.
-
-        Raises:
-            Interrupted: there is none left.
-        """
-        if self.remaining_s() <= 0:
-            raise Interrupted(Stop.DEADLINE)
-
-    def remaining_s(self) -> float:
-        """Return the seconds until the deadline; never negative."""
-        return max(0.0, self._until - time.monotonic())
 
 
 @dataclass(frozen=True, slots=True)

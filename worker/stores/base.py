@@ -251,9 +251,13 @@ class StoreDriver(Protocol):
             Unknown: no clear answer came; look.
         """
 
-    def look(self, key: str, guard: Guard, *, finished_mark: str | None = None) -> Stored | None:
+    def look(
+        self, key: str, guard: Guard, *, expected: bool = False, finished_mark: str | None = None
+    ) -> Stored | None:
         """Return the complete object at the key, or None. An unfinished upload is no object.
 
+        ``expected``: the store has acknowledged the object; where it takes several requests to see it, this tells in
+        which order they are fewest.
         ``finished_mark`` is one that no unfinished upload can carry, since it went out with one request that the store
         has acknowledged: what carries it need not be told apart from one.
         """

@@ -6,15 +6,15 @@ import hashlib
 import json
 import re
 import secrets
-import time
 from typing import TYPE_CHECKING, Any
 
-from worker.errors import Interrupted, Permanent, SessionGone, Stop, StoreUnusable, Transient
+from worker.errors import Interrupted, Permanent, SessionGone, StoreUnusable, Transient
 from worker.limits import GIB, MIB, PROTOCOLS
 from worker.stores import sha1_states
 from worker.stores.base import Aborted, Capabilities, LeftOpen, Listing, Put, Session, Stored, Unfinished
 from worker.stores.cos_json_client import Ask, CosJsonClient
 from worker.stores.cos_json_errors import Kind, Op, failure, kind_of
+from worker.stores.patience import Patience
 
 if TYPE_CHECKING:
     import httpx
@@ -146,16 +146,26 @@ class CosJsonStore:
             return Stored(details=answer.details())
         return Stored(size_bytes=body.nbytes, digest=sha, details=answer.details())
 
-    def look(self, key: str, guard: Guard, *, finished_mark: str | None = None) -> Stored | None:
+    def look(
+        self, key: str, guard: Guard, *, expected: bool = False, finished_mark: str | None = None
+    ) -> Stored | None:
         """Return the object at the key if it is finished; an upload that only lacks its finish is not."""
+        if expected and finished_mark is None and not self._unfinished(key, None, guard):
+            return self._stat(key, guard)
         found = self._stat(key, guard)
         if found is None or (finished_mark is not None and found.mark == finished_mark):
             return found
-        try:
-            listing = self.list_slices(key, None, guard)
-        except SessionGone:
+        # stat before list: slices that come between the two must not make an upload look like an object
+        listing = self._unfinished(key, None, guard)
+        if listing is None:
             return self._stat(key, guard)  # what was seen may have been an upload that has gone since
         return None if _may_be(found, listing) else found
+
+    def _unfinished(self, key: str, handle: Handle | None, guard: Guard) -> Listing | Stored | None:
+        try:
+            return self.list_slices(key, handle, guard)
+        except SessionGone:
+            return None
 
     def _stat(self, key: str, guard: Guard) -> Stored | None:
         """Return what is at the key, all its bytes there: an object, or an upload of which every slice has come.
@@ -175,9 +185,8 @@ class CosJsonStore:
 
     def abort(self, key: str, handle: Handle | None, guard: Guard, *, mark: str | None = None) -> Aborted | LeftOpen:
         """Discard the unfinished upload by deleting its path, only while no object is there."""
-        try:
-            listing = self.list_slices(key, handle, guard)
-        except SessionGone:
+        listing = self._unfinished(key, handle, guard)
+        if listing is None:
             return Aborted()
         if isinstance(listing, Stored):
             return LeftOpen("the upload is finished: deleting it would delete the object")
@@ -197,10 +206,7 @@ class CosJsonStore:
 
     def _discarded(self, key: str, before: Listing, guard: Guard) -> Aborted | LeftOpen:
         """Look whether the delete had its effect: that it discards an upload is nowhere promised for every case."""
-        try:
-            after = self.list_slices(key, before.handle, guard)
-        except SessionGone:
-            return Aborted()
+        after = self._unfinished(key, before.handle, guard)
         if isinstance(after, Listing) and after.handle["session"] == before.handle["session"]:
             return LeftOpen("the store lists the upload still, after it has answered that it is deleted")
         return Aborted()
@@ -221,7 +227,7 @@ class CosJsonStore:
         """Look for an object that nobody has: the store must say, in its own protocol, that it is not there."""
         key = f"sliceway-check-{secrets.token_hex(8)}"
         try:
-            answer = self._client.call(Ask(Op.STAT, key, accept=_MISSING), _Deadline(self._check_s))
+            answer = self._client.call(Ask(Op.STAT, key, accept=_MISSING), Patience(self._check_s))
         except Interrupted:
             raise Transient(f"the store gave no whole answer within {self._check_s:g} s") from None
         if answer.code is None:
@@ -240,20 +246,6 @@ class CosJsonStore:
         marked = self._always_marked or not intent.attributes
         attributes = [intent.attributes, intent.mark] if marked else [intent.attributes]
         return [("biz_attr", " ".join(filter(None, attributes))), ("insertOnly", "0" if intent.overwrite else "1")]
-
-
-class _Deadline:
-    """A guard that knows of time only."""
-
-    def __init__(self, seconds: float) -> None:
-        self._until = time.monotonic() + seconds
-
-    def check(self) -> None:
-        if self.remaining_s() <= 0:
-            raise Interrupted(Stop.DEADLINE)
-
-    def remaining_s(self) -> float:
-        return max(0.0, self._until - time.monotonic())
 
 
 def _sha(handle: Handle) -> tuple[tuple[str, str], ...]:

@@ -74,7 +74,8 @@ def look_for_proof(
     Raises:
         StoreError: the look itself failed.
     """
-    stored = store.look(key, guard, finished_mark=wanted.mark if acknowledged and in_one else None)
+    mark = wanted.mark if acknowledged and in_one else None
+    stored = store.look(key, guard, expected=acknowledged, finished_mark=mark)
     if stored is None:
         return None, Doubt.NOT_OURS
     evidence = Evidence(

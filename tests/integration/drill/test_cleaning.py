@@ -12,10 +12,10 @@ from worker.client import Client
 from worker.db import Database
 from worker.doctor.findings import Level
 from worker.drill.cleaning import Cleaning
-from worker.drill.proof import Patience
 from worker.drill.report import Report
 from worker.jobs.ids import new_id
 from worker.stores.base import Intent
+from worker.stores.patience import Patience
 from worker.stores.registry import open_store
 
 if TYPE_CHECKING:

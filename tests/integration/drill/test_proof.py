@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from worker.doctor.findings import Finding, Level
-from worker.drill.proof import Expected, Patience, verify
+from worker.drill.proof import Expected, verify
 from worker.emulator.control import Control
 from worker.stores.base import Intent
+from worker.stores.patience import Patience
 from worker.stores.registry import open_store
 
 if TYPE_CHECKING:

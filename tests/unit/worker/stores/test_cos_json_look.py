@@ -55,6 +55,23 @@ def test_an_object_of_which_the_list_knows_nothing_is_one() -> None:
     store.close()
 
 
+def test_an_object_that_is_expected_costs_two_requests() -> None:
+    store = store_that_answers(iter([(404, -197, None), (200, 0, FULL)]))
+    found = store.look("key", Always(), expected=True)
+    assert found is not None
+    assert found.mark == "sliceway/j/1"
+    store.close()
+
+
+def test_slices_that_come_while_an_object_is_expected_do_not_make_an_upload_one() -> None:
+    """The list has half of it, then stat sees all: it is the list after that which says that nothing is finished."""
+    half = {"session": "s", "filesize": 8, "listparts": [{"offset": 0, "datalen": 4}]}
+    whole = {"session": "s", "filesize": 8, "listparts": [{"offset": 0, "datalen": 8}]}
+    store = store_that_answers(iter([(200, 0, half), (200, 0, FULL), (200, 0, whole)]))
+    assert store.look("key", Always(), expected=True) is None
+    store.close()
+
+
 def test_what_carries_the_mark_of_an_acknowledged_request_is_not_asked_about_again() -> None:
     store = store_that_answers(iter([(200, 0, FULL)]))
     found = store.look("key", Always(), finished_mark="sliceway/j/1")
