@@ -13,6 +13,7 @@ from tests.faults.chaos.recovery import Recoveries
 from tests.faults.checker import Report, check
 from tests.faults.stored import Folder
 from worker.jobs.states import FINAL
+from worker.tasks.slots import most_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,8 @@ _ENDS: dict[Twist, set[tuple[str, str | None]]] = {
     # where an init is cut off that has begun to replace an object, nothing tells its upload from somebody else's
     Twist.OVERWRITE: {("succeeded", None), ("failed", "upload_in_progress")},
 }
-_IN_FLIGHT_BYTES = THREADS * SLICE_BYTES
+#: What a worker may hold that has no checkpoint: being sent, or sent and waiting for company.
+_HELD_BYTES = most_tasks(THREADS) * SLICE_BYTES
 _LOST, _CORRUPT, _TWICE = ("accepted", "submits"), ("objects", "sends", "checkpoints", "strangers"), ("finishes",)
 
 
@@ -117,12 +119,12 @@ class Judgement:
         return _sum(broken, _LOST) - stuck, _sum(broken, _CORRUPT), _sum(broken, _TWICE), stuck
 
     def _twice(self) -> Iterator[tuple[str, str]]:
-        """What was sent twice; a worker that was killed may have had a slice in each thread."""
+        """What was sent twice; a worker that was killed may have held as many slices as it has threads and ahead."""
         by_killed = self._times.sent_twice(*WORKER_KILLS, since="killed")
-        if (most := max(by_killed.values(), default=0)) > _IN_FLIGHT_BYTES:
+        if (most := max(by_killed.values(), default=0)) > _HELD_BYTES:
             self.wrong.append(f"twice: {most} bytes were sent twice for one killed worker with {THREADS} threads")
         yield "bytes sent twice, whatever the cause", f"{self.report.figures.bytes_sent_twice:,}"
-        bound = f"{_IN_FLIGHT_BYTES:,} a worker were possible"
+        bound = f"{_HELD_BYTES:,} a worker were possible"
         yield "  of these for killed workers", f"{sum(by_killed.values()):,}; at most {most:,}, {bound}"
 
     def _recoveries(self) -> Iterator[tuple[str, str]]:
