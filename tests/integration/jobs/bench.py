@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,7 @@ from worker.jobs.states import FINAL, JobState, SliceState, Step
 from worker.jobs.transitions import NewJob
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from worker.db import Database, Tx
 
@@ -211,3 +213,17 @@ def everything(tx: Tx, job: UUID | None = None) -> dict[str, list[Row]]:
     ).fetchone()
     assert row is not None
     return row
+
+
+@contextmanager
+def open_transaction(bench: Bench) -> Iterator[Any]:
+    """A transaction that is committed at the end, with the test's word."""
+    with bench.db.connection() as tx, tx.transaction():
+        yield tx
+
+
+def wait_until_blocked(bench: Bench) -> None:
+    """Return as soon as some statement waits for another's lock."""
+    until = time.monotonic() + 30
+    while not bench.run("SELECT pid FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"):
+        assert time.monotonic() < until, "nobody waits for the lock"

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.integration.jobs.bench import open_transaction, wait_until_blocked
 from worker.errors import StaleClaim
 from worker.jobs import transitions
 from worker.jobs.leases import Acknowledged, Claim, Deferral
 from worker.jobs.states import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.integration.jobs.bench import Bench
 
@@ -27,19 +27,6 @@ HOLD_BACK: dict[str, Callable[..., object]] = {
     "pause": lambda tx, job: transitions.pause(tx, job, "o", "why"),
     "quarantine": lambda tx, job: transitions.quarantine(tx, job, 1, ERROR),
 }
-
-
-@contextmanager
-def open_transaction(bench: Bench) -> Iterator[Any]:
-    """A transaction that is committed at the end, with the test's word."""
-    with bench.db.connection() as tx, tx.transaction():
-        yield tx
-
-
-def wait_until_blocked(bench: Bench) -> None:
-    until = time.monotonic() + 30
-    while not bench.run("SELECT pid FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"):
-        assert time.monotonic() < until, "nobody waits for the lock"
 
 
 def message_for(bench: Bench, what: str) -> tuple[Any, Claim, Callable[[Any], object]]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.jobs.bench import everything
+from tests.integration.jobs.bench import everything, open_transaction, wait_until_blocked
 from worker.errors import Conflict, StaleClaim
 from worker.jobs import transitions
-from worker.jobs.leases import Deferral
+from worker.jobs.leases import Claim, Deferral
 from worker.jobs.states import JobState
 
 if TYPE_CHECKING:
@@ -52,6 +53,30 @@ def test_a_retry_after_the_source_or_session_is_gone_starts_afresh(bench: Bench,
         transitions.retry(tx, job, "o")
     assert at(bench, job, "epoch", "session", "fingerprint", "slices_total") == (2, None, None, None)
     assert (bench.slices(job), bench.row(job)["bytes_done"]) == ([], 0)
+
+
+def test_a_session_lost_while_its_failed_job_is_put_back_to_work_voids_the_epoch(bench: Bench) -> None:
+    """The statement began when the job had failed, and goes on when it uploads again."""
+    job = bench.uploading(3)
+    failing, still_sending = bench.take(job, 0, 1)
+    with bench.db.connection() as tx:
+        transitions.fail(tx, failing, ERROR)
+
+    def lose_session() -> JobState:
+        with bench.db.connection() as tx:
+            return transitions.new_epoch(tx, still_sending, ERROR, None)
+
+    with ThreadPoolExecutor(1) as pool:
+        with open_transaction(bench) as tx:
+            transitions.retry(tx, job, "o")
+            waiting = pool.submit(lose_session)
+            wait_until_blocked(bench)
+            (message,) = transitions.dispatch(tx, [job], [])
+            claim = Claim(job, None, message["token"], message["epoch"], bench.worker)
+            transitions.claim_step(tx, claim, JobState.QUEUED, LEASE)
+            transitions.reconcile(tx, claim, [])
+        assert waiting.result(30) is JobState.QUEUED
+    assert at(bench, job, "epoch", "run", "finished_at", "session_losses") == (2, 2, None, 1)
 
 
 def test_a_retry_of_a_cancelled_job_starts_afresh(bench: Bench) -> None:

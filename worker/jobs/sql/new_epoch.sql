@@ -27,6 +27,9 @@ WITH parent AS MATERIALIZED (
     session = CASE a.state WHEN 'cancelling' THEN j.session END,
     session_losses = j.session_losses + 1,
     slices_total = NULL, slices_left = NULL, bytes_done = 0, existed = NULL,
+    -- of a job that had failed when this statement began, and was put back to work before it had the lock: the constraints
+    -- are checked on the row that it began with, before the newer one is looked at
+    finished_at = NULL,
     error = %(error)s::jsonb, updated_at = now()
   FROM allowed a WHERE j.id = a.id
   RETURNING j.id, j.epoch, a.state AS before, j.state
