@@ -37,7 +37,7 @@ CASES: dict[str, tuple[tuple[str, ...] | None, tuple[str, ...]]] = {
     "many_files": ((), ()),
     "small_files": ((), ("--jobs", "5000")),
     "enqueue": ((), ()),
-    "latency": (("--rounds", "3"), ("--rounds", "5")),
+    "latency": (("--seconds", "4"), ()),
     "flat_cost": (("--gib", "1", "10"), ("--gib", "1", "100")),
     "full_tables": ((), ()),
     "start": ((), ()),
