@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 THREADS = (2, 4, 8)
-USUAL_THREADS = 4
+USUAL_THREADS = {3: 4, 1: 4}
 FEW = ("Sliceway", "SDK, ", "raw limit: its driver")
 AS_IT_COMES = "SDK as it comes: 1 thread, 1 MiB"
 COLUMNS = (
@@ -62,11 +62,11 @@ def main() -> None:
     report, size_bytes = Report(), given.mib * MIB
     with scratch() as folder:
         out.print("Fetching the others")
-        others = Others(peers.sdk(folder), peers.sdk_py3(folder) if all_of_them else None, {})
+        others = Others(peers.sdk(folder), peers.sdk_py3(folder) if all_of_them else None, dict(USUAL_THREADS))
         with bed(*(() if given.kept else ("--discard",))) as site, plain_worker(site):
             file = site.file(KEY, size_bytes)
-            # a part of the file tells it as well, and eighteen uploads of all of it would be a quarter of the run
-            choose_threads(site, others, site.file("part", size_bytes // 4), tries=3 if all_of_them else 0)
+            if all_of_them:  # a part of the file tells it as well: eighteen uploads of all would be a quarter of the run
+                choose_threads(site, others, site.file("part", size_bytes // 4))
             takers = some(site, others, file) if given.kept else everybody(site, others, file)
             if given.few:
                 takers = {name: once for name, once in takers.items() if name.startswith(FEW)}
@@ -137,12 +137,11 @@ def vendor(site: Bed, sdk: tuple[Path, Path] | None, file: Path, mib: int, threa
     return site.other([sdk[0], HERE / "peer_sdk.py"], words)
 
 
-def choose_threads(site: Bed, others: Others, file: Path, *, tries: int) -> None:
-    """Find with how many threads the SDK is fastest here, at each slice size; without tries as many as usual."""
-    others.threads.update(dict.fromkeys((3, 1), USUAL_THREADS))
-    for mib in (3, 1) if others.sdk and tries else ():
+def choose_threads(site: Bed, others: Others, file: Path) -> None:
+    """Find with how many threads the SDK is fastest here, at each slice size."""
+    for mib in others.threads if others.sdk else ():
         runs: dict[int, list[float]] = {threads: [] for threads in THREADS}
-        for _ in range(tries):
+        for _ in range(3):
             for threads, took_s in runs.items():
                 took_s.append(vendor(site, others.sdk, file, mib, threads).wall_s)
         _, others.threads[mib] = min((median(took_s), threads) for threads, took_s in runs.items())

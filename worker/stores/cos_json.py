@@ -150,7 +150,7 @@ class CosJsonStore:
         self, key: str, guard: Guard, *, expected: bool = False, finished_mark: str | None = None
     ) -> Stored | None:
         """Return the object at the key if it is finished; an upload that only lacks its finish is not."""
-        if expected and finished_mark is None and not self._unfinished(key, None, guard):
+        if expected and finished_mark is None and self._unfinished(key, None, guard) is None:
             return self._stat(key, guard)
         found = self._stat(key, guard)
         if found is None or (finished_mark is not None and found.mark == finished_mark):
