@@ -65,7 +65,7 @@ def main() -> None:
         others = Others(peers.sdk(folder), peers.sdk_py3(folder) if all_of_them else None, dict(USUAL_THREADS))
         with bed(*(() if given.kept else ("--discard",))) as site, plain_worker(site):
             file = site.file(KEY, size_bytes)
-            if all_of_them:  # a part of the file tells it as well: eighteen uploads of all would be a quarter of the run
+            if all_of_them:  # by a part of the file: eighteen uploads of all of it would be a quarter of the run
                 choose_threads(site, others, site.file("part", size_bytes // 4))
             takers = some(site, others, file) if given.kept else everybody(site, others, file)
             if given.few:
