@@ -100,6 +100,9 @@ class _Halfway:
     def remaining_s(self) -> float:
         return float(self._guard.remaining_s())
 
+    def acknowledged(self, size_bytes: int) -> None:
+        self._guard.acknowledged(size_bytes)
+
 
 class Loader(SourceFileLoader):
     """Loads a module with its edges watched; never from compiled files, nor into them."""

@@ -197,3 +197,6 @@ class Patient:
 
     def remaining_s(self) -> float:
         return 30.0
+
+    def acknowledged(self, size_bytes: int) -> None:
+        """Ignore how far the request is."""

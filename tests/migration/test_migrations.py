@@ -148,7 +148,7 @@ def test_a_migration_does_not_wait_long_for_running_work(empty_database_url: str
     with psycopg.connect(plain_url(empty_database_url)) as connection:
         connection.execute("SELECT FROM job")  # a reader that does not end
         with ThreadPoolExecutor(1) as pool:
-            taking_back = pool.submit(command.downgrade, alembic_config(empty_database_url), "-1")
+            taking_back = pool.submit(command.downgrade, alembic_config(empty_database_url), "base")
             with pytest.raises(Exception, match="lock timeout"):
                 taking_back.result(60)
     command.downgrade(alembic_config(empty_database_url), "-1")

@@ -49,6 +49,10 @@ class Fuse:
         """As the guard."""
         return self._guard.remaining_s()
 
+    def acknowledged(self, size_bytes: int) -> None:
+        """As the guard."""
+        self._guard.acknowledged(size_bytes)
+
     def blow(self, sent_bytes: int) -> None:
         """Say what was being done, and kill this process."""
         claim = self._guard.claim

@@ -10,6 +10,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     CheckConstraint,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -173,6 +174,7 @@ class Slice(Base):
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     deaths: Mapped[int] = mapped_column(server_default=text("0"))
     sends: Mapped[int] = mapped_column(server_default=text("0"))
+    sent_bytes: Mapped[int | None]
     tag: Mapped[str | None]
     digest: Mapped[str | None]
     error: Mapped[dict[str, Any] | None]
@@ -223,6 +225,9 @@ class Worker(Base):
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())
     claimed_through: Mapped[datetime | None]
+    links: Mapped[list[Any] | None] = mapped_column(JSONB)
+    links_at: Mapped[datetime | None]
+    sending: Mapped[list[Any] | None] = mapped_column(JSONB)
     ended_at: Mapped[datetime | None]
     end: Mapped[str | None]
 
@@ -253,6 +258,18 @@ class Breaker(Base):
     error: Mapped[dict[str, Any]]
     opened_at: Mapped[datetime] = mapped_column(server_default=func.now())
     probe_at: Mapped[datetime]
+
+
+class StoreLink(Base):
+    """How fast the link to a store is, by the slices that it answered; the leader keeps it up to date."""
+
+    __tablename__ = "store_link"
+
+    store: Mapped[str] = mapped_column(primary_key=True)
+    goodput_bytes_per_s: Mapped[float] = mapped_column(Double)
+    answer_bytes: Mapped[float] = mapped_column(Double)
+    answer_s: Mapped[float] = mapped_column(Double)
+    measured_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class ApiKey(Base):

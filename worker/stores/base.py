@@ -183,6 +183,9 @@ class Guard(Protocol):
     def remaining_s(self) -> float:
         """Return the seconds until the deadline; never negative."""
 
+    def acknowledged(self, size_bytes: int) -> None:
+        """Take note of how many bytes of the request's content the peer (its kernel, or a proxy) has acknowledged."""
+
 
 class Digester(Protocol):
     """Takes the digests of a file piece by piece; can be put away and taken up again in another process."""

@@ -25,3 +25,6 @@ class Patience:
     def remaining_s(self) -> float:
         """Return the seconds until the deadline; never negative."""
         return max(0.0, self._until - time.monotonic())
+
+    def acknowledged(self, size_bytes: int) -> None:
+        """Ignore how far the request is."""

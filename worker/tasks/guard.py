@@ -39,6 +39,8 @@ class ClaimGuard:
         self.claimed = False
         self.aborts = False
         self.lost = False
+        self.acked_bytes = 0
+        """Bytes of the content of the request under way that the peer's kernel, or a proxy, has acknowledged."""
         self._stopping, self._revoked = stopping, revoked
 
     def check(self) -> None:
@@ -59,6 +61,10 @@ class ClaimGuard:
     def remaining_s(self) -> float:
         """Return the seconds until the deadline; never negative."""
         return max(0.0, self.deadline_s - boot_clock_s())
+
+    def acknowledged(self, size_bytes: int) -> None:
+        """Take note of how many bytes of the request's content are acknowledged so far."""
+        self.acked_bytes = size_bytes
 
     def extend(self, seconds: float) -> None:
         """Move the deadline to so many seconds from now, after the lease was extended."""

@@ -90,6 +90,9 @@ class Patience:
     def remaining_s(self) -> float:
         return max(0.0, self._until - time.monotonic())
 
+    def acknowledged(self, size_bytes: int) -> None:
+        """Ignore how far the request is."""
+
 
 class Tight:
     """A guard with always as little time left, and never none: what ends a request are its timeouts alone."""
@@ -99,6 +102,9 @@ class Tight:
 
     def remaining_s(self) -> float:
         return 0.3
+
+    def acknowledged(self, size_bytes: int) -> None:
+        """Ignore how far the request is."""
 
 
 class CosJsonBench:

@@ -26,6 +26,9 @@ class Always:
     def remaining_s(self) -> float:
         return 30.0
 
+    def acknowledged(self, size_bytes: int) -> None:
+        """Ignore how far the request is."""
+
 
 def store_that_answers(answers: Iterator[tuple[int, int, object]]) -> CosJsonStore:
     def answer(request: httpx.Request) -> httpx.Response:
