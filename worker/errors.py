@@ -268,3 +268,7 @@ class Incomplete(StoreError):
 
     code = "incomplete"
     advice = "Nothing: what is missing is sent again by itself."
+
+
+TIMEOUT_CODES = frozenset({"store_stalled", "store_silent"})
+"""Store errors that say that bytes or an answer took too long: fewer requests are then sent at once."""

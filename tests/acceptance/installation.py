@@ -19,7 +19,9 @@ from tests.acceptance.job import Job, Wish
 from tests.acceptance.processes import Worker
 from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, SLICE_BYTES, StoreServer
 from worker.db import Database
+from worker.jobs import leases
 from worker.jobs.keys import Scope, create_key
+from worker.jobs.links import Link
 from worker.local.process import wait_until
 from worker.settings import load_settings
 
@@ -253,6 +255,12 @@ class Installation:
         """Forget what the test before has left behind."""
         self.jobs = []
         self.store.forget()
+        self.know_links()
+
+    def know_links(self) -> None:
+        """Have the links to the stores known as fast: a store that never answered gets one slice at a time."""
+        with self._db.connection() as tx:
+            leases.keep_links(tx, {store: Link(1e12, SLICE_BYTES, 0.01) for store in ("main", "twin")})
 
     def calm(self) -> None:
         """Undo what the test has done to its surroundings."""

@@ -275,7 +275,9 @@ def _turn(tx: Tx) -> list[Row]:
     for table in ("job", "slice"):
         tx.execute(f"UPDATE {table} SET not_before = %s WHERE not_before IS NOT NULL", [OVER])  # noqa: S608
     transitions.promote_due(tx)
-    due = leases.due_steps(tx, per_lane=9, blocked=[]) + leases.due_slices(tx, per_lane=9, window=9, blocked=[])
+    due = leases.due_steps(tx, per_lane=9, blocked=[], whole_bytes=0) + leases.due_slices(
+        tx, per_lane=9, window=9, blocked=[]
+    )
     steps = [row["job_id"] for row in due if row["number"] is None]
     return transitions.dispatch(tx, steps, [(row["job_id"], row["number"]) for row in due if row["number"] is not None])
 

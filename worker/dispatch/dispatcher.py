@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import psycopg
 import sqlalchemy.exc
 
-from worker.dispatch.selection import choose
+from worker.dispatch.links import LinkBook
+from worker.dispatch.selection import Limits, choose
 from worker.jobs import leases, transitions
 from worker.log import get_log
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from worker.db import Database, Tx
     from worker.dispatch.broker import Broker
     from worker.dispatch.wakeup import Wakeup
+    from worker.jobs.links import Link
     from worker.settings import Settings
 
 log = get_log(__name__)
@@ -62,7 +63,10 @@ class Dispatcher:
     ) -> None:
         self._db, self._broker, self._wakeup, self._holder = db, broker, wakeup, holder
         self._window, self._timers = settings.window, settings.timers
-        self._store_caps: defaultdict[str, int] = defaultdict(lambda: 1_000_000, store_caps)
+        self._store_caps = store_caps
+        self._whole_bytes = max((store.whole_bytes for store in settings.profiles.stores.values()), default=0)
+        self._links = LinkBook()
+        self._links_at: datetime | None = None
         self._stop = threading.Event()
         self._term: int | None = None
         self._next: dict[str, float] = {}
@@ -124,20 +128,22 @@ class Dispatcher:
         if term is not None and term != self._term:
             log.info("dispatcher.leads", term=term)
             self._republish_all = True  # what the last leader marked may never have been published
+            self._links.begin_term(leases.reported_links(tx), time.monotonic())
         self._term = term
 
     def _turn(self, tx: Tx) -> tuple[float, bool]:
         if self._is_time("rescue", RESCUE_EVERY_S):
             transitions.promote_due(tx)
             self._rescue(tx)
-        seen = leases.survey(tx)
+        seen = leases.survey(tx, whole_bytes=self._whole_bytes)
         if seen.abort_due or (seen.next_due_s is not None and seen.next_due_s <= 0):
             transitions.promote_due(tx)
-            seen = leases.survey(tx)
+            seen = leases.survey(tx, whole_bytes=self._whole_bytes)
         self._republish_lost(tx, seen)
-        in_flight = sum(seen.in_flight.values())
+        in_flight = sum(load.requests for load in seen.in_flight.values())
         free = 2 * seen.slots - in_flight
-        handed_out = self._hand_out(tx, seen, free) if free > 0 else 0
+        links = self._learned(tx, seen)
+        handed_out = self._hand_out(tx, seen, free, links) if free > 0 else 0
         since_s, self._last_turn_s = time.monotonic() - self._last_turn_s, time.monotonic()
         waiting, busy = in_flight + handed_out - seen.slots, in_flight + handed_out > 0
         lasts_s = until_used_s(waiting=waiting, handed_out=handed_out, since_s=since_s)
@@ -153,15 +159,15 @@ class Dispatcher:
         longest = min(longest, self._timers.lead_s / 3, self._timers.dead_after_s / 4)
         return longest if seen.next_due_s is None else min(longest, max(0.0, seen.next_due_s))
 
-    def _hand_out(self, tx: Tx, seen: leases.Survey, free: int) -> int:
+    def _hand_out(self, tx: Tx, seen: leases.Survey, free: int, links: Mapping[str, Link]) -> int:
         waiting = [store for store, due in seen.waiting_stores.items() if not due]
         per_lane = max(1, min(free, LANE_ROWS_MAX // self._lanes))
-        due = leases.due_steps(tx, per_lane=per_lane, blocked=waiting)
+        due = leases.due_steps(tx, per_lane=per_lane, blocked=waiting, whole_bytes=self._whole_bytes)
         due += leases.due_slices(tx, per_lane=per_lane, window=self._window or 2 * seen.slots, blocked=waiting)
         self._lanes = max(1, len({(row["store"], row["tenant"]) for row in due}))
         probes = [store for store, is_due in seen.waiting_stores.items() if is_due]
-        caps = self._store_caps | dict.fromkeys(probes, 1)
-        chosen = choose(due, free=free, in_flight=seen.in_flight, store_caps=defaultdict(lambda: 1_000_000, caps))
+        limits = Limits(free, seen.slots, self._store_caps, links, frozenset(probes))
+        chosen = choose(due, limits=limits, in_flight=seen.in_flight)
         if not chosen or self._broker.holds(2 * seen.slots):
             return 0
         if probed := {row["store"] for row in chosen} & set(probes):
@@ -175,6 +181,16 @@ class Dispatcher:
         marked.sort(key=lambda row: order[row["job_id"], row["number"]])
         self._broker.publish(marked)
         return len(marked)
+
+    def _learned(self, tx: Tx, seen: leases.Survey) -> Mapping[str, Link]:
+        """Return the links, with what workers have reported of them since the last tick."""
+        if seen.links_at == self._links_at:
+            return seen.links
+        self._links_at = seen.links_at
+        found = self._links.learn(leases.reported_links(tx), seen.links, time.monotonic())
+        if found:
+            leases.keep_links(tx, found)
+        return {**seen.links, **found}
 
     def _republish_lost(self, tx: Tx, seen: leases.Survey) -> None:
         """Publish again what may be lost, with the token it has: one copy of each wins its claim."""

@@ -1,9 +1,10 @@
-"""What runs next, out of what could: priority first, then fairness between tenants, then age. Pure."""
+"""What runs next, out of what could: priority first, then fairness between tenants and stores, then age. Pure."""
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict, deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker.jobs.states import JobState
@@ -11,51 +12,124 @@ from worker.jobs.states import JobState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from worker.jobs.leases import Load
+    from worker.jobs.links import Link
+
 Row = dict[str, Any]
 Lane = tuple[str, str]
 
 _ENDING_FIRST = {JobState.FINISHING: 0, JobState.CANCELLING: 0, JobState.UPLOADING: 1, JobState.QUEUED: 2}
 
 
-def choose(due: Iterable[Row], *, free: int, in_flight: Mapping[Lane, int], store_caps: Mapping[str, int]) -> list[Row]:
-    """Choose at most ``free`` of the due steps and slices.
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much may be out.
+
+    Attributes:
+        free: how many steps and slices may be dispatched now.
+        slots: what all live workers can work on at once.
+        stores: store -> requests of any kind that may be out to it at once; a missing one has no such limit.
+        links: store -> its link, by which requests with content are bounded; a missing one is not known yet.
+        probed: stores of which nothing but one request is to go out.
+    """
+
+    free: int
+    slots: int
+    stores: Mapping[str, int]
+    links: Mapping[str, Link]
+    probed: frozenset[str] = frozenset()
+
+    @property
+    def slow_share(self) -> int:
+        """How many slots all slow stores together may hold: the others are for stores that answer soon."""
+        return max(1, self.slots // 2)
+
+
+def choose(due: Iterable[Row], *, limits: Limits, in_flight: Mapping[Lane, Load]) -> list[Row]:
+    """Choose some of the due steps and slices.
 
     Among equal priorities the tenant with the least in flight goes first, so a tenant with a million jobs takes no more
-    than its share from one with two. Within a tenant what ends a job comes before slices, slices before new jobs, and
-    older jobs before younger ones.
+    than its share from one with two; within a tenant its store with the least in flight, so a store that takes long
+    does not hold up another. Within both what ends a job comes before slices, slices before new jobs, and older jobs
+    before younger ones.
 
     Args:
-        due: rows with `job_id`, `number` (None for a step), `store`, `tenant`, `priority`, `state`.
-        free: how many may be handed out.
+        due: rows with `job_id`, `number` (None for a step), `store`, `tenant`, `priority`, `state`, `carries` (whether
+            it sends bytes of the file) and `carried_bytes` (how many, None if not known).
+        limits: how much may be out.
         in_flight: (store, tenant) -> what is out already.
-        store_caps: store -> the most that may be out to it at once.
     """
-    queues: defaultdict[str, deque[Row]] = defaultdict(deque)
+    queues: defaultdict[Lane, deque[Row]] = defaultdict(deque)
     for row in sorted(due, key=_order):
-        queues[row["tenant"]].append(row)
-    of_tenant: Counter[str] = Counter()
-    of_store: Counter[str] = Counter()
-    for (store, tenant), count in in_flight.items():
-        of_tenant[tenant] += count
-        of_store[store] += count
-    heap = [_turn(queue[0], of_tenant[tenant]) for tenant, queue in queues.items()]
+        queues[row["store"], row["tenant"]].append(row)
+    out = _Out(limits, in_flight)
+    heap = [out.turn(lane, queue[0]) for lane, queue in queues.items()]
     heapq.heapify(heap)
     chosen: list[Row] = []
-    while heap and len(chosen) < free:
-        tenant = heapq.heappop(heap)[-1]
-        row = queues[tenant].popleft()
-        if of_store[row["store"]] < store_caps[row["store"]]:
+    while heap and len(chosen) < limits.free:
+        turn = heapq.heappop(heap)
+        lane = turn[-1]
+        row = queues[lane][0]
+        if turn != (now := out.turn(lane, row)):  # others of its tenant or store were chosen meanwhile
+            heapq.heappush(heap, now)
+            continue
+        queues[lane].popleft()
+        if out.has_room(row):
             chosen.append(row)
-            of_tenant[tenant] += 1
-            of_store[row["store"]] += 1
-        if queues[tenant]:
-            heapq.heappush(heap, _turn(queues[tenant][0], of_tenant[tenant]))
+            out.add(row)
+        if queues[lane]:
+            heapq.heappush(heap, out.turn(lane, queues[lane][0]))
     return chosen
+
+
+class _Out:
+    """What is out, with what was chosen."""
+
+    def __init__(self, limits: Limits, in_flight: Mapping[Lane, Load]) -> None:
+        self._limits = limits
+        self._of_tenant: Counter[str] = Counter()
+        self._of_store: Counter[str] = Counter()
+        self._carrying: Counter[str] = Counter()
+        for (store, tenant), load in in_flight.items():
+            self._of_tenant[tenant] += load.requests
+            self._of_store[store] += load.requests
+            self._carrying[store] += load.carrying
+        self._slow = sum(count for store, count in self._carrying.items() if self._is_slow(store))
+
+    def _is_slow(self, store: str) -> bool:
+        link = self._limits.links.get(store)
+        return link is not None and link.slow
+
+    def turn(self, lane: Lane, row: Row) -> tuple[int, int, int, Any, int, Lane]:
+        """Return what a lane's first row is compared by; it only grows while rows are chosen."""
+        store, tenant = lane
+        return (
+            row["priority"], self._of_tenant[tenant], self._of_store[store], row["job_id"], row["number"] or 0, lane,
+        )  # fmt: skip
+
+    def has_room(self, row: Row) -> bool:
+        """Say whether the row's store may have one more."""
+        store = row["store"]
+        most = 1 if store in self._limits.probed else self._limits.stores.get(store)
+        if most is not None and self._of_store[store] >= most:
+            return False
+        if not row["carries"]:
+            return True
+        link = self._limits.links.get(store)
+        if link is None:  # how fast it is, is not known before it has answered once
+            return self._carrying[store] == 0
+        if link.slow and self._slow >= self._limits.slow_share:
+            return False
+        return self._carrying[store] < link.in_flight(row["carried_bytes"])
+
+    def add(self, row: Row) -> None:
+        """Count a row that was chosen."""
+        store = row["store"]
+        self._of_tenant[row["tenant"]] += 1
+        self._of_store[store] += 1
+        self._carrying[store] += row["carries"]
+        self._slow += row["carries"] and self._is_slow(store)
 
 
 def _order(row: Row) -> tuple[int, int, Any, int]:
     return row["priority"], _ENDING_FIRST[row["state"]], row["job_id"], row["number"] or 0
-
-
-def _turn(row: Row, load: int) -> tuple[int, int, Any, int, str]:
-    return row["priority"], load, row["job_id"], row["number"] or 0, row["tenant"]

@@ -6,15 +6,16 @@ Leases and schedules use the database's clock only.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg.types.json import Jsonb
 
 from worker.db import Tx, sql
+from worker.jobs.links import KNOWN_FOR_S, Link
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
     from uuid import UUID
 
@@ -88,6 +89,13 @@ class Deferral:
         }
 
 
+class Load(NamedTuple):
+    """What is out to a store for a tenant: steps and slices dispatched or worked on, and those that carry content."""
+
+    requests: int
+    carrying: int
+
+
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What a dispatcher's turn needs to know.
@@ -100,6 +108,8 @@ class Survey:
         next_due_s: seconds until the next waiting step or slice is due, negative if it is; None if none waits.
         abort_due: whether a cancelled job's last claim has ended and its abort is not handed out yet.
         waiting_stores: stores with an open breaker -> whether a probe is due.
+        links: store -> its link, where it has carried anything lately.
+        links_at: when a live worker last reported of its links.
         in_flight: (store, tenant) -> steps and slices dispatched or being worked on.
     """
 
@@ -110,12 +120,14 @@ class Survey:
     next_due_s: float | None
     abort_due: bool
     waiting_stores: dict[str, bool]
-    in_flight: dict[tuple[str, str], int]
+    links: dict[str, Link]
+    links_at: datetime | None
+    in_flight: dict[tuple[str, str], Load]
 
 
-def survey(tx: Tx) -> Survey:
-    """Look around, in one statement."""
-    row = tx.execute(sql("survey")).fetchone() or {}
+def survey(tx: Tx, *, whole_bytes: int) -> Survey:
+    """Look around, in one statement; files of at most ``whole_bytes`` may be sent by an init."""
+    row = tx.execute(sql("survey"), {"whole_bytes": whole_bytes, "known_for_s": KNOWN_FOR_S}).fetchone() or {}
     return Survey(
         now=row["now"],
         slots=row["slots"],
@@ -124,13 +136,21 @@ def survey(tx: Tx) -> Survey:
         next_due_s=row["next_due_s"],
         abort_due=row["abort_due"],
         waiting_stores={breaker["store"]: breaker["due"] for breaker in row["breakers"]},
-        in_flight={(lane["store"], lane["tenant"]): lane["n"] for lane in row["in_flight"]},
+        links={
+            link["store"]: Link(link["goodput_bytes_per_s"], link["answer_bytes"], link["answer_s"])
+            for link in row["links"]
+        },
+        links_at=row["links_at"],
+        in_flight={
+            (lane["store"], lane["tenant"]): Load(lane["requests"], lane["carrying"]) for lane in row["in_flight"]
+        },
     )
 
 
-def due_steps(tx: Tx, *, per_lane: int, blocked: Sequence[str]) -> list[Row]:
+def due_steps(tx: Tx, *, per_lane: int, blocked: Sequence[str], whole_bytes: int) -> list[Row]:
     """Return the first due steps of every lane (store, tenant) but those of blocked stores."""
-    return tx.execute(sql("due_steps"), {"per_lane": per_lane, "blocked": list(blocked)}).fetchall()
+    params = {"per_lane": per_lane, "blocked": list(blocked), "whole_bytes": whole_bytes}
+    return tx.execute(sql("due_steps"), params).fetchall()
 
 
 def due_slices(tx: Tx, *, per_lane: int, window: int, blocked: Sequence[str]) -> list[Row]:
@@ -144,10 +164,38 @@ def start_worker(tx: Tx, worker: UUID, name: str, *, slots: int, roots: Sequence
     tx.execute(sql("start_worker"), {"id": worker, "name": name, "slots": slots, "roots": list(roots)})
 
 
-def heartbeat(tx: Tx, worker: UUID, *, slots: int, roots: Sequence[str], claimed_through: datetime | None) -> bool:
-    """Say that the worker lives; False if it was taken for dead meanwhile and holds nothing any more."""
-    params = {"id": worker, "slots": slots, "roots": list(roots), "claimed_through": claimed_through}
+def heartbeat(
+    tx: Tx,
+    worker: UUID,
+    *,
+    slots: int,
+    roots: Sequence[str],
+    claimed_through: datetime | None,
+    links: list[Row] | None = None,
+) -> bool:
+    """Say that the worker lives; False if it was taken for dead meanwhile and holds nothing any more.
+
+    ``links``: the counters of its links, where they have changed.
+    """
+    params = {
+        "id": worker,
+        "slots": slots,
+        "roots": list(roots),
+        "claimed_through": claimed_through,
+        "links": json_or_null(links),
+    }
     return tx.execute(sql("heartbeat"), params).fetchone() is not None
+
+
+def reported_links(tx: Tx) -> list[tuple[UUID, list[Row]]]:
+    """Return what each live worker has reported of its links."""
+    return [(row["id"], row["links"]) for row in tx.execute(sql("reported_links"))]
+
+
+def keep_links(tx: Tx, links: Mapping[str, Link]) -> None:
+    """Store what was found out of these links, with the time."""
+    rows = [{"store": store, **asdict(link)} for store, link in links.items()]
+    tx.execute(sql("keep_links"), {"links": json.dumps(rows)})
 
 
 def stop_worker(tx: Tx, worker: UUID) -> None:

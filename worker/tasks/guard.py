@@ -84,11 +84,14 @@ class ClaimGuard:
 
 
 class Room:
-    """Lets in as many at once as its size says, which may change while they are inside."""
+    """Lets in as many at once as its size says, which may change while they are inside.
+
+    Those that go to a slow store have half of it at most: who is soon done does not wait behind them.
+    """
 
     def __init__(self, size: int) -> None:
         self._changed = threading.Condition()
-        self._inside = 0
+        self._inside = self._slow = 0
         self._size = size
 
     def resize(self, size: int) -> None:
@@ -102,7 +105,7 @@ class Room:
         return self._inside > 0
 
     @contextmanager
-    def enter(self, guard: ClaimGuard) -> Iterator[None]:
+    def enter(self, guard: ClaimGuard, *, slow: bool = False) -> Iterator[None]:
         """Come in when there is room.
 
         Raises:
@@ -111,18 +114,23 @@ class Room:
         """
         patience_s = guard.remaining_s() / 2
         with self._changed:
-            while self._inside >= self._size:
+            while not self._has_room(slow=slow):
                 self._changed.wait(0.25)
                 guard.check()
                 if guard.remaining_s() <= patience_s:
                     raise Interrupted(Stop.OVERTAKEN)
             self._inside += 1
+            self._slow += slow
         try:
             yield
         finally:
             with self._changed:
                 self._inside -= 1
-                self._changed.notify()
+                self._slow -= slow
+                self._changed.notify_all()
+
+    def _has_room(self, *, slow: bool) -> bool:
+        return self._inside < self._size and (not slow or self._slow < max(1, self._size // 2))
 
 
 class Gate:

@@ -133,7 +133,7 @@ class _Init:
             self.believe_or_raise(wanted, None, in_one=stored.size_bytes is not None)
 
     def send_once(self, body: memoryview) -> Stored:
-        with self.rt.sending(self.guard):
+        with self.rt.sending(self.guard, self.row["store"], body.nbytes):
             return self.store.put_whole(self.intent(), body, self.guard)
 
     def remember_what_was_there(self) -> None:

@@ -45,6 +45,7 @@ class Liveness(threading.Thread):
         self._slots = Slots(rt.settings.worker_threads)
         self._ended = threading.Event()
         self._away = False
+        self._next_beat_s = 0.0
         self._parent = int(os.environ.get(PARENT_VARIABLE, "0"))
 
     def register(self) -> None:
@@ -64,15 +65,14 @@ class Liveness(threading.Thread):
 
     def run(self) -> None:
         """Watch until `end`."""
-        next_beat_s = 0.0
         stopping_since_s: float | None = None
-        while not self._ended.wait(min(WATCH_EVERY_S, self._rt.timers.heartbeat_s)):
+        while True:
+            first_answer = self._rt.links.first_answer.wait(min(WATCH_EVERY_S, self._rt.timers.heartbeat_s))
+            if self._ended.is_set():
+                return
             now_s = time.monotonic()
             try:
-                if self._resized() or now_s >= next_beat_s:
-                    next_beat_s = now_s + self._rt.timers.heartbeat_s
-                    self._beat()
-                self._find_lost()
+                self._watch(now_s, first_answer=first_answer)
                 self._away = False
             except UNAVAILABLE as error:
                 self._note_away(error)
@@ -89,9 +89,20 @@ class Liveness(threading.Thread):
                 if now_s - stopping_since_s > EXIT_GRACE_S:
                     self.leave()
 
+    def _watch(self, now_s: float, *, first_answer: bool) -> None:
+        """Beat when it is time, or when a store has answered for the first time; hear which claims are void."""
+        self._rt.links.first_answer.clear()
+        if self._resized() or first_answer or now_s >= self._next_beat_s:
+            self._next_beat_s = now_s + self._rt.timers.heartbeat_s
+            self._beat()
+        if first_answer:
+            self._rt.nudge()
+        self._find_lost()
+
     def end(self) -> None:
         """End the thread, and say that this worker has stopped."""
         self._ended.set()
+        self._rt.links.first_answer.set()  # what it waits for
         try:
             with self._rt.db.connection() as tx:
                 leases.stop_worker(tx, self._rt.worker)
@@ -106,6 +117,7 @@ class Liveness(threading.Thread):
                 slots=self._tasks,
                 roots=self._usable_roots(),
                 claimed_through=self._rt.claimed_through,
+                links=self._rt.links.report(),
             )
         if not lives and not self._rt.stopping.is_set():
             log.error("worker.taken_for_dead", advice="It was silent for too long; the process is restarted.")

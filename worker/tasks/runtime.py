@@ -17,6 +17,7 @@ from worker.sources.file import open_file
 from worker.stores.registry import open_store
 from worker.tasks.checkpoints import Checkpoints
 from worker.tasks.guard import ClaimGuard, Gate, Room, boot_clock_s
+from worker.tasks.link_meter import LinkMeter
 from worker.tasks.slots import LEAST
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Runtime:
         """Tells the dispatcher that something new is due."""
         self.freed: Callable[[], None] = _nobody
         """Tells it that a slot is free; heard if no message fills the slot by itself."""
+        self.links = LinkMeter()
         self.room = Room(settings.worker_threads or LEAST)
         self.checkpoints = Checkpoints(self.db, self.worker, more=self.room.busy)
         self.taken = 0
@@ -123,9 +125,9 @@ class Runtime:
         guard.check()
 
     @contextmanager
-    def sending(self, guard: ClaimGuard) -> Iterator[None]:
-        """Wait for a slot for a request that carries bytes of a file, and take its time, if it succeeds."""
-        with self.room.enter(guard):
+    def sending(self, guard: ClaimGuard, store: str, size_bytes: int) -> Iterator[None]:
+        """Wait for a slot for a request that carries bytes of a file, and measure it."""
+        with self.room.enter(guard, slow=self.links.is_slow(store)), self.links.sending(store, size_bytes):
             began_s = time.monotonic()
             yield
             self.sent.append(time.monotonic() - began_s)

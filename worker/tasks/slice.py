@@ -45,7 +45,7 @@ def send_slice(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     body = rt.buffer(row["slice_size_bytes"])
     with rt.source(row) as source:
         source.read_into(body, row["offset_bytes"])
-    with rt.sending(guard):
+    with rt.sending(guard, row["store"], body.nbytes):
         put = store.put_slice(row["key"], row["session"], row["offset_bytes"], body, guard)
     tag, digest = (put.tag, put.digest) if isinstance(put, Put) else (None, None)
     done = Acknowledged(claim, tag, digest)

@@ -20,6 +20,7 @@ def office(database_url: str, broker_url: str) -> Iterator[Office]:
     database = Database(database_url)
     with redis.Redis.from_url(broker_url) as queue:
         made = Office(Bench(database), database_url, broker_url, queue)
+        made.bench.know_link()
         yield made
         made.stop()
     database.close()

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from worker.jobs import leases, transitions
 from worker.jobs.ids import new_id
 from worker.jobs.leases import Acknowledged, Claim
+from worker.jobs.links import Link
 from worker.jobs.plan import Plan
 from worker.jobs.states import FINAL, JobState, SliceState, Step
 from worker.jobs.transitions import NewJob
@@ -44,8 +45,14 @@ class Bench:
     def clear(self) -> None:
         """Forget everything."""
         self.run(
-            "WITH a AS (DELETE FROM job), b AS (DELETE FROM worker), c AS (DELETE FROM breaker) DELETE FROM leadership"
+            "WITH a AS (DELETE FROM job), b AS (DELETE FROM worker), c AS (DELETE FROM breaker), "
+            "d AS (DELETE FROM store_link) DELETE FROM leadership"
         )
+
+    def know_link(self, store: str = "main", *, goodput: float = 1e12, answer_s: float = 0.01) -> None:
+        """Have a store's link known, so that as many slices may be in flight to it as it carries."""
+        with self.db.connection() as tx:
+            leases.keep_links(tx, {store: Link(goodput, 1e6, answer_s)})
 
     def start_worker(self, *, slots: int = 4) -> UUID:
         """Register another worker."""

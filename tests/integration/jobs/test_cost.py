@@ -76,8 +76,8 @@ class Acts:
 
 
 ACTS: dict[str, Callable[[Tx, Acts], object]] = {
-    "survey": lambda tx, _: leases.survey(tx),
-    "due steps": lambda tx, _: leases.due_steps(tx, per_lane=64, blocked=["other"]),
+    "survey": lambda tx, _: leases.survey(tx, whole_bytes=0),
+    "due steps": lambda tx, _: leases.due_steps(tx, per_lane=64, blocked=["other"], whole_bytes=0),
     "due slices": lambda tx, _: leases.due_slices(tx, per_lane=64, window=8, blocked=[]),
     "promote": lambda tx, _: transitions.promote_due(tx),
     "rescue": lambda tx, _: transitions.rescue(tx),

@@ -10,12 +10,13 @@ WITH RECURSIVE lanes AS (
 ), flying AS MATERIALIZED (
   SELECT job_id, count(*) AS n FROM slice WHERE state IN ('dispatched', 'sending') GROUP BY job_id
 )
-SELECT c.job_id, c.number, l.store, l.tenant, c.priority, 'uploading' AS state, c.deaths
+SELECT c.job_id, c.number, l.store, l.tenant, c.priority, 'uploading' AS state, c.deaths, true AS carries,
+       c.size_bytes AS carried_bytes
 FROM lanes l CROSS JOIN LATERAL (
-  SELECT j.id AS job_id, j.priority, s.number, s.deaths
+  SELECT j.id AS job_id, j.priority, s.number, s.deaths, s.size_bytes
   FROM job j LEFT JOIN flying f ON f.job_id = j.id
   CROSS JOIN LATERAL (
-    SELECT number, deaths FROM slice
+    SELECT number, deaths, size_bytes FROM slice
     WHERE job_id = j.id AND state = 'pending' AND not_before IS NULL
       AND (NOT j.ordered OR f.n IS NULL AND number = (
         SELECT min(number) FROM slice o WHERE o.job_id = j.id AND o.state <> 'done'))

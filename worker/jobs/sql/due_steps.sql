@@ -11,9 +11,11 @@ WITH RECURSIVE lanes AS (
       AND (store, tenant) > (l.store, l.tenant)
     ORDER BY store, tenant LIMIT 1) n
 )
-SELECT c.id AS job_id, NULL::int AS number, l.store, l.tenant, c.priority, c.state, c.deaths
+SELECT c.id AS job_id, NULL::int AS number, l.store, l.tenant, c.priority, c.state, c.deaths, c.size_bytes AS carried_bytes,
+       -- as in survey.sql
+       c.state = 'queued' AND NOT c.has_session AND coalesce(c.size_bytes, 0) <= %(whole_bytes)s AS carries
 FROM lanes l CROSS JOIN LATERAL (
-  SELECT id, priority, state, deaths FROM job
+  SELECT id, priority, state, deaths, size_bytes, session IS NOT NULL AS has_session FROM job
   WHERE step = 'pending' AND not_before IS NULL AND (paused_at IS NULL OR state <> 'queued')
     AND store = l.store AND tenant = l.tenant
   ORDER BY priority, id LIMIT %(per_lane)s) c

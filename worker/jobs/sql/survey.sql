@@ -10,10 +10,17 @@ SELECT
      (SELECT min(not_before) FROM job WHERE step = 'pending' AND not_before IS NOT NULL),
      (SELECT min(not_before) FROM slice WHERE state = 'pending' AND not_before IS NOT NULL)) - now())::float8) AS next_due_s,
   (SELECT coalesce(jsonb_agg(jsonb_build_object('store', store, 'due', probe_at <= now())), '[]') FROM breaker) AS breakers,
+  (SELECT max(links_at) FROM worker WHERE ended_at IS NULL) AS links_at,
+  (SELECT coalesce(jsonb_agg(l), '[]') FROM (
+     SELECT store, goodput_bytes_per_s, answer_bytes, answer_s FROM store_link
+     WHERE measured_at > now() - make_interval(secs => %(known_for_s)s)) l) AS links,
+  -- an init may send a small file; one whose file is known to be larger only asks for a session
   (SELECT coalesce(jsonb_agg(f), '[]') FROM (
-     SELECT j.store, j.tenant, sum(n)::int AS n
-     FROM (SELECT job_id, count(*) AS n FROM slice WHERE state IN ('dispatched', 'sending') GROUP BY job_id
+     SELECT j.store, j.tenant, sum(n)::int AS requests, sum(carrying)::int AS carrying
+     FROM (SELECT job_id, count(*) AS n, count(*) AS carrying FROM slice WHERE state IN ('dispatched', 'sending') GROUP BY job_id
            UNION ALL
-           SELECT id, 1 FROM job WHERE step IN ('dispatched', 'running')) i
+           SELECT id, 1, (state IN ('queued', 'initializing') AND session IS NULL
+                          AND coalesce(size_bytes, 0) <= %(whole_bytes)s)::int
+           FROM job WHERE step IN ('dispatched', 'running')) i
      JOIN job j ON j.id = i.job_id
      GROUP BY j.store, j.tenant) f) AS in_flight

@@ -2,27 +2,62 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter, defaultdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.dispatch.selection import choose
+from worker.dispatch.selection import Limits, choose
+from worker.jobs.leases import Load
+from worker.jobs.links import Link
 from worker.jobs.states import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Row = dict[str, Any]
 STORES, TENANTS = ("s1", "s2", "s3"), ("a", "b", "c", "d")
-NO_CAPS: defaultdict[str, int] = defaultdict(lambda: 1_000_000)
+FAST = Link(goodput_bytes_per_s=1e9, answer_bytes=1e6, answer_s=0.01)
+SLOW = Link(goodput_bytes_per_s=1e9, answer_bytes=1e6, answer_s=2.5)
 RANK = {JobState.FINISHING: 0, JobState.CANCELLING: 0, JobState.UPLOADING: 1, JobState.QUEUED: 2}
 
 
 def row(age: int, tenant: str = "a", *, store: str = "s1", priority: int = 5, state: str = "queued") -> Row:
     number = age % 7 if state == JobState.UPLOADING else None
     job_id = UUID(int=age)
-    return {"job_id": job_id, "number": number, "store": store, "tenant": tenant, "priority": priority, "state": state}
+    what = {"job_id": job_id, "number": number, "store": store, "tenant": tenant, "priority": priority, "state": state}
+    return what | {"carries": state in {JobState.UPLOADING, JobState.QUEUED}, "carried_bytes": None}
+
+
+def pick(
+    due: list[Row],
+    *,
+    free: int,
+    in_flight: Mapping[tuple[str, str], int] | None = None,
+    caps: Mapping[str, int] | None = None,
+    links: Mapping[str, Link] | None = None,
+    slots: int = 1_000,
+    probed: frozenset[str] = frozenset(),
+) -> list[Row]:
+    """Choose where all that is in flight carries content, over fast links if none are named."""
+    known = defaultdict(lambda: FAST) if links is None else links
+    limits = Limits(free, slots, caps or {}, _Known(known), probed)
+    return choose(due, limits=limits, in_flight={lane: Load(n, n) for lane, n in (in_flight or {}).items()})
+
+
+class _Known(dict[str, Link]):
+    """Links of which one that is missing may have a default."""
+
+    def __init__(self, links: Mapping[str, Link]) -> None:
+        super().__init__(links)
+        self._links = links
+
+    def get(self, store: str, default: Any = None) -> Any:
+        return self._links[store] if isinstance(self._links, defaultdict) else self._links.get(store, default)
 
 
 due_lists = st.lists(
@@ -55,7 +90,7 @@ def of_tenant(in_flight: dict[tuple[str, str], int], tenant: str) -> int:
 def test_never_more_than_there_is_room_for(
     due: list[Row], free: int, in_flight: dict[tuple[str, str], int], caps: dict[str, int]
 ) -> None:
-    chosen = choose(due, free=free, in_flight=in_flight, store_caps=NO_CAPS | caps)
+    chosen = pick(due, free=free, in_flight=in_flight, caps=caps)
     assert len(chosen) <= free
     assert len(set(keys(chosen))) == len(chosen)
     assert set(keys(chosen)) <= set(keys(due))
@@ -68,7 +103,7 @@ def test_never_more_than_there_is_room_for(
 def test_room_is_not_left_while_something_could_go(
     due: list[Row], free: int, in_flight: dict[tuple[str, str], int], caps: dict[str, int]
 ) -> None:
-    chosen = choose(due, free=free, in_flight=in_flight, store_caps=NO_CAPS | caps)
+    chosen = pick(due, free=free, in_flight=in_flight, caps=caps)
     out = Counter(row["store"] for row in chosen)
     for (store, _), count in in_flight.items():
         out[store] += count
@@ -81,7 +116,7 @@ def test_room_is_not_left_while_something_could_go(
 def test_the_urgent_goes_first_whoever_it_belongs_to(
     due: list[Row], free: int, in_flight: dict[tuple[str, str], int]
 ) -> None:
-    chosen = choose(due, free=free, in_flight=in_flight, store_caps=NO_CAPS)
+    chosen = pick(due, free=free, in_flight=in_flight)
     priorities = [row["priority"] for row in chosen]
     assert priorities == sorted(row["priority"] for row in due)[: len(chosen)]
 
@@ -91,7 +126,7 @@ def test_nobody_gets_ahead_of_a_tenant_that_has_less(
     due: list[Row], free: int, in_flight: dict[tuple[str, str], int]
 ) -> None:
     """Whoever waits with work as urgent has at most one less than anybody who was given something."""
-    chosen = choose(due, free=free, in_flight=in_flight, store_caps=NO_CAPS)
+    chosen = pick(due, free=free, in_flight=in_flight)
     given_to = Counter(row["tenant"] for row in chosen)
     left = [row for row in due if row["job_id"] not in set(keys(chosen))]
     for waiting in left:
@@ -107,16 +142,16 @@ def test_nobody_gets_ahead_of_a_tenant_that_has_less(
 
 
 @given(due_lists, frees, loads)
-def test_within_a_tenant_endings_come_first_and_then_age(
+def test_within_a_tenant_and_store_endings_come_first_and_then_age(
     due: list[Row], free: int, in_flight: dict[tuple[str, str], int]
 ) -> None:
-    chosen = choose(due, free=free, in_flight=in_flight, store_caps=NO_CAPS)
-    for tenant in TENANTS:
+    chosen = pick(due, free=free, in_flight=in_flight)
+    for tenant, store in itertools.product(TENANTS, STORES):
         wanted = sorted(
-            (row for row in due if row["tenant"] == tenant),
+            (row for row in due if (row["tenant"], row["store"]) == (tenant, store)),
             key=lambda row: (row["priority"], RANK[JobState(row["state"])], row["job_id"]),
         )
-        got = [row for row in chosen if row["tenant"] == tenant]
+        got = [row for row in chosen if (row["tenant"], row["store"]) == (tenant, store)]
         assert keys(got) == keys(wanted)[: len(got)]
 
 
@@ -126,19 +161,19 @@ def test_the_choice_does_not_depend_on_the_order_of_what_is_due(
 ) -> None:
     shuffled = due[:]
     chance.shuffle(shuffled)
-    terms: dict[str, Any] = {"free": free, "in_flight": in_flight, "store_caps": NO_CAPS}
-    assert choose(due, **terms) == choose(shuffled, **terms)
+    terms: dict[str, Any] = {"free": free, "in_flight": in_flight}
+    assert pick(due, **terms) == pick(shuffled, **terms)
 
 
 def test_ten_thousand_do_not_hold_up_two() -> None:
     due = [row(age, "large") for age in range(10_000)] + [row(20_000 + age, "small") for age in range(2)]
-    chosen = choose(due, free=4, in_flight={}, store_caps=NO_CAPS)
+    chosen = pick(due, free=4, in_flight={})
     assert Counter(row["tenant"] for row in chosen) == {"large": 2, "small": 2}
 
 
 def test_ten_thousand_do_not_hold_up_two_when_they_were_there_first() -> None:
     due = [row(age, "large") for age in range(10_000)] + [row(20_000 + age, "small") for age in range(2)]
-    chosen = choose(due, free=2, in_flight={("s1", "large"): 62}, store_caps=NO_CAPS)
+    chosen = pick(due, free=2, in_flight={("s1", "large"): 62})
     assert [row["tenant"] for row in chosen] == ["small", "small"]
 
 
@@ -150,7 +185,7 @@ def test_nobody_starves(tenants: int, free: int, chance: random.Random) -> None:
     served: Counter[str] = Counter()
     for _ in range(30):
         in_flight = Counter((row["store"], row["tenant"]) for row in flying)
-        chosen = choose(due, free=free, in_flight=in_flight, store_caps=NO_CAPS)
+        chosen = pick(due, free=free, in_flight=in_flight)
         due = [row for row in due if row not in chosen]
         served.update(row["tenant"] for row in chosen)
         flying = [row for row in flying + chosen if chance.random() < 0.5]
@@ -159,12 +194,68 @@ def test_nobody_starves(tenants: int, free: int, chance: random.Random) -> None:
 
 def test_a_store_that_is_full_does_not_hold_up_another() -> None:
     due = [row(age, store="full") for age in range(5)] + [row(10, store="free")]
-    caps = NO_CAPS | {"full": 2}
-    assert keys(choose(due, free=9, in_flight={("full", "b"): 2}, store_caps=caps)) == [UUID(int=10)]
+    caps = {"full": 2}
+    assert keys(pick(due, free=9, in_flight={("full", "b"): 2}, caps=caps)) == [UUID(int=10)]
 
 
 def test_one_probe_goes_to_a_store_that_waits() -> None:
     due = [row(age) for age in range(5)]
-    caps = NO_CAPS | {"s1": 1}
-    assert len(choose(due, free=9, in_flight={}, store_caps=caps)) == 1
-    assert choose(due, free=9, in_flight={("s1", "a"): 1}, store_caps=caps) == []
+    assert len(pick(due, free=9, probed=frozenset({"s1"}))) == 1
+    assert pick(due, free=9, in_flight={("s1", "a"): 1}, probed=frozenset({"s1"})) == []
+
+
+@given(due_lists, frees, loads)
+def test_within_a_tenant_the_store_with_less_goes_first(
+    due: list[Row], free: int, in_flight: dict[tuple[str, str], int]
+) -> None:
+    """Of two stores of one tenant, the one that waits with work as urgent has at most one less than the one served."""
+    chosen = pick(due, free=free, in_flight=in_flight)
+    load = Counter[str]()
+    for (store, _), count in in_flight.items():
+        load[store] += count
+    chosen_ids = set(keys(chosen))
+    for served in chosen:
+        ahead = chosen[: keys(chosen).index(served["job_id"])]
+        before = load[served["store"]] + sum(row["store"] == served["store"] for row in ahead)
+        for waiting in (row for row in due if row["job_id"] not in chosen_ids and row["tenant"] == served["tenant"]):
+            if waiting["priority"] == served["priority"]:
+                theirs = load[waiting["store"]] + sum(row["store"] == waiting["store"] for row in ahead)
+                assert before <= theirs
+
+
+def test_a_store_of_which_nothing_is_known_gets_one_request_with_content() -> None:
+    """Two of 3 MiB at 64 KiB/s would both miss their deadline."""
+    due = [row(age, state="uploading") for age in range(5)] + [row(9, state="finishing")]
+    assert keys(pick(due, free=9, links={})) == [UUID(int=9), UUID(int=0)]
+    assert keys(pick(due, free=9, links={}, in_flight={("s1", "b"): 1})) == [UUID(int=9)]
+
+
+def test_as_many_slices_are_in_flight_as_the_link_carries_in_five_seconds() -> None:
+    link = {"s1": Link(goodput_bytes_per_s=1e6, answer_bytes=1e6, answer_s=0.5)}
+    due = [row(age, state="uploading") | {"carried_bytes": 1_000_000} for age in range(9)]
+    assert len(pick(due, free=9, links=link)) == 5
+    assert len(pick(due, free=9, links=link, in_flight={("s1", "b"): 4})) == 1
+    large = [row | {"carried_bytes": 3_000_000} for row in due]
+    assert len(pick(large, free=9, links=link)) == 1
+    assert len(pick(large, free=9, links=link | {"s1": Link(0.0, 0.0, 0.5)})) == 1
+
+
+def test_a_slow_store_holds_half_of_the_slots_also_when_it_is_alone() -> None:
+    due = [row(age, state="uploading") for age in range(40)]
+    assert len(pick(due, free=32, slots=16, links={"s1": SLOW})) == 8
+    assert pick(due, free=24, slots=16, links={"s1": SLOW}, in_flight={("s1", "b"): 8}) == []
+    assert len(pick(due, free=2, slots=1, links={"s1": SLOW})) == 1
+
+
+def test_slow_stores_hold_half_of_the_slots_together() -> None:
+    due = [row(age, store=f"s{age % 2}", state="uploading") for age in range(40)]
+    chosen = pick(due, free=32, slots=16, links={"s0": SLOW, "s1": SLOW})
+    assert Counter(row["store"] for row in chosen) == {"s0": 4, "s1": 4}
+
+
+def test_a_slow_store_leaves_room_for_another_whoever_it_belongs_to() -> None:
+    due = [row(age, store="s1", state="uploading") for age in range(40)] + [
+        row(50 + age, store="s2") for age in range(9)
+    ]
+    chosen = pick(due, free=32, slots=16, links={"s1": SLOW, "s2": FAST})
+    assert Counter(row["store"] for row in chosen) == {"s1": 8, "s2": 9}
