@@ -25,6 +25,8 @@ class Timers:
             none is left.
         growing_look_s: time between two looks at a stranger's upload, to see whether somebody is at it.
         probe_s: how often a store that is unusable is tried, and an abort that a store refuses for good.
+        slice_target_s: how long a slice should take while others share the link with it: so many are in flight.
+        slow_slice_s: a store whose slices take longer leaves half of the slots to others.
         scale: what all were multiplied by; waits before another attempt are, too.
     """
 
@@ -37,6 +39,8 @@ class Timers:
     overtaken_s: float = 5.0
     growing_look_s: float = 5.0
     probe_s: float = 60.0
+    slice_target_s: float = 5.0
+    slow_slice_s: float = 2.0
     scale: float = 1.0
 
     @property

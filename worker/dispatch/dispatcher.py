@@ -166,7 +166,8 @@ class Dispatcher:
         due += leases.due_slices(tx, per_lane=per_lane, window=self._window or 2 * seen.slots, blocked=waiting)
         self._lanes = max(1, len({(row["store"], row["tenant"]) for row in due}))
         probes = [store for store, is_due in seen.waiting_stores.items() if is_due]
-        limits = Limits(free, seen.slots, self._store_caps, links, frozenset(probes))
+        target_s, slow_s = self._timers.slice_target_s, self._timers.slow_slice_s
+        limits = Limits(free, seen.slots, self._store_caps, links, frozenset(probes), target_s, slow_s)
         chosen = choose(due, limits=limits, in_flight=seen.in_flight)
         if not chosen or self._broker.holds(2 * seen.slots):
             return 0

@@ -25,22 +25,24 @@ _GROWING = ("answers", "answered_bytes", "answered_s", "timeouts")
 
 @dataclass(slots=True)
 class _Bucket:
-    """What all workers reported in about the same time; busy time and the time since its last report for each."""
+    """What all workers reported in about the same time."""
 
     began_s: float
+    since_s: float
+    ended_s: float = 0.0
     answers: float = 0
     answered_bytes: float = 0.0
     answered_s: float = 0.0
     busy_s: dict[UUID, float] = field(default_factory=dict)
-    span_s: dict[UUID, float] = field(default_factory=dict)
 
     def under_way_s(self) -> float:
         """Return the time in which anything was under way, in whichever worker.
 
         Workers that take turns add up; those that send side by side do not, and no more time can have been used than
-        there was.
+        has passed since the reports before.
         """
-        return min(sum(self.busy_s.values()), max(self.span_s.values(), default=0.0))
+        passed_s = min(self.ended_s - self.since_s, 2 * BUCKET_S)
+        return min(sum(self.busy_s.values()), max(passed_s, *self.busy_s.values()))
 
 
 @dataclass(slots=True)
@@ -85,15 +87,16 @@ class LinkBook:
 
     def __init__(self) -> None:
         """Know of nothing yet."""
-        self._last: dict[tuple[UUID, str], tuple[Counters, float]] = {}
+        self._last: dict[tuple[UUID, str], Counters] = {}
         self._windows: dict[str, _Window] = {}
+        self._began_s = 0.0
 
     def begin_term(self, reports: Reports, now_s: float) -> None:
         """Count from where the counters are now: the leader before has made use of them."""
-        self._last, self._windows = {}, {}
+        self._last, self._windows, self._began_s = {}, {}, now_s
         for worker, links in reports:
             for counters in links:
-                self._last[worker, counters["store"]] = counters, now_s
+                self._last[worker, counters["store"]] = counters
 
     def learn(self, reports: Reports, known: Mapping[str, Link], now_s: float) -> dict[str, Link]:
         """Take in the reports of all live workers; returns the links of which there is something new.
@@ -128,14 +131,14 @@ class LinkBook:
 
     def _add(self, worker: UUID, counters: Counters, now_s: float) -> bool:
         store = counters["store"]
-        before, at_s = self._last.get((worker, store), (dict.fromkeys(counters, 0), None))
+        before = self._last.get((worker, store)) or dict.fromkeys(counters, 0)
         if counters == before:
             return False
-        self._last[worker, store] = counters, now_s
+        self._last[worker, store] = counters
         window = self._windows.setdefault(store, _Window())
         window.oldest_s[worker] = counters["oldest_s"]
         if not window.buckets or now_s - window.buckets[-1].began_s >= BUCKET_S:
-            window.buckets.append(_Bucket(now_s))
+            window.buckets.append(_Bucket(now_s, window.buckets[-1].ended_s if window.buckets else self._began_s))
         grown = {name: counters[name] - before[name] for name in _GROWING}
         busy_s = counters["busy_s"] - before["busy_s"]
         bucket = window.buckets[-1]
@@ -143,7 +146,7 @@ class LinkBook:
         bucket.answered_bytes += grown["answered_bytes"]
         bucket.answered_s += grown["answered_s"]
         bucket.busy_s[worker] = bucket.busy_s.get(worker, 0.0) + busy_s
-        bucket.span_s[worker] = bucket.span_s.get(worker, 0.0) + max(busy_s, 0.0 if at_s is None else now_s - at_s)
+        bucket.ended_s = now_s
         if grown["timeouts"]:  # too much was in flight: half of it, until new answers show what the link carries
             for each in window.buckets:
                 each.answered_bytes /= 2

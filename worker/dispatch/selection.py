@@ -31,6 +31,8 @@ class Limits:
         stores: store -> requests of any kind that may be out to it at once; a missing one has no such limit.
         links: store -> its link, by which requests with content are bounded; a missing one is not known yet.
         probed: stores of which nothing but one request is to go out.
+        slice_target_s: so long a slice should take; see `worker.timers`.
+        slow_slice_s: a store whose slices take longer is slow.
     """
 
     free: int
@@ -38,6 +40,13 @@ class Limits:
     stores: Mapping[str, int]
     links: Mapping[str, Link]
     probed: frozenset[str] = frozenset()
+    slice_target_s: float = 5.0
+    slow_slice_s: float = 2.0
+
+    def is_slow(self, store: str) -> bool:
+        """Say whether the store's slices hold a slot for so long that it may not have all of them."""
+        link = self.links.get(store)
+        return link is not None and link.answer_s > self.slow_slice_s
 
     @property
     def slow_share(self) -> int:
@@ -94,11 +103,7 @@ class _Out:
             self._of_tenant[tenant] += load.requests
             self._of_store[store] += load.requests
             self._carrying[store] += load.carrying
-        self._slow = sum(count for store, count in self._carrying.items() if self._is_slow(store))
-
-    def _is_slow(self, store: str) -> bool:
-        link = self._limits.links.get(store)
-        return link is not None and link.slow
+        self._slow = sum(count for store, count in self._carrying.items() if limits.is_slow(store))
 
     def turn(self, lane: Lane, row: Row) -> tuple[int, int, int, Any, int, Lane]:
         """Return what a lane's first row is compared by; it only grows while rows are chosen."""
@@ -118,9 +123,9 @@ class _Out:
         link = self._limits.links.get(store)
         if link is None:  # how fast it is, is not known before it has answered once
             return self._carrying[store] == 0
-        if link.slow and self._slow >= self._limits.slow_share:
+        if self._limits.is_slow(store) and self._slow >= self._limits.slow_share:
             return False
-        return self._carrying[store] < link.in_flight(row["carried_bytes"])
+        return self._carrying[store] < link.in_flight(row["carried_bytes"], self._limits.slice_target_s)
 
     def add(self, row: Row) -> None:
         """Count a row that was chosen."""
@@ -128,7 +133,7 @@ class _Out:
         self._of_tenant[row["tenant"]] += 1
         self._of_store[store] += 1
         self._carrying[store] += row["carries"]
-        self._slow += row["carries"] and self._is_slow(store)
+        self._slow += row["carries"] and self._limits.is_slow(store)
 
 
 def _order(row: Row) -> tuple[int, int, Any, int]:

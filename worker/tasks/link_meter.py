@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import TIMEOUT_CODES, Interrupted, Stop, StoreError
-from worker.jobs.links import KNOWN_FOR_S, SLOW_S
+from worker.jobs.links import KNOWN_FOR_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,11 +105,11 @@ class LinkMeter:
             if not traffic.began_s:
                 traffic.busy_s += self._clock() - traffic.busy_since_s
 
-    def is_slow(self, store: str) -> bool:
-        """Say whether the store's slices take longer than `SLOW_S`: the last one answered, or one under way."""
+    def is_slow(self, store: str, slow_slice_s: float) -> bool:
+        """Say whether the store's slices take longer than that: the last one answered, or one under way."""
         with self._lock:
             traffic = self._stores.get(store)
-            return traffic is not None and max(traffic.took_s, traffic.oldest_s(self._clock())) > SLOW_S
+            return traffic is not None and max(traffic.took_s, traffic.oldest_s(self._clock())) > slow_slice_s
 
     def report(self) -> list[dict[str, Any]] | None:
         """Return the counters of every store; None if nothing has changed since the last report."""

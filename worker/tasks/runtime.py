@@ -127,7 +127,8 @@ class Runtime:
     @contextmanager
     def sending(self, guard: ClaimGuard, store: str, size_bytes: int) -> Iterator[None]:
         """Wait for a slot for a request that carries bytes of a file, and measure it."""
-        with self.room.enter(guard, slow=self.links.is_slow(store)), self.links.sending(store, size_bytes):
+        slow = self.links.is_slow(store, self.timers.slow_slice_s)
+        with self.room.enter(guard, slow=slow), self.links.sending(store, size_bytes):
             began_s = time.monotonic()
             yield
             self.sent.append(time.monotonic() - began_s)

@@ -66,7 +66,7 @@ class Simulation:
 
     def room(self) -> int:
         """As many as the dispatcher would have in flight."""
-        return 1 if self.link is None else min(self.max_in_flight, self.link.in_flight(self.slice_bytes))
+        return 1 if self.link is None else min(self.max_in_flight, self.link.in_flight(self.slice_bytes, 5.0))
 
     def begin(self) -> None:
         worker = next(self.turn)
@@ -116,11 +116,11 @@ def test_every_link_is_full_and_no_slice_misses_its_deadline(rate: float, slice_
 
 
 @pytest.mark.parametrize("workers", [1, 2, 8])
-@pytest.mark.parametrize("latency_s", [0.02, 0.1, 0.5])
+@pytest.mark.parametrize("latency_s", [0.02, 0.1, 0.5, 3.0])
 def test_a_store_that_answers_late_gets_as_many_as_it_may_have(latency_s: float, workers: int) -> None:
     simulation = Simulation(500_000_000, 3 * MIB, 2000, workers, latency_s=latency_s)
     whole_rounds_s = 2000 / 64 * (64 * 3 * MIB / 500_000_000 + latency_s)
-    assert simulation.run() <= 1.1 * whole_rounds_s
+    assert simulation.run() <= 1.1 * whole_rounds_s + 10 * latency_s  # until as many are in flight
     assert simulation.room() == 64
 
 
@@ -174,13 +174,13 @@ def test_a_timeout_halves_it() -> None:
 def test_a_store_that_has_stopped_answering_is_sent_one_at_a_time_and_counts_as_slow() -> None:
     book = LinkBook()
     known = book.learn([(A, counters(answers=9, answered_bytes=9_000_000, answered_s=0.9, busy_s=0.1))], {}, 0.1)
-    assert known[STORE].in_flight(1_000_000) > 64
+    assert known[STORE].in_flight(1_000_000, 5.0) > 64
     hung = {"answers": 9, "answered_bytes": 9_000_000, "answered_s": 0.9}
     for beat in range(1, 8):
         reports = [(A, counters(**hung, busy_s=0.1 + 2.0 * beat, oldest_s=2.0 * beat))]
         known |= book.learn(reports, known, 0.1 + 2.0 * beat)
-    assert known[STORE].slow
-    assert known[STORE].in_flight(1_000_000) == 1
+    assert known[STORE].answer_s > 10
+    assert known[STORE].in_flight(1_000_000, 5.0) == 1
 
 
 def test_who_leads_next_counts_from_where_the_counters_are() -> None:
@@ -197,6 +197,6 @@ def test_a_worker_that_has_ended_holds_nothing_any_more() -> None:
     book = LinkBook()
     sent = {"answers": 1, "answered_bytes": 1_000_000, "answered_s": 0.1}
     known = book.learn([(A, counters(**sent, busy_s=9.0, oldest_s=9.0)), (B, counters(**sent))], {}, 1.0)
-    assert known[STORE].slow
+    assert known[STORE].answer_s == 9.0
     known |= book.learn([(B, counters(**(sent | {"answers": 2}), busy_s=0.1))], known, 2.0)
-    assert not known[STORE].slow
+    assert known[STORE].answer_s < 2

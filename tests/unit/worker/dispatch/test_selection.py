@@ -236,7 +236,7 @@ def test_as_many_slices_are_in_flight_as_the_link_carries_in_five_seconds() -> N
     assert len(pick(due, free=9, links=link)) == 5
     assert len(pick(due, free=9, links=link, in_flight={("s1", "b"): 4})) == 1
     large = [row | {"carried_bytes": 3_000_000} for row in due]
-    assert len(pick(large, free=9, links=link)) == 1
+    assert len(pick(large, free=9, links=link)) == 2
     assert len(pick(large, free=9, links=link | {"s1": Link(0.0, 0.0, 0.5)})) == 1
 
 

@@ -1,0 +1,138 @@
+"""Slow links and slow stores: everything ends, nothing is sent twice, and other stores do not wait behind them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.acceptance.conftest import Ground
+from tests.acceptance.installation import MIB, Installation
+from tests.acceptance.job import Wish
+from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, StoreServer
+from worker.jobs.keys import Scope, create_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.local.postgres import EmbeddedPostgres
+    from worker.local.valkey import EmbeddedValkey
+
+_STORE = """
+[stores.slow]
+protocol = "cos-json"
+endpoint = "{url}"
+appid = "{appid}"
+bucket = "{bucket}"
+secret_id = "{secret_id}"
+secret_key = "{secret_key}"
+"""
+SMALL = 40
+
+
+class TwoStores(Installation):
+    """An installation with a second store, `slow`, of which nothing is known."""
+
+    def _environ(self) -> dict[str, str]:
+        folder = self.folder / "slow"
+        folder.mkdir()
+        self.slow = StoreServer(folder)
+        environ = super()._environ()
+        words = {"appid": APPID, "bucket": BUCKET, "secret_id": SECRET_ID, "secret_key": SECRET_KEY}
+        with (self.folder / "stores.toml").open("a") as stores:
+            stores.write(_STORE.format(url=self.slow.url, **words))
+        return environ
+
+    def upload_slowly(self, size_bytes: int) -> str:
+        """Enqueue a file to the slow store; returns the job's id."""
+        path = self.fresh_key()
+        with (self.media / path).open("wb") as file:
+            file.truncate(size_bytes)
+        document = Wish(path, path, {"store": "slow"}).document
+        return str(self.api.post("/v1/jobs", json=document).raise_for_status().json()["id"])
+
+    def view(self, job: str) -> dict[str, Any]:
+        """What the API says of a job."""
+        return dict(self.api.get(f"/v1/jobs/{job}").raise_for_status().json())
+
+    def another_tenant(self) -> httpx.Client:
+        """A client of another tenant."""
+        with self._db.transaction() as tx:
+            _, key = create_key(tx, "other", Scope)
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx.Client(base_url=self.api.base_url, headers=headers, trust_env=False, timeout=30)
+
+    def sending(self, job: str) -> int:
+        """How many slices of a job are out."""
+        query = "SELECT count(*) AS n FROM slice WHERE job_id = %(job)s AND state IN ('dispatched', 'sending')"
+        return int(self.sql(query, job=job)[0]["n"])
+
+    def begin(self) -> None:
+        """Forget what the test before has left behind."""
+        super().begin()
+        self.slow.forget()
+
+    def calm(self) -> None:
+        """Undo what the test has done to its surroundings."""
+        super().calm()
+        self.slow.calm()
+
+    def close(self) -> None:
+        """Stop everything."""
+        super().close()
+        self.slow.stop()
+
+
+@pytest.fixture
+def site(
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres: EmbeddedPostgres,
+    valkey: EmbeddedValkey,
+    template_database: str,
+) -> Iterator[TwoStores]:
+    ground = Ground(lambda: TwoStores(tmp_path_factory.mktemp("two"), postgres, valkey, template_database))
+    yield from ground.lend()
+    ground.clear()
+
+
+def test_a_link_that_takes_long_for_all_slots_carries_each_slice_once(site: TwoStores) -> None:
+    """Sixteen slices at once would each take longer than a slice may: 6 s and its time at the low speed."""
+    site.slow.control.change(rate_bytes_per_s=2_000_000)
+    site.workers(2, SLICEWAY_TIME_SCALE="0.1", SLICEWAY_DEAD_AFTER_S="30", SLICEWAY_HEARTBEAT_S="5")
+    job = site.upload_slowly(16 * 3 * MIB)
+    site.until(lambda: site.view(job)["state"] == "succeeded", "the slow job succeeds", timeout_s=240)
+    slices = site.slow.requests(op="data")
+    assert len(slices) == 16
+    assert sum(entry["size"] or 0 for entry in slices) == 16 * 3 * MIB
+    view = site.view(job)
+    assert view["result"]["slices"] == {"slices": 16, "sends": 16, "failed_attempts": 0, "deaths": 0}
+
+
+@pytest.mark.parametrize("slow", ["link", "answers"])
+def test_a_slow_store_does_not_hold_up_another(site: TwoStores, slow: str) -> None:
+    """40 small files of another tenant end while the large one still goes up."""
+    if slow == "link":
+        site.slow.control.change(rate_bytes_per_s=1_000_000)
+    else:
+        site.slow.control.add_rule("delay", op="data", delay_s=3.0)
+    (worker,) = site.workers(1)
+    large = site.upload_slowly(300 * MIB)
+    known = "SELECT store FROM store_link WHERE store = 'slow' AND answer_s > 2"
+    site.until(lambda: site.sql(known), "the store counts as slow", timeout_s=60)
+    if slow == "answers":
+        site.until(lambda: site.sending(large) >= 4, "it gets what it may have", timeout_s=120)
+    paths = [site.fresh_key() for _ in range(SMALL)]
+    for path in paths:
+        site.file(path, 1000)
+    with site.another_tenant() as other:
+        jobs = [other.post("/v1/jobs", json=Wish(path, path).document).raise_for_status().json() for path in paths]
+
+        def ended() -> bool:
+            return all(other.get(job["urls"]["self"]).json()["state"] == "succeeded" for job in jobs)
+
+        site.until(ended, "the small ones succeed", timeout_s=60)
+    [slots] = site.sql("SELECT slots FROM worker WHERE ended_at IS NULL")
+    assert site.view(large)["state"] == "uploading"
+    assert site.sending(large) <= slots["slots"] // 2
+    worker.stop()
