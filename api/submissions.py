@@ -14,7 +14,9 @@ from starlette.concurrency import run_in_threadpool
 
 from worker.db import UNAVAILABLE
 from worker.jobs import service
+from worker.jobs.service import Submission
 from worker.limits import BATCH_MAX_JOBS
+from worker.repetition import run_idempotent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +55,7 @@ class Submissions:
         """Insert jobs; returns after the commit, with an answer to each, in order.
 
         Raises:
-            psycopg.Error: the database did not take them; unknown whether it did where its answer was lost.
+            psycopg.Error: the database did not take them; unknown whether it did where its answer was lost twice.
         """
         request = _Request(jobs, asyncio.get_running_loop().create_future())
         self._waiting[key].append(request)
@@ -106,9 +108,9 @@ class Submissions:
                 await self._refuse([request], key, own)
 
     def _insert(self, jobs: Sequence[NewJob], key: ApiKey) -> list[Accepted | Refused]:
-        """Insert in one statement, which commits itself."""
-        with self._database.connection() as connection:
-            return service.submit(connection, jobs, key, self._quota)
+        """Insert in one statement, which commits itself; where its answer is lost, it is sent once more."""
+        submission = Submission(jobs, key, self._quota)
+        return run_idempotent(self._database, lambda tx: service.submit(tx, submission))
 
     def _recount(self, tenant: str) -> None:
         with suppress(psycopg.Error, sqlalchemy.exc.SQLAlchemyError), self._database.connection() as connection:

@@ -13,6 +13,7 @@ import sqlalchemy.exc
 from api.problems import Unavailable
 from worker.jobs.queries import ended
 from worker.log import get_log
+from worker.repetition import run_idempotent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Iterator
@@ -100,8 +101,7 @@ class Waiters:
 
     def _ended(self, jobs: set[UUID]) -> set[UUID]:
         try:
-            with self._database.connection() as connection:
-                return ended(connection, jobs)
+            return run_idempotent(self._database, lambda connection: ended(connection, jobs))
         except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError) as error:  # the next look may find it back
             _log.warning("waiters.database_unavailable", error=str(error))
             return set()

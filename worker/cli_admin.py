@@ -78,10 +78,11 @@ def create(tenant: str, scopes: Sequence[str], name: str | None, *, as_json: boo
 def list_all(tenant: str | None, *, as_json: bool) -> None:
     """List keys, revoked ones too."""
     from worker.jobs.keys import list_keys  # noqa: PLC0415
+    from worker.repetition import run_idempotent  # noqa: PLC0415
     from worker.surroundings import database_of  # noqa: PLC0415
 
-    with database_of(_settings()) as database, database.connection() as connection:
-        found = [_shown(key) for key in list_keys(connection, tenant)]
+    with database_of(_settings()) as database:
+        found = [_shown(key) for key in run_idempotent(database, lambda tx: list_keys(tx, tenant))]
     if as_json:
         print_json(found)
     else:
@@ -97,10 +98,11 @@ def list_all(tenant: str | None, *, as_json: bool) -> None:
 def revoke(key_id: uuid.UUID, *, as_json: bool) -> None:
     """Refuse a key from now on; every API process does within seconds."""
     from worker.jobs.keys import revoke_key  # noqa: PLC0415
+    from worker.repetition import run_idempotent  # noqa: PLC0415
     from worker.surroundings import database_of  # noqa: PLC0415
 
-    with database_of(_settings()) as database, database.transaction() as tx:
-        key = revoke_key(tx, key_id)
+    with database_of(_settings()) as database:
+        key = run_idempotent(database, lambda tx: revoke_key(tx, key_id))  # one statement; the first time counts
     if as_json:
         print_json(_shown(key))
     else:

@@ -26,6 +26,8 @@ class Connection(psycopg.Connection[Any]):
     """
 
     keeps: Container[str] = ()
+    opened_at_s: float = 0.0
+    """When its opening began, on the monotonic clock, for whom it matters."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """Keep no cursor yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
@@ -105,10 +106,15 @@ class Database:
         self._closed = False
 
     @contextmanager
-    def connection(self) -> Iterator[Tx]:
-        """Lend a connection on which every statement commits by itself; a broken one is thrown away."""
-        lent = self._take()
-        connection = cast("Connection", lent.driver_connection)
+    def connection(self, *, opened_after_s: float = 0.0) -> Iterator[Tx]:
+        """Lend a connection on which every statement commits by itself; a broken one is thrown away.
+
+        Args:
+            opened_after_s: on the monotonic clock; what was opened before is thrown away, too: where one connection
+                was cut, the others of its age are as a rule about to be.
+        """
+        lent = self._take(opened_after_s)
+        connection = _driver(lent)
         try:
             yield connection
         except psycopg.OperationalError:
@@ -117,16 +123,21 @@ class Database:
         finally:
             self._give_back(lent, connection.pgconn.transaction_status)
 
-    def _take(self) -> PoolProxiedConnection:
+    def _take(self, opened_after_s: float) -> PoolProxiedConnection:
         while self._idle:
             with suppress(IndexError):  # another thread took it
                 lent = self._idle.pop()
-                if not cast("Connection", lent.driver_connection).ended():
+                if not _driver(lent).ended() and _driver(lent).opened_at_s >= opened_after_s:
                     return lent
                 lent.invalidate()
                 lent.close()
-        with _lending():
-            return self.engine.raw_connection()
+        while True:
+            with _lending():
+                lent = self.engine.raw_connection()
+            if _driver(lent).opened_at_s >= opened_after_s:
+                return lent
+            lent.invalidate()
+            lent.close()
 
     def _give_back(self, lent: PoolProxiedConnection, status: int) -> None:
         """Keep it if it is whole, unless more are open than are to be: then it is the pool that sees to it."""
@@ -148,14 +159,18 @@ class Database:
             yield connection
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
-        """Lend an ORM session for reading."""
+    def session(self, *, opened_after_s: float = 0.0) -> Iterator[Session]:
+        """Lend an ORM session for reading; see `connection`."""
         from sqlalchemy.orm import Session  # noqa: PLC0415 - a worker does not pay for it at start
 
         if not self._pool.checkedin():
             self._return_one()  # rather than open another
         with _lending():
             connection = self.engine.connect()
+            while _driver(connection.connection).opened_at_s < opened_after_s:
+                connection.invalidate()
+                connection.close()
+                connection = self.engine.connect()
         with connection, Session(connection) as session:
             yield session
 
@@ -172,6 +187,10 @@ class Database:
             self._idle.pop().close()
 
 
+def _driver(lent: PoolProxiedConnection) -> Connection:
+    return cast("Connection", lent.driver_connection)
+
+
 @contextmanager
 def _lending() -> Iterator[None]:
     try:
@@ -184,7 +203,9 @@ def _lending() -> Iterator[None]:
 
 
 def _connect(_dialect: object, _record: object, words: list[Any], options: dict[str, Any]) -> Connection:
+    began_s = time.monotonic()
     made = Connection.connect(*words, **options)
+    made.opened_at_s = began_s
     made.keeps = frozenset(_statements().values())
     return made
 

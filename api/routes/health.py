@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from api.deps import FrontDep
 from api.problems import Unavailable, refusals
 from worker.db import Tx, alembic_config
+from worker.repetition import run_idempotent
 
 router = APIRouter(tags=["health"])
 
@@ -35,9 +36,8 @@ async def health() -> Alive:
 @router.get("/readyz", responses=refusals(503))
 def readiness(front: FrontDep) -> Ready:
     """Say whether jobs can be enqueued, and if not, why."""
-    with front.database.connection() as connection:
-        if not _migrated(connection):
-            raise Unavailable("the database lacks migrations", code="not_migrated", advice="Run `sliceway migrate`.")
+    if not run_idempotent(front.database, _migrated):
+        raise Unavailable("the database lacks migrations", code="not_migrated", advice="Run `sliceway migrate`.")
     return Ready()
 
 

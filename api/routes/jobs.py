@@ -30,12 +30,14 @@ from api.views import (
     job_view,
     result,
 )
+from worker.db import Tx
 from worker.errors import NotSupported, Refused
 from worker.jobs import queries, service
 from worker.jobs.keys import ApiKey
-from worker.jobs.service import Accepted
+from worker.jobs.service import Accepted, Submission
 from worker.jobs.states import FINAL, JobState
 from worker.jobs.transitions import NewJob
+from worker.repetition import run_idempotent
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 JobId = Annotated[UUID, Path(description="The job's id.")]
@@ -114,14 +116,18 @@ async def _submit(front: Front, jobs: list[NewJob], key: ApiKey, *, dry_run: boo
 
 
 def _try_out(front: Front, jobs: list[NewJob], key: ApiKey) -> list[Accepted | Refused]:
-    outcomes: list[Accepted | Refused] = []
-    with suppress(psycopg.Rollback), front.database.transaction() as tx:
-        outcomes = service.submit(tx, jobs, key, front.quota)
-        raise psycopg.Rollback
-    front.quota.give_back(
-        key.tenant, sum(isinstance(outcome, Accepted) and not outcome.replayed for outcome in outcomes)
-    )
-    return outcomes
+    def attempt(connection: Tx) -> list[Accepted | Refused]:
+        submission = Submission(jobs, key, front.quota)
+        outcomes: list[Accepted | Refused] = []
+        try:
+            with suppress(psycopg.Rollback), connection.transaction():
+                outcomes = service.submit(connection, submission)
+                raise psycopg.Rollback
+        finally:
+            submission.give_up()
+        return outcomes
+
+    return run_idempotent(front.database, attempt)
 
 
 def _json(content: object, status: int, headers: dict[str, str] | None = None) -> Response:
@@ -160,6 +166,8 @@ async def _departure(request: Request) -> None:
 @router.post("/{job_id:uuid}/retry", responses=refusals(401, 403, 404, 409, 503))
 def retry_job(job_id: JobId, key: Operator, front: FrontDep, how: RetryQuery) -> JobMoved:
     """Put a failed, cancelled or paused job back to work; on a live one nothing happens. Needs the scope `operate`."""
+    # not repeated where its answer is lost: the job may have failed again since, or succeeded, and a second retry would
+    # send it to work against what its operator has seen, or refuse what was done
     with front.database.transaction() as tx:
         state = service.retry(tx, job_id, key, force=how.force)
     return JobMoved(id=job_id, state=state)
@@ -168,6 +176,10 @@ def retry_job(job_id: JobId, key: Operator, front: FrontDep, how: RetryQuery) ->
 @router.post("/{job_id:uuid}/cancel", responses=refusals(401, 403, 404, 409, 503))
 def cancel_job(job_id: JobId, key: Operator, front: FrontDep) -> JobMoved:
     """Cancel a job: from the answer on, none of its slices is begun. Needs the scope `operate`."""
-    with front.database.transaction() as tx:
-        state = service.cancel(tx, job_id, key)
+
+    def cancel(connection: Tx) -> JobState:
+        with connection.transaction():
+            return service.cancel(connection, job_id, key)
+
+    state = run_idempotent(front.database, cancel)  # a job that is being cancelled is what was asked for
     return JobMoved(id=job_id, state=state)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 #: Points that nobody can come by, and why.
 OUT_OF_REACH = {
-    "api.routes.jobs._try_out:commit:before": "a dry run always rolls back",
-    "api.routes.jobs._try_out:commit:after": "a dry run always rolls back",
+    "api.routes.jobs._try_out.attempt:commit:before": "a dry run always rolls back",
+    "api.routes.jobs._try_out.attempt:commit:after": "a dry run always rolls back",
 }
 POINTS = [point for edge in edges() for point in edge.points]
 TRIES = 2

@@ -205,12 +205,13 @@ def test_a_success_whose_answer_is_lost_is_final(site: Network) -> None:
     assert len(job.asked("finish")) == 1
 
 
-def test_an_accepted_job_whose_answer_is_lost_is_the_same_job_when_it_is_sent_again(site: Network) -> None:
+@pytest.mark.parametrize("named", [False, True])
+def test_an_enqueue_whose_answer_is_lost_is_accepted(site: Network, named: bool) -> None:
     site.far()
     key = site.fresh_key()
     content = site.file(key, 1000)
     wish = Wish(key, key)
-    headers = {"Idempotency-Key": f"order-{key}"}
+    headers = {"Idempotency-Key": f"order-{key}"} if named else {}
     answers: list[httpx.Response] = []
 
     def ask() -> httpx.Response:
@@ -220,14 +221,43 @@ def test_an_accepted_job_whose_answer_is_lost_is_the_same_job_when_it_is_sent_ag
     answer_lost(site.door, key.encode(), asking.start, lambda: ids(site, key))
     asking.join(30)
     [first] = answers
+    assert first.status_code == httpx.codes.ACCEPTED, first.text
+    assert [first.json()["id"]] == ids(site, key)
+    site.note(Job(site, first.json()["id"], key, content, site.media / key)).succeeds()
+    if named:
+        assert ask().json()["id"] == first.json()["id"]
+        other = site.api.post("/v1/jobs", json=wish.document | {"priority": 9}, headers=headers)
+        assert (other.status_code, other.json()["code"]) == (409, "idempotency_mismatch")
+
+
+def test_where_the_answer_is_lost_twice_the_same_request_may_be_sent_again(site: Network) -> None:
+    site.far()
+    key = site.fresh_key()
+    content = site.file(key, 1000)
+    answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        headers = {"Idempotency-Key": f"order-{key}"}
+        answers.append(site.api.post("/v1/jobs", json=Wish(key, key).document, headers=headers))
+
+    asking = threading.Thread(target=ask)
+    site.door.become(Conditions(deaf_after=key.encode()))
+    asking.start()
+    site.until(lambda: ids(site, key), "the job")
+    site.door.become(BLACK_HOLE)
+    site.door.reset()
+    site.until(lambda: site.door.connections > 0, "the API trying again")
+    site.door.become(Conditions(refuse=True))
+    site.door.reset()
+    asking.join(30)
+    site.door.heal()
+    ask()
+    first, again = answers
     assert (first.status_code, first.json()["code"]) == (503, "database_unavailable")
     assert first.headers["Retry-After"]
-    again = ask()
     assert again.status_code == httpx.codes.ACCEPTED, again.text
     assert [again.json()["id"]] == ids(site, key)
     site.note(Job(site, again.json()["id"], key, content, site.media / key)).succeeds()
-    other = site.api.post("/v1/jobs", json=wish.document | {"priority": 9}, headers=headers)
-    assert (other.status_code, other.json()["code"]) == (409, "idempotency_mismatch")
 
 
 def ids(site: Network, key: str) -> list[str]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from worker.db import UNAVAILABLE
 from worker.errors import NotFound, Refused
 from worker.jobs.ids import new_id
+from worker.repetition import run_idempotent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -76,6 +77,9 @@ class ApiKey:
 
 def create_key(tx: Tx, tenant: str, scopes: Iterable[Scope], name: str | None = None) -> tuple[ApiKey, str]:
     """Make a key; its text is returned here and never again.
+
+    Not to be repeated where the answer to its commit is lost: that would make a second key, beside one whose text
+    nobody has.
 
     Raises:
         Refused: ``bad_key_name``, ``bad_tenant`` or ``bad_scopes``.
@@ -165,8 +169,7 @@ class KeyRing:
     def find(self, text: str) -> ApiKey | None:
         """Return the key if it is good now, and remember it; asks the database."""
         began = self.clock()
-        with self.database.connection() as connection:
-            key = find_key(connection, text)
+        key = run_idempotent(self.database, lambda connection: find_key(connection, text))
         if key is not None:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()

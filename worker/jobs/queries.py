@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import func, select, text
@@ -12,9 +11,10 @@ from sqlalchemy import func, select, text
 from worker.errors import NotFound
 from worker.jobs.models import Job, JobEvent, Slice
 from worker.jobs.states import FINAL, JobState
+from worker.repetition import read
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Row, Select
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from worker.db import Database, Tx
     from worker.jobs.keys import ApiKey
+
+T = TypeVar("T")
 
 PAGE_TIMEOUT_MS = 10_000
 """A filter that matches little may read much; it does not hold a thread longer than this."""
@@ -61,11 +63,12 @@ class Page:
     more: bool
 
 
-@contextmanager
-def _reading(database: Database, isolation_level: str = "AUTOCOMMIT") -> Iterator[Session]:
-    with database.session() as session:
+def _read(database: Database, work: Callable[[Session], T], isolation_level: str = "AUTOCOMMIT") -> T:
+    def isolated(session: Session) -> T:
         session.connection(execution_options={"isolation_level": isolation_level})
-        yield session
+        return work(session)
+
+    return read(database, isolated)
 
 
 def find_job(database: Database, job_id: UUID, key: ApiKey) -> Row[Any]:
@@ -74,8 +77,7 @@ def find_job(database: Database, job_id: UUID, key: ApiKey) -> Row[Any]:
     Raises:
         NotFound: there is none that the key sees.
     """
-    with _reading(database) as session:
-        row = session.execute(select(*_SHOWN).where(Job.id == job_id)).one_or_none()
+    row = _read(database, lambda session: session.execute(select(*_SHOWN).where(Job.id == job_id)).one_or_none())
     if row is None or not key.sees(row.tenant):
         raise NotFound(f"there is no job {job_id}")
     return row
@@ -91,8 +93,8 @@ def upload_rate(database: Database, job_id: UUID) -> int:
         .scalar_subquery()
     )
     seconds = func.greatest(func.extract("epoch", func.now() - since), 1)
-    with _reading(database) as session:
-        return int(session.scalar(select(sent / seconds).where(Job.id == job_id)) or 0)
+    rate = select(sent / seconds).where(Job.id == job_id)
+    return int(_read(database, lambda session: session.scalar(rate)) or 0)
 
 
 def list_jobs(database: Database, which: Filter, *, after: UUID | None, limit: int) -> Page:
@@ -100,9 +102,12 @@ def list_jobs(database: Database, which: Filter, *, after: UUID | None, limit: i
     statement = _filtered(select(*_SHOWN), which).order_by(Job.id.desc()).limit(limit + 1)
     if after is not None:
         statement = statement.where(Job.id < after)
-    with _reading(database, "READ COMMITTED") as session:
+
+    def within_its_time(session: Session) -> Sequence[Row[Any]]:
         session.execute(text(f"SET LOCAL statement_timeout = {PAGE_TIMEOUT_MS}"))
-        return _page(session.execute(statement).all(), limit)
+        return session.execute(statement).all()
+
+    return _page(_read(database, within_its_time, "READ COMMITTED"), limit)
 
 
 def _filtered(statement: Select[Any], which: Filter) -> Select[Any]:
@@ -147,8 +152,7 @@ def list_slices(database: Database, job_id: UUID, *, after: int, limit: int) -> 
         .order_by(Slice.number)
         .limit(limit + 1)
     )
-    with _reading(database) as session:
-        return _page(session.execute(statement).all(), limit)
+    return _page(_read(database, lambda session: session.execute(statement).all()), limit)
 
 
 def list_events(database: Database, job_id: UUID, *, after: int, limit: int) -> Page:
@@ -160,8 +164,7 @@ def list_events(database: Database, job_id: UUID, *, after: int, limit: int) -> 
         .order_by(JobEvent.id)
         .limit(limit + 1)
     )
-    with _reading(database) as session:
-        return _page(session.execute(statement).all(), limit)
+    return _page(_read(database, lambda session: session.execute(statement).all()), limit)
 
 
 def _page(rows: Sequence[Row[Any]], limit: int) -> Page:

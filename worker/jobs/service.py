@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import psycopg
+
 from worker.db import sql
 from worker.errors import Conflict, NotFound, QuotaExceeded, Refused
 from worker.jobs import transitions
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 _ROUNDS = 4
 _COUNT_EVERY_S = 1.0
 _COUNT_FIRST_AFTER_S = 2.0
+_REQUEST = ("tenant", "source", "store", "key", "target", "idempotency_key", "request_digest")
+"""What must be the same where a job is found under the id of a request."""
 _QUEUED = JobState.QUEUED.value  # the text itself: an enumeration's member is slow to be written as JSON
 
 
@@ -77,8 +81,13 @@ class Quota:
         with self._lock:
             if self._age_s(tenant) < if_older_s:
                 return
-            self._counted[tenant] = self.clock()  # the others go on with the last figure meanwhile
-        live = _count_live(tx, tenant, self.most)
+            before, self._counted[tenant] = self._counted.get(tenant), self.clock()
+        try:
+            live = _count_live(tx, tenant, self.most)  # the others go on with the last figure meanwhile
+        except psycopg.Error:
+            with self._lock:
+                self._counted[tenant] = float("-inf") if before is None else before
+            raise
         with self._lock:
             self._live[tenant] = live
 
@@ -97,28 +106,90 @@ def _count_live(tx: Tx, tenant: str, most: int) -> int:
     return int(row["live"])
 
 
-def submit(tx: Tx, jobs: Sequence[NewJob], key: ApiKey, quota: Quota) -> list[Accepted | Refused]:
-    """Insert the jobs (all of the key's tenant) and answer each, in order.
+@dataclass(slots=True)
+class Submission:
+    """Jobs on their way into the table, all of the key's tenant, and how far they have got.
+
+    This makes `submit` idempotent: a job keeps its id, and what is known of it, when its insert is sent once more.
+    """
+
+    jobs: Sequence[NewJob]
+    key: ApiKey
+    quota: Quota
+    left: list[NewJob] = field(init=False)
+    answers: dict[UUID, Accepted | Refused] = field(default_factory=dict)
+    """Of those that are no longer left; whatever has none was made."""
+    _granted: int = 0
+    """For so many of those left the quota has room: they count as live until it is known whether they were made."""
+    _made: int = 0
+    _answer_lost: bool = False
+    """Whether an insert was sent and its answer lost: a job that is there under its own id is then ours."""
+
+    def __post_init__(self) -> None:
+        """Leave all of them to be inserted."""
+        self.left = list(self.jobs)
+
+    def grant(self, tx: Tx) -> Sequence[NewJob]:
+        """Return those of the jobs left that are to be inserted now: as many as the quota has room for."""
+        self._granted += self.quota.take(tx, self.key.tenant, len(self.left) - self._granted)
+        return self.left[: self._granted]
+
+    def fail(self, *, answer_lost: bool) -> None:
+        """Take note that an insert of those granted was not answered, or made none of them."""
+        self._answer_lost = answer_lost
+        if not answer_lost:
+            self.give_up()
+
+    def settle(self, tx: Tx, made: set[UUID]) -> set[UUID]:
+        """Take note of what an insert of those granted has made; returns the ids of those that were not granted."""
+        asked, over = self.left[: self._granted], self.left[self._granted :]
+        lost = [] if len(made) == len(asked) else [job for job in asked if job.id not in made]
+        kept = _kept(tx, lost) if lost and self._answer_lost else {}
+        self.answers |= kept
+        self.left = [*(job for job in lost if job.id not in kept), *over]
+        self.quota.give_back(self.key.tenant, len(asked) - len(made) - len(kept))
+        self._granted, self._made = 0, self._made + len(made) + len(kept)
+        return {job.id for job in over}
+
+    def give_up(self) -> None:
+        """Count the jobs as not live: they were not made, or that is undone."""
+        self.quota.give_back(self.key.tenant, self._granted + self._made)
+        self._granted = self._made = 0
+
+
+def submit(tx: Tx, submission: Submission) -> list[Accepted | Refused]:
+    """Insert the jobs and answer each, in order; where the connection was cut, it may be called again on another.
 
     A job that collides is answered by what it collided with: its own first submission, another use of its idempotency
     key, or the live job on its target. If that ended in between, the job is tried again.
     """
-    answers: dict[UUID, Accepted | Refused] = {}
-    left = list(jobs)
+    jobs, answers = submission.jobs, submission.answers
     for _ in range(_ROUNDS):
-        granted = quota.take(tx, key.tenant, len(left))
-        made = transitions.enqueue(tx, left[:granted], key.actor) if granted else set()
-        quota.give_back(key.tenant, granted - len(made))
-        if len(made) == len(jobs):  # as nearly always: a dictionary by id would take as long as all the rest
-            return [_made(job) for job in jobs]
-        answers |= {job.id: _made(job) for job in left if job.id in made}
-        over = {job.id for job in left[granted:]}
-        left = [job for job in left if job.id not in made]
-        if not left:
+        granted = submission.grant(tx)
+        try:
+            made = transitions.enqueue(tx, granted, submission.key.actor) if granted else set()
+        except psycopg.Error:
+            submission.fail(answer_lost=tx.closed)
+            raise
+        over = submission.settle(tx, made)
+        if not submission.left:
             break
-        answers |= _explain(tx, left, over, quota.most)
-        left = [job for job in left if job.id not in answers]
-    return [answers.get(job.id) or _unsettled(job) for job in jobs]
+        answers |= _explain(tx, submission.left, over, submission.quota.most)
+        submission.left = [job for job in submission.left if job.id not in answers]
+    answers |= {job.id: _unsettled(job) for job in submission.left}
+    if not answers:  # as nearly always: a look-up by id for each would take as long as all the rest
+        return [_made(job) for job in jobs]
+    return [answers.get(job.id) or _made(job) for job in jobs]
+
+
+def _kept(tx: Tx, jobs: Sequence[NewJob]) -> dict[UUID, Accepted]:
+    """Return those of the jobs that are in the table already, under their own ids."""
+    rows = {row["id"]: row for row in tx.execute(sql("submitted"), {"ids": [job.id for job in jobs]})}
+    return {
+        job.id: Accepted(job.id, job.tenant, rows[job.id]["state"], job.store, job.key)
+        for job in jobs
+        if job.id in rows and all(rows[job.id][name] == getattr(job, name) for name in _REQUEST)
+    }
 
 
 def _made(job: NewJob) -> Accepted:

@@ -76,7 +76,8 @@ def enqueue(tx: Tx, jobs: Sequence[NewJob], actor: str) -> set[UUID]:
     """Insert the jobs that collide with nothing, and wake the dispatcher at the commit.
 
     Returns:
-        The ids inserted. A missing one collided with its tenant's idempotency key or with a live job on its target.
+        The ids inserted. A missing one collided with its tenant's idempotency key, with a live job on its target, or
+        with itself: it is there already.
     """
     row = tx.execute(sql("enqueue"), {"jobs": Jsonb(jobs, dumps=_AS_JSON), "actor": actor}).fetchone()
     assert row is not None

@@ -212,24 +212,6 @@ def test_a_commit_that_fails_is_never_a_202(own_api: Any) -> None:
     assert own_api.count("job") == 0
 
 
-def test_a_backend_killed_before_the_commit_is_never_a_202(own_api: Any) -> None:
-    """The insert waits for a lock, its backend is killed there: the answer is an outage, and nothing was kept."""
-    acme = own_api.client()
-    with own_api.database.transaction() as tx:
-        tx.execute("LOCK TABLE job IN SHARE MODE")
-        with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(acme.post, "/v1/jobs", json=wish())
-            pause = threading.Event()
-            while not (waiting := own_api.sql("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'")):
-                assert not answer.done()
-                pause.wait(0.01)
-            own_api.sql("SELECT pg_terminate_backend(%(pid)s)", pid=waiting[0]["pid"])
-            refused = answer.result(10)
-    assert (refused.status_code, refused.json()["code"]) == (503, "database_unavailable")
-    assert own_api.count("job") == 0
-    assert acme.post("/v1/jobs", json=wish()).status_code == 202
-
-
 def test_enqueueing_needs_no_broker(api: Any, acme: httpx.Client) -> None:
     assert api.settings.broker_url == "redis://127.0.0.1:1/0"  # nothing listens there
     assert acme.get("/readyz").json() == {"status": "ready"}

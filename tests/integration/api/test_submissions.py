@@ -76,9 +76,9 @@ def job(target: str, **fields: Any) -> NewJob:
     return NewJob(**(given | fields))
 
 
-def together(database: Database, key: ApiKey, *requests: list[NewJob], most: int = 100) -> list[Any]:
+def together(database: Database, key: ApiKey, *requests: list[NewJob], quota: Quota | None = None) -> list[Any]:
     async def run() -> list[Any]:
-        submissions = Submissions(database, Quota(most))
+        submissions = Submissions(database, quota or Quota(100))
         return await asyncio.gather(*(submissions.submit(jobs, key) for jobs in requests), return_exceptions=True)
 
     return asyncio.run(run())
@@ -110,8 +110,15 @@ def test_what_the_database_cannot_take_is_nobody_elses_failure(database: Databas
     assert all(isinstance(answers[at][0], Accepted) for at in (0, 2, 3, 4))
 
 
+def test_what_the_database_cannot_take_uses_up_no_room(database: Database, key: ApiKey) -> None:
+    poison = [job("poison", labels={"a": "\x00"})]
+    requests = [[job("first")], poison, [job("second")], [job("third")], [job("fourth")]]
+    answers = together(database, key, *requests, quota=Quota(4, clock=lambda: 0.0))
+    assert all(isinstance(answers[at][0], Accepted) for at in (0, 2, 3, 4))
+
+
 def test_a_quota_counts_across_a_group(database: Database, key: ApiKey) -> None:
-    answers = [answer for [answer] in together(database, key, *([job(f"q/{n}")] for n in range(8)), most=5)]
+    answers = [answer for [answer] in together(database, key, *([job(f"q/{n}")] for n in range(8)), quota=Quota(5))]
     assert sum(isinstance(answer, Accepted) for answer in answers) == 5
 
 

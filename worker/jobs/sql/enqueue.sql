@@ -1,4 +1,5 @@
--- New jobs, as many as collide with nothing: neither an idempotency key of the tenant nor a live job on the target.
+-- New jobs, as many as collide with nothing: neither an idempotency key of the tenant nor a live job on the target, nor, where
+-- the same statement is sent once more because its answer was lost, themselves.
 -- In the order of their targets, so that two batches that collide wait for each other instead of locking each other out; no
 -- order serves both indexes, so a tenant's batches with idempotency keys go one after the other. The dispatcher is woken.
 WITH asked AS (

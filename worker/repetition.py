@@ -1,0 +1,83 @@
+"""Work on the database that a cut connection does not end: it is done once more, on a fresh connection."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import psycopg
+import sqlalchemy.exc
+
+from worker.log import get_log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+
+    from worker.db import Database, Tx
+
+T = TypeVar("T")
+_log = get_log(__name__)
+
+
+class _ConnectionCut(psycopg.OperationalError):
+    """The connection ended in the middle of the work; whether its last statement had its effect is not known."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.at_s = time.monotonic()
+
+
+def run_idempotent(database: Database, work: Callable[[Tx], T]) -> T:
+    """Run work on a connection; where that is cut before the work is done, run it once more on a fresh one.
+
+    Only for work that may be done twice: reads, and writes that change nothing the second time, since the answer to a
+    commit may be what was lost. All else about the database is raised at once: only a cut says nothing about how the
+    next connection fares.
+
+    Raises:
+        psycopg.Error: the work failed, the second connection was cut, too, or none could be opened.
+    """
+    try:
+        with database.connection() as connection, _noticing_a_cut(connection):
+            return work(connection)
+    except _ConnectionCut as cut:
+        _log.warning("database.connection_cut", error=str(cut))
+        cut_at_s = cut.at_s
+    with database.connection(opened_after_s=cut_at_s) as connection:
+        return work(connection)
+
+
+def read(database: Database, work: Callable[[Session], T]) -> T:
+    """Read with an ORM session; where its connection is cut before the end, read once more on a fresh one.
+
+    Raises:
+        psycopg.Error, sqlalchemy.exc.SQLAlchemyError: as `run_idempotent`.
+    """
+    try:
+        with database.session() as session, _noticing_a_cut(_behind(session)):
+            return work(session)
+    except _ConnectionCut as cut:
+        _log.warning("database.connection_cut", error=str(cut))
+        cut_at_s = cut.at_s
+    with database.session(opened_after_s=cut_at_s) as session:
+        return work(session)
+
+
+def _behind(session: Session) -> Tx:
+    """Return the connection that the session was made for; it begins nothing."""
+    bind = cast("Connection", session.bind)
+    return cast("Tx", bind.connection.driver_connection)
+
+
+@contextmanager
+def _noticing_a_cut(connection: Tx) -> Iterator[None]:
+    try:
+        yield
+    except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError) as error:
+        if connection.closed:
+            raise _ConnectionCut(error) from error
+        raise
