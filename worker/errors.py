@@ -176,6 +176,10 @@ class RootUnavailable(SourceError):
     advice = "Mount the volume on the workers; waiting jobs go on by themselves."
 
 
+TIMEOUT_CODES = frozenset({"store_stalled", "store_silent"})
+"""Codes of a `StoreError` that say: the link or the store was too slow. Whether the request had its effect is open."""
+
+
 class StoreError(SlicewayError):
     """A failure at a store.
 

@@ -158,6 +158,13 @@ _PLAIN: Mapping[Kind, type[StoreError]] = {
     Kind.ALREADY: Unknown,
 }
 
+_TIMEOUT_ADVICE = (
+    "Nothing: what the store lacks is sent again by itself. See to the link, and to proxies on it, if it goes on."
+)
+_TIMEOUTS: Mapping[type[httpx.TimeoutException], Mapping[str, str]] = {
+    httpx.WriteTimeout: {"code": "store_stalled", "advice": _TIMEOUT_ADVICE},
+    httpx.ReadTimeout: {"code": "store_silent", "advice": _TIMEOUT_ADVICE},
+}
 _CLOCK_ADVICE = "Set the clocks of the workers (NTP); waiting jobs go on by themselves."
 
 
@@ -223,9 +230,10 @@ def broken(op: Op, key: str, error: httpx.HTTPError | httpx.InvalidURL) -> Store
     if isinstance(error, httpx.LocalProtocolError):
         return Permanent(message)
     never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError)
+    words = next((words for kind, words in _TIMEOUTS.items() if isinstance(error, kind)), {})
     if op in _PUBLISHING and not never_sent:
-        return Unknown(message)
-    return Transient(message)
+        return Unknown(message, **words)
+    return Transient(message, **words)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -106,6 +106,14 @@ def test_what_was_never_sent_can_be_sent_again(op: str, error: httpx.HTTPError) 
     assert type(broken(OPS[op], "k", error)) is errors.Transient
 
 
+@pytest.mark.parametrize("op", OPS)
+def test_what_was_too_slow_has_a_code_of_its_own(op: str) -> None:
+    codes = [broken(OPS[op], "k", error).code for error in (httpx.WriteTimeout("t"), httpx.ReadTimeout("t"))]
+    assert codes == ["store_stalled", "store_silent"]
+    assert set(codes) == errors.TIMEOUT_CODES
+    assert broken(OPS[op], "k", httpx.ConnectTimeout("t")).code not in errors.TIMEOUT_CODES
+
+
 def test_errors_below_http_are_told_in_one_line() -> None:
     error = broken(Op.DATA, "k", httpx.ReadError("line\none\r\n" + "x" * 500))
     assert error.message.startswith("upload_slice_data of 'k': no answer from the store (ReadError: line one xxx")
