@@ -12,7 +12,7 @@ from worker.errors import Interrupted, Permanent, SessionGone, StoreUnusable, Tr
 from worker.limits import GIB, MIB, PROTOCOLS
 from worker.stores import sha1_states
 from worker.stores.base import Aborted, Capabilities, LeftOpen, Listing, Put, Session, Stored, Unfinished
-from worker.stores.cos_json_client import Ask, CosJsonClient
+from worker.stores.cos_json_client import STALL_S, Ask, CosJsonClient
 from worker.stores.cos_json_errors import Kind, Op, failure, kind_of
 from worker.stores.patience import Patience
 
@@ -53,8 +53,10 @@ class CosJsonStore:
         digest_bytes=DIGEST_BYTES,
     )
 
-    def __init__(self, profile: StoreProfile, transport: httpx.BaseTransport | None = None) -> None:
-        self._client = CosJsonClient(profile, transport)
+    def __init__(
+        self, profile: StoreProfile, transport: httpx.BaseTransport | None = None, stall_s: float = STALL_S
+    ) -> None:
+        self._client = CosJsonClient(profile, transport, stall_s)
         self._always_marked = profile.mark == "always"
         self._check_s = profile.answer_timeout_s
 

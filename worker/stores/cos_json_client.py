@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from worker.stores.cos_json_errors import RESIGNED, Kind, Op, broken, failure, k
 from worker.stores.cos_json_form import Form
 from worker.stores.cos_json_sign import file_id
 from worker.stores.wire import Wire
+from worker.stores.wire_connection import Transfer
+from worker.stores.wire_proxy import ProxyTransport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,8 +36,8 @@ _IDLE_MAX_S = 4.0
 """Servers close idle connections after 5 s (Apache, uvicorn, Node) to 75 s (nginx); ours are dropped before that, so
 that hardly a request meets one that is being closed."""
 
-_WRITE_STALL_S = 10.0
-"""A store that takes no byte for so long is gone. A write that began just before the deadline ends within this."""
+STALL_S = 10.0
+"""A link that carries no byte for so long stands still."""
 
 _TIMEOUT_MIN_S = 0.1
 _HEADERS = [(b"User-Agent", b"sliceway"), (b"Accept", b"application/json"), (b"Accept-Encoding", b"identity")]
@@ -62,7 +65,9 @@ class Ask:
 class CosJsonClient:
     """Sends requests of one profile over pooled connections. Safe to be used by several threads."""
 
-    def __init__(self, profile: StoreProfile, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self, profile: StoreProfile, transport: httpx.BaseTransport | None = None, stall_s: float = STALL_S
+    ) -> None:
         self._profile = profile
         self._signer = Signer(profile)
         self._secrets = (profile.secret_key.get_secret_value(), profile.secret_id.get_secret_value())
@@ -70,8 +75,11 @@ class CosJsonClient:
         # httpx adds the host by itself, but not to a request whose body is a stream
         self._headers = [*_HEADERS, (b"Host", httpx.URL(profile.endpoint).netloc)]
         connect_s = profile.connect_timeout_s
-        wishes = {"connect": connect_s, "read": profile.answer_timeout_s, "write": _WRITE_STALL_S, "pool": connect_s}
+        wishes = {"connect": connect_s, "read": profile.answer_timeout_s, "write": stall_s, "pool": connect_s}
         self._patience, self._finish_patience = wishes, wishes | {"read": profile.finish_timeout_s}
+        # A store that has taken a slice has a right to be slow: to send it again would make it no faster. With many of
+        # them on a slow link, what a proxy before it has acknowledged may reach it only much later.
+        self._content_patience = wishes | {"read": math.inf}
 
     def call(self, ask: Ask, guard: Guard) -> Answer:
         """Send a request, and once more with a fresh signature if that may mend it; return its success.
@@ -110,7 +118,7 @@ class CosJsonClient:
         profile = self._profile
         url = f"{profile.endpoint}/files/v2{file_id(profile.appid, profile.bucket, ask.key)}"
         patience = self._finish_patience if ask.op is Op.FINISH else self._patience
-        extensions = {"timeout": _Timeouts(patience, guard)}
+        extensions = {"timeout": _Timeouts(patience, guard), "transfer": Transfer(guard)}
         if ask.op is Op.STAT:
             return httpx.Request("GET", _parsed(f"{url}?op={ask.op}"), headers=self._headers, extensions=extensions)
         if ask.op is Op.DELETE:
@@ -118,6 +126,9 @@ class CosJsonClient:
             document = json.dumps({"op": ask.op}).encode()
             return httpx.Request("POST", _parsed(url), headers=headers, content=document, extensions=extensions)
         form = Form((("op", ask.op), *ask.fields), ask.content)
+        if ask.content is not None:
+            transfer = Transfer(guard, ask.content.nbytes, form.content_offset_bytes)
+            extensions = {"timeout": _Timeouts(self._content_patience, guard), "transfer": transfer}
         body = _Guarded(form, guard)
         length = b"%d" % form.length_bytes
         headers = [*self._headers, (b"Content-Type", form.content_type.encode("ascii")), (b"Content-Length", length)]
@@ -158,11 +169,7 @@ def _direct_or_by_proxy(profile: StoreProfile) -> httpx.BaseTransport:
     """Return the way to the store."""
     if profile.proxy is None:
         return Wire(profile.endpoint, _trust(profile), idle_max_s=_IDLE_MAX_S, keep=profile.max_in_flight)
-    # As many connections as threads that send: a limit here would only make them wait for each other.
-    limits = httpx.Limits(
-        max_connections=None, max_keepalive_connections=profile.max_in_flight, keepalive_expiry=_IDLE_MAX_S
-    )
-    return httpx.HTTPTransport(verify=_trust(profile), proxy=profile.proxy, trust_env=False, limits=limits)
+    return ProxyTransport(profile.proxy, _trust(profile), idle_max_s=_IDLE_MAX_S, keep=profile.max_in_flight)
 
 
 class _Guarded(httpx.SyncByteStream):
@@ -180,14 +187,16 @@ class _Guarded(httpx.SyncByteStream):
 class _Timeouts(Mapping[str, float]):
     """The seconds that each phase may take without a sign of life, none past the deadline.
 
-    A phase reads its own when it begins, and less time is left then than there was for the phases before.
+    A phase reads its own when it begins, and less time is left then than there was for the phases before. While bytes
+    are sent it is the guard itself that is asked for the deadline.
     """
 
     def __init__(self, patience: Mapping[str, float], guard: Guard) -> None:
         self._patience, self._guard = patience, guard
 
     def __getitem__(self, phase: str) -> float:
-        return min(self._patience[phase], max(self._guard.remaining_s(), _TIMEOUT_MIN_S))
+        seconds = self._patience[phase]
+        return seconds if phase == "write" else min(seconds, max(self._guard.remaining_s(), _TIMEOUT_MIN_S))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._patience)

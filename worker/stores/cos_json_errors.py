@@ -230,10 +230,9 @@ def broken(op: Op, key: str, error: httpx.HTTPError | httpx.InvalidURL) -> Store
     if isinstance(error, httpx.LocalProtocolError):
         return Permanent(message)
     never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError)
-    words = next((words for kind, words in _TIMEOUTS.items() if isinstance(error, kind)), {})
-    if op in _PUBLISHING and not never_sent:
-        return Unknown(message, **words)
-    return Transient(message, **words)
+    words = next((words for timeout, words in _TIMEOUTS.items() if isinstance(error, timeout)), {})
+    kind = Unknown if op in _PUBLISHING and not never_sent else Transient
+    return kind(message, code=words.get("code"), advice=words.get("advice"))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -16,6 +16,7 @@ class Form:
     """A form that can be sent again and again: scalars first, in the order given, then the file's bytes, if any.
 
     Attributes:
+        content_offset_bytes: where in the body the file's bytes begin.
         content_type: the header's value; the server refuses a quoted boundary.
         length_bytes: of the whole body.
     """
@@ -34,6 +35,7 @@ class Form:
             )
             tail = f"\r\n{tail}"
         self._head, self._tail = head.encode(), tail.encode()
+        self.content_offset_bytes = len(self._head)
         self.content_type = f"multipart/form-data; boundary={mark}"
         self.length_bytes = len(self._head) + (content.nbytes if content is not None else 0) + len(self._tail)
 

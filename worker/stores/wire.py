@@ -8,129 +8,23 @@ proxy, and raises httpx's errors, phase by phase: what never left is told apart 
 
 from __future__ import annotations
 
-import select
+import math
 import socket
-import ssl
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 import httpx
 
+from worker.stores.patience import Patience
 from worker.stores.wire_answer import Answer, read_head
+from worker.stores.wire_connection import GATHERED_BYTES, Connection, Piece, Transfer
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator, Mapping
 
 _PORTS = {"http": 80, "https": 443}
-_GATHERED_BYTES = 16 * 1024
-"""Smaller pieces wait for a larger one and go along with it; a larger one waits for the rest, if that is as small."""
-_RECEIVED_BYTES = 64 * 1024
-BATCH_MOST_BYTES = 512 * 1024
-"""What is gathered for one send where that goes fast: each costs CPU time, and a large one is as soon on its way. A
-link that has dropped to 64 KiB/s since takes 8 s for it: over before the lease of a claim whose deadline has passed."""
-FAST_S = 0.05
-"""A send that takes longer is none of these: a stop is obeyed between two."""
-
-Piece = bytes | memoryview
-
-
-class Connection:
-    """One connection, in use by one request or idle.
-
-    The socket never blocks: most calls need not wait, and one that must has its own poll, which says for how long.
-
-    Attributes:
-        batch_bytes: how much to gather for one send: more, as long as the other side takes it fast.
-        patience_s: how long to wait for the other side to take or send anything.
-        received: what has come and was not read yet.
-        idle_since_s: by the monotonic clock.
-    """
-
-    __slots__ = ("_plain", "_readable", "_sock", "_writable", "batch_bytes", "idle_since_s", "patience_s", "received")
-
-    def __init__(self, sock: socket.socket, patience_s: float) -> None:
-        """Take over a connected socket."""
-        sock.setblocking(False)
-        self._sock = sock
-        self._plain = not isinstance(sock, ssl.SSLSocket)
-        self._readable, self._writable = select.poll(), select.poll()
-        self._readable.register(sock, select.POLLIN)
-        self._writable.register(sock, select.POLLOUT)
-        self.batch_bytes = _GATHERED_BYTES
-        self.patience_s = patience_s
-        self.received = bytearray()
-        self.idle_since_s = 0.0
-
-    def send(self, *pieces: Piece) -> None:
-        """Send all of it.
-
-        Raises:
-            httpx.WriteTimeout: no byte was taken for so long.
-            httpx.WriteError: the connection is broken.
-        """
-        began_s, left = time.monotonic(), [piece for piece in pieces if piece]
-        twice_bytes = 2 * sum(map(len, left))
-        try:
-            while left:
-                sent = self._send_some(left)
-                while left and sent >= len(left[0]):
-                    sent -= len(left.pop(0))
-                if sent:
-                    left[0] = memoryview(left[0])[sent:]
-                if left and self._plain:  # the kernel has taken what it had room for
-                    self._wait(self._writable)
-        except TimeoutError as error:
-            raise httpx.WriteTimeout(str(error)) from error
-        except OSError as error:
-            raise httpx.WriteError(str(error)) from error
-        fast = time.monotonic() - began_s < FAST_S
-        self.batch_bytes = max(self.batch_bytes, min(twice_bytes, BATCH_MOST_BYTES)) if fast else _GATHERED_BYTES
-
-    def _send_some(self, left: list[Piece]) -> int:
-        try:
-            return self._sock.sendmsg(left) if self._plain else self._sock.send(left[0])
-        except ssl.SSLWantReadError:
-            self._wait(self._readable)
-        except ssl.SSLWantWriteError:
-            self._wait(self._writable)
-        except BlockingIOError:
-            pass
-        return 0
-
-    def receive(self) -> bytes:
-        """Return what has come, nothing at the end.
-
-        Raises:
-            httpx.ReadTimeout: nothing came for so long.
-            httpx.ReadError: the connection is broken.
-        """
-        try:
-            if self._plain:  # TLS may hold back what no poll sees
-                self._wait(self._readable)
-            while True:
-                try:
-                    return self._sock.recv(_RECEIVED_BYTES)
-                except (BlockingIOError, ssl.SSLWantReadError):
-                    self._wait(self._readable)
-                except ssl.SSLWantWriteError:
-                    self._wait(self._writable)
-        except TimeoutError as error:
-            raise httpx.ReadTimeout(str(error)) from error
-        except OSError as error:
-            raise httpx.ReadError(str(error)) from error
-
-    def _wait(self, poll: select.poll) -> None:
-        if not poll.poll(self.patience_s * 1000):
-            raise TimeoutError("timed out")
-
-    def is_quiet(self) -> bool:
-        """Say whether the other side has neither closed it nor said what nobody asked for."""
-        return not self._readable.poll(0)
-
-    def close(self) -> None:
-        """Close it."""
-        self._sock.close()
 
 
 class Wire(httpx.BaseTransport):
@@ -156,22 +50,27 @@ class Wire(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; its body is read from the connection as the response's stream is.
 
-        The timeouts in the request's extensions are read when their phase begins.
+        The timeouts in the request's extensions are read when their phase begins; `write` is how long no byte may be
+        acknowledged. A `Transfer` among them has its guard asked meanwhile.
 
         Raises:
             httpx.TransportError: no answer came; `ConnectError` and `ConnectTimeout` where nothing was sent.
+            Interrupted: by the guard.
         """
         timeouts: Mapping[str, float] = request.extensions["timeout"]
+        transfer: Transfer = request.extensions.get("transfer") or Transfer(Patience(math.inf))
         head, length_bytes = _head(request)
         connection = self._take() or self._connect(timeouts)
         try:
-            connection.patience_s = timeouts["write"]
+            connection.begin(transfer, timeouts["write"], len(head))
             whole = _send(connection, head, request, length_bytes)
-            connection.patience_s = timeouts["read"]
+            connection.answer_s = timeouts["read"]
             answer = read_head(connection, request.method)
         except BaseException:
-            connection.close()
+            connection.abort()
             raise
+        if whole:
+            transfer.answered()
         answer.reusable = answer.reusable and whole
         stream = _Body(self, connection, answer)
         response = httpx.Response(answer.status, headers=answer.headers, stream=stream, request=request)
@@ -182,6 +81,7 @@ class Wire(httpx.BaseTransport):
     def give_back(self, connection: Connection) -> None:
         """Keep a connection whose answer was read to its end for the next request."""
         now_s = connection.idle_since_s = time.monotonic()
+        connection.transfer = None
         self._idle.append(connection)
         while self._closed or len(self._idle) > self._keep or self._is_stale(now_s):
             try:
@@ -224,7 +124,7 @@ class Wire(httpx.BaseTransport):
                 sock.close()
             kind = httpx.ConnectTimeout if isinstance(error, TimeoutError) else httpx.ConnectError
             raise kind(str(error)) from error
-        return Connection(sock, timeouts["connect"])
+        return Connection(sock)
 
 
 class _Body(httpx.SyncByteStream):
@@ -268,13 +168,13 @@ def _send(connection: Connection, head: bytes, request: httpx.Request, length_by
     try:
         for piece in request.stream:
             length_bytes -= len(piece)
-            if len(piece) < _GATHERED_BYTES:
+            if len(piece) < GATHERED_BYTES:
                 small.append(bytes(piece))
                 continue
             gathered += (b"".join(small), piece)
             small = []
             gathered_bytes += len(piece)
-            if gathered_bytes >= min(connection.batch_bytes, part_bytes) and not 0 < length_bytes < _GATHERED_BYTES:
+            if gathered_bytes >= min(connection.batch_bytes, part_bytes) and not 0 < length_bytes < GATHERED_BYTES:
                 connection.send(*gathered)
                 gathered, gathered_bytes = [], 0
         connection.send(*gathered, b"".join(small))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from worker.stores.wire import BATCH_MOST_BYTES, FAST_S, Connection, Wire
+from tests.support.peer import Server
+from worker.stores.patience import Patience
+from worker.stores.wire import Wire
+from worker.stores.wire_connection import BATCH_MOST_BYTES, FAST_S, Connection, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,51 +22,6 @@ if TYPE_CHECKING:
 NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 TIMES = {"connect": 5.0, "write": 5.0, "read": 5.0}
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-class Server:
-    """Gives each connection to one function; counts them, and keeps what it heard."""
-
-    def __init__(self, serve: Callable[[Server, socket.socket], object]) -> None:
-        self.heard: list[bytes] = []
-        self.connections = 0
-        self.gone = threading.Event()
-        self._serve = serve
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                self.connections += 1
-                with connection, suppress(OSError):
-                    connection.settimeout(10)
-                    self._serve(self, connection)
-                self.gone.set()
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(20)
-
-    def take(self, connection: socket.socket) -> bool:
-        """Take one request whole; False at the end."""
-        got = b""
-        while b"\r\n\r\n" not in got:
-            if not (more := connection.recv(65536)):
-                return False
-            got += more
-        head, _, body = got.partition(b"\r\n\r\n")
-        length = next(int(line[16:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length: "))
-        while len(body) < length:
-            if not (more := connection.recv(1 << 20)):
-                return False
-            body += more
-        self.heard.append(body)
-        return True
 
 
 def answer_all(server: Server, connection: socket.socket) -> None:
@@ -130,7 +88,8 @@ def test_small_pieces_large_ones_and_views_arrive_as_they_are(
 
 def test_where_it_goes_slowly_little_is_gathered() -> None:
     ours, theirs = socket.socketpair()
-    connection = Connection(ours, 5.0)
+    connection = Connection(ours)
+    connection.begin(Transfer(Patience(60.0)), 5.0)
     connection.batch_bytes = BATCH_MOST_BYTES
     late = threading.Timer(2 * FAST_S, lambda: theirs.recv(4 << 20, socket.MSG_WAITALL))
     late.start()

@@ -121,10 +121,15 @@ class TestGuard:
         driver.list_slices("k", None, store.guard(left_s=1000))
         assert [sent.timeouts for sent in store.sent] == [
             {"connect": 5, "read": 120, "write": 10, "pool": 5},
-            dict.fromkeys(("connect", "read", "write", "pool"), 1.5),
-            dict.fromkeys(("connect", "read", "write", "pool"), 0.1),
+            {**dict.fromkeys(("connect", "read", "pool"), 1.5), "write": 10},
+            {**dict.fromkeys(("connect", "read", "pool"), 0.1), "write": 10},
             {"connect": 5, "read": 30, "write": 10, "pool": 5},
         ]
+
+    def test_the_answer_to_a_slice_may_take_all_that_is_left(self, store: Store, driver: CosJsonStore) -> None:
+        store.will(ok(session="s1", offset=0))
+        driver.put_slice("k", HANDLE, 0, memoryview(bytes(MIB)), store.guard(left_s=1000))
+        assert store.sent[0].timeouts == {"connect": 5, "read": 1000, "write": 10, "pool": 5}
 
     def test_the_answer_gets_what_the_body_left_over(self, store: Store, driver: CosJsonStore) -> None:
         class Draining(type(store.guard())):

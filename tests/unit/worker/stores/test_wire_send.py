@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, cast
 import httpx
 import pytest
 
-from worker.stores.wire import BATCH_MOST_BYTES, Connection, _send
+from worker.stores.wire import _send
+from worker.stores.wire_connection import BATCH_MOST_BYTES, Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

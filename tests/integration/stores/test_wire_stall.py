@@ -1,0 +1,295 @@
+"""A slow link is waited for and one that stands still is not; plain, encrypted, and through a proxy.
+
+The peers here answer as a COS JSON store does. Nothing listens but on loopback: a link is slow by a relay.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import SecretStr
+
+from tests.support.certificate import self_signed
+from tests.support.peer import Server
+from tests.support.relay import Link, Relay
+from worker.errors import Interrupted, Stop, Transient, Unknown
+from worker.settings import StoreProfile
+from worker.stores.base import Intent, Put
+from worker.stores.cos_json import CosJsonStore
+from worker.stores.patience import Patience
+from worker.stores.wire_connection import Connection, Transfer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+KIB = 1024
+MIB = 1024 * KIB
+HANDLE = {"session": "s"}
+NEVER_S = 60.0
+"""Longer than a test may take."""
+WAYS = ("plain", "tls", "proxy", "tls through a proxy")
+
+
+class Guard:
+    """Lets pass what it is not told to stop; remembers how far the request is, and does something when it is asked."""
+
+    def __init__(self, seconds: float = NEVER_S) -> None:
+        self.stop: Stop | None = None
+        self.reports: list[int] = []
+        self.asked = 0
+        self.when_asked: Callable[[], object] = lambda: None
+        self._time = Patience(seconds)
+
+    def check(self) -> None:
+        self.asked += 1
+        self.when_asked()
+        if self.stop is not None:
+            raise Interrupted(self.stop)
+        self._time.check()
+
+    def remaining_s(self) -> float:
+        return self._time.remaining_s()
+
+    def acknowledged(self, size_bytes: int) -> None:
+        self.reports.append(size_bytes)
+
+
+@dataclass
+class Peers:
+    """Opens stores with one peer behind each."""
+
+    way: str
+    identity: Path
+    closing: ExitStack
+    servers: list[Server] = field(default_factory=list)
+
+    def open(self, behave: Any, link: Link | None = None, stall_s: float = 10.0, **profile: Any) -> CosJsonStore:
+        server = Server(lambda server, connection: self._serve(server, connection, behave))
+        self.closing.callback(server.close)
+        self.servers.append(server)
+        port = int(server.url.rpartition(":")[2])
+        if link is not None:
+            port = self.closing.enter_context(Relay(port, link)).port
+        where = f"127.0.0.1:{port}"
+        secrets = {"secret_id": SecretStr("id"), "secret_key": SecretStr("key")}
+        given: dict[str, Any] = {"name": "s", "protocol": "cos-json", "appid": "1", "bucket": "b", **secrets, **profile}
+        match self.way:
+            case "plain":
+                given |= {"endpoint": f"http://{where}"}
+            case "tls":
+                given |= {"endpoint": f"https://localhost:{port}", "ca_file": self.identity}
+            case "proxy":
+                given |= {"endpoint": "http://store.test", "proxy": f"http://{where}"}
+            case _:
+                given |= {"endpoint": "https://localhost", "proxy": f"http://{where}", "ca_file": self.identity}
+        store = CosJsonStore(StoreProfile(**given), stall_s=stall_s)
+        self.closing.callback(store.close)  # before the server, which waits for the connection to end
+        return store
+
+    def _serve(self, server: Server, connection: socket.socket, behave: Any) -> None:
+        if self.way.endswith("through a proxy"):
+            while b"\r\n\r\n" not in connection.recv(4 * KIB):
+                pass
+            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        if self.way.startswith("tls"):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.identity)
+            connection = context.wrap_socket(connection, server_side=True)
+        with connection:
+            behave(server, connection)
+
+
+@pytest.fixture(params=WAYS)
+def peers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Peers]:
+    identity = tmp_path / "identity.pem"
+    identity.write_text(self_signed("localhost"))
+    with ExitStack() as stack:
+        yield Peers(request.param, identity, stack)
+
+
+def answer(connection: socket.socket, size_bytes: int) -> None:
+    data = {"session": "s", "offset": 0, "datalen": size_bytes}
+    body = json.dumps({"code": 0, "message": "SUCCESS", "data": data}).encode()
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+
+def take_all(size_bytes: int) -> Any:
+    def behave(server: Server, connection: socket.socket) -> None:
+        while server.take(connection):
+            answer(connection, size_bytes)
+
+    return behave
+
+
+@dataclass
+class Deaf:
+    """A peer that reads the beginning of a request, and the rest when it is released; then it counts what came."""
+
+    released: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
+    heard_bytes: int = 0
+
+    def __call__(self, _: Server, connection: socket.socket) -> None:
+        self.heard_bytes += len(connection.recv(4 * KIB))
+        assert self.released.wait(30)
+        with suppress(OSError):
+            while more := connection.recv(MIB):
+                self.heard_bytes += len(more)
+        self.over.set()
+
+
+@dataclass
+class Late:
+    """A peer that takes a request whole, and answers when it is released."""
+
+    size_bytes: int
+    taken: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, server: Server, connection: socket.socket) -> None:
+        while server.take(connection):
+            self.taken.set()
+            assert self.released.wait(30)
+            with suppress(OSError):
+                answer(connection, self.size_bytes)
+
+
+def put(store: CosJsonStore, size_bytes: int, guard: Guard) -> object:
+    return store.put_slice("k", HANDLE, 0, memoryview(bytes(size_bytes)), guard)
+
+
+class TestSlowLink:
+    def test_a_slice_takes_as_long_as_it_takes(self, peers: Peers) -> None:
+        """Today's link takes 5 s for it; the profile alone would wait for an answer for 1 s."""
+        link = Link(600_000, socket_buffer_bytes=32 * KIB)
+        store = peers.open(take_all(3 * MIB), link, answer_timeout_s=1.0)
+        assert isinstance(put(store, 3 * MIB, Guard()), Put)
+
+    def test_also_behind_a_proxy_that_acknowledges_all_at_once(self, peers: Peers) -> None:
+        link = Link(300_000, socket_buffer_bytes=4 * MIB, buffers=True)
+        store = peers.open(take_all(MIB), link, stall_s=1.0, answer_timeout_s=1.0)
+        assert isinstance(put(store, MIB, Guard()), Put)
+
+    def test_the_guard_learns_how_far_it_is(self, peers: Peers) -> None:
+        store, guard = peers.open(take_all(MIB), Link(400_000, socket_buffer_bytes=32 * KIB)), Guard()
+        put(store, MIB, guard)
+        first, *between, last = guard.reports
+        assert (first, last) == (0, MIB)
+        assert between == sorted(between)
+        assert len({count for count in between if 0 < count < MIB}) >= 3
+
+    def test_on_a_fast_one_it_is_told_twice(self, peers: Peers) -> None:
+        store, guard = peers.open(take_all(64 * KIB)), Guard()
+        put(store, 64 * KIB, guard)
+        assert (guard.reports[0], guard.reports[-1]) == (0, 64 * KIB)
+
+    def test_an_answer_may_be_late_until_the_deadline(self, peers: Peers) -> None:
+        peer, guard = Late(64 * KIB), Guard()
+        # the guard is asked before each piece, and about once a second while the answer is waited for
+        guard.when_asked = lambda: guard.asked < 6 or peer.released.set()
+        store = peers.open(peer, stall_s=0.5, answer_timeout_s=0.3)
+        assert isinstance(put(store, 64 * KIB, guard), Put)
+
+
+class TestStandstill:
+    def test_is_found_out(self, peers: Peers) -> None:
+        peer = Deaf()
+        store = peers.open(peer, stall_s=0.5, answer_timeout_s=NEVER_S)
+        with pytest.raises(Transient) as caught:
+            put(store, 2 * MIB, Guard())
+        assert (caught.value.code, caught.value.own_fault) == ("store_stalled", False)
+        peer.released.set()
+
+    def test_nothing_more_is_sent_of_what_was_given_up(self, peers: Peers) -> None:
+        """The kernel would go on with what it has, and take the link from what is sent now."""
+        peer = Deaf()
+        store = peers.open(peer, stall_s=0.5, answer_timeout_s=NEVER_S)
+        with pytest.raises(Transient):
+            put(store, 2 * MIB, Guard())
+        peer.released.set()
+        assert peer.over.wait(20)
+        assert peer.heard_bytes < 2 * MIB
+
+    def test_an_upload_in_one_request_has_no_clear_outcome_then(self, peers: Peers) -> None:
+        peer = Deaf()
+        store = peers.open(peer, stall_s=0.5, answer_timeout_s=NEVER_S)
+        intent = Intent(key="k", size_bytes=2 * MIB, overwrite=False, attributes=None, mark="sliceway/1/1")
+        with pytest.raises(Unknown) as caught:
+            store.put_whole(intent, memoryview(bytes(2 * MIB)), Guard())
+        assert caught.value.code == "store_stalled"
+        peer.released.set()
+
+    @pytest.mark.parametrize("stop", [Stop.CANCELLED, Stop.REVOKED, Stop.SHUTDOWN])
+    def test_a_stop_does_not_wait_for_it(self, peers: Peers, stop: Stop) -> None:
+        peer, guard = Deaf(), Guard()
+
+        def stop_when_all_is_with_the_kernel() -> None:
+            guard.stop = stop if any(guard.reports[-1:]) else None
+
+        guard.when_asked = stop_when_all_is_with_the_kernel
+        store = peers.open(peer, stall_s=NEVER_S, answer_timeout_s=NEVER_S)
+        with pytest.raises(Interrupted) as caught:
+            put(store, 2 * MIB, guard)
+        assert caught.value.stop is stop
+        peer.released.set()
+
+
+class TestSilence:
+    def test_ends_with_the_deadline(self, peers: Peers) -> None:
+        peer = Late(64 * KIB)
+        store = peers.open(peer, stall_s=0.5, answer_timeout_s=0.1)
+        with pytest.raises(Transient) as caught:
+            put(store, 64 * KIB, Guard(seconds=2.0))
+        assert (caught.value.code, caught.value.own_fault) == ("store_silent", False)
+        assert peer.taken.is_set()
+        peer.released.set()
+
+    def test_ends_some_time_after_a_stop(self, peers: Peers) -> None:
+        peer, guard = Late(64 * KIB), Guard()
+
+        def stop_when_all_is_there() -> None:
+            guard.stop = Stop.CANCELLED if peer.taken.is_set() else None
+
+        guard.when_asked = stop_when_all_is_there
+        store = peers.open(peer, stall_s=NEVER_S, answer_timeout_s=NEVER_S)
+        with pytest.raises(Interrupted) as caught:
+            put(store, 64 * KIB, guard)
+        assert caught.value.stop is Stop.CANCELLED
+        peer.released.set()
+
+    def test_without_content_it_is_as_long_as_the_profile_says(self, peers: Peers) -> None:
+        peer = Late(0)
+        store = peers.open(peer, answer_timeout_s=0.3)
+        with pytest.raises(Transient) as caught:
+            store.list_slices("k", HANDLE, Guard())
+        assert caught.value.code == "store_silent"
+        peer.released.set()
+
+
+def test_a_buffer_of_which_no_third_is_free_is_no_standstill() -> None:
+    """Linux calls it writable only then, which takes 2 s here; the link moves all the time."""
+
+    def drain(_: Server, connection: socket.socket) -> None:
+        while connection.recv(MIB):
+            pass
+
+    with ExitStack() as stack:
+        server = Server(drain)
+        stack.callback(server.close)
+        link = Link(64 * KIB, socket_buffer_bytes=32 * KIB)
+        relay = stack.enter_context(Relay(int(server.url.rpartition(":")[2]), link))
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 192 * KIB)
+        sock.connect(("127.0.0.1", relay.port))
+        connection = stack.enter_context(closing(Connection(sock)))
+        connection.begin(Transfer(Patience(NEVER_S)), 1.5)
+        connection.send(bytes(512 * KIB))
+        assert connection.taken_bytes == 512 * KIB
