@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psycopg.types.json import Jsonb
 
 from worker.db import Tx, sql
+from worker.errors import StaleClaim
 from worker.jobs.links import KNOWN_FOR_S, Link
 
 if TYPE_CHECKING:
@@ -225,6 +226,18 @@ def lost_claims(tx: Tx, claims: Sequence[tuple[Claim, bool]], worker: UUID) -> s
     ]  # as one text, like the slices of a checkpoint
     params = {"claims": json.dumps(asked), "worker": worker}
     return {(row["job_id"], row["number"]) for row in tx.execute(sql("lost_claims"), params)}
+
+
+def claim_history(tx: Tx, claim: Claim) -> Row:
+    """Return what the decision about a claim's failure needs, of the columns of a claimed row; reads nothing else.
+
+    Raises:
+        StaleClaim: it is not held.
+    """
+    row = tx.execute(sql("claim_history"), claim.params()).fetchone()
+    if row is None:
+        raise StaleClaim(f"job {claim.job_id}: the claim with token {claim.token} is not held")
+    return row
 
 
 def lead(tx: Tx, holder: UUID, lead_s: float) -> int | None:

@@ -94,7 +94,12 @@ def describe(error: Exception) -> dict[str, Any]:
     described = {"code": code, "message": message, "advice": advice, "at": datetime.now(UTC).isoformat()}
     if isinstance(error, StoreError) and error.answer is not None:
         described["answer"] = error.answer
-    return described
+    return {name: _as_text(value) for name, value in described.items()}
+
+
+def _as_text(value: str) -> str:
+    """Return text that PostgreSQL keeps: what a store answers or a file is called may have NULs and half characters."""
+    return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def decide(  # noqa: PLR0911 - one row a class of failure

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
 
 from celery import shared_task, signals
@@ -109,11 +109,7 @@ def _perform(
     with bound(job_id=message["job"], number=claim.number, token=claim.token, epoch=claim.epoch):
         try:
             with rt.guard(claim, task.request.id, limit_s, alone=message.get("alone", False)) as guard:
-                row = _take(rt, claim, guard, take, limit_s)
-                guard.aborts = row.get("state") == JobState.CANCELLING
-                guard.claimed = True
-                rt.note_claimed(row["dispatched_at"])
-                _work(rt, claim, row, guard, work)
+                _run(rt, claim, guard, lambda: _take(rt, claim, guard, take, limit_s), work)
         except StaleClaim as error:
             log.debug("claim.stale", message=error.message)
             raise Ignore from error
@@ -137,25 +133,49 @@ def _take(rt: Runtime, claim: Claim, guard: ClaimGuard, take: Callable[..., Row]
             guard.extend(limit_s)
 
 
-def _work(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard, work: Callable[..., None]) -> None:
+def _run(rt: Runtime, claim: Claim, guard: ClaimGuard, take: Callable[[], Row], work: Callable[..., None]) -> None:
+    """Take the claim and do the work. Whatever comes in between, the claim goes back: it may have been granted."""
+    row: Row | None = None
     try:
+        row = take()
+        guard.aborts = row.get("state") == JobState.CANCELLING
+        guard.claimed = True
+        rt.note_claimed(row["dispatched_at"])
         work(rt, claim, row, guard)
     except (StaleClaim, *UNAVAILABLE):
         raise
     except Exception as error:
         if not isinstance(error, SlicewayError):
             log.exception("task.broken")
-        decision = settle(rt, claim, row, error, guard)
-        if isinstance(error, Interrupted) and error.stop in {Stop.CANCELLED, Stop.REVOKED}:
-            raise Ignore from error
-        log.info(
-            "task.failed" if isinstance(decision, GiveUp) else "task.deferred", code=getattr(error, "code", "internal")
-        )
-        if isinstance(decision, GiveUp):
-            raise
-        raise Retry(str(error)) from error
+        _give_back(rt, claim, row, error, guard)
     else:
         rt.freed()
+
+
+def _give_back(rt: Runtime, claim: Claim, row: Row | None, error: Exception, guard: ClaimGuard) -> NoReturn:
+    """Settle the claim and raise what Celery is to show.
+
+    Raises:
+        Ignore: it was cancelled or revoked.
+        Retry: it is handed out again.
+        Exception: the error, if the job has failed by it.
+    """
+    try:
+        decision = settle(rt, claim, row, error, guard)
+    except (StaleClaim, *UNAVAILABLE):
+        raise
+    except Exception as broken:  # by what the row says, or by what is to be written of the error
+        log.exception("task.unsettled")
+        error = broken
+        decision = settle(rt, claim, None, error, guard)
+    if isinstance(error, Interrupted) and error.stop in {Stop.CANCELLED, Stop.REVOKED}:
+        raise Ignore from error
+    log.info(
+        "task.failed" if isinstance(decision, GiveUp) else "task.deferred", code=getattr(error, "code", "internal")
+    )
+    if isinstance(decision, GiveUp):
+        raise error
+    raise Retry(str(error)) from error
 
 
 @signals.task_revoked.connect

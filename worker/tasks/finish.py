@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import (
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from worker.tasks.runtime import Runtime
 
 Row = dict[str, Any]
-ABORT_FOR = timedelta(hours=24)
+ABORT_FOR_S = 24 * 3600.0
 """After so long without success at the abort, the session is left to expire."""
 
 
@@ -149,7 +148,7 @@ def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     except StoreError as error:
         # without a size, init was cut off at once: what that may have left is not worth the wait for a store put right
         hardly = row["size_bytes"] is None and isinstance(error, StoreUnusable)
-        if not hardly and (row["failing_for"] is None or row["failing_for"] < ABORT_FOR):
+        if not hardly and (row["failing_for_s"] is None or row["failing_for_s"] < ABORT_FOR_S):
             raise
         left_open = (
             f"the store did not let it be {'looked for' if hardly else 'discarded for 24 hours'}: {error.message}"

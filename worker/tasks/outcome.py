@@ -22,13 +22,13 @@ REVOKED = "its task was revoked in Flower; retry the job to go on"
 log = get_log(__name__)
 
 
-def settle(rt: Runtime, claim: Claim, row: Row, error: Exception, guard: ClaimGuard) -> Decision:
+def settle(rt: Runtime, claim: Claim, row: Row | None, error: Exception, guard: ClaimGuard) -> Decision:
     """Give the claim back as the failure wants it, and return the decision.
 
     Args:
         rt: the process.
-        claim: what was worked on.
-        row: what the claim returned.
+        claim: what was worked on, by its message.
+        row: what the claim returned; None if that could not be read. What the decision needs is then read by itself.
         error: what happened.
         guard: of the claim.
 
@@ -36,6 +36,8 @@ def settle(rt: Runtime, claim: Claim, row: Row, error: Exception, guard: ClaimGu
         StaleClaim: the claim was no longer ours.
         psycopg.Error: the database is away; the claim ends with its lease or with this worker.
     """
+    if row is None:
+        row = rt.write(lambda tx: leases.claim_history(tx, claim), guard)
     decision = decide(error, _history(rt, row))
 
     def write(tx: Tx) -> None:
@@ -52,9 +54,10 @@ def settle(rt: Runtime, claim: Claim, row: Row, error: Exception, guard: ClaimGu
 
 
 def _history(rt: Runtime, row: Row) -> History:
+    failing_s = row["failing_for_s"]  # by the database's clock: ours may be hours off
     return History(
         attempts=row["attempts"],
-        failing_for=row["failing_for"],  # by the database's clock: ours may be hours off
+        failing_for=None if failing_s is None else timedelta(seconds=failing_s),
         last_code=(row["error"] or {}).get("code"),
         session_losses=row["session_losses"],
         retry_for=timedelta(seconds=row["retry_for_s"]),

@@ -17,6 +17,6 @@ WHERE j.epoch = %(epoch)s AND j.state = 'uploading' AND j.paused_at IS NULL
   AND CASE s.state WHEN 'dispatched' THEN true WHEN 'sending' THEN %(again)s AND s.worker = %(worker)s ELSE false END
 RETURNING s.offset_bytes, s.size_bytes AS slice_size_bytes, s.attempts, s.dispatched_at,
   j.source, j.fingerprint, j.store, j.key, j.target, j.session, j.error, j.retry_for_s, j.session_losses,
-  now() - j.failing_since AS failing_for,
+  extract(epoch FROM now() - j.failing_since)::float8 AS failing_for_s,
   EXISTS (SELECT FROM breaker b WHERE b.store = j.store) AS breaker_open,
   set_config('synchronous_commit', 'off', true)

@@ -21,5 +21,5 @@ WITH due AS MATERIALIZED (
   SELECT c.id, 'init_claimed', 'queued', 'initializing', c.epoch, %(actor)s
   FROM claimed c JOIN due d ON d.id = c.id WHERE d.state = 'queued'
 )
-SELECT claimed.*, now() - claimed.failing_since AS failing_for,
+SELECT claimed.*, extract(epoch FROM now() - claimed.failing_since)::float8 AS failing_for_s,
   EXISTS (SELECT FROM breaker b WHERE b.store = claimed.store) AS breaker_open FROM claimed
