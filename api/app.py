@@ -64,7 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
     database = Database(
         settings.database_url,
         pool_size=settings.api_threads + 1,
-        prepare=settings.database_direct_url is None,
+        pooled=settings.database_direct_url is not None,
         application="sliceway api",
     )
     quota = Quota(settings.max_live_jobs)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from alembic import context
-from sqlalchemy import create_engine, pool, text
+from sqlalchemy import pool, text
 
 from worker.jobs.models import Base
+from worker.session_settings import engine
 from worker.settings import load_settings
 
 LOCK = 7_536_914_302  # any number of our own: the advisory lock under which migrations run
@@ -13,9 +14,7 @@ LOCK = 7_536_914_302  # any number of our own: the advisory lock under which mig
 
 def run() -> None:
     """Migrate the database that the caller named, or that the settings name."""
-    url = context.config.attributes.get("url") or load_settings().database_url
-    engine = create_engine(url, poolclass=pool.NullPool)
-    with engine.connect() as connection:
+    with engine(_url(), poolclass=pool.NullPool).connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
         connection.execute(text("SET lock_timeout = '10s'"))
         connection.commit()
@@ -24,6 +23,15 @@ def run() -> None:
             context.run_migrations()
         connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
         connection.commit()
+
+
+def _url() -> str:
+    """Return where the tables are, past a pooler: the lock is a session's."""
+    given: str | None = context.config.attributes.get("url")
+    if given:
+        return given
+    settings = load_settings()
+    return settings.database_direct_url or settings.database_url
 
 
 if context.is_offline_mode():

@@ -30,15 +30,18 @@ def _settings() -> Settings:
 @click.command()
 def migrate() -> None:
     """Bring the database up to date; several at once wait for each other."""
-    from worker.db import migrate as run  # noqa: PLC0415
-    from worker.db import pending_migrations  # noqa: PLC0415
+    from worker.pooled import update  # noqa: PLC0415
     from worker.surroundings import database_of  # noqa: PLC0415
 
     settings = _settings()
     with database_of(settings):
-        pending = pending_migrations(settings.database_url)
-        run(settings.database_url)
-    click.echo(f"Migrated: {', '.join(pending)}." if pending else "The database is up to date.")
+        done = update(settings)
+    click.echo(f"Migrated: {', '.join(done.migrations)}." if done.migrations else "The database is up to date.")
+    if done.role is not None:
+        click.echo(
+            f"Set the session settings of role {done.role}; connections that the pooler already has do without until it"
+            " opens them anew (PgBouncer: RECONNECT)."
+        )
 
 
 @click.group()

@@ -6,7 +6,7 @@ import select
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg.pq import ConnStatus
+from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg.rows import dict_row
 
 if TYPE_CHECKING:
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from psycopg.rows import RowMaker
 
 Row = dict[str, Any]
+
+ROLLED_BACK = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+"""What the server undoes for another transaction's sake: nothing has happened, and the same may be sent again."""
+_REPEATS = 10
 
 
 class Connection(psycopg.Connection[Any]):
@@ -35,12 +39,22 @@ class Connection(psycopg.Connection[Any]):
         self._kept: dict[str, Cursor[Row]] = {}
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Cursor[Row]:
-        """Send a statement; returns what reads its rows."""
+        """Send a statement; returns what reads its rows.
+
+        One that is a transaction of its own is sent again where the server has rolled it back for another's sake, as it
+        does under stricter isolation than ours (behind a pooler, the role's); a longer transaction is its owner's.
+        """
         cursor = self._kept.get(query) if isinstance(query, str) else None
         if cursor is None:
             cursor = self.cursor(row_factory=_Dicts())
             if isinstance(query, str) and query in self.keeps:
                 self._kept[query] = cursor
+        for _ in range(_REPEATS):
+            try:
+                return cursor.execute(query, params, **options)
+            except ROLLED_BACK:
+                if self.pgconn.transaction_status != TransactionStatus.IDLE:
+                    raise
         return cursor.execute(query, params, **options)
 
     def ended(self) -> bool:

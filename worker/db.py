@@ -14,9 +14,10 @@ import sqlalchemy.exc
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from pydantic_core import from_json
-from sqlalchemy import QueuePool, create_engine, event, make_url
+from sqlalchemy import QueuePool, event, make_url
 
 from worker.connection import Connection, Row
+from worker.session_settings import CONNECT_TIMEOUT_S, complete, engine, startup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,23 +26,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine, PoolProxiedConnection
     from sqlalchemy.orm import Session
 
-CONNECT_TIMEOUT_S = 5
 WAKE_CHANNEL = "sliceway_work"
 HURRY = "now"
 """What a notification says when slots may be idle until it has been heard."""
-PLAN_ONCE = " ".join(
-    f"-c {setting}"
-    for setting in (
-        "plan_cache_mode=force_generic_plan",
-        "enable_seqscan=off",
-        "enable_hashjoin=off",
-        "enable_mergejoin=off",
-    )
-)
-"""For connections whose statements all go by an index. What is planned while the tables are empty must be right when
-they are full; left to itself, the planner would read them whole."""
 UNAVAILABLE = (
-    psycopg.OperationalError,
+    psycopg.OperationalError,  # SerializationFailure and DeadlockDetected are of this kind
     psycopg.InterfaceError,
     psycopg.errors.ReadOnlySqlTransaction,  # a former primary, after a failover
     sqlalchemy.exc.OperationalError,
@@ -66,7 +55,7 @@ class Database:
         url: str,
         *,
         pool_size: int = 5,
-        prepare: bool = True,
+        pooled: bool = False,
         plan_once: bool = False,
         application: str = "sliceway",
     ) -> None:
@@ -75,13 +64,17 @@ class Database:
         Args:
             url: a SQLAlchemy URL, `postgresql+psycopg://…`.
             pool_size: connections kept; as many again may be opened under load.
-            prepare: whether statements may be prepared on the server; not behind a pooler that hands connections on.
-            plan_once: whether each is planned at its first use and never again: for a process that sends the same few
-                all day, whose planning costs several times their running.
+            pooled: whether a pooler is there, which hands connections on: nothing is prepared on the server, and the
+                session settings are the role's (`worker/pooled.py`).
+            plan_once: whether each statement is planned at its first use and never again: for a process that sends the
+                same few all day, whose planning costs several times their running.
             application: how the connections are named in `pg_stat_activity`.
         """
-        self.engine: Engine = create_engine(
+        plan_once = plan_once and not pooled
+        self.engine: Engine = engine(
             url,
+            pooled=pooled,
+            plan_once=plan_once,
             poolclass=QueuePool,
             isolation_level="AUTOCOMMIT",
             json_deserializer=from_json,
@@ -90,10 +83,8 @@ class Database:
             pool_timeout=30,
             pool_use_lifo=True,
             connect_args={
-                "connect_timeout": CONNECT_TIMEOUT_S,
                 "application_name": application,
-                "prepare_threshold": (0 if plan_once else 5) if prepare else None,
-                **({"options": PLAN_ONCE} if plan_once and prepare else {}),
+                "prepare_threshold": None if pooled else 0 if plan_once else 5,
                 "keepalives_idle": 10,
                 "keepalives_interval": 5,
                 "keepalives_count": 3,
@@ -117,8 +108,8 @@ class Database:
         connection = _driver(lent)
         try:
             yield connection
-        except psycopg.OperationalError:
-            lent.invalidate()
+        except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction):
+            lent.invalidate()  # a session stays as read-only as it began; the next may write, or lead to the primary
             raise
         finally:
             self._give_back(lent, connection.pgconn.transaction_status)
@@ -219,17 +210,29 @@ def _refuse_ended(connection: Connection, *_: object) -> None:
         raise sqlalchemy.exc.InvalidatePoolError
 
 
+def connect(url: str, *, pooled: bool = False, **options: Any) -> Tx:
+    """Open a connection of its own, with the same session settings; the caller closes it.
+
+    Raises:
+        psycopg.OperationalError: the database cannot be reached.
+    """
+    given: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, "prepare_threshold": None if pooled else 5} | options
+    connection = psycopg.connect(
+        plain_url(url), autocommit=True, row_factory=dict_row, **given | startup(url, pooled=pooled)
+    )
+    if not pooled:
+        complete(connection)
+    return connection
+
+
 def listen(url: str) -> Tx:
     """Open a connection of its own that listens for work; the caller closes it.
 
     Raises:
         psycopg.OperationalError: the database cannot be reached.
     """
-    connection = psycopg.connect(
-        plain_url(url),
-        autocommit=True,
-        row_factory=dict_row,
-        connect_timeout=CONNECT_TIMEOUT_S,
+    connection = connect(
+        url,
         application_name="sliceway listen",
         keepalives_idle=10,
         keepalives_interval=5,
@@ -279,18 +282,18 @@ def migrate(url: str, revision: str = "head") -> None:
     command.upgrade(alembic_config(url), revision)
 
 
-def pending_migrations(url: str) -> list[str]:
+def pending_migrations(url: str, *, pooled: bool = False) -> list[str]:
     """Return the revisions that the database lacks, oldest first; empty when it is up to date."""
     from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     scripts = ScriptDirectory.from_config(alembic_config(url))
-    engine = create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
+    made = engine(url, pooled=pooled)
     try:
-        with engine.connect() as connection:
+        with made.connect() as connection:
             current = MigrationContext.configure(connection).get_current_heads()
     finally:
-        engine.dispose()
+        made.dispose()
     wanted = [script.revision for script in scripts.walk_revisions()]
     known = {revision for head in current for revision in _with_ancestors(scripts, head)}
     return [revision for revision in reversed(wanted) if revision not in known]

@@ -84,8 +84,8 @@ def database_of(settings: Settings) -> Iterator[Database]:
 
     from worker.db import Database  # noqa: PLC0415
 
-    direct = settings.database_direct_url is None
-    database = Database(settings.database_url, pool_size=1, prepare=direct, application="sliceway cli")
+    pooled = settings.database_direct_url is not None
+    database = Database(settings.database_url, pool_size=1, pooled=pooled, application="sliceway cli")
     try:
         yield database
     except (psycopg.OperationalError, sqlalchemy.exc.OperationalError) as error:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 _AUDIT = Path(__file__).with_name("audit.sql")
+#: What a test reads with, whatever it has set for the database or the role.
+_OWN = "-c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c statement_timeout=0 -c idle_session_timeout=0"
 
 
 class TestDatabase:
@@ -27,6 +29,7 @@ class TestDatabase:
 
     def __init__(self, postgres: EmbeddedPostgres, template: str) -> None:
         self._postgres = postgres
+        self.options = _OWN
         self.name = f"test_{uuid.uuid4().hex[:12]}"
         self.url = postgres.url_of(self.name)
         words = {"name": sql.Identifier(self.name), "template": sql.Identifier(template)}
@@ -40,7 +43,8 @@ class TestDatabase:
 
     def run(self, statement: str, **params: Any) -> list[Row]:
         """Run one statement on a connection of its own and return its rows."""
-        with psycopg.connect(plain_url(self.url), autocommit=True, row_factory=dict_row) as connection:
+        own = {"options": self.options, "client_encoding": "UTF8"}
+        with psycopg.connect(plain_url(self.url), autocommit=True, row_factory=dict_row, **own) as connection:
             cursor = connection.execute(statement.encode(), params or None)
             return cursor.fetchall() if cursor.description else []
 

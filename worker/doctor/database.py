@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 from alembic.script.revision import ResolutionError
-from psycopg.rows import dict_row
 
-from worker.db import pending_migrations, plain_url
+from worker.db import connect, pending_migrations
+from worker.doctor import sessions
 from worker.doctor.findings import CONNECT_S, Finding, Level, clock
 from worker.doctor.work import work
 
@@ -25,7 +25,6 @@ LONG_S = 600.0
 _PROMISES = {
     "fsync": "commits are not forced to disk",
     "full_page_writes": "a crash can tear pages",
-    "synchronous_commit": "commits are answered before they are on disk",
 }
 _ASKED = """
   SELECT pg_is_in_recovery() AS standby, current_setting('default_transaction_read_only') = 'on' AS read_only,
@@ -42,27 +41,36 @@ _LONG = """
 
 def database(settings: Settings, profiles: Profiles) -> Iterator[Finding]:
     """Look at the server, then at our tables in it, then at the work that they describe."""
-    url = plain_url(settings.database_url)
-    with psycopg.connect(url, connect_timeout=CONNECT_S, autocommit=True, row_factory=dict_row) as connection:
-        version = connection.info.server_version // 10_000
-        where = f"PostgreSQL {version} at {connection.info.host}:{connection.info.port}/{connection.info.dbname}"
-        if version < _OLDEST_POSTGRES:
-            yield Finding("database", Level.FAILED, where, f"Use PostgreSQL {_OLDEST_POSTGRES} or newer.")
-        else:
-            yield Finding("database", Level.OK, where)
-        yield clock("database", _one(connection, "SELECT extract(epoch FROM clock_timestamp())::float8 AS now")["now"])
+    pooled = settings.database_direct_url is not None
+    with ExitStack() as opened:
+        connection = opened.enter_context(connect(settings.database_url, pooled=pooled, connect_timeout=CONNECT_S))
+        yield from _server(connection)
+        yield sessions.session(connection, pooled=pooled)
         asked = _one(connection, _ASKED)
         yield _writable(asked)
+        if settings.database_direct_url is not None:  # the rest by it: its session reads whatever a role has set
+            direct = opened.enter_context(connect(settings.database_direct_url, connect_timeout=CONNECT_S))
+            yield Finding("database, directly", Level.OK, "reachable past the pooler")
+            yield from sessions.directly(connection, direct)
+            connection = direct
         yield _durable(connection)
         yield from _transactions(connection)
-        migrated = _migrations(settings.database_url)
+        migrated = _migrations(settings.database_url, pooled=pooled)
         yield migrated
         if migrated.level is Level.OK:
             yield _connections(connection, settings, asked)
             yield from work(connection, settings.timers.dead_after_s, profiles)
-    if settings.database_direct_url:
-        psycopg.connect(plain_url(settings.database_direct_url), connect_timeout=CONNECT_S).close()
-        yield Finding("database, directly", Level.OK, "reachable past the pooler")
+
+
+def _server(connection: Tx) -> Iterator[Finding]:
+    version = connection.info.server_version // 10_000
+    where = f"PostgreSQL {version} at {connection.info.host}:{connection.info.port}/{connection.info.dbname}"
+    if version < _OLDEST_POSTGRES:
+        yield Finding("database", Level.FAILED, where, f"Use PostgreSQL {_OLDEST_POSTGRES} or newer.")
+    else:
+        yield Finding("database", Level.OK, where)
+    yield from sessions.encoding(connection)
+    yield clock("database", _one(connection, "SELECT extract(epoch FROM clock_timestamp())::float8 AS now")["now"])
 
 
 def _one(connection: Tx, statement: str) -> dict[str, Any]:
@@ -101,9 +109,9 @@ def _transactions(connection: Tx) -> Iterator[Finding]:
         yield Finding("database transactions", Level.NOTE, text, advice)
 
 
-def _migrations(url: str) -> Finding:
+def _migrations(url: str, *, pooled: bool) -> Finding:
     try:
-        pending = pending_migrations(url)
+        pending = pending_migrations(url, pooled=pooled)
     except ResolutionError:
         text = "the database has migrations that this release does not know"
         return Finding("migrations", Level.FAILED, text, "Run the release here that the database was migrated with.")

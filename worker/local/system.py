@@ -73,9 +73,9 @@ def running_system(
         from worker.db import Database  # noqa: PLC0415 - half a second, while the servers start
 
         servers_ready()
-        _migrate(plan.settings.database_url)
-        direct = plan.settings.database_direct_url is None
-        with closing(Database(plan.settings.database_url, pool_size=1, prepare=direct)) as database:
+        _migrate(plan.settings)
+        pooled = plan.settings.database_direct_url is not None
+        with closing(Database(plan.settings.database_url, pool_size=1, pooled=pooled)) as database:
             api_key, is_new = _first_key(state, database)
             worker = _worker(plan, database)
             supervisor.start(worker)
@@ -153,15 +153,17 @@ def _reachable(host: str) -> str:
     return "127.0.0.1" if host in {"", "0.0.0.0", "::"} else host  # noqa: S104 - listening there is someone else's wish
 
 
-def _migrate(url: str) -> None:
+def _migrate(settings: Settings) -> None:
+    import psycopg  # noqa: PLC0415
     from sqlalchemy.exc import OperationalError  # noqa: PLC0415
 
-    from worker.db import migrate  # noqa: PLC0415
+    from worker.pooled import update  # noqa: PLC0415
+    from worker.surroundings import first_line  # noqa: PLC0415
 
     try:
-        migrate(url)
-    except OperationalError as error:
-        reason = str(error.orig).strip().splitlines()[0]
+        update(settings)
+    except (OperationalError, psycopg.OperationalError) as error:
+        reason = first_line(getattr(error, "orig", error))
         raise LocalError(
             f"the database cannot be used: {reason}", advice="Start it, or correct SLICEWAY_DATABASE_URL."
         ) from error

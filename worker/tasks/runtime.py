@@ -54,7 +54,7 @@ class Runtime:
         self.db = Database(
             settings.database_url,
             pool_size=(settings.worker_threads or LEAST) + 3,
-            prepare=settings.database_direct_url is None,
+            pooled=settings.database_direct_url is not None,
             plan_once=True,
             application="sliceway worker",
         )

@@ -78,13 +78,34 @@ def test_a_standby(server_folder: Path) -> None:
     assert (level, "it is a standby" in text, "primary" in text) == (Level.FAILED, True, True)
 
 
-def test_a_server_that_loses_commits_in_a_crash(database_url: str, here: psycopg.Connection) -> None:
+def test_a_server_that_loses_commits_in_a_crash(database_url: str) -> None:
     level, text = look(database_url)["database durability"]
     assert (level, "fsync, full_page_writes off" in text) == (Level.FAILED, True)
-    set_for_database(here, "synchronous_commit", "off")
-    assert (
-        "Set fsync and full_page_writes and synchronous_commit to on." in look(database_url)["database durability"][1]
-    )
+    assert "Set fsync and full_page_writes to on." in text
+
+
+def test_what_a_session_has_through_each_url(database_url: str, here: psycopg.Connection) -> None:
+    for setting, value in (("DateStyle", "German"), ("synchronous_commit", "off"), ("search_path", "media")):
+        set_for_database(here, setting, value)
+    assert look(database_url)["database session"][0] is Level.OK  # our own connections have what they need
+    behind_pooler = look(database_url, SLICEWAY_DATABASE_DIRECT_URL=f"{database_url}?options=-csearch_path%3Dpublic")
+    level, text = behind_pooler["database session"]
+    assert (level, "synchronous_commit is off and should be on" in text) == (Level.FAILED, True)
+    assert "DateStyle is German, DMY and should be ISO" in text
+    assert "sliceway migrate" in text
+    assert behind_pooler["database session, directly"][0] is Level.OK
+    level, text = behind_pooler["database schema"]
+    assert (level, "search_path is media through the pooler and public past it" in text) == (Level.FAILED, True)
+
+
+def test_a_database_that_cannot_keep_every_key(postgres: EmbeddedPostgres) -> None:
+    with psycopg.connect(plain_url(postgres.url_of("postgres")), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+        try:
+            level, text = look(postgres.url_of("latin"))["database encoding"]
+        finally:
+            connection.execute("DROP DATABASE latin WITH (FORCE)")
+    assert (level, "it keeps LATIN1" in text, "ENCODING 'UTF8'" in text) == (Level.FAILED, True, True)
 
 
 def test_a_transaction_that_stays_open(

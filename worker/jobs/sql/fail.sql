@@ -31,7 +31,7 @@ WITH parent AS MATERIALIZED (
     -- an abort goes on, once a minute, until it is done or has been failing for too long: its task counts from here
     not_before = CASE WHEN a.aborts AND a.failing_since IS NOT NULL THEN now() + make_interval(secs => %(abort_again_s)s) END,
     failing_since = CASE WHEN a.aborts THEN coalesce(j.failing_since, now()) ELSE j.failing_since END,
-    error = %(error)s::jsonb || jsonb_build_object('at', now()),
+    error = %(error)s::jsonb || jsonb_build_object('at', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')),
     finished_at = CASE a.state WHEN 'cancelling' THEN NULL ELSE now() END,
     updated_at = now()
   FROM allowed a WHERE j.id = a.id

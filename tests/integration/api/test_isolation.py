@@ -1,0 +1,59 @@
+"""Requests that meet on a database that is set to an isolation under which one of two may fail."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from worker.db import Database, plain_url
+from worker.local.process import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.integration.api.conftest import Api
+
+JOBS = 200
+WAITING = "SELECT FROM pg_locks WHERE NOT granted"
+
+
+@pytest.mark.parametrize("isolation", ["serializable", "repeatable read"])
+def test_cancels_that_meet_are_all_done(make_api: Callable[..., Api], database_url: str, isolation: str) -> None:
+    with psycopg.connect(plain_url(database_url), autocommit=True) as connection:
+        database = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {database} SET default_transaction_isolation = '{isolation}'".encode())
+    acme = make_api(database_url).client()
+    items = [
+        {"source": {"kind": "file", "root": "media", "path": f"{n}.mov"}, "store": "main", "key": f"视频/{n}.mov"}
+        for n in range(JOBS)
+    ]
+    answers = acme.post("/v1/jobs/batch", json={"jobs": items}).json()["results"]
+    ids = [answer["job"]["id"] for answer in answers]
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda job: acme.post(f"/v1/jobs/{job}/cancel"), ids))
+    assert [(answer.status_code, answer.json()) for answer in answers] == [
+        (200, {"id": job, "state": "cancelled"}) for job in ids
+    ]
+
+
+def test_a_statement_that_the_server_rolled_back_is_sent_again(database_url: str) -> None:
+    """Behind a pooler, for whose role nothing was set yet."""
+    with psycopg.connect(plain_url(database_url), autocommit=True) as other, ThreadPoolExecutor(1) as pool:
+        database = other.info.dbname
+        other.execute(f"ALTER DATABASE {database} SET default_transaction_isolation = 'serializable'".encode())
+        other.execute("INSERT INTO breaker (store, error, probe_at) VALUES ('main', '{}', now())")
+        with closing(Database(database_url, pooled=True, application="meets")) as ours:
+
+            def meet() -> int:
+                with ours.connection() as connection:
+                    return connection.execute("UPDATE breaker SET opened_at = now()").rowcount
+
+            with other.transaction():
+                other.execute("UPDATE breaker SET probe_at = now()")
+                meeting = pool.submit(meet)
+                assert wait_until(lambda: other.execute(WAITING).fetchone() is not None, timeout_s=30)
+            assert meeting.result(30) == 1

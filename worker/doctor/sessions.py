@@ -1,0 +1,51 @@
+"""What the doctor finds of the session settings that the code relies on, through each URL, and of the encoding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.doctor.findings import Finding, Level
+from worker.session_settings import read, wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.db import Tx
+
+NAME = "database session"
+DIRECTLY = "database session, directly"
+_POOLED_ADVICE = (
+    "Run `sliceway migrate`, then have the pooler open its connections anew (PgBouncer: RECONNECT); see that"
+    " neither it nor PGOPTIONS sets them otherwise."
+)
+_DIRECT_ADVICE = "See what sets them after the connection has begun: a pooler? Then set SLICEWAY_DATABASE_DIRECT_URL."
+
+
+def encoding(connection: Tx) -> Iterator[Finding]:
+    """Say so where the database cannot keep every key and label."""
+    there = read(connection, ["server_encoding"])["server_encoding"]
+    if there != "UTF8":
+        text = f"it keeps {there}: keys, paths and labels in other letters are refused"
+        yield Finding("database encoding", Level.FAILED, text, "Make a database with ENCODING 'UTF8' for Sliceway.")
+
+
+def session(connection: Tx, *, pooled: bool) -> Finding:
+    """Compare the settings of a session through the database URL with what we need."""
+    return _compared(NAME, connection, _POOLED_ADVICE if pooled else _DIRECT_ADVICE)
+
+
+def directly(through_pooler: Tx, past_it: Tx) -> Iterator[Finding]:
+    """Compare the settings of a session past the pooler with what we need, and where both find the tables."""
+    yield _compared(DIRECTLY, past_it, _DIRECT_ADVICE)
+    [there, here] = [read(each, ["search_path"])["search_path"] for each in (through_pooler, past_it)]
+    if there != here:
+        text = f"search_path is {there} through the pooler and {here} past it: they may find other tables"
+        advice = "Set the same for both: ALTER ROLE … IN DATABASE … SET search_path, for the role behind the pooler."
+        yield Finding("database schema", Level.FAILED, text, advice)
+
+
+def _compared(name: str, connection: Tx, advice: str) -> Finding:
+    if found := wrong(connection):
+        text = ", ".join(f"{setting} is {value} and should be {wanted}" for setting, (value, wanted) in found.items())
+        return Finding(name, Level.FAILED, text, advice)
+    return Finding(name, Level.OK, "its settings are those that Sliceway relies on")

@@ -1,0 +1,84 @@
+"""Bring a database up to date: its tables, and behind a pooler the session settings of the role that connects there.
+
+A pooler refuses startup options, and what one client sets in a session the next one would find there. So the settings
+of `worker/session_settings.py` are kept with the role, for this database alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from worker.db import connect, migrate, pending_migrations
+from worker.errors import SlicewayError
+from worker.session_settings import CLIENT_ENCODING, CONDITIONAL, PINNED, read, wrong
+
+if TYPE_CHECKING:
+    from worker.db import Tx
+    from worker.settings import Settings
+
+APPLICATION = "sliceway cli"
+_KEPT = """
+SELECT unnest(setconfig) AS setting FROM pg_db_role_setting
+WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = %s)
+  AND setrole = (SELECT oid FROM pg_roles WHERE rolname = %s)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """What was done: the migrations applied, oldest first, and the role (None: none) whose settings were changed."""
+
+    migrations: list[str]
+    role: str | None
+
+
+def update(settings: Settings) -> Updated:
+    """Apply what is pending, past the pooler if there is one, and then set the session settings of its role.
+
+    Raises:
+        SlicewayError: the direct URL's role may not set those of the other.
+    """
+    direct = settings.database_direct_url or settings.database_url
+    pending = pending_migrations(direct)
+    migrate(direct)
+    if settings.database_direct_url is None:
+        return Updated(pending, None)
+    return Updated(pending, _pin_role(settings.database_url, direct))
+
+
+def _pin_role(pooled_url: str, direct_url: str) -> str | None:
+    """Set the settings of the role that the pooler connects as; returns its name if anything was changed."""
+    with connect(pooled_url, pooled=True, application_name=APPLICATION) as there:
+        found = there.execute("SELECT session_user AS role, current_database() AS database").fetchone() or {}
+        weaker = wrong(there).keys() & CONDITIONAL.keys()
+    wanted = {"client_encoding": CLIENT_ENCODING} | PINNED | {name: CONDITIONAL[name] for name in sorted(weaker)}
+    role, database = found["role"], found["database"]
+    with connect(direct_url, application_name=APPLICATION) as here:
+        kept = dict(row["setting"].split("=", 1) for row in here.execute(_KEPT, (database, role)))
+        there_is = read(here, wanted)
+        lacking = {name: value for name, value in wanted.items() if name in there_is and kept.get(name) != value}
+        statements = [_statement(role, database, name, value) for name, value in lacking.items()]
+        _run(here, statements)
+    return role if lacking else None
+
+
+def _statement(role: str, database: str, name: str, value: str) -> sql.Composed:
+    words = sql.Identifier(role), sql.Identifier(database), sql.Identifier(name), sql.Literal(value)
+    return sql.SQL("ALTER ROLE {} IN DATABASE {} SET {} TO {}").format(*words)
+
+
+def _run(here: Tx, statements: list[sql.Composed]) -> None:
+    try:
+        with here.transaction():
+            for statement in statements:
+                here.execute(statement)
+    except psycopg.errors.InsufficientPrivilege as error:
+        text = "; ".join(statement.as_string(here) for statement in statements)
+        raise SlicewayError(
+            "the role of SLICEWAY_DATABASE_DIRECT_URL may not set the session settings of the role behind the pooler",
+            code="check_failed",
+            advice=f"Use the same role in both URLs, or have an administrator run: {text}",
+        ) from error

@@ -1,0 +1,144 @@
+"""The session settings that the code relies on: one table, and the two ways in which a session gets them.
+
+PostgreSQL takes them from its configuration, the database, the role, libpq's environment and the URL, any of which may
+say otherwise. A direct connection sends ours as startup `options`, after those of the URL, whose others (`search_path`)
+are kept. A pooler refuses `options`; there `sliceway migrate` sets the same for the role (`worker/pooled.py`).
+
+Left alone, since nothing of ours depends on them: `search_path` and `role` are the operator's;
+`default_transaction_read_only` is a guard that somebody has put up, for which work waits; `row_security` (no policies),
+`backslash_quote`, `escape_string_warning` and `transform_null_equals` (no such literal in any statement), `lc_*`
+(nothing is formatted by locale), `default_transaction_deferrable` (only serializable transactions heed it).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from psycopg.pq import Conninfo
+from sqlalchemy import create_engine, event, make_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import psycopg
+    from sqlalchemy import Engine
+
+CONNECT_TIMEOUT_S = 5
+CLIENT_ENCODING = "UTF8"
+"""Keys and labels are any text. A parameter of its own at the start of a session, which poolers know, too."""
+PINNED = {
+    # how values are written as text: psycopg reads only these forms
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",  # fewer round times and rates
+    "standard_conforming_strings": "on",
+    "array_nulls": "on",
+    # guarded statements wait for each other's row and look again; serializable would have one of two fail
+    "default_transaction_isolation": "read committed",
+    # a limit that is set for people's queries cuts off claims, LISTEN and connections that lie idle in a pool
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    # compiling costs more than any statement of ours
+    "jit": "off",
+}
+CONDITIONAL = {"synchronous_commit": "on", "transaction_timeout": "0"}
+"""Those that a session gets only where it has a weaker one: `remote_apply` is stricter than ours, and PostgreSQL before
+17 has no `transaction_timeout`."""
+_COMPLETE = b"""
+SELECT set_config('synchronous_commit', 'on', false)
+WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')
+UNION ALL
+SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) <> '0'"""
+PLAN_ONCE = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_indexscan": "on",
+    "enable_nestloop": "on",
+}
+"""For connections whose statements all go by an index. What is planned while the tables are empty must be right when
+they are full; left to itself, the planner would read them whole."""
+_ENVIRONMENT = ("PGDATESTYLE", "PGTZ", "PGGEQO")
+"""What libpq sends from the environment after all else, and what no argument overrides."""
+_READ = b"SELECT name, current_setting(name, true) AS value FROM unnest(%s::text[]) AS name"
+
+
+def startup(url: str, *, pooled: bool, plan_once: bool = False) -> dict[str, str]:
+    """Return what to connect with, as arguments of psycopg.
+
+    Args:
+        url: where to, as SQLAlchemy has it.
+        pooled: whether a pooler is there, which refuses options.
+        plan_once: whether the session also gets `PLAN_ONCE`.
+    """
+    for name in _ENVIRONMENT:
+        os.environ.pop(name, None)
+    if pooled:
+        return {"client_encoding": CLIENT_ENCODING}
+    ours = PINNED | (PLAN_ONCE if plan_once else {})
+    options = [_given_options(url), *(f"-c {name}={_escaped(value)}" for name, value in ours.items())]
+    return {"client_encoding": CLIENT_ENCODING, "options": " ".join(filter(None, options))}
+
+
+def _given_options(url: str) -> str:
+    """Return the options of the URL, else those that libpq finds by itself: in PGOPTIONS or in the service's file."""
+    given = make_url(url).query.get("options")
+    if given is not None:
+        return given if isinstance(given, str) else " ".join(given)
+    found = next((each.val for each in Conninfo.get_defaults() if each.keyword == b"options"), None)
+    return (found or b"").decode()
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+def complete(connection: psycopg.Connection[Any]) -> None:
+    """Give a new direct session what depends on what it has: one round to the server, once a connection."""
+    before = connection.autocommit
+    connection.autocommit = True
+    connection.execute(_COMPLETE)
+    connection.autocommit = before
+
+
+def engine(url: str, *, pooled: bool = False, plan_once: bool = False, **options: Any) -> Engine:
+    """Return SQLAlchemy's engine, whose connections have the session settings that the code relies on."""
+    given = options.pop("connect_args", {})
+    started = startup(url, pooled=pooled, plan_once=plan_once)
+    made = create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT_S} | given | started, **options)
+    if not pooled:
+        event.listen(made, "connect", lambda connection, _record: complete(connection))
+    return made
+
+
+def wrong(connection: psycopg.Connection[Any]) -> dict[str, tuple[str, str]]:
+    """Return what a session has otherwise than we need it: name -> (what it has, what it should have)."""
+    wanted = {"client_encoding": CLIENT_ENCODING} | PINNED | CONDITIONAL
+    there = read(connection, wanted)
+    return {
+        name: (there[name], value)
+        for name, value in wanted.items()
+        if name in there and not _satisfies(name, there[name], value)
+    }
+
+
+def read(connection: psycopg.Connection[Any], names: Iterable[str]) -> dict[str, str]:
+    """Return the session's settings of these names, but for those that the server does not know."""
+    rows = connection.execute(_READ, (list(names),)).fetchall()
+    return {row["name"]: row["value"] for row in rows if row["value"] is not None}
+
+
+def _satisfies(name: str, value: str, wanted: str) -> bool:
+    if name == "DateStyle":
+        return value.startswith("ISO")  # what follows is the order in which dates are read: ours need none
+    if name == "synchronous_commit":
+        return value in {"on", "remote_apply"}
+    if name == "TimeZone":
+        return value in {"UTC", "Etc/UTC", "GMT"}
+    return value == wanted
