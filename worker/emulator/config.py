@@ -54,6 +54,9 @@ class EmulatorConfig:
     #: Tell clients to send slices one after the other, and refuse them out of order.
     serial_upload: bool = False
     instant_upload: bool = True
+    #: Name the sha that an upload was begun with in the list of its slices; that of a file in stat.
+    sha_in_list: bool = True
+    sha_in_stat: bool = True
     #: Off: an upload into a folder that nobody created is refused with -197.
     create_parents: bool = True
     #: Refuse `boundary="quoted"`, as the real service does.
@@ -79,6 +82,8 @@ class Settings:
     forced_slice_size: int | None
     serial_upload: bool
     instant_upload: bool
+    sha_in_list: bool
+    sha_in_stat: bool
     create_parents: bool
     journal_sha1: bool
     session_ttl_s: float

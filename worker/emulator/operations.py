@@ -15,6 +15,7 @@ from worker.emulator.uploads import Intent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from worker.emulator.config import Settings
     from worker.emulator.folders import Folders
     from worker.emulator.form import Form
     from worker.emulator.objects import Objects
@@ -81,8 +82,11 @@ GET_OPS = frozenset({"stat", "list", "upload_slice_list"})
 class Operations:
     """Carries out calls."""
 
-    def __init__(self, records: Records, uploads: Uploads, objects: Objects, folders: Folders) -> None:
+    def __init__(
+        self, records: Records, uploads: Uploads, objects: Objects, folders: Folders, settings: Settings
+    ) -> None:
         self._records = records
+        self._settings = settings
         self._uploads = uploads
         self._objects = objects
         self._folders = folders
@@ -158,7 +162,7 @@ class Operations:
             "filesize": upload.filesize,
             "listparts": [{"offset": offset, "datalen": size} for offset, size in slices],
         }
-        if upload.sha:
+        if upload.sha and self._settings.sha_in_list:
             data["sha"] = upload.sha
         if upload.serial:
             data["serial_upload"] = 1
@@ -195,6 +199,8 @@ class Operations:
         if found is None:
             raise Refusal(-197)
         data = _entry(found, call)
+        if not self._settings.sha_in_stat:
+            data["sha"] = _NO_SHA
         if isinstance(found, Upload):
             data["filelen"] = self._records.received_bytes(found.session)
         return data

@@ -51,7 +51,7 @@ class Store:
         self.folders = Folders(self.records, self.settings)
         self.uploads = Uploads(self.records, self.disk, self.folders, config, self.settings, ledger=self.ledger)
         self.objects = Objects(self.records, self.disk, self.folders, self.uploads, self.settings, ledger=self.ledger)
-        self.operations = Operations(self.records, self.uploads, self.objects, self.folders)
+        self.operations = Operations(self.records, self.uploads, self.objects, self.folders, self.settings)
         self.ledger.held(self.records)
 
     def stop(self) -> None:

@@ -240,6 +240,12 @@ def claim_history(tx: Tx, claim: Claim) -> Row:
     return row
 
 
+def adopted_by_size(tx: Tx, job_id: UUID, epoch: int) -> bool:
+    """Say whether the session of this epoch holds slices that 0.1 took over without a proof of their content."""
+    row = tx.execute(sql("adopted_by_size"), {"job": job_id, "epoch": epoch}).fetchone()
+    return row is not None and bool(row["found"])
+
+
 def lead(tx: Tx, holder: UUID, lead_s: float) -> int | None:
     """Lead the dispatch, or go on leading; returns the term, or None while another leads."""
     row = tx.execute(sql("lead"), {"holder": holder, "lead_s": lead_s}).fetchone()

@@ -47,6 +47,20 @@ class Plan:
         return sum(self.length(number) for number in numbers)
 
 
+def usable(size_bytes: int, slice_bytes: int, *, sizes: Sequence[int], max_slices: int | None) -> bool:
+    """Say whether an upload that another client began in slices of this size can be gone on with.
+
+    Args:
+        size_bytes: the file's size.
+        slice_bytes: what the upload was begun with; nothing holds another client to ``sizes``.
+        sizes: what the protocol allows: the largest is what a worker must hold in memory.
+        max_slices: the most slices that an upload may have; None for no limit.
+    """
+    if not 0 < slice_bytes <= max(sizes):
+        return False
+    return max_slices is None or Plan(size_bytes, slice_bytes).total <= max_slices
+
+
 def choose_slice_bytes(
     size_bytes: int, *, wish: int | None, default: int, sizes: Sequence[int], max_slices: int | None
 ) -> int:

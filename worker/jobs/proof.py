@@ -29,6 +29,8 @@ class Doubt(StrEnum):
     """Ours would have another size, digest or mark."""
     UNPROVEN = "unproven"
     """Nothing tells it from ours, and nothing shows that it is."""
+    NO_DIGEST = "no_digest"
+    """It would pass for ours, but the job asked for its digest, and there is none to compare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,15 @@ class Evidence:
     existed: bool | None = None
 
 
-def prove(evidence: Evidence, *, size_bytes: int | None, digest: str | None, mark: str, marked: bool) -> Proof | Doubt:
+def prove(
+    evidence: Evidence,
+    *,
+    size_bytes: int | None,
+    digest: str | None,
+    mark: str,
+    marked: bool,
+    digest_required: bool = False,
+) -> Proof | Doubt:
     """Return the strongest proof that the object is the file that the job was to put there, or what stands against it.
 
     Args:
@@ -61,7 +71,16 @@ def prove(evidence: Evidence, *, size_bytes: int | None, digest: str | None, mar
         digest: the file's digest in the store's algorithm, if it was taken.
         mark: the mark of this upload: `sliceway/<job>/<epoch>`.
         marked: whether our object carries it; not so where the job gave attributes of its own in its place.
+        digest_required: the job asked for `verify: file`: no weaker proof will do, however the object came to be there.
     """
+    found = _strongest(evidence, size_bytes, digest, mark, marked=marked)
+    weaker = isinstance(found, Proof) and found is not Proof.DIGEST
+    return Doubt.NO_DIGEST if digest_required and weaker else found
+
+
+def _strongest(
+    evidence: Evidence, size_bytes: int | None, digest: str | None, mark: str, *, marked: bool
+) -> Proof | Doubt:
     if evidence.size_bytes is not None and size_bytes is not None and evidence.size_bytes != size_bytes:
         return Doubt.NOT_OURS
     if digest is not None and evidence.digest is not None:

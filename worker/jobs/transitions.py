@@ -16,7 +16,7 @@ from pydantic_core import to_json
 
 from worker.db import HURRY, WAKE_CHANNEL, Tx, sql
 from worker.errors import Conflict, NotFound, StaleClaim
-from worker.jobs.leases import Acknowledged, Claim, Deferral, json_or_null
+from worker.jobs.leases import Acknowledged, Claim, Deferral, adopted_by_size, json_or_null
 from worker.jobs.states import FINAL, JobState
 
 if TYPE_CHECKING:
@@ -282,7 +282,12 @@ def retry(tx: Tx, job_id: UUID, actor: str, *, force: bool = False) -> JobState:
             advice="Retry with force to replace it nevertheless.",
             extra={"job_id": str(row["superseded_by"])},
         )
-    fresh = state is JobState.CANCELLED or row["session"] is None or (row["error"] or {}).get("code") in FRESH_AFTER
+    fresh = (
+        state is JobState.CANCELLED
+        or row["session"] is None
+        or (row["error"] or {}).get("code") in FRESH_AFTER
+        or adopted_by_size(tx, job_id, row["epoch"])
+    )
     params = {"job": job_id, "before": state, "actor": actor, "force": force, "fresh": fresh}
     try:
         tx.execute(sql("retry"), params)
@@ -296,7 +301,7 @@ def retry(tx: Tx, job_id: UUID, actor: str, *, force: bool = False) -> JobState:
 
 def _state(tx: Tx, job_id: UUID) -> Row:
     row = tx.execute(
-        """SELECT j.state, j.paused_at, j.session, j.error, j.key,
+        """SELECT j.state, j.epoch, j.paused_at, j.session, j.error, j.key,
              (SELECT o.id FROM job o WHERE o.target = j.target AND o.state = 'succeeded' AND o.id > j.id
               ORDER BY o.id DESC LIMIT 1) AS superseded_by
            FROM job j WHERE j.id = %(job)s FOR NO KEY UPDATE OF j""",

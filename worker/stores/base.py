@@ -94,15 +94,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """An upload is already under way at the key; whose, the caller must find out.
-
-    Attributes:
-        same_content: the store itself says that it is of the digest that we gave.
-        handle: what the driver wants `list_slices` to be given, so that the listing's handle can be gone on with.
-    """
-
-    same_content: bool = False
-    handle: Handle | None = None
+    """An upload is already under way at the key; whose and of what content, only `list_slices` can say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +132,7 @@ class Listing:
         held: ascending by offset.
         slice_bytes: the slice size of that upload, if told.
         size_bytes: the declared size of the file, if told.
-        digest: the whole-file digest that it was begun with, if told.
+        digest: the whole-file digest that it was begun with, if the store names it: never one that we gave.
     """
 
     handle: Handle

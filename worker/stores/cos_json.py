@@ -29,7 +29,6 @@ DIGEST_BYTES = 40 * GIB
 _LIMITS = PROTOCOLS["cos-json"]
 _MARK = re.compile(r"(?:^|\s)(sliceway/[^/\s]+/[0-9]+)$")
 _ECHO = ("session", "offset", "datalen")
-_OTHER_CONTENT = -4020
 _ALREADY = frozenset({Kind.ALREADY})
 _MISSING = frozenset({Kind.MISSING})
 _INIT_ANSWERS = frozenset({Kind.ALREADY, Kind.UNFINISHED, Kind.SLICE_SIZE})
@@ -68,15 +67,15 @@ class CosJsonStore:
         answer = self._init(intent, wished, digests, guard)
         if not answer.ok and kind_of(answer) is Kind.SLICE_SIZE and wished != MIB:
             answer = self._init(intent, MIB, digests, guard)
-        sha = {} if digests is None else {"sha": digests.value}
         if not answer.ok:
-            return _instead_of_a_session(intent.key, answer, sha)
+            return _instead_of_a_session(intent.key, answer)
         if answer.complete:
             return Stored(details=answer.details())
         session, size = answer.text("session"), answer.integer("slice_size")
         if session is None or not size or not _bearable(intent.size_bytes, wished, size):
             raise _unreadable(Op.INIT, intent.key, answer, "session and slice_size")
-        return Session({"session": session, **sha}, size, ordered=answer.integer("serial_upload") == 1)
+        sha = None if digests is None else digests.value
+        return Session(_handle(session, sha), size, ordered=answer.integer("serial_upload") == 1)
 
     def _init(self, intent: Intent, slice_bytes: int, digests: Digests | None, guard: Guard) -> Answer:
         fields = [("filesize", str(intent.size_bytes)), ("slice_size", str(slice_bytes)), *self._wishes(intent)]
@@ -99,12 +98,10 @@ class CosJsonStore:
         session, held = answer.text("session"), answer.held()
         if session is None or held is None:
             raise _unreadable(Op.LIST, key, answer, "session and listparts")
-        known = handle or {}
-        if known.get("session") != session:
-            sha = answer.sha() or (known.get("sha") if "session" not in known else None)  # what init said of it
-            known = {"session": session} | ({"sha": sha} if sha else {})
+        own = handle if handle is not None and handle["session"] == session else None
         return Listing(
-            handle=known,
+            # an own one as it was begun: a list need not name the sha that every later request must repeat
+            handle=own or _handle(session, answer.sha()),
             held=held,
             slice_bytes=answer.integer("slice_size"),
             size_bytes=answer.integer("filesize"),
@@ -250,6 +247,10 @@ class CosJsonStore:
         return [("biz_attr", " ".join(filter(None, attributes))), ("insertOnly", "0" if intent.overwrite else "1")]
 
 
+def _handle(session: str, sha: str | None) -> Handle:
+    return {"session": session} if sha is None else {"session": session, "sha": sha}
+
+
 def _sha(handle: Handle) -> tuple[tuple[str, str], ...]:
     return (("sha", handle["sha"]),) if "sha" in handle else ()
 
@@ -260,11 +261,10 @@ def _bearable(size_bytes: int, wished: int, given: int) -> bool:
     return given <= max(_LIMITS.slice_sizes) and (few or given >= wished)
 
 
-def _instead_of_a_session(key: str, answer: Answer, sha: dict[str, str]) -> Unfinished | Stored:
+def _instead_of_a_session(key: str, answer: Answer) -> Unfinished | Stored:
     match kind_of(answer):
         case Kind.UNFINISHED:
-            same = bool(sha) and answer.code != _OTHER_CONTENT
-            return Unfinished(same_content=same, handle=sha if same else None)
+            return Unfinished()
         case Kind.ALREADY:
             return Stored(details=answer.details())
         case _:

@@ -14,12 +14,12 @@ from worker.errors import (
     Transient,
     Unknown,
 )
-from worker.jobs import transitions
+from worker.jobs import leases, transitions
 from worker.jobs.plan import Plan
 from worker.jobs.proof import Doubt, Proof
 from worker.stores.base import LeftOpen, Listing
 from worker.tasks.outcome import store_answered
-from worker.tasks.verify import look_for_proof, mark_of, result_of, wanted_of
+from worker.tasks.verify import look_for_proof, mark_of, result_of, unverified, wanted_of
 
 if TYPE_CHECKING:
     from worker.jobs.leases import Claim
@@ -45,6 +45,7 @@ def run_finish(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
 def _complete(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     store = rt.store(rt.profile(row))
     rt.source(row).close()  # it is still what was uploaded, or this raises
+    _refuse_slices_adopted_by_size(rt, claim, row, guard)
     listing = _listed(store, row, guard)
     if listing is None:
         _prove(rt, claim, row, guard, SessionGone(f"the session of {row['key']!r} is no longer at the store"))
@@ -60,6 +61,17 @@ def _complete(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     if error is not None and _listed(store, row, guard) is not None:
         raise _without_effect(rt, row, guard, error) from error
     _prove(rt, claim, row, guard, error)
+
+
+def _refuse_slices_adopted_by_size(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
+    """Send no finish for content that nothing shows: a worker of 0.1 may have opened the session of this epoch.
+
+    Raises:
+        SessionGone: it has; the upload begins afresh.
+    """
+    asked_digest = row["digests"] is not None  # without it nothing was ever adopted
+    if asked_digest and rt.write(lambda tx: leases.adopted_by_size(tx, claim.job_id, claim.epoch), guard):
+        raise SessionGone(f"the upload of {row['key']!r} holds slices of which nothing shows the content")
 
 
 def _finish(store: StoreDriver, row: Row, guard: ClaimGuard) -> StoreError | None:
@@ -100,7 +112,7 @@ def _prove(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard, error: StoreE
         ObjectExists: the store said so, and the object is not ours.
         SessionGone: nothing is there: start afresh.
         Transient: the store acknowledged the finish, but shows nothing yet.
-        Permanent: `unproven`: an object is there that nothing shows to be ours.
+        Permanent: `unproven`: an object is there that nothing shows to be ours, or not in the way that was asked for.
     """
     profile = rt.profile(row)
     stored, proof = look_for_proof(
@@ -115,6 +127,8 @@ def _prove(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard, error: StoreE
     if isinstance(proof, Proof):
         rt.write(lambda tx: transitions.succeed(tx, claim, result_of(row, proof, stored)), guard)
         return
+    if proof is Doubt.NO_DIGEST:
+        raise unverified(row) from error
     if isinstance(error, ObjectExists):
         raise error
     if stored is None and error is None:
@@ -137,13 +151,18 @@ def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     left_open: str | None = None
     try:
         store = rt.store(rt.profile(row))
-        if _was_faster(rt, claim, row, guard):
+        verdict = _was_faster(rt, claim, row, guard)
+        if verdict is None:
             return
         rt.hold(guard)
         left_open = _discard(store, row, guard)
         # what could not be discarded may have become the object since the look, by a finish that was under way
-        if (left_open is not None or row["session"] is None) and _was_faster(rt, claim, row, guard):
+        if left_open is not None or row["session"] is None:
+            verdict = _was_faster(rt, claim, row, guard)
+        if verdict is None:
             return
+        if verdict is Doubt.NO_DIGEST and left_open is None:
+            left_open = "an object of this job is at the key, and no digest verifies it: deleting it is not ours to do"
         store_answered(rt, row, guard)
     except StoreError as error:
         # without a size, init was cut off at once: what that may have left is not worth the wait for a store put right
@@ -156,16 +175,19 @@ def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     rt.write(lambda tx: transitions.cancelled(tx, claim, left_open), guard)
 
 
-def _was_faster(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> bool:
-    """Say whether the job's object was published before its cancel had its way; then the job has succeeded."""
+def _was_faster(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> Doubt | None:
+    """Return None if the job's object was published before its cancel had its way: then the job has succeeded.
+
+    Otherwise return what stands against it.
+    """
     profile = rt.profile(row)
     store, wanted, gone = rt.store(profile), wanted_of(row, profile), row["finish_claims"] > 0
     stored, proof = look_for_proof(store, row["key"], wanted, guard, session_gone=gone, existed=row["existed"])
     if isinstance(proof, Doubt):
-        return False
+        return proof
     rt.write(lambda tx: transitions.succeed(tx, claim, result_of(row, proof, stored)), guard)
     store_answered(rt, row, guard)
-    return True
+    return None
 
 
 def _discard(store: StoreDriver, row: Row, guard: ClaimGuard) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker.errors import Interrupted, ObjectExists, Permanent, SessionGone, Stop, StoreError, Transient, Unknown
 from worker.jobs import transitions
-from worker.jobs.plan import Plan, choose_slice_bytes
+from worker.jobs.plan import Plan, choose_slice_bytes, usable
 from worker.jobs.proof import Doubt
 from worker.jobs.states import Event, JobState
 from worker.stores.base import Digests, Intent, LeftOpen, Listing, Session, Stored, Unfinished
@@ -20,6 +20,7 @@ from worker.tasks.verify import (
     mark_of,
     mark_of_any_epoch,
     result_of,
+    unverified,
     wanted_of,
 )
 
@@ -158,6 +159,8 @@ class _Init:
             session_gone=error is not None and not isinstance(error, ObjectExists),
             existed=self.row["existed"],
         )
+        if proof is Doubt.NO_DIGEST:
+            raise unverified(self.row) from error
         if isinstance(proof, Doubt):
             if stored is None and isinstance(error, Unknown):
                 raise Transient(f"it had no effect yet: {error.message}", answer=error.answer) from error
@@ -170,8 +173,7 @@ class _Init:
             answer = self.ask(digests)
             if isinstance(answer, Unfinished):
                 # after a lost session, what is there may be just what was lost: begin with nothing
-                if answer.same_content and digests is not None and self.row["session_losses"] == 0:
-                    self.adopt(answer, digests)
+                if digests is not None and self.row["session_losses"] == 0 and self.adopt(digests):
                     return
                 self.discard_foreign()
                 answer = self.ask(digests)
@@ -198,7 +200,10 @@ class _Init:
         return self.store.init(self.intent(), wish, digests, self.guard)
 
     def open(self, session: Session, held: list[int]) -> None:
-        """Store the session, the file that it is of, the plan and the slices in one transaction."""
+        """Store the session, the file that it is of, the plan and the slices in one transaction.
+
+        ``held``: slices that the store has already, and whose content its own list proves by the file's digest.
+        """
         plan = Plan(self.source.size_bytes, session.slice_bytes)
         params = {
             "fingerprint": self.source.fingerprint,
@@ -209,21 +214,31 @@ class _Init:
             "held": held,
             "bytes_done": plan.bytes_of(held),
         }
-        cause = {"slice_bytes": session.slice_bytes, "slices": plan.total, "held": len(held)}
+        cause: Row = {"slice_bytes": session.slice_bytes, "slices": plan.total, "held": len(held)}
+        cause |= {"held_by": "digest"} if held else {}  # 0.1 held them by their size, and did not say so
         self.rt.write(lambda tx: transitions.open_session(tx, self.claim, session.handle, params, cause), self.guard)
         self.rt.nudge()
 
-    def adopt(self, unfinished: Unfinished, digests: Digests) -> None:
-        """Go on with an upload that the store itself says is of the same whole-file digest."""
-        listing = self.store.list_slices(self.row["key"], unfinished.handle, self.guard)
+    def adopt(self, digests: Digests) -> bool:
+        """Go on with the unfinished upload if the store's own list names the file's digest; say whether it does.
+
+        That init was given the digest says nothing of an upload that was there before: half of another file, begun
+        without a digest, is answered in the same way.
+        """
+        try:
+            listing = self.store.list_slices(self.row["key"], None, self.guard)
+        except SessionGone:
+            return False
         if isinstance(listing, Stored):
-            raise Unknown(f"the upload to {self.row['key']!r} was completed by somebody in this moment")
-        slice_bytes = listing.slice_bytes
-        other = listing.size_bytes not in (None, self.source.size_bytes) or listing.digest not in (None, digests.value)
-        if slice_bytes is None or other:
-            raise self.in_progress("an upload of other content is unfinished there")
-        held = Plan(self.source.size_bytes, slice_bytes).numbers((h.offset_bytes, h.size_bytes) for h in listing.held)
-        self.open(Session(listing.handle, slice_bytes, self.store.capabilities.ordered), held)
+            raise Unknown(f"the upload to {self.row['key']!r} was completed by another client in this moment")
+        size_bytes, slice_bytes, can = self.source.size_bytes, listing.slice_bytes, self.store.capabilities
+        if listing.digest != digests.value or listing.size_bytes not in (None, size_bytes) or slice_bytes is None:
+            return False
+        if not usable(size_bytes, slice_bytes, sizes=can.slice_sizes, max_slices=can.max_slices):
+            return False
+        held = Plan(size_bytes, slice_bytes).numbers((h.offset_bytes, h.size_bytes) for h in listing.held)
+        self.open(Session(listing.handle, slice_bytes, can.ordered), held)
+        return True
 
     def discard_foreign(self) -> None:
         """Discard an unfinished upload that is not ours, if that can harm nobody.

@@ -41,6 +41,7 @@ class Verification:
     size_bytes: int | None
     mark: str
     marked: bool
+    digest_required: bool
     digest: str | None = None
 
     def take_digest(self, algorithm: str | None, body: memoryview) -> None:
@@ -53,7 +54,13 @@ def wanted_of(row: Row, profile: StoreProfile) -> Verification:
     """Return what the object of a job must show; its digest, if one was taken before init."""
     digest = row["digests"]["value"] if row["digests"] is not None else None
     marked = row["attributes"] is None or profile.mark == "always"
-    return Verification(size_bytes=row["size_bytes"], mark=mark_of(row), marked=marked, digest=digest)
+    return Verification(
+        size_bytes=row["size_bytes"],
+        mark=mark_of(row),
+        marked=marked,
+        digest_required=row["verify"] == "file",
+        digest=digest,
+    )
 
 
 def look_for_proof(
@@ -87,7 +94,21 @@ def look_for_proof(
         existed=existed,
     )
     return stored, prove(
-        evidence, size_bytes=wanted.size_bytes, digest=wanted.digest, mark=wanted.mark, marked=wanted.marked
+        evidence,
+        size_bytes=wanted.size_bytes,
+        digest=wanted.digest,
+        mark=wanted.mark,
+        marked=wanted.marked,
+        digest_required=wanted.digest_required,
+    )
+
+
+def unverified(row: Row) -> Permanent:
+    """Return the failure of a job that asked for `verify: file` where the object is there and no digest of it."""
+    return Permanent(
+        f"an object is at {row['key']!r}, but the store shows no digest that verifies it",
+        code="unproven",
+        advice="Look at the object, then enqueue the file with verify: auto, which checks the size and our mark.",
     )
 
 

@@ -181,13 +181,22 @@ class Bench:
         self.open(claim, slices, held=held, ordered=ordered)
         return job
 
-    def open(self, claim: Claim, slices: int, *, held: Sequence[int] = (), ordered: bool = False) -> JobState:
-        """Store a session and a plan of so many slices; the last one is smaller."""
+    def open(
+        self,
+        claim: Claim,
+        slices: int,
+        *,
+        held: Sequence[int] = (),
+        held_by: str | None = "digest",
+        ordered: bool = False,
+    ) -> JobState:
+        """Store a session and a plan of so many slices; the last one is smaller. ``held_by``: None as in 0.1."""
         plan = Plan(slices * SLICE_BYTES - 3, SLICE_BYTES)
         terms = {"slice_bytes": SLICE_BYTES, "ordered": ordered, "total": plan.total, "held": list(held)}
         terms |= {"bytes_done": plan.bytes_of(held), "fingerprint": {"size": 1}, "size_bytes": plan.size_bytes}
         with self.db.connection() as tx:
-            return transitions.open_session(tx, claim, SESSION, terms, {"slices": plan.total})
+            cause: Row = {"slices": plan.total, "held": len(held)} | ({"held_by": held_by} if held_by else {})
+            return transitions.open_session(tx, claim, SESSION, terms, cause)
 
     def checkpoint(self, *claims: Claim) -> dict[Any, Row]:
         """Record slices as done."""

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.jobs.bench import everything, open_transaction, wait_until_blocked
 from worker.errors import Conflict, StaleClaim
-from worker.jobs import transitions
+from worker.jobs import leases, transitions
 from worker.jobs.leases import Claim, Deferral
 from worker.jobs.states import JobState
 
@@ -53,6 +53,28 @@ def test_a_retry_after_the_source_or_session_is_gone_starts_afresh(bench: Bench,
         transitions.retry(tx, job, "o")
     assert at(bench, job, "epoch", "session", "fingerprint", "slices_total") == (2, None, None, None)
     assert (bench.slices(job), bench.row(job)["bytes_done"]) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("held", "held_by", "fresh"),
+    [([0], None, True), ([0], "digest", False), ([], None, False)],
+    ids=["by-size", "by-digest", "nothing"],
+)
+def test_a_retry_goes_on_with_slices_of_others_only_if_their_content_was_shown(
+    bench: Bench, held: list[int], held_by: str | None, *, fresh: bool
+) -> None:
+    """0.1 took over what it found by its size, and wrote down no more than how many slices."""
+    job = bench.enqueue(verify="file")
+    (init,) = bench.take(job)
+    bench.open(init, 3, held=held, held_by=held_by)
+    (failing,) = bench.take(job, 1)
+    with bench.db.connection() as tx:
+        transitions.fail(tx, failing, ERROR)
+        assert leases.adopted_by_size(tx, job, 1) is fresh
+        transitions.retry(tx, job, "o")
+        assert not leases.adopted_by_size(tx, job, bench.row(job)["epoch"])
+    assert bench.events(job)[-1]["cause"] == {"force": False, "fresh": fresh}
+    assert at(bench, job, "epoch", "session") == ((2, None) if fresh else (1, {"handle": "s-1"}))
 
 
 def test_a_session_lost_while_its_failed_job_is_put_back_to_work_voids_the_epoch(bench: Bench) -> None:

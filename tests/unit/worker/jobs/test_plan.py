@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.jobs.plan import Plan, choose_slice_bytes
+from worker.jobs.plan import Plan, choose_slice_bytes, usable
 from worker.limits import GIB, KIB, MIB, PROTOCOLS
 
 COS_SIZES = PROTOCOLS["cos-json"].slice_sizes
@@ -87,3 +87,22 @@ def test_the_wish_is_followed_unless_it_makes_too_many_slices(
 def test_the_size_is_raised_to_the_first_that_fits(size_bytes: int, max_slices: int | None, chosen: int) -> None:
     sizes = (3 * MIB, 512 * KIB, 2 * MIB, 1 * MIB)
     assert choose_slice_bytes(size_bytes, wish=None, default=MIB, sizes=sizes, max_slices=max_slices) == chosen
+
+
+@pytest.mark.parametrize(
+    ("slice_bytes", "max_slices", "fits"),
+    [
+        (1024, None, True),
+        (64, None, True),  # a size that may not be asked for, and yet is no trouble
+        (1, None, True),
+        (1, 1000, False),
+        (2048, None, True),
+        (2049, None, False),
+        (0, None, False),
+        (-1, None, False),
+    ],
+)
+def test_what_another_client_began_is_gone_on_with_only_in_slices_that_a_worker_can_hold(
+    slice_bytes: int, max_slices: int | None, *, fits: bool
+) -> None:
+    assert usable(10_000, slice_bytes, sizes=(1024, 2048), max_slices=max_slices) is fits

@@ -13,6 +13,7 @@ from worker.jobs.proof import Doubt, Evidence, Proof, prove
 
 SIZE, DIGEST, MARK = 1000, "d1", "sliceway/j/2"
 SAME_SIZE = Evidence(size_bytes=SIZE, digest=None, mark=None)
+ASKED: dict[str, object] = {"digest_required": True}
 
 #: what is known · what was to be there · what follows
 TABLE = [
@@ -32,6 +33,23 @@ TABLE = [
     ("before is unknown", replace(SAME_SIZE, session_gone=True, existed=None), {"marked": False}, Doubt.UNPROVEN),
     ("session still there", replace(SAME_SIZE, existed=False), {"marked": False}, Doubt.UNPROVEN),
     ("nothing but the size", SAME_SIZE, {"marked": False}, Doubt.UNPROVEN),
+    ("digest asked for and equal", replace(SAME_SIZE, digest=DIGEST), ASKED, Proof.DIGEST),
+    ("digest asked for, mark", replace(SAME_SIZE, mark=MARK, acknowledged=True), ASKED, Doubt.NO_DIGEST),
+    ("digest asked for, acknowledged", replace(SAME_SIZE, acknowledged=True), ASKED, Doubt.NO_DIGEST),
+    (
+        "digest asked for, none was before",
+        replace(SAME_SIZE, session_gone=True, existed=False),
+        ASKED | {"marked": False},
+        Doubt.NO_DIGEST,
+    ),
+    (
+        "digest asked for, not taken",
+        replace(SAME_SIZE, digest="d2", mark=MARK),
+        ASKED | {"digest": None},
+        Doubt.NO_DIGEST,
+    ),
+    ("digest asked for, another's", replace(SAME_SIZE, mark="sliceway/k/2"), ASKED, Doubt.NOT_OURS),
+    ("digest asked for, nothing but the size", SAME_SIZE, ASKED | {"marked": False}, Doubt.UNPROVEN),
 ]
 
 
@@ -52,6 +70,15 @@ evidences = st.builds(
     session_gone=st.booleans(),
     existed=st.sampled_from([None, True, False]),
 )
+
+
+@given(evidences, st.sampled_from([None, DIGEST]), st.booleans())
+def test_who_asks_for_the_digest_gets_no_weaker_proof(evidence: Evidence, digest: str | None, marked: bool) -> None:
+    terms = {"size_bytes": SIZE, "digest": digest, "mark": MARK, "marked": marked}
+    asked, usual = prove(evidence, **terms, digest_required=True), prove(evidence, **terms)  # type: ignore[arg-type]
+    weaker = isinstance(usual, Proof) and usual is not Proof.DIGEST
+    assert asked is (Doubt.NO_DIGEST if weaker else usual)
+    assert (asked is Proof.DIGEST) is (usual is Proof.DIGEST)
 
 
 @given(evidences, st.sampled_from([None, DIGEST]), st.booleans())

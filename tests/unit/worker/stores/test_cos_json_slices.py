@@ -110,12 +110,12 @@ class TestSlices:
         [
             ({"session": "s1", "sha": SHA}, {}, {"session": "s1", "sha": SHA}),
             ({"session": "s1"}, {"sha": SHA}, {"session": "s1"}),
-            ({"sha": SHA}, {}, {"session": "s1", "sha": SHA}),
-            ({"sha": SHA}, {"sha": "b" * 40}, {"session": "s1", "sha": "b" * 40}),
             ({"session": "other", "sha": SHA}, {}, {"session": "s1"}),
             (None, {}, {"session": "s1"}),
+            (None, {"sha": SHA}, {"session": "s1", "sha": SHA}),
+            (None, {"sha": "0" * 40}, {"session": "s1"}),
         ],
-        ids=["ours", "ours-without-sha", "same-content", "other-content", "another-session", "nothing-known"],
+        ids=["ours", "ours-without-sha", "another-session", "nothing-known", "named", "zeros-name-none"],
     )
     def test_the_handle_of_a_list_is_ours_if_the_session_is(
         self, store: Store, driver: CosJsonStore, known: Any, listed: dict[str, Any], expected: dict[str, Any]
@@ -124,6 +124,7 @@ class TestSlices:
         found = driver.list_slices("k", known, store.guard())
         assert isinstance(found, Listing)
         assert found.handle == expected
+        assert found.digest == (SHA if "sha" in listed and listed["sha"] == SHA else None)
 
     def test_finish_repeats_size_and_sha(self, store: Store, driver: CosJsonStore) -> None:
         store.will(ok(access_url="http://a.test/k"))

@@ -1,0 +1,7 @@
+-- Whether the job's session holds slices of which nothing but their size says that they are the file's: 0.1 took over uploads
+-- that were begun without a digest. What takes them over now has seen the file's digest in the store's own list, and says so.
+SELECT EXISTS (
+  SELECT FROM event
+  WHERE job_id = %(job)s AND epoch = %(epoch)s AND kind IN ('session_opened', 'all_slices_held')
+    AND (cause ->> 'held')::int > 0 AND NOT cause ? 'held_by'
+) AS found
