@@ -79,6 +79,6 @@ def _run(here: Tx, statements: list[sql.Composed]) -> None:
         text = "; ".join(statement.as_string(here) for statement in statements)
         raise SlicewayError(
             "the role of SLICEWAY_DATABASE_DIRECT_URL may not set the session settings of the role behind the pooler",
-            code="check_failed",
+            code="pooler_role",
             advice=f"Use the same role in both URLs, or have an administrator run: {text}",
         ) from error

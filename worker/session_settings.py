@@ -66,6 +66,9 @@ PLAN_ONCE = {
 they are full; left to itself, the planner would read them whole."""
 _ENVIRONMENT = ("PGDATESTYLE", "PGTZ", "PGGEQO")
 """What libpq sends from the environment after all else, and what no argument overrides."""
+NO_OPTIONS = "unsupported startup parameter"
+"""What a pooler says of options."""
+POOLER_ADVICE = "A pooler is there: set SLICEWAY_DATABASE_DIRECT_URL to a URL past it, then run `sliceway migrate`."
 _READ = b"SELECT name, current_setting(name, true) AS value FROM unnest(%s::text[]) AS name"
 
 

@@ -125,7 +125,9 @@ class Settings(_Frozen):
         repr=False, description="Where jobs live: `postgresql+psycopg://user:password@host/database`."
     )
     database_direct_url: str | None = Field(
-        default=None, repr=False, description="A URL past the pooler, for LISTEN; unset: the database URL itself."
+        default=None,
+        repr=False,
+        description="A URL past the pooler that the other leads to, for LISTEN and `migrate`; unset: there is none.",
     )
     broker_url: str = Field(repr=False, description="The Celery broker: `redis://:password@host:6379/0`.")
     stores_file: Path | None = Field(default=None, description="TOML file with `[stores.NAME]` and `[roots.NAME]`.")

@@ -76,6 +76,23 @@ def test_a_row_that_cannot_be_read_fails_its_job(site: Installation, step: str, 
     worker.log.unlink()  # elsewhere nothing is to be broken
 
 
+def test_a_failure_that_cannot_be_decided_on_fails_its_job(site: Installation) -> None:
+    """Since when the job fails is beyond every date, so for how long is no time."""
+    site.workers(0)
+    key = site.fresh_key()
+    site.store.control.add_rule("error", op="data", path=key, offset=0, status=503, code=-196)
+    job = site.enqueue(2 * SLICE_BYTES, key)
+    [worker] = site.workers(1, **SETTINGS)
+    site.until(lambda: read(job, "failing_since IS NOT NULL AS fails")["fails"], "a failure", timeout_s=60)
+    site.sql("UPDATE job SET failing_since = 'infinity' WHERE id = %(job)s", job=job.id)
+    site.until(lambda: read(job, "state")["state"] == "failed", "failed", timeout_s=90)
+    assert read(job, "error")["error"]["code"] == "internal"
+    assert (worker.alive, worker.text().count("task.unsettled")) == (True, ATTEMPTS_MAX)
+    site.store.control.clear_rules()
+    job.act("retry")
+    job.succeeds()
+
+
 def read(job: Job, columns: str) -> Row:
     """Read no more of the job than this."""
     [row] = job.site.sql(f"SELECT {columns} FROM job WHERE id = %(job)s", job=job.id)  # noqa: S608 - from above

@@ -45,7 +45,7 @@ def tell(self, rows):
     self.finish(rows)             # no request: it asks no guard
     return transitions.read_only(rows)
 """
-READERS = {"survey", "due_steps", "due_slices", "lost_claims", "reported_links"}
+READERS = {"survey", "due_steps", "due_slices", "lost_claims", "claim_history", "reported_links"}
 
 
 class Diary(Watch):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from alembic.script.revision import ResolutionError
 
 from worker.db import connect, pending_migrations
 from worker.doctor import sessions
 from worker.doctor.findings import CONNECT_S, Finding, Level, clock
 from worker.doctor.work import work
+from worker.session_settings import NO_OPTIONS, POOLER_ADVICE
+from worker.surroundings import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +46,13 @@ def database(settings: Settings, profiles: Profiles) -> Iterator[Finding]:
     """Look at the server, then at our tables in it, then at the work that they describe."""
     pooled = settings.database_direct_url is not None
     with ExitStack() as opened:
-        connection = opened.enter_context(connect(settings.database_url, pooled=pooled, connect_timeout=CONNECT_S))
+        try:
+            connection = opened.enter_context(connect(settings.database_url, pooled=pooled, connect_timeout=CONNECT_S))
+        except psycopg.OperationalError as error:
+            if NO_OPTIONS not in str(error):
+                raise
+            yield Finding("database", Level.FAILED, first_line(error), POOLER_ADVICE)
+            return
         yield from _server(connection)
         yield sessions.session(connection, pooled=pooled)
         asked = _one(connection, _ASKED)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 NAME = "database session"
 DIRECTLY = "database session, directly"
+_COSTS_TIME = {"jit"}
+"""Settings that change no result."""
 _POOLED_ADVICE = (
     "Run `sliceway migrate`, then have the pooler open its connections anew (PgBouncer: RECONNECT); see that"
     " neither it nor PGOPTIONS sets them otherwise."
@@ -47,5 +49,6 @@ def directly(through_pooler: Tx, past_it: Tx) -> Iterator[Finding]:
 def _compared(name: str, connection: Tx, advice: str) -> Finding:
     if found := wrong(connection):
         text = ", ".join(f"{setting} is {value} and should be {wanted}" for setting, (value, wanted) in found.items())
-        return Finding(name, Level.FAILED, text, advice)
+        level = Level.NOTE if found.keys() <= _COSTS_TIME else Level.FAILED
+        return Finding(name, level, text, advice)
     return Finding(name, Level.OK, "its settings are those that Sliceway relies on")

@@ -295,3 +295,9 @@ def test_the_stores_answer_is_kept() -> None:
     told = decide(Transient("t", answer="HTTP 503"), FIRST).error
     assert told is not None
     assert told["answer"] == "HTTP 503"
+
+
+def test_what_is_remembered_is_text_that_a_database_keeps() -> None:
+    told = decide(Transient("half \ud800 and \0 of a name 影", answer="\0"), FIRST).error
+    assert told is not None
+    assert (told["message"], told["answer"]) == (r"half \ud800 and \x00 of a name 影", r"\x00")
