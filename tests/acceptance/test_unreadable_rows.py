@@ -83,7 +83,8 @@ def test_a_failure_that_cannot_be_decided_on_fails_its_job(site: Installation) -
     site.store.control.add_rule("error", op="data", path=key, offset=0, status=503, code=-196)
     job = site.enqueue(2 * SLICE_BYTES, key)
     [worker] = site.workers(1, **SETTINGS)
-    site.until(lambda: read(job, "failing_since IS NOT NULL AS fails")["fails"], "a failure", timeout_s=60)
+    left_alone = "slices_left = 1 AND failing_since IS NOT NULL AS left_alone"  # no progress ends the failure any more
+    site.until(lambda: read(job, left_alone)["left_alone"], "nothing but the failure", timeout_s=60)
     site.sql("UPDATE job SET failing_since = 'infinity' WHERE id = %(job)s", job=job.id)
     site.until(lambda: read(job, "state")["state"] == "failed", "failed", timeout_s=90)
     assert read(job, "error")["error"]["code"] == "internal"
