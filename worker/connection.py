@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 ROLLED_BACK = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 """What the server undoes for another transaction's sake: nothing has happened, and the same may be sent again."""
-_REPEATS = 10
+REPEATS = 10
 
 
 class Connection(psycopg.Connection[Any]):
@@ -49,7 +49,7 @@ class Connection(psycopg.Connection[Any]):
             cursor = self.cursor(row_factory=_Dicts())
             if isinstance(query, str) and query in self.keeps:
                 self._kept[query] = cursor
-        for _ in range(_REPEATS):
+        for _ in range(REPEATS):
             try:
                 return cursor.execute(query, params, **options)
             except ROLLED_BACK:

@@ -295,9 +295,5 @@ def pending_migrations(url: str, *, pooled: bool = False) -> list[str]:
     finally:
         made.dispose()
     wanted = [script.revision for script in scripts.walk_revisions()]
-    known = {revision for head in current for revision in _with_ancestors(scripts, head)}
+    known = {script.revision for head in current for script in scripts.iterate_revisions(head, "base")}
     return [revision for revision in reversed(wanted) if revision not in known]
-
-
-def _with_ancestors(scripts: Any, head: str) -> list[str]:
-    return [script.revision for script in scripts.iterate_revisions(head, "base")]

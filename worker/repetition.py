@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import psycopg
 import sqlalchemy.exc
 
+from worker.connection import REPEATS, ROLLED_BACK
 from worker.log import get_log
 
 if TYPE_CHECKING:
@@ -35,20 +36,28 @@ def run_idempotent(database: Database, work: Callable[[Tx], T]) -> T:
     """Run work on a connection; where that is cut before the work is done, run it once more on a fresh one.
 
     Only for work that may be done twice: reads, and writes that change nothing the second time, since the answer to a
-    commit may be what was lost. All else about the database is raised at once: only a cut says nothing about how the
-    next connection fares.
+    commit may be what was lost. What the server rolled back for another's sake is run again, too. All else about the
+    database is raised at once: only a cut says nothing about how the next connection fares.
 
     Raises:
         psycopg.Error: the work failed, the second connection was cut, too, or none could be opened.
     """
     try:
         with database.connection() as connection, _noticing_a_cut(connection):
-            return work(connection)
+            return _until_undisturbed(connection, work)
     except _ConnectionCut as cut:
         _log.warning("database.connection_cut", error=str(cut))
         cut_at_s = cut.at_s
     with database.connection(opened_after_s=cut_at_s) as connection:
-        return work(connection)
+        return _until_undisturbed(connection, work)
+
+
+def _until_undisturbed(connection: Tx, work: Callable[[Tx], T]) -> T:
+    """Run work, again where the server rolled it back for another transaction's sake: nothing has happened."""
+    for _ in range(REPEATS):
+        with suppress(*ROLLED_BACK):
+            return work(connection)
+    return work(connection)
 
 
 def read(database: Database, work: Callable[[Session], T]) -> T:

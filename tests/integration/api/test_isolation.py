@@ -11,11 +11,13 @@ import pytest
 
 from worker.db import Database, plain_url
 from worker.local.process import wait_until
+from worker.repetition import run_idempotent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.integration.api.conftest import Api
+    from worker.db import Tx
 
 JOBS = 200
 WAITING = "SELECT FROM pg_locks WHERE NOT granted"
@@ -40,20 +42,26 @@ def test_cancels_that_meet_are_all_done(make_api: Callable[..., Api], database_u
     ]
 
 
-def test_a_statement_that_the_server_rolled_back_is_sent_again(database_url: str) -> None:
+def alone(connection: Tx) -> int:
+    return connection.execute("UPDATE breaker SET opened_at = now()").rowcount
+
+
+def after_another(connection: Tx) -> int:
+    with connection.transaction():
+        connection.execute("SELECT FROM breaker")
+        return alone(connection)
+
+
+@pytest.mark.parametrize("work", [alone, after_another])
+def test_what_the_server_rolled_back_is_sent_again(database_url: str, work: Callable[[Tx], int]) -> None:
     """Behind a pooler, for whose role nothing was set yet."""
     with psycopg.connect(plain_url(database_url), autocommit=True) as other, ThreadPoolExecutor(1) as pool:
         database = other.info.dbname
         other.execute(f"ALTER DATABASE {database} SET default_transaction_isolation = 'serializable'".encode())
         other.execute("INSERT INTO breaker (store, error, probe_at) VALUES ('main', '{}', now())")
         with closing(Database(database_url, pooled=True, application="meets")) as ours:
-
-            def meet() -> int:
-                with ours.connection() as connection:
-                    return connection.execute("UPDATE breaker SET opened_at = now()").rowcount
-
             with other.transaction():
                 other.execute("UPDATE breaker SET probe_at = now()")
-                meeting = pool.submit(meet)
+                meeting = pool.submit(run_idempotent, ours, work)
                 assert wait_until(lambda: other.execute(WAITING).fetchone() is not None, timeout_s=30)
             assert meeting.result(30) == 1
