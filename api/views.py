@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from api.problems import Problem, document
 from worker.errors import Refused
+from worker.jobs import queries
 from worker.jobs.states import JobState, SliceState
 from worker.log import redact_json
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row
 
+    from worker.jobs.queries import InFlight
     from worker.jobs.service import Accepted
 
 _Place = TypeVar("_Place", UUID, int)
@@ -79,13 +81,16 @@ class JobMoved(BaseModel):
 
 
 class Progress(BaseModel):
-    """How far it is; sizes are known once the file was opened."""
+    """How far it is; sizes are known once the file was opened. `percent` never falls but with a new epoch."""
 
-    bytes_done: Bytes
+    bytes_done: Annotated[Bytes, Field(description="Of slices that the store has.")]
+    bytes_in_flight: Annotated[
+        Bytes, Field(description="Acknowledged bytes of what is not done: on their way, or to be sent again.")
+    ]
     size_bytes: Bytes | None
     slices_done: int | None
     slices_total: int | None
-    percent: float | None
+    percent: Annotated[float | None, Field(description="Done and in flight; 100 only once it has succeeded.")]
 
 
 class Failure(BaseModel):
@@ -126,8 +131,10 @@ class JobView(BaseModel):
     retry_for_s: int
     idempotency_key: str | None
     progress: Progress
-    throughput_bytes_per_s: Annotated[int | None, Field(description="Of one job, while it uploads.")]
-    eta_s: int | None
+    throughput_bytes_per_s: Annotated[
+        int | None, Field(description="Over the last seconds, in flight included; of one job, while it uploads.")
+    ]
+    eta_s: Annotated[int | None, Field(description="Remaining seconds at that throughput.")]
     attempts: int
     waiting: Waiting | None
     error: Failure | None
@@ -219,13 +226,14 @@ def result(outcome: Accepted | Refused, *, dry_run: bool) -> dict[str, Any]:
 def job_view(row: Row[Any], rate: int | None = None) -> JobView:
     """Return a job as people see it; ``rate`` is in bytes a second."""
     waits = (row.not_before, row.failing_since, row.paused_at)
-    missing = None if row.size_bytes is None else row.size_bytes - row.bytes_done
+    in_flight = queries.in_flight(row)
+    missing = None if in_flight.size_bytes is None else in_flight.size_bytes - row.bytes_done - in_flight.live_bytes
     return JobView.model_validate(
         row._asdict()
         | {
-            "progress": _progress(row),
+            "progress": _progress(row, in_flight),
             "throughput_bytes_per_s": rate,
-            "eta_s": None if not rate or missing is None else -(-missing // rate),
+            "eta_s": None if not rate or missing is None else -(-max(0, missing) // rate),
             "waiting": None if not any(waits) else row._asdict(),
             "error": redact_json(row.error),
             "result": redact_json(row.result),
@@ -234,14 +242,21 @@ def job_view(row: Row[Any], rate: int | None = None) -> JobView:
     )
 
 
-def _progress(row: Row[Any]) -> dict[str, Any]:
-    done = None if row.slices_total is None else row.slices_total - (row.slices_left or 0)
+def _progress(row: Row[Any], in_flight: InFlight) -> dict[str, Any]:
     percent = None
     if row.state == JobState.SUCCEEDED:
         percent = 100.0
-    elif row.size_bytes:
-        percent = int(1000 * row.bytes_done / row.size_bytes) / 10  # rounded down: 100 means all
-    return row._asdict() | {"slices_done": done, "percent": percent}
+    elif in_flight.size_bytes:
+        acknowledged = row.bytes_done + in_flight.bytes
+        percent = min(999, 1000 * acknowledged // in_flight.size_bytes) / 10  # rounded down, and 100 means stored
+    return {
+        "bytes_done": row.bytes_done,
+        "bytes_in_flight": in_flight.bytes,
+        "size_bytes": in_flight.size_bytes,
+        "slices_done": None if row.slices_total is None else row.slices_total - (row.slices_left or 0),
+        "slices_total": row.slices_total,
+        "percent": percent,
+    }
 
 
 def slice_view(row: Row[Any]) -> SliceView:

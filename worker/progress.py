@@ -11,6 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from worker.client import Client, is_final
 from worker.surroundings import Unreachable
+from worker.terminal import acknowledged_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,7 +62,7 @@ def _bar(*, quiet: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
                 task,
                 description=view["state"],
                 total=done["size_bytes"],
-                completed=done["bytes_done"],
+                completed=acknowledged_bytes(done),
                 pace=pace(view),
             )
 

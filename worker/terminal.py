@@ -36,6 +36,11 @@ def finding_line(finding: Any, width: int) -> str:
     return f"{finding.level:6}  {finding.check:{width}}  {finding.text}{advice}"
 
 
+def acknowledged_bytes(progress: Mapping[str, Any]) -> int:
+    """Return how far a job is by its `progress`: what is done, and in flight where the API says so (0.1 does not)."""
+    return int(progress["bytes_done"] + progress.get("bytes_in_flight", 0))
+
+
 def job_row(view: Mapping[str, Any]) -> tuple[str, ...]:
     """Return a job as a row under `JOB_HEAD`."""
     done = view["progress"]
@@ -51,7 +56,7 @@ def job_lines(view: Mapping[str, Any]) -> list[str]:
     told = [(name, view[name]) for name in _TOLD if view[name] not in (None, {})]
     told.append(("source", f"{view['source']['root']}:{view['source']['path']}"))
     if done["size_bytes"] is not None:
-        told.append(("progress", f"{done['bytes_done']:,} of {done['size_bytes']:,} bytes, {done['percent']} %"))
+        told.append(("progress", f"{acknowledged_bytes(done):,} of {done['size_bytes']:,} bytes, {done['percent']} %"))
     if done["slices_total"] is not None:
         told.append(("slices", f"{done['slices_done']} of {done['slices_total']}"))
     if view["throughput_bytes_per_s"]:

@@ -27,6 +27,7 @@ class Timers:
         probe_s: how often a store that is unusable is tried, and an abort that a store refuses for good.
         slice_target_s: how long a slice should take while others share the link with it: so many are in flight.
         slow_slice_s: a store whose slices take longer leaves half of the slots to others.
+        progress_s: how often a worker reports how far what it sends is.
         scale: what all were multiplied by; waits before another attempt are, too.
     """
 
@@ -41,6 +42,7 @@ class Timers:
     probe_s: float = 60.0
     slice_target_s: float = 5.0
     slow_slice_s: float = 2.0
+    progress_s: float = 1.0
     scale: float = 1.0
 
     @property

@@ -154,7 +154,8 @@ async def show_job(request: Request, job_id: JobId, key: Reader, front: FrontDep
 
 def _look(front: Front, job_id: UUID, key: ApiKey) -> JobView:
     row = queries.find_job(front.database, job_id, key)
-    rate = queries.upload_rate(front.database, job_id) if row.state == JobState.UPLOADING else None
+    sends = row.state == JobState.UPLOADING or queries.in_flight(row).live_bytes > 0
+    rate = queries.upload_rate(front.database, job_id) if sends else None
     return job_view(row, rate)
 
 

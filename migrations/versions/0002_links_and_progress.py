@@ -18,6 +18,7 @@ def upgrade() -> None:
     op.add_column("worker", sa.Column("links_at", postgresql.TIMESTAMP(timezone=True), nullable=True))
     op.add_column("worker", sa.Column("sending", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
     op.add_column("slice", sa.Column("sent_bytes", sa.Integer(), nullable=True))
+    op.add_column("job", sa.Column("sent_bytes", sa.BigInteger(), nullable=True))
     op.create_table(
         "store_link",
         sa.Column("store", sa.Text(), nullable=False),
@@ -31,6 +32,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("store_link")
+    op.drop_column("job", "sent_bytes")
     op.drop_column("slice", "sent_bytes")
     op.drop_column("worker", "sending")
     op.drop_column("worker", "links_at")

@@ -173,10 +173,12 @@ def heartbeat(
     roots: Sequence[str],
     claimed_through: datetime | None,
     links: list[Row] | None = None,
+    sending: list[Row] | None = None,
 ) -> bool:
     """Say that the worker lives; False if it was taken for dead meanwhile and holds nothing any more.
 
-    ``links``: the counters of its links, where they have changed.
+    ``links``: the counters of its links, where they have changed. ``sending``: what is being sent, as
+    `worker.tasks.sending_report` makes it; None for nothing.
     """
     params = {
         "id": worker,
@@ -184,6 +186,7 @@ def heartbeat(
         "roots": list(roots),
         "claimed_through": claimed_through,
         "links": json_or_null(links),
+        "sending": json_or_null(sending),
     }
     return tx.execute(sql("heartbeat"), params).fetchone() is not None
 

@@ -91,6 +91,8 @@ class Job(Base):
     slices_total: Mapped[int | None]
     slices_left: Mapped[int | None]
     bytes_done: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    sent_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """Acknowledged bytes of what was given back since: of its slices together, or of its one request."""
     session: Mapped[dict[str, Any] | None]
     ordered: Mapped[bool] = mapped_column(server_default=false())
     existed: Mapped[bool | None]

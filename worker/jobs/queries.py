@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, literal_column, select, text
 
+from worker.db import sql
 from worker.errors import NotFound
 from worker.jobs.models import Job, JobEvent, Slice
 from worker.jobs.states import FINAL, JobState
-from worker.repetition import read
+from worker.repetition import read, run_idempotent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Row, Select
+    from sqlalchemy import ColumnElement, Row, Select
     from sqlalchemy.orm import Session
 
     from worker.db import Database, Tx
@@ -27,7 +28,11 @@ T = TypeVar("T")
 
 PAGE_TIMEOUT_MS = 10_000
 """A filter that matches little may read much; it does not hold a thread longer than this."""
-RATE_WINDOW_S = 30
+RATE_WINDOW_S = 10
+RATE_OVERDUE_S = 3
+"""A worker that sends reports every second; of one that has not reported for longer nothing more is expected."""
+RATE_MOST_SLICES = 256
+"""A faster link is measured over less than `RATE_WINDOW_S`: what is shown must not read all slices of a large file."""
 _CLOCK_SLACK_MS = (
     86_400_000  # ids carry the clock of the API's host, `created_at` the database's: a day apart is too much
 )
@@ -39,6 +44,8 @@ _SHOWN = (
     *(Job.created_at, Job.started_at, Job.finished_at, Job.updated_at),
 )
 """What may be shown of a job: neither its session nor its digests, which are large and nobody's business."""
+_IN_FLIGHT: ColumnElement[Any] = literal_column(f"({sql('in_flight')})").label("in_flight")
+"""A column of a job's own row; the planner computes it for the rows of a page only, after sorting and limiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,20 @@ class Filter:
     error_code: str | None = None
     created_from: datetime | None = None
     created_before: datetime | None = None
+
+
+class InFlight(NamedTuple):
+    """What is acknowledged of a job's content and not done yet.
+
+    Attributes:
+        size_bytes: of the file, as far as it is known.
+        live_bytes: what is acknowledged of what is being sent now.
+        bytes: what is acknowledged, in earlier attempts too: with what is done, it falls with a new epoch only.
+    """
+
+    size_bytes: int | None
+    live_bytes: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +98,34 @@ def find_job(database: Database, job_id: UUID, key: ApiKey) -> Row[Any]:
     Raises:
         NotFound: there is none that the key sees.
     """
-    row = _read(database, lambda session: session.execute(select(*_SHOWN).where(Job.id == job_id)).one_or_none())
+    statement = select(*_SHOWN, _IN_FLIGHT).where(Job.id == job_id)
+    row = _read(database, lambda session: session.execute(statement).one_or_none())
     if row is None or not key.sees(row.tenant):
         raise NotFound(f"there is no job {job_id}")
     return row
 
 
 def upload_rate(database: Database, job_id: UUID) -> int:
-    """Return the bytes a second checkpointed in the last `RATE_WINDOW_S` seconds, or since the job began."""
-    window = func.make_interval(0, 0, 0, 0, 0, 0, RATE_WINDOW_S)
-    since = func.greatest(func.now() - window, Job.started_at)
-    sent = (
-        select(func.coalesce(func.sum(Slice.size_bytes), 0))
-        .where(Slice.job_id == Job.id, Slice.state == "done", Slice.done_at > since)
-        .scalar_subquery()
-    )
-    seconds = func.greatest(func.extract("epoch", func.now() - since), 1)
-    rate = select(sent / seconds).where(Job.id == job_id)
-    return int(_read(database, lambda session: session.scalar(rate)) or 0)
+    """Return the bytes a second that were acknowledged in the last `RATE_WINDOW_S` seconds, or since the job sends."""
+    params = {
+        "job": job_id,
+        "window_s": RATE_WINDOW_S,
+        "overdue_s": RATE_OVERDUE_S,
+        "most_slices": RATE_MOST_SLICES,
+    }
+    row = run_idempotent(database, lambda tx: tx.execute(sql("upload_rate"), params).fetchone()) or {}
+    return int(row["bytes_per_s"])
+
+
+def in_flight(row: Row[Any]) -> InFlight:
+    """Return what is in flight of a job, by its row as `find_job` and `list_jobs` return it."""
+    size_bytes, live_bytes, in_flight_bytes = row.in_flight
+    return InFlight(size_bytes, live_bytes, in_flight_bytes)
 
 
 def list_jobs(database: Database, which: Filter, *, after: UUID | None, limit: int) -> Page:
     """Return jobs, newest first, that are older than ``after``."""
-    statement = _filtered(select(*_SHOWN), which).order_by(Job.id.desc()).limit(limit + 1)
+    statement = _filtered(select(*_SHOWN, _IN_FLIGHT), which).order_by(Job.id.desc()).limit(limit + 1)
     if after is not None:
         statement = statement.where(Job.id < after)
 

@@ -146,14 +146,14 @@ def checkpoint(tx: Tx, batch: Sequence[Acknowledged], worker: UUID) -> dict[tupl
     return {(row["job_id"], row["number"], row["token"]): row for row in tx.execute(sql("checkpoint"), params)}
 
 
-def release(tx: Tx, claim: Claim, deferral: Deferral) -> None:
-    """Give a step or slice back, to be handed out again.
+def release(tx: Tx, claim: Claim, deferral: Deferral, *, sent_bytes: int = 0) -> None:
+    """Give a step or slice back, to be handed out again; so many bytes of its content were acknowledged.
 
     Raises:
         StaleClaim: it was no longer held.
     """
     statement = "release_step" if claim.number is None else "release_slice"
-    _one(tx, statement, claim.params() | deferral.params())
+    _one(tx, statement, claim.params() | deferral.params() | {"sent_bytes": sent_bytes})
 
 
 def save_progress(tx: Tx, claim: Claim, known: Row, lease: timedelta) -> JobState:
@@ -211,16 +211,19 @@ def succeed(tx: Tx, claim: Claim, result: Row) -> None:
     _one(tx, "succeed", claim.params() | {"result": Jsonb(result)})
 
 
-def fail(tx: Tx, claim: Claim, error: Row, *, abort_again_s: float = 60.0) -> JobState:
-    """End the job badly, by the holder of its step or of a slice; an abort is only put off, the second time so long."""
-    params = {"error": Jsonb(error), "abort_again_s": abort_again_s}
+def fail(tx: Tx, claim: Claim, error: Row, *, abort_again_s: float = 60.0, sent_bytes: int = 0) -> JobState:
+    """End the job badly, by the holder of its step or of a slice; an abort is only put off, the second time so long.
+
+    ``sent_bytes``: how many bytes of the claim's content were acknowledged.
+    """
+    params = {"error": Jsonb(error), "abort_again_s": abort_again_s, "sent_bytes": sent_bytes}
     return JobState(_one(tx, "fail", claim.params() | params)["state"])
 
 
 def quarantine(tx: Tx, job_id: UUID, epoch: int, error: Row) -> None:
     """End the job badly, by the dispatcher; nothing happens if it has ended or begun afresh meanwhile."""
     params = {"job": job_id, "epoch": epoch, "number": None, "token": None, "worker": None, "actor": "dispatcher"}
-    tx.execute(sql("fail"), params | {"error": Jsonb(error), "abort_again_s": None})
+    tx.execute(sql("fail"), params | {"error": Jsonb(error), "abort_again_s": None, "sent_bytes": 0})
 
 
 def new_epoch(tx: Tx, claim: Claim, error: Row, again: timedelta | None) -> JobState:

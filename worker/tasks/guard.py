@@ -41,6 +41,11 @@ class ClaimGuard:
         self.lost = False
         self.acked_bytes = 0
         """Bytes of the content of the request under way that the peer's kernel, or a proxy, has acknowledged."""
+        self.size_bytes: int | None = None
+        """Of the content that the claim's requests carry; None as long as they carry none."""
+        self.sent_bytes = 0
+        """The most of it that was acknowledged in one request: what is shown of a job's progress never falls."""
+        self.sending_since_s = 0.0
         self._stopping, self._revoked = stopping, revoked
 
     def check(self) -> None:
@@ -65,6 +70,14 @@ class ClaimGuard:
     def acknowledged(self, size_bytes: int) -> None:
         """Take note of how many bytes of the request's content are acknowledged so far."""
         self.acked_bytes = size_bytes
+        if self.size_bytes is not None:
+            self.sent_bytes = max(self.sent_bytes, min(size_bytes, self.size_bytes))
+
+    def begin_sending(self, size_bytes: int) -> None:
+        """Take note that the next request carries so many bytes of the file."""
+        if self.size_bytes is None:
+            self.sending_since_s = boot_clock_s()
+        self.size_bytes = size_bytes
 
     def extend(self, seconds: float) -> None:
         """Move the deadline to so many seconds from now, after the lease was extended."""

@@ -13,6 +13,7 @@ from worker.jobs.leases import Deferral
 from worker.log import get_log
 from worker.sources.file import usable
 from worker.tasks.guard import boot_clock_s
+from worker.tasks.sending_report import SendingReport
 from worker.tasks.slots import Slots
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Liveness(threading.Thread):
         super().__init__(name="liveness", daemon=True)
         self._rt, self._request_stop, self._resize = rt, request_stop, resize
         self._slots = Slots(rt.settings.worker_threads)
+        self._report = SendingReport(rt.timers.progress_s)
         self._ended = threading.Event()
         self._away = False
         self._next_beat_s = 0.0
@@ -90,9 +92,9 @@ class Liveness(threading.Thread):
                     self.leave()
 
     def _watch(self, now_s: float, *, first_answer: bool) -> None:
-        """Beat when it is time, or when a store has answered for the first time; hear which claims are void."""
+        """Beat when it is time, or when there is news of what is sent or of a link; hear which claims are void."""
         self._rt.links.first_answer.clear()
-        if self._resized() or first_answer or now_s >= self._next_beat_s:
+        if self._resized() or first_answer or now_s >= self._next_beat_s or self._progressed(now_s):
             self._next_beat_s = now_s + self._rt.timers.heartbeat_s
             self._beat()
         if first_answer:
@@ -109,7 +111,11 @@ class Liveness(threading.Thread):
         except UNAVAILABLE as error:
             self._note_away(error)
 
+    def _progressed(self, now_s: float) -> bool:
+        return self._report.due(self._report.observe(self._rt.guards()), now_s)
+
     def _beat(self) -> None:
+        sending = self._report.observe(self._rt.guards())
         with self._rt.db.connection() as tx:
             lives = leases.heartbeat(
                 tx,
@@ -118,7 +124,9 @@ class Liveness(threading.Thread):
                 roots=self._usable_roots(),
                 claimed_through=self._rt.claimed_through,
                 links=self._rt.links.report(),
+                sending=[entry.row(boot_clock_s()) for entry in sending] or None,
             )
+        self._report.written(sending, time.monotonic())
         if not lives and not self._rt.stopping.is_set():
             log.error("worker.taken_for_dead", advice="It was silent for too long; the process is restarted.")
             self._stop()
@@ -164,7 +172,7 @@ class Liveness(threading.Thread):
                 continue
             try:
                 with self._rt.db.connection() as tx:
-                    transitions.release(tx, guard.claim, Deferral(None, None))
+                    transitions.release(tx, guard.claim, Deferral(None, None), sent_bytes=guard.sent_bytes)
             except Exception as error:  # noqa: BLE001 - whatever it is, the lease or the next statement ends the claim
                 log.warning("claim.left", error=str(error))
         self.end()

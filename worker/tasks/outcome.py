@@ -46,7 +46,7 @@ def settle(rt: Runtime, claim: Claim, row: Row | None, error: Exception, guard: 
                 _open_breaker(tx, row["store"], redact_json(decision.error), rt.timers.probe_s)
             if isinstance(error, Interrupted) and error.stop is Stop.REVOKED:
                 transitions.pause(tx, claim.job_id, "operator", REVOKED)
-            _carry_out(tx, claim, decision, rt.timers)
+            _carry_out(tx, guard, decision, rt.timers)
 
     rt.write(write, guard)
     rt.nudge()
@@ -65,15 +65,16 @@ def _history(rt: Runtime, row: Row) -> History:
     )
 
 
-def _carry_out(tx: Tx, claim: Claim, decision: Decision, timers: Timers) -> None:
+def _carry_out(tx: Tx, guard: ClaimGuard, decision: Decision, timers: Timers) -> None:
+    claim, sent_bytes = guard.claim, guard.sent_bytes
     match decision:
         case Again(delay=delay, error=error, attempt=attempt, restart_clock=restart):
             deferral = Deferral(timers.wait(delay), redact_json(error), attempt=attempt, restart_clock=restart)
-            transitions.release(tx, claim, deferral)
+            transitions.release(tx, claim, deferral, sent_bytes=sent_bytes)
         case Fresh(error=error, delay=delay):
             transitions.new_epoch(tx, claim, redact_json(error), timers.wait(delay))
         case GiveUp(error=error):
-            transitions.fail(tx, claim, redact_json(error), abort_again_s=timers.probe_s)
+            transitions.fail(tx, claim, redact_json(error), abort_again_s=timers.probe_s, sent_bytes=sent_bytes)
 
 
 def _open_breaker(tx: Tx, store: str, error: Row, probe_s: float) -> None:

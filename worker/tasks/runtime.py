@@ -129,6 +129,7 @@ class Runtime:
         """Wait for a slot for a request that carries bytes of a file, and measure it."""
         slow = self.links.is_slow(store, self.timers.slow_slice_s)
         with self.room.enter(guard, slow=slow), self.links.sending(store, size_bytes):
+            guard.begin_sending(size_bytes)
             began_s = time.monotonic()
             yield
             self.sent.append(time.monotonic() - began_s)

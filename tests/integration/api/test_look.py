@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
@@ -26,9 +27,10 @@ def keys(client: httpx.Client, **query: Any) -> list[str]:
 
 def slices(api: Any, job: str, count: int, done: int) -> None:
     api.sql(
-        "INSERT INTO slice (job_id, number, offset_bytes, size_bytes, state, token, done_at)"
+        "INSERT INTO slice (job_id, number, offset_bytes, size_bytes, state, token, claimed_at, done_at)"
         " SELECT %(job)s, n, n * 1000, 1000, CASE WHEN n < %(done)s THEN 'done' ELSE 'pending' END, 0,"
-        " CASE WHEN n < %(done)s THEN now() END FROM generate_series(0, %(count)s - 1) n",
+        " CASE WHEN n < %(done)s THEN now() - interval '4 s' END, CASE WHEN n < %(done)s THEN now() END"
+        " FROM generate_series(0, %(count)s - 1) n",
         job=job,
         count=count,
         done=done,
@@ -114,12 +116,38 @@ def test_a_job_that_uploads_shows_how_far_and_how_fast(api: Any, acme: httpx.Cli
     job = enqueue(acme, "a")
     slices(api, job, count=10, done=4)
     api.move(job, "uploading", size_bytes=10_000, slice_bytes=1000, slices_total=10, slices_left=6, bytes_done=4000)
-    api.sql("UPDATE job SET started_at = now() - interval '4 s' WHERE id = %(job)s", job=job)
     view = acme.get(f"/v1/jobs/{job}").json()
     expected = {"bytes_done": 4000, "size_bytes": 10_000, "slices_done": 4, "slices_total": 10, "percent": 40.0}
-    assert view["progress"] == expected
+    assert view["progress"] == expected | {"bytes_in_flight": 0}
     assert 500 < view["throughput_bytes_per_s"] <= 1000
     assert view["eta_s"] == -(-6000 // view["throughput_bytes_per_s"])
+
+
+def test_what_is_in_flight_counts_in_the_job_and_in_the_list(api: Any, acme: httpx.Client) -> None:
+    job = enqueue(acme, "a")
+    slices(api, job, count=10, done=4)
+    api.move(job, "uploading", size_bytes=10_000, slice_bytes=1000, slices_total=10, slices_left=6, bytes_done=4000)
+    worker = str(uuid4())
+    sending = [{"job": job, "number": 4, "token": 1, "bytes": 555, "size": 1000, "for_s": 1.0}]
+    api.sql(
+        "INSERT INTO worker (id, name, slots, roots, sending) VALUES (%(worker)s, 'w', 1, '{}', %(sending)s::jsonb)",
+        worker=worker,
+        sending=json.dumps(sending),
+    )
+    api.sql("UPDATE slice SET state = 'sending', token = 1, worker = %(worker)s WHERE number = 4", worker=worker)
+    view = acme.get(f"/v1/jobs/{job}").json()
+    assert view["progress"]["bytes_in_flight"] == 555
+    assert view["progress"]["percent"] == 45.5
+    assert view["eta_s"] == -(-5445 // view["throughput_bytes_per_s"])
+    assert acme.get("/v1/jobs").json()["items"][0]["progress"] == view["progress"]
+
+
+def test_a_job_is_never_shown_as_whole_before_it_has_succeeded(api: Any, acme: httpx.Client) -> None:
+    job = enqueue(acme, "a")
+    api.move(job, "finishing", size_bytes=10_000, slice_bytes=1000, slices_total=10, slices_left=0, bytes_done=10_000)
+    assert acme.get(f"/v1/jobs/{job}").json()["progress"]["percent"] == 99.9
+    api.move(job, "succeeded")
+    assert acme.get(f"/v1/jobs/{job}").json()["progress"]["percent"] == 100.0
 
 
 def test_what_a_job_waits_for_is_shown_and_its_session_never(api: Any, acme: httpx.Client) -> None:

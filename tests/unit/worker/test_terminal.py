@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from worker.progress import pace
-from worker.terminal import job_lines, job_row, outcome
+from worker.terminal import acknowledged_bytes, job_lines, job_row, outcome
 
 ID = "01890000-0000-7000-8000-000000000000"
 
@@ -58,6 +58,13 @@ def test_the_lines_of_a_job_that_uploads_tell_how_far_it_is() -> None:
     lines = [line.split(maxsplit=1) for line in job_lines(UPLOADING)]
     assert ["progress", "5 of 10 bytes, 50.0 %"] in lines
     assert ["slices", "1 of 2"] in lines
+
+
+def test_bytes_in_flight_count_where_the_api_knows_them() -> None:
+    assert acknowledged_bytes({"bytes_done": 5, "bytes_in_flight": 2}) == 7
+    assert acknowledged_bytes({"bytes_done": 5}) == 5
+    under_way = UPLOADING | {"progress": UPLOADING["progress"] | {"bytes_in_flight": 2, "percent": 70.0}}
+    assert "progress    7 of 10 bytes, 70.0 %" in job_lines(under_way)
 
 
 def test_pace_is_speed_or_what_it_waits_for() -> None:

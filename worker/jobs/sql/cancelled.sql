@@ -5,7 +5,7 @@ WITH held AS MATERIALIZED (
     AND state = 'cancelling'
 ), moved AS (
   UPDATE job j SET state = 'cancelled', step = 'idle', worker = NULL, lease_until = NULL, not_before = NULL,
-    failing_since = NULL, error = NULL, session = NULL, slices_left = NULL,
+    failing_since = NULL, error = NULL, session = NULL, slices_left = NULL, sent_bytes = NULL,
     result = CASE WHEN %(left_open)s::text IS NULL THEN NULL ELSE jsonb_build_object('session_left_open', %(left_open)s::text) END,
     finished_at = now(), updated_at = now()
   FROM held h WHERE j.id = h.id

@@ -4,7 +4,9 @@
 WITH parent AS MATERIALIZED (
   SELECT id, epoch, state, step, token, worker, failing_since FROM job WHERE id = %(job)s AND epoch = %(epoch)s FOR NO KEY UPDATE
 ), held AS MATERIALIZED (
-  SELECT s.number FROM parent p JOIN slice s ON s.job_id = p.id
+  SELECT s.number, greatest(s.sent_bytes, least(%(sent_bytes)s, s.size_bytes), 0) AS sent_bytes,
+         greatest(least(%(sent_bytes)s, s.size_bytes) - coalesce(s.sent_bytes, 0), 0) AS more_bytes
+  FROM parent p JOIN slice s ON s.job_id = p.id
   WHERE s.number = %(number)s AND s.token = %(token)s AND s.worker = %(worker)s AND s.state = 'sending'
   FOR NO KEY UPDATE OF s
 ), allowed AS (
@@ -19,7 +21,8 @@ WITH parent AS MATERIALIZED (
 ), freed AS (
   UPDATE slice s SET state = 'pending', worker = NULL, lease_until = NULL,
     error = CASE WHEN s.state = 'sending' THEN %(error)s::jsonb ELSE s.error END,
-    attempts = s.attempts + CASE WHEN s.state = 'sending' THEN 1 ELSE 0 END
+    attempts = s.attempts + CASE WHEN s.state = 'sending' THEN 1 ELSE 0 END,
+    sent_bytes = CASE WHEN s.state = 'sending' THEN (SELECT nullif(sent_bytes, 0) FROM held) ELSE s.sent_bytes END
   FROM parent p
   WHERE s.job_id = p.id AND (s.number IN (SELECT number FROM held) OR s.state = 'dispatched' AND EXISTS (SELECT FROM allowed))
 ), moved AS (
@@ -33,9 +36,14 @@ WITH parent AS MATERIALIZED (
     failing_since = CASE WHEN a.aborts THEN coalesce(j.failing_since, now()) ELSE j.failing_since END,
     error = %(error)s::jsonb || jsonb_build_object('at', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')),
     finished_at = CASE a.state WHEN 'cancelling' THEN NULL ELSE now() END,
+    sent_bytes = CASE WHEN %(number)s::int IS NULL THEN greatest(j.sent_bytes, nullif(%(sent_bytes)s, 0))
+                      ELSE coalesce(j.sent_bytes, 0) + (SELECT more_bytes FROM held) END,
     updated_at = now()
   FROM allowed a WHERE j.id = a.id
   RETURNING j.id, j.epoch, a.state AS before, j.state
+), noted AS (
+  UPDATE job j SET sent_bytes = coalesce(j.sent_bytes, 0) + h.more_bytes
+  FROM parent p, held h WHERE j.id = p.id AND h.more_bytes > 0 AND NOT EXISTS (SELECT FROM allowed)
 ), told AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
   SELECT id, 'failed', before, state, epoch, %(actor)s, %(error)s::jsonb FROM moved WHERE state = 'failed'

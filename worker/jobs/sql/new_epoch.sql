@@ -26,7 +26,7 @@ WITH parent AS MATERIALIZED (
     epoch = CASE a.state WHEN 'cancelling' THEN j.epoch ELSE j.epoch + 1 END,
     session = CASE a.state WHEN 'cancelling' THEN j.session END,
     session_losses = j.session_losses + 1,
-    slices_total = NULL, slices_left = NULL, bytes_done = 0, existed = NULL,
+    slices_total = NULL, slices_left = NULL, bytes_done = 0, sent_bytes = NULL, existed = NULL,
     -- of a job that had failed when this statement began, and was put back to work before it had the lock: the constraints
     -- are checked on the row that it began with, before the newer one is looked at
     finished_at = NULL,

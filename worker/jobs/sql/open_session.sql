@@ -12,7 +12,7 @@ WITH held AS MATERIALIZED (
     worker = NULL, lease_until = NULL, not_before = NULL, failing_since = NULL, error = NULL, attempts = 0, deaths = 0,
     existed = coalesce(existed, false),  -- nobody looked: where an object may not be replaced there was none
     session = %(session)s::jsonb, ordered = %(ordered)s, fingerprint = %(fingerprint)s::jsonb, size_bytes = %(size_bytes)s,
-    slice_bytes = %(slice_bytes)s, slices_total = %(total)s, slices_left = %(left)s, bytes_done = %(bytes_done)s,
+    slice_bytes = %(slice_bytes)s, slices_total = %(total)s, slices_left = %(left)s, bytes_done = %(bytes_done)s, sent_bytes = NULL,
     updated_at = now()
   FROM held WHERE job.id = held.id
   RETURNING job.id, epoch, state, size_bytes

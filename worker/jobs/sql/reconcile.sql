@@ -1,11 +1,12 @@
 -- The slices as the store's own list has them: done if it lists them and we had claimed them in this session, else pending.
--- Used when an upload is taken up again (init) and when finish finds slices missing. What is being sent stays as it is.
+-- Used when an upload is taken up again (init) and when finish finds slices missing. What is being sent stays as it is. What
+-- the store has lost was acknowledged all the same: what is shown of the progress does not fall.
 WITH held AS MATERIALIZED (
   SELECT id, epoch, state FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
   WHERE epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
     AND state IN ('initializing', 'finishing', 'cancelling')
 ), rows AS MATERIALIZED (
-  SELECT s.job_id, s.number, s.size_bytes, s.state,
+  SELECT s.job_id, s.number, s.size_bytes, s.state, s.sent_bytes,
          CASE WHEN s.state = 'sending' THEN 'sending'
               WHEN s.number = ANY(%(listed)s::int[]) AND (s.state = 'done' OR s.claimed_at IS NOT NULL) THEN 'done'
               ELSE 'pending' END AS becomes
@@ -13,12 +14,14 @@ WITH held AS MATERIALIZED (
   ORDER BY s.number FOR NO KEY UPDATE OF s
 ), corrected AS (
   UPDATE slice s SET state = r.becomes, worker = NULL, lease_until = NULL, not_before = NULL,
-    done_at = CASE r.becomes WHEN 'done' THEN now() END
+    done_at = CASE r.becomes WHEN 'done' THEN now() END,
+    sent_bytes = CASE WHEN r.becomes = 'done' THEN NULL WHEN r.state = 'done' THEN r.size_bytes ELSE r.sent_bytes END
   FROM rows r
   WHERE s.job_id = r.job_id AND s.number = r.number AND r.state <> r.becomes
 ), counted AS (
   SELECT count(*) FILTER (WHERE becomes <> 'done') AS slices_left,
          coalesce(sum(size_bytes) FILTER (WHERE becomes = 'done'), 0) AS bytes_done,
+         sum(CASE WHEN state = 'done' THEN size_bytes ELSE sent_bytes END) FILTER (WHERE becomes <> 'done') AS sent_bytes,
          count(*) FILTER (WHERE state = 'done' AND becomes = 'pending') AS missing
   FROM rows
 ), moved AS (
@@ -29,6 +32,7 @@ WITH held AS MATERIALIZED (
     error = CASE WHEN h.state = 'cancelling' THEN j.error END,
     slices_left = CASE WHEN h.state = 'cancelling' THEN j.slices_left ELSE c.slices_left END,
     bytes_done = CASE WHEN h.state = 'cancelling' THEN j.bytes_done ELSE c.bytes_done END,
+    sent_bytes = CASE WHEN h.state = 'cancelling' THEN j.sent_bytes ELSE c.sent_bytes END,
     updated_at = now()
   FROM held h, counted c WHERE j.id = h.id
   RETURNING j.id, j.epoch, h.state AS before, j.state, j.slices_left, c.missing

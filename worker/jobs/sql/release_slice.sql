@@ -1,7 +1,13 @@
 -- A slice goes back, to be handed out again: after a retryable error, or because we ourselves cut the work short.
--- `again_s` NULL means at once. The job remembers since when it fails, and the error if it is a new one.
+-- `again_s` NULL means at once. The job remembers since when it fails, and the error if it is a new one. Both remember how
+-- many bytes were acknowledged: what is shown of a job's progress never falls.
 WITH parent AS MATERIALIZED (
   SELECT id, epoch, state, error FROM job WHERE id = %(job)s AND epoch = %(epoch)s FOR NO KEY UPDATE
+), held AS MATERIALIZED (
+  SELECT s.job_id, s.number, coalesce(s.sent_bytes, 0) AS before, least(%(sent_bytes)s, s.size_bytes) AS sent_bytes
+  FROM parent p JOIN slice s ON s.job_id = p.id
+  WHERE s.number = %(number)s AND s.state = 'sending' AND s.token = %(token)s AND s.worker = %(worker)s
+  FOR NO KEY UPDATE OF s
 ), freed AS (
   UPDATE slice s SET
     state = 'pending',
@@ -9,17 +15,22 @@ WITH parent AS MATERIALIZED (
     lease_until = NULL,
     not_before = now() + make_interval(secs => %(again_s)s::float8),
     attempts = s.attempts + %(attempt)s,
-    error = coalesce(%(error)s::jsonb, s.error)
-  FROM parent p
-  WHERE s.job_id = p.id AND s.number = %(number)s AND s.state = 'sending' AND s.token = %(token)s AND s.worker = %(worker)s
-  RETURNING s.job_id
+    error = coalesce(%(error)s::jsonb, s.error),
+    sent_bytes = nullif(greatest(h.before, h.sent_bytes), 0)
+  FROM held h WHERE s.job_id = h.job_id AND s.number = h.number
+  RETURNING s.job_id, greatest(h.sent_bytes - h.before, 0) AS more_bytes
 ), noted AS (
   UPDATE job j SET
-    failing_since = CASE WHEN %(restart_clock)s THEN now() ELSE coalesce(j.failing_since, now()) END,
-    error = %(error)s::jsonb,
+    failing_since = CASE WHEN NOT n.fails THEN j.failing_since
+                         WHEN %(restart_clock)s THEN now() ELSE coalesce(j.failing_since, now()) END,
+    error = CASE WHEN n.fails THEN %(error)s::jsonb ELSE j.error END,
+    sent_bytes = nullif(coalesce(j.sent_bytes, 0) + n.more_bytes, 0),
     updated_at = now()
-  FROM freed f JOIN parent p ON p.id = f.job_id
-  WHERE j.id = f.job_id AND p.state = 'uploading' AND %(error)s::jsonb IS NOT NULL
+  FROM (
+    SELECT p.id, f.more_bytes, p.state = 'uploading' AND %(error)s::jsonb IS NOT NULL AS fails
+    FROM freed f JOIN parent p ON p.id = f.job_id
+  ) AS n
+  WHERE j.id = n.id AND (n.fails OR n.more_bytes > 0)
 ), told AS (
   INSERT INTO event (job_id, kind, epoch, actor, cause)
   SELECT p.id, 'slice_deferred', p.epoch, %(actor)s, %(error)s::jsonb

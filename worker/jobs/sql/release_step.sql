@@ -15,6 +15,7 @@ WITH held AS MATERIALIZED (
     failing_since = CASE WHEN %(error)s::jsonb IS NULL THEN j.failing_since
                          WHEN %(restart_clock)s THEN now() ELSE coalesce(j.failing_since, now()) END,
     error = coalesce(%(error)s::jsonb, j.error),
+    sent_bytes = greatest(j.sent_bytes, nullif(%(sent_bytes)s, 0)),  -- of a file sent in one request
     updated_at = now()
   FROM held h WHERE j.id = h.id
   RETURNING j.id, j.epoch, h.state AS before, j.state, h.error AS old_error

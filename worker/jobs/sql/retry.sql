@@ -14,6 +14,7 @@ WITH moved AS (
     slices_total = CASE WHEN %(fresh)s THEN NULL ELSE slices_total END,
     slices_left = CASE WHEN %(fresh)s THEN NULL ELSE slices_left END,
     bytes_done = CASE WHEN %(fresh)s THEN 0 ELSE bytes_done END,
+    sent_bytes = CASE WHEN %(fresh)s THEN NULL ELSE sent_bytes END,
     updated_at = now()
   WHERE id = %(job)s AND state = %(before)s
   RETURNING id, epoch

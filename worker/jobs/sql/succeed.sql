@@ -10,7 +10,7 @@ WITH held AS MATERIALIZED (
 ), moved AS (
   UPDATE job j SET
     state = 'succeeded', step = 'idle', worker = NULL, lease_until = NULL, not_before = NULL, failing_since = NULL,
-    error = NULL, session = NULL, hashing = NULL, digests = NULL, slices_left = 0,
+    error = NULL, session = NULL, hashing = NULL, digests = NULL, slices_left = 0, sent_bytes = NULL,
     size_bytes = coalesce(j.size_bytes, (%(result)s::jsonb ->> 'size_bytes')::bigint),  -- sent in one request: not noted before
     bytes_done = coalesce(j.size_bytes, (%(result)s::jsonb ->> 'size_bytes')::bigint),
     result = %(result)s::jsonb || jsonb_build_object('slices', to_jsonb(f)),
