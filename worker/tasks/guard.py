@@ -83,6 +83,16 @@ class ClaimGuard:
         """Move the deadline to so many seconds from now, after the lease was extended."""
         self.deadline_s = boot_clock_s() + seconds
 
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Have the deadline in so many seconds, or where it is if that is sooner, while this lasts."""
+        deadline_s = self.deadline_s
+        self.deadline_s = min(deadline_s, boot_clock_s() + seconds)
+        try:
+            yield
+        finally:
+            self.deadline_s = deadline_s
+
     def wait(self, seconds: float) -> None:
         """Wait so long, in steps that obey the guard.
 

@@ -6,22 +6,23 @@ import dataclasses
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from worker.errors import Interrupted, ObjectExists, Permanent, SessionGone, Stop, StoreError, Transient, Unknown
+from worker.errors import Interrupted, ObjectExists, Permanent, SessionGone, Stop, StoreError, Unknown
 from worker.jobs import transitions
 from worker.jobs.plan import Plan, choose_slice_bytes, usable
 from worker.jobs.proof import Doubt
 from worker.jobs.states import Event, JobState
-from worker.stores.base import Digests, Intent, LeftOpen, Listing, Session, Stored, Unfinished
+from worker.stores.base import Digests, LeftOpen, Listing, Session, Stored, Unfinished
 from worker.tasks.outcome import store_answered
 from worker.tasks.verify import (
     Verification,
     hash_source,
+    intent_of,
     look_for_proof,
-    mark_of,
     mark_of_any_epoch,
     result_of,
     unverified,
     wanted_of,
+    without_effect,
 )
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class _Init:
             self.take_up_again()
             return
         try:
-            if self.row["slice_size"] is None and self.small():
+            if self.row["slice_size"] is None and self.source.size_bytes <= self.profile.whole_bytes:
                 self.put_whole()
             else:
                 self.begin(self.digests())
@@ -76,33 +77,21 @@ class _Init:
             self.write_down()  # it is not over: whoever goes on is to know the file that it began with
             raise
 
-    def save(self) -> None:
-        """Store what is known, so that another worker can go on from it; extend the lease by a whole step.
+    def save(self, at_least_s: float = 0.0) -> None:
+        """Store what is known, so that another worker can go on from it; extend the lease by a whole step, or more.
 
         Raises:
             Interrupted: the job was cancelled.
         """
-        if self.write_down() is JobState.CANCELLING:
+        if self.write_down(at_least_s) is JobState.CANCELLING:
             raise Interrupted(Stop.CANCELLED)
 
-    def write_down(self) -> JobState:
-        lease = timedelta(seconds=self.rt.timers.init_limit_s + self.rt.timers.lease_slack_s)
+    def write_down(self, at_least_s: float = 0.0) -> JobState:
+        lease = timedelta(seconds=max(at_least_s, self.rt.timers.init_limit_s) + self.rt.timers.lease_slack_s)
         return self.rt.write(lambda tx: transitions.save_progress(tx, self.claim, self.row, lease), self.guard)
-
-    def small(self) -> bool:
-        return self.source.size_bytes <= self.profile.whole_bytes
 
     def wanted(self) -> Verification:
         return wanted_of(self.row, self.profile)
-
-    def intent(self) -> Intent:
-        return Intent(
-            key=self.row["key"],
-            size_bytes=self.source.size_bytes,
-            overwrite=self.row["overwrite"],
-            attributes=self.row["attributes"],
-            mark=mark_of(self.row),
-        )
 
     def digests(self) -> Digests | None:
         if self.row["verify"] != "file":
@@ -134,8 +123,18 @@ class _Init:
             self.believe_or_raise(wanted, None, in_one=stored.size_bytes is not None)
 
     def send_once(self, body: memoryview) -> Stored:
+        """Send it, with as much time from now on as a slice of its size has: the wait for the slot took some.
+
+        Its answer may take all of that, and what became of it is looked up afterwards.
+        """
+        timers = self.rt.timers
+        limit_s = timers.deadline_s + body.nbytes / self.profile.low_speed_bytes_per_s
         with self.rt.sending(self.guard, self.row["store"], body.nbytes):
-            return self.store.put_whole(self.intent(), body, self.guard)
+            if self.guard.remaining_s() < limit_s + timers.deadline_s:
+                self.save(limit_s + timers.deadline_s)
+                self.guard.extend(limit_s + timers.deadline_s)
+            with self.guard.within(limit_s):
+                return self.store.put_whole(intent_of(self.row), body, self.guard)
 
     def remember_what_was_there(self) -> None:
         """Where an object may be replaced, know whether there was one: a later look must not take it for ours."""
@@ -163,7 +162,7 @@ class _Init:
             raise unverified(self.row) from error
         if isinstance(proof, Doubt):
             if stored is None and isinstance(error, Unknown):
-                raise Transient(f"it had no effect yet: {error.message}", answer=error.answer) from error
+                raise without_effect(error) from error
             raise error or Unknown(f"the store says that {self.row['key']!r} is stored, but shows no such object")
         self.rt.write(lambda tx: transitions.succeed(tx, self.claim, result_of(self.row, proof, stored)), self.guard)
 
@@ -197,7 +196,7 @@ class _Init:
             sizes=capabilities.slice_sizes,
             max_slices=capabilities.max_slices,
         )
-        return self.store.init(self.intent(), wish, digests, self.guard)
+        return self.store.init(intent_of(self.row), wish, digests, self.guard)
 
     def open(self, session: Session, held: list[int]) -> None:
         """Store the session, the file that it is of, the plan and the slices in one transaction.

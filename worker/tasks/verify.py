@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from worker.errors import Permanent
+from worker.errors import TIMEOUT_CODES, Permanent, Transient, Unknown
 from worker.jobs.proof import Doubt, Evidence, Proof, prove
-from worker.stores.base import Digests, Stored
+from worker.stores.base import Digests, Intent, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,12 @@ def mark_of(row: Row) -> str:
 def mark_of_any_epoch(row: Row) -> str:
     """Return what the job's marks of all epochs begin with."""
     return f"sliceway/{row['id']}"
+
+
+def intent_of(row: Row) -> Intent:
+    """Return what the job wants of the store."""
+    wishes = {name: row[name] for name in ("key", "size_bytes", "overwrite", "attributes")}
+    return Intent(mark=mark_of(row), **wishes)
 
 
 @dataclass(slots=True)
@@ -110,6 +116,12 @@ def unverified(row: Row) -> Permanent:
         code="unproven",
         advice="Look at the object, then enqueue the file with verify: auto, which checks the size and our mark.",
     )
+
+
+def without_effect(error: Unknown) -> Transient:
+    """Return the error for a request of unknown outcome after which no object is there: it is sent again."""
+    code, advice = (error.code, error.advice) if error.code in TIMEOUT_CODES else (None, None)
+    return Transient(f"it had no effect yet: {error.message}", code=code, advice=advice, answer=error.answer)
 
 
 def result_of(row: Row, proof: Proof, stored: Stored | None) -> Row:

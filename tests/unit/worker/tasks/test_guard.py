@@ -68,6 +68,15 @@ def test_an_extended_deadline_counts_from_now() -> None:
     assert guard.remaining_s() > FAR_S - 60
 
 
+def test_a_part_of_the_work_may_have_an_earlier_deadline_but_no_later_one() -> None:
+    guard, _ = a_guard()
+    with guard.within(0.0):
+        assert why(guard) is Stop.DEADLINE
+    with guard.within(2 * FAR_S):
+        assert guard.remaining_s() <= FAR_S
+    guard.check()
+
+
 def test_a_wait_ends_with_the_stop() -> None:
     guard, stopping = a_guard()
     with ThreadPoolExecutor(1) as pool:
