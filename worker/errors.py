@@ -176,19 +176,17 @@ class RootUnavailable(SourceError):
     advice = "Mount the volume on the workers; waiting jobs go on by themselves."
 
 
-TIMEOUT_CODES = frozenset({"store_stalled", "store_silent"})
-"""Codes of a `StoreError` that say: the link or the store was too slow. Whether the request had its effect is open."""
-
-
 class StoreError(SlicewayError):
     """A failure at a store.
 
     Attributes:
         answer: the store's own words for it (a code, an HTTP status), for the operator; free of secrets.
+        unanswered: the request was sent, or a part of it, and no whole answer came: it may have had its effect.
     """
 
     code = "store_error"
     advice = "See the store's answer."
+    unanswered: bool = False
 
     def __init__(
         self, message: str, *, code: str | None = None, advice: str | None = None, answer: str | None = None

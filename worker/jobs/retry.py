@@ -94,7 +94,8 @@ def describe(error: Exception) -> dict[str, Any]:
     described = {"code": code, "message": message, "advice": advice, "at": datetime.now(UTC).isoformat()}
     if isinstance(error, StoreError) and error.answer is not None:
         described["answer"] = error.answer
-    return {name: _as_text(value) for name, value in described.items()}
+    unanswered = {"unanswered": True} if isinstance(error, StoreError) and error.unanswered else {}
+    return {name: _as_text(value) for name, value in described.items()} | unanswered
 
 
 def _as_text(value: str) -> str:
@@ -117,6 +118,7 @@ def decide(  # noqa: PLR0911 - one row a class of failure
     match error:
         case Interrupted(stop=Stop.DEADLINE):
             told |= {"code": "slice_stalled", "message": "the deadline passed: the store took the bytes too slowly"}
+            told |= {"unanswered": True}
             return _in_time(told, history, _backoff(history, chance))
         case Interrupted():
             return Again(None)

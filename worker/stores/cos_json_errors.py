@@ -232,7 +232,9 @@ def broken(op: Op, key: str, error: httpx.HTTPError | httpx.InvalidURL) -> Store
     never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError)
     words = next((words for timeout, words in _TIMEOUTS.items() if isinstance(error, timeout)), {})
     kind = Unknown if op in _PUBLISHING and not never_sent else Transient
-    return kind(message, code=words.get("code"), advice=words.get("advice"))
+    lost = kind(message, code=words.get("code"), advice=words.get("advice"))
+    lost.unanswered = not never_sent
+    return lost
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -6,14 +6,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from worker.db import UNAVAILABLE
+from worker.errors import SessionGone, StoreError
 from worker.jobs import transitions
 from worker.jobs.leases import Acknowledged, Claim
 from worker.log import get_log
-from worker.stores.base import Put
+from worker.stores.base import Put, Stored
 from worker.tasks.outcome import store_answered
 from worker.tasks.runtime import WRITE_AGAIN_S
 
 if TYPE_CHECKING:
+    from worker.stores.base import StoreDriver
     from worker.tasks.guard import ClaimGuard
     from worker.tasks.runtime import Runtime
 
@@ -42,11 +44,7 @@ def send_slice(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
         SlicewayError: as the source, the store and the guard have it; `StaleClaim` if the checkpoint came too late.
     """
     store = rt.store(rt.profile(row))
-    body = rt.buffer(row["slice_size_bytes"])
-    with rt.source(row) as source:
-        source.read_into(body, row["offset_bytes"])
-    with rt.sending(guard, row["store"], body.nbytes):
-        put = store.put_slice(row["key"], row["session"], row["offset_bytes"], body, guard)
+    put = Put() if _is_held(store, row, guard) else _put(rt, store, row, guard)
     tag, digest = (put.tag, put.digest) if isinstance(put, Put) else (None, None)
     done = Acknowledged(claim, tag, digest)
     left = _checkpoint(rt, done, guard)
@@ -54,6 +52,36 @@ def send_slice(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     if not left:
         rt.nudge()  # the finish is due
     store_answered(rt, row, guard)
+
+
+def _put(rt: Runtime, store: StoreDriver, row: Row, guard: ClaimGuard) -> Put | Stored:
+    body = rt.buffer(row["slice_size_bytes"])
+    with rt.source(row) as source:
+        source.read_into(body, row["offset_bytes"])
+    with rt.sending(guard, row["store"], body.nbytes):
+        return store.put_slice(row["key"], row["session"], row["offset_bytes"], body, guard)
+
+
+def _is_held(store: StoreDriver, row: Row, guard: ClaimGuard) -> bool:
+    """Say whether the store has the slice: its own list is asked where the answer to the last try was lost.
+
+    It was sent in this very session and from this very file: a new epoch has new rows, without an error.
+    """
+    if not (row["slice_error"] or {}).get("unanswered"):
+        return False
+    try:
+        listing = store.list_slices(row["key"], row["session"], guard)
+    except SessionGone:
+        return False  # the slice's own answer decides, as if nothing had been asked
+    except StoreError as error:
+        error.unanswered = True  # to the last try there is still no answer
+        raise
+    if isinstance(listing, Stored) or listing.handle != row["session"]:
+        return False
+    wanted = (row["offset_bytes"], row["slice_size_bytes"])
+    held = any((found.offset_bytes, found.size_bytes) == wanted for found in listing.held)
+    log.debug("slice.listed", held=held)
+    return held
 
 
 def _checkpoint(rt: Runtime, done: Acknowledged, guard: ClaimGuard) -> int | None:

@@ -130,7 +130,7 @@ def test_an_interruption_leaves_no_trace_unless_the_deadline_passed(stop: Stop) 
         return
     assert isinstance(decision, Again)
     assert decision.error is not None
-    assert decision.error["code"] == "slice_stalled"
+    assert (decision.error["code"], decision.error["unanswered"]) == ("slice_stalled", True)
     assert decision.delay is not None
 
 

@@ -1,0 +1,62 @@
+"""Bytes are not sent again before the store was asked whether it has them; small files have the time that they need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.acceptance.installation import MIB
+from tests.acceptance.store import SLICE_BYTES
+
+if TYPE_CHECKING:
+    from tests.acceptance.installation import Installation
+
+#: A slice has 3 s and the time that it takes at the low speed, 8 s.
+SCALED = {"SLICEWAY_TIME_SCALE": "0.1", "SLICEWAY_DEAD_AFTER_S": "30", "SLICEWAY_HEARTBEAT_S": "5"}
+
+
+@pytest.mark.parametrize(("when", "times"), [("before", 2), ("after", 1)])
+def test_a_slice_whose_answer_was_cut_off_is_looked_up(site: Installation, when: str, times: int) -> None:
+    site.workers(1)
+    key = site.fresh_key()
+    site.store.control.add_rule("cut", op="data", path=key, offset=SLICE_BYTES, count=1, when=when)
+    job = site.enqueue(2 * MIB, key)
+    job.succeeds()
+    assert len(job.asked("data", offset=SLICE_BYTES)) == times
+    assert job.sent_twice_bytes() == (times - 1) * SLICE_BYTES
+    assert job.row["attempts"] == 0
+
+
+def test_a_slice_that_was_not_answered_until_its_deadline_is_looked_up(site: Installation) -> None:
+    site.workers(1, **SCALED)
+    key = site.fresh_key()
+    let_go = site.store.hold("data", key, offset=SLICE_BYTES, when="after")
+    job = site.enqueue(2 * MIB, key)
+    site.store.held("data", key)
+    site.until(lambda: (job.row["error"] or {}).get("code") == "store_silent", "the answer given up")
+    let_go()
+    result = job.succeeds(timeout_s=60)
+    assert len(job.asked("data", offset=SLICE_BYTES)) == 1
+    assert job.sent_twice_bytes() == 0
+    assert result["slices"]["failed_attempts"] == 0
+
+
+def test_a_list_that_fails_is_asked_again_before_the_slice_is_sent(site: Installation) -> None:
+    site.workers(1)
+    key = site.fresh_key()
+    site.store.control.add_rule("cut", op="data", path=key, offset=SLICE_BYTES, count=1, when="after")
+    site.store.control.add_rule("error", op="list", path=key, count=2, status=503, code=-196)
+    job = site.enqueue(2 * MIB, key)
+    job.succeeds(timeout_s=60)
+    assert job.sent_twice_bytes() == 0
+
+
+def test_a_small_file_on_a_slow_link_has_the_time_of_a_slice(site: Installation) -> None:
+    """An init has 2.4 s here, and the file takes 5 s; as a slice it would have 0.6 s and 8 s."""
+    site.store.control.change(rate_bytes_per_s=100_000)
+    site.workers(1, **SCALED | {"SLICEWAY_TIME_SCALE": "0.02"})
+    job = site.enqueue(SLICE_BYTES)
+    job.succeeds(timeout_s=60)
+    assert len(job.asked("upload")) == 1
+    assert job.row["attempts"] == 0
