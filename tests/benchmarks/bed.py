@@ -24,7 +24,7 @@ from worker.local.ports import free_port
 from worker.local.process import Child, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from worker.local.system import Running
 
@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 OURS = ("api", "worker parent", "worker process", "postgres", "valkey")
 _DEADLINE_S = 1800.0
 _STORES = """
-[stores.store{mib}]
+[stores.{name}]
 protocol = "cos-json"
 endpoint = "{url}"
 appid = "{appid}"
@@ -161,10 +161,12 @@ def _used_since(before: Mapping[str, float]) -> dict[str, float]:
 
 
 @contextmanager
-def bed(*options: str, settings: Mapping[str, str] | None = None) -> Iterator[Bed]:
+def bed(
+    *options: str, settings: Mapping[str, str] | None = None, more_stores: Callable[[int], str] = lambda _: ""
+) -> Iterator[Bed]:
     """Everything up; the store trusts the machine not to fail, and keeps its objects in memory where that is possible.
 
-    ``options`` are more of the emulator's.
+    ``options`` are more of the emulator's, ``more_stores`` of the stores file, made when its port is known.
     """
     memory = Path("/dev/shm")
     with scratch(memory if memory.is_dir() else None) as folder:
@@ -178,7 +180,7 @@ def bed(*options: str, settings: Mapping[str, str] | None = None) -> Iterator[Be
         store = Child([sys.executable, "-m", "worker.emulator", *words, "--no-fsync", *options], log=folder / "store")
         (folder / "files").mkdir()
         stores = folder / "stores.toml"
-        stores.write_text(_stores(url, folder / "files"))
+        stores.write_text(_stores(url, folder / "files") + more_stores(ports[0]))
         try:
             with system({"SLICEWAY_STORES_FILE": str(stores), **(settings or {})}) as (_, running):
                 control = Control(f"http://127.0.0.1:{ports[1]}")
@@ -202,7 +204,12 @@ def halted(site: Bed) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def _stores(url: str, files: Path) -> str:
+def store_table(name: str, url: str, slice_bytes: int) -> str:
+    """A store's table for the stores file."""
     words = {"url": url, "appid": APPID, "bucket": BUCKET, "secret_id": SECRET_ID, "secret_key": SECRET_KEY}
-    tables = [_STORES.format(mib=mib, slice_bytes=mib * MIB, **words) for mib in (1, 3)]
+    return _STORES.format(name=name, slice_bytes=slice_bytes, **words)
+
+
+def _stores(url: str, files: Path) -> str:
+    tables = [store_table(f"store{mib}", url, mib * MIB) for mib in (1, 3)]
     return "".join([*tables, f'\n[roots.files]\npath = "{files}"\n'])

@@ -38,6 +38,7 @@ CASES: dict[str, tuple[tuple[str, ...] | None, tuple[str, ...]]] = {
     "small_files": ((), ("--jobs", "5000")),
     "enqueue": ((), ()),
     "latency": (("--seconds", "4"), ()),
+    "slow_link": ((), ("--long",)),
     "flat_cost": (("--gib", "1", "10"), ("--gib", "1", "100")),
     "full_tables": ((), ()),
     "start": ((), ()),

@@ -2,7 +2,7 @@
 
 An *edge* is a call that leaves the process with something to lose: a statement that commits, a request to the store, a
 message to the broker, the end of a transaction. It has a point before and one after it, and one in the middle where
-bytes of a file go out. Points are named after the code: `tasks.slice.send_slice:put_slice:after`.
+bytes of a file go out. Points are named after the code: `tasks.slice._put:put_slice:after`.
 """
 
 from __future__ import annotations

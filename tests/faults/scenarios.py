@@ -114,6 +114,13 @@ def deferred(stage: Stage) -> None:
     stage.enqueue(SIZE, key).succeeds()
 
 
+def unanswered(stage: Stage) -> None:
+    """The store takes a slice, and the answer is lost."""
+    key = stage.fresh_key()
+    stage.store.control.add_rule("cut", op="data", path=key, offset=SLICE_BYTES, count=1, when="after")
+    stage.enqueue(SIZE, key).succeeds()
+
+
 def stalled(stage: Stage) -> None:
     """The store takes a slice and does not answer until its time is up."""
     key = stage.fresh_key()
@@ -170,5 +177,6 @@ SCENARIOS = (
     Scenario(interventions.quarantined),
     Scenario(interventions.handed_back, about=("stop_worker", "resign")),
     Scenario(interventions.left),
+    Scenario(unanswered, about=("_is_held",)),
     Scenario(stalled),
 )
