@@ -15,6 +15,7 @@ import redis
 
 from api.app import server
 from tests.acceptance.database import TestDatabase
+from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.job import Job, Wish
 from tests.acceptance.processes import Worker
 from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, SLICE_BYTES, StoreServer
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 MIB = 1024 * 1024
-DEAD_AFTER_S = 2.0
+DEAD_AFTER_S = 3.0
 #: Short times, so that a death is noticed in a test's patience. A busy machine still answers within them.
-QUICK = {"SLICEWAY_HEARTBEAT_S": "0.2", "SLICEWAY_DEAD_AFTER_S": str(DEAD_AFTER_S), "SLICEWAY_LEAD_S": "0.6"}
+QUICK = {"SLICEWAY_HEARTBEAT_S": "0.2", "SLICEWAY_DEAD_AFTER_S": str(DEAD_AFTER_S), "SLICEWAY_LEAD_S": "1.5"}
 
 _STORES = """
 [stores.main]
@@ -109,6 +110,7 @@ class Installation:
             "SLICEWAY_API_PORT": "0",
             "SLICEWAY_LOG_FORMAT": "text",
             "SLICEWAY_LOG_LEVEL": "debug",
+            "SLICEWAY_WORKER_NICE": "0",  # those that yield get next to nothing on a loaded machine, and count as dead
             "PYTHONUNBUFFERED": "1",
         }
 
@@ -123,7 +125,7 @@ class Installation:
             headers=headers,
             transport=self._way_to_api(),
             trust_env=False,
-            timeout=30,
+            timeout=DEADLINE_S,
         )
 
     def _way_to_api(self) -> httpx.BaseTransport | None:
@@ -135,12 +137,13 @@ class Installation:
         self._api = server(settings)
         self._api_thread = threading.Thread(target=self._api.run)
         self._api_thread.start()
-        assert wait_until(lambda: self._api.started, timeout_s=20, alive=self._api_thread.is_alive), "the API is down"
+        ready = wait_until(lambda: self._api.started, timeout_s=DEADLINE_S, alive=self._api_thread.is_alive)
+        assert ready, "the API is down"
         return int(self._api.servers[0].sockets[0].getsockname()[1])
 
     def _stop_api(self) -> None:
         self._api.should_exit = True
-        self._api_thread.join(20)
+        self._api_thread.join(DEADLINE_S)
 
     # workers
 
@@ -164,7 +167,7 @@ class Installation:
         self._workers.append(worker)
         return worker
 
-    def known(self, worker: Worker, timeout_s: float = 30) -> bool:
+    def known(self, worker: Worker) -> bool:
         """Wait until a process, or one of its children, has said that it lives."""
 
         def there() -> bool:
@@ -172,7 +175,7 @@ class Installation:
             query = "SELECT name FROM worker WHERE ended_at IS NULL AND name LIKE ANY (%(names)s)"
             return bool(self.sql(query, names=names))
 
-        return wait_until(there, timeout_s=timeout_s, poll_s=0.05, alive=lambda: worker.alive)
+        return wait_until(there, timeout_s=DEADLINE_S, poll_s=0.05, alive=lambda: worker.alive)
 
     def holder(self, job: Job, number: int) -> Worker:
         """The worker process that has claimed a slice."""
@@ -227,13 +230,13 @@ class Installation:
 
     # time
 
-    def until(self, done: Callable[[], object], what: str, *, timeout_s: float = 20) -> None:
+    def until(self, done: Callable[[], object], what: str) -> None:
         """Wait until something is so.
 
         Raises:
             AssertionError: it is not in time; names it.
         """
-        assert wait_until(lambda: bool(done()), timeout_s=timeout_s, poll_s=0.03), f"not in {timeout_s:g} s: {what}"
+        assert wait_until(lambda: bool(done()), timeout_s=DEADLINE_S, poll_s=0.03), f"not in {DEADLINE_S:g} s: {what}"
 
     # the broker
 

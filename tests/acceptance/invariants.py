@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.store import SECRET_KEY
 from worker.jobs.states import FINAL
 from worker.local.process import wait_until
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from tests.acceptance.installation import Installation
     from tests.acceptance.job import Job
 
-SETTLE_S = 10.0
 _HANDED_OUT = """
   SELECT key, 'the job''s step is ' || step AS what FROM job
   WHERE step IN ('dispatched', 'running') AND id = ANY (%(ids)s::uuid[])
@@ -25,9 +25,9 @@ _HANDED_OUT = """
 
 
 def broken(site: Installation) -> list[str]:
-    """Return what does not hold; waits a little for the last claims to end."""
+    """Return what does not hold; waits for the last claims to end."""
     settled = [job for job in site.jobs if job.explained is None]
-    wait_until(lambda: not list(_unfinished(site, settled)), timeout_s=SETTLE_S, poll_s=0.05)
+    wait_until(lambda: not list(_unfinished(site, settled)), timeout_s=DEADLINE_S, poll_s=0.05)
     return [
         *_unfinished(site, settled),
         *(f"{row['what']} (job {row['job_id']})" for row in site.sql("SELECT * FROM audit")),

@@ -98,7 +98,7 @@ class Job:
         """Do what an operator does through the API."""
         return dict(self.site.api.post(f"/v1/jobs/{self.id}/{action}", params=query).raise_for_status().json())
 
-    def reaches(self, *states: str, timeout_s: float = 30) -> Job:
+    def reaches(self, *states: str) -> Job:
         """Wait for a state.
 
         Raises:
@@ -109,15 +109,15 @@ class Job:
         def there() -> bool:
             return self.state in wanted | set(FINAL)
 
-        self.site.until(there, f"job {self.key} {' or '.join(states)}", timeout_s=timeout_s)
+        self.site.until(there, f"job {self.key} {' or '.join(states)}")
         row = self.row
         assert row["state"] in wanted, f"job {self.key} is {row['state']}: {row['error']}"
         return self
 
-    def succeeds(self, timeout_s: float = 30) -> Row:
+    def succeeds(self) -> Row:
         """Wait for its success and return its result."""
-        return dict(self.reaches("succeeded", timeout_s=timeout_s).row["result"])
+        return dict(self.reaches("succeeded").row["result"])
 
-    def fails(self, timeout_s: float = 30) -> str:
+    def fails(self) -> str:
         """Wait for its failure and return the error's code."""
-        return str(self.reaches("failed", timeout_s=timeout_s).row["error"]["code"])
+        return str(self.reaches("failed").row["error"]["code"])

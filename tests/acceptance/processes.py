@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from tests.acceptance.deadline import DEADLINE_S
 from worker.local.process import Child, wait_until
 from worker.pool import command
 
@@ -78,12 +79,12 @@ class Worker:
     def kill(self) -> None:
         """SIGKILL, for it alone."""
         self._child.send(signal.SIGKILL)
-        assert wait_until(lambda: not self.alive, timeout_s=5)
+        assert wait_until(lambda: not self.alive, timeout_s=DEADLINE_S)
 
     def freeze(self) -> None:
         """SIGSTOP; returns when it stands still."""
         self._child.send(signal.SIGSTOP)
-        assert wait_until(lambda: _state(self.pid) == "T", timeout_s=5)
+        assert wait_until(lambda: _state(self.pid) == "T", timeout_s=DEADLINE_S)
 
     def thaw(self) -> None:
         """SIGCONT."""
@@ -93,15 +94,15 @@ class Worker:
         """SIGTERM, without waiting."""
         self._child.send(signal.SIGTERM)
 
-    def ended(self, timeout_s: float) -> bool:
-        """Wait until it has ended by itself; false when it has not in time."""
-        return wait_until(lambda: not self.alive, timeout_s=timeout_s)
+    def ended(self) -> bool:
+        """Wait until it has ended by itself; false when it does not."""
+        return wait_until(lambda: not self.alive, timeout_s=DEADLINE_S)
 
     def stop(self) -> None:
         """End it and whatever is left of it, in order if it can."""
         with contextlib.suppress(ProcessLookupError):
             self.thaw()
-        self._child.stop(grace_s=8)
+        self._child.stop(grace_s=30)
 
     def children(self) -> list[int]:
         """The processes that it has started and that live."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from tests.acceptance.deadline import DEADLINE_S
 from worker.emulator.control import Control
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until
@@ -53,7 +54,7 @@ class StoreServer:
         words = [str(word) for option in options.items() for word in option]
         argv = [sys.executable, "-m", self.program, *words, "--no-fsync"]
         self._child = Child(argv, log=self.folder / "store.log")
-        ready = wait_until(self._answers, timeout_s=20, alive=lambda: self._child.poll() is None)
+        ready = wait_until(self._answers, timeout_s=DEADLINE_S, alive=lambda: self._child.poll() is None)
         assert ready, (self.folder / "store.log").read_text()
 
     def _answers(self) -> bool:
@@ -111,7 +112,7 @@ class StoreServer:
 
         return let_go
 
-    def held(self, op: str, key: str, count: int = 1, *, timeout_s: float = 15) -> list[Row]:
+    def held(self, op: str, key: str, count: int = 1) -> list[Row]:
         """Wait until so many requests are held; returns them."""
         held: list[Row] = []
 
@@ -119,7 +120,7 @@ class StoreServer:
             held[:] = self.requests(op=op, path=key, state="held")
             return len(held) >= count
 
-        assert wait_until(there, timeout_s=timeout_s, poll_s=0.03), f"not {count} but {len(held)} held {op}"
+        assert wait_until(there, timeout_s=DEADLINE_S, poll_s=0.03), f"not {count} but {len(held)} held {op}"
         return held
 
     def forget(self) -> None:

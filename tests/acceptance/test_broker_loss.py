@@ -64,7 +64,7 @@ def test_killed_and_restarted_in_the_middle_of_an_upload(site: Installation) -> 
     site.store.control.release()
     site.until(lambda: job.row["bytes_done"] >= 2 * SLICE_BYTES, "checkpoints without a broker")
     site.valkey.start()
-    result = job.succeeds(timeout_s=60)
+    result = job.succeeds()
     assert job.sent_twice_bytes() == 0
     assert result["slices"]["deaths"] == 0
 
@@ -75,7 +75,7 @@ def test_frozen_for_a_while(site: Installation) -> None:
     site.store.control.release()
     site.until(lambda: job.row["bytes_done"] >= 2 * SLICE_BYTES, "checkpoints without a broker")
     site.valkey.resume()
-    result = job.succeeds(timeout_s=60)
+    result = job.succeeds()
     assert job.sent_twice_bytes() == 0
     assert result["slices"]["deaths"] == 0
 
@@ -87,7 +87,7 @@ def test_a_job_enqueued_without_a_broker_runs_when_there_is_one(site: Installati
     small = site.enqueue(1000)
     assert job.state == "queued"
     site.valkey.start()
-    job.succeeds(timeout_s=60)
+    job.succeeds()
     small.succeeds()
 
 
@@ -99,4 +99,4 @@ def test_a_worker_started_without_a_broker_works_when_there_is_one(site: Install
     assert site.known(worker)
     site.until(lambda: "onnect" in worker.text(), "a try to connect")
     site.valkey.start()
-    job.succeeds(timeout_s=60)
+    job.succeeds()

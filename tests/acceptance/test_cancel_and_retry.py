@@ -27,7 +27,7 @@ def test_a_cancel_stops_slices_at_their_next_piece(site: Installation) -> None:
     site.until(lambda: len(job.asked("data")) >= 4, "slices on their way")
     job.act("cancel")
     claimed = sum(row["sends"] for row in job.slices)
-    job.reaches("cancelled", timeout_s=10)
+    job.reaches("cancelled")
     assert len(job.asked("data")) <= claimed
     assert job.key not in site.store.unfinished()
     assert site.store.object_at(job.key) is None
@@ -105,7 +105,7 @@ def test_a_cancel_in_the_middle_of_init_cleans_up_its_session(site: Installation
     site.store.held("init", job.key)
     job.act("cancel")
     let_go()
-    job.reaches("cancelled", timeout_s=10)
+    job.reaches("cancelled")
     assert job.key not in site.store.unfinished() or "session_left_open" in job.kinds
 
 
@@ -117,7 +117,7 @@ def test_a_cancel_before_the_session_is_asked_for_ends_soon(site: Installation) 
     site.store.held("stat", job.key)
     job.act("cancel")
     let_go()
-    job.reaches("cancelled", timeout_s=10)
+    job.reaches("cancelled")
     assert job.key not in site.store.unfinished() or "session_left_open" in job.kinds
 
 
@@ -126,7 +126,7 @@ def test_a_session_whose_handle_never_came_back_is_told_of(site: Installation) -
     job = site.enqueue(SIZE, "orphan")
     site.until(lambda: job.row["failing_since"], "the first failure")
     job.act("cancel")
-    job.reaches("cancelled", timeout_s=30)
+    job.reaches("cancelled")
 
 
 def kill_its_worker(site: Installation, job: Job) -> None:
@@ -146,11 +146,11 @@ def test_what_a_killed_init_had_begun_is_looked_for_after_a_cancel(site: Install
     kill_its_worker(site, job)
     let_go()
     if op == "upload":
-        job.reaches("succeeded", timeout_s=30)
+        job.reaches("succeeded")
         assert job.kinds[-1] == "cancel_too_late"
         assert (job.row["size_bytes"], job.row["result"]["proof"]) == (size, "mark")
     else:
-        job.reaches("cancelled", timeout_s=30)
+        job.reaches("cancelled")
         assert job.kinds[-2:] == ["session_left_open", "cancelled"]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,7 +48,9 @@ def test_after_sigkill_only_the_slices_in_flight_are_sent_again(site: Installati
     assert job.sent_twice_bytes() <= 2 * SLICE_BYTES
 
 
-def test_with_the_shipped_times_a_dead_workers_slice_runs_elsewhere_within_15_seconds(site: Installation) -> None:
+def test_with_the_shipped_times_a_dead_workers_slice_runs_elsewhere_long_before_its_lease_ends(
+    site: Installation,
+) -> None:
     site.workers(2, **SHIPPED)
     key = site.fresh_key()
     site.store.hold("data", key, offset=SLICE_BYTES, count=1)
@@ -57,10 +58,11 @@ def test_with_the_shipped_times_a_dead_workers_slice_runs_elsewhere_within_15_se
     [held] = site.store.held("data", job.key)
     site.until(lambda: job.done() == 3, "the others")
     victim = site.holder(job, 1)
+    lease_ends = job.slices[1]["lease_until"]
     victim.kill()
-    killed_s = time.monotonic()
-    site.until(lambda: len(job.asked("data", offset=SLICE_BYTES)) > 1, "the slice sent again", timeout_s=15)
-    assert time.monotonic() - killed_s < 15
+    site.until(lambda: len(job.asked("data", offset=SLICE_BYTES)) > 1, "the slice sent again")
+    [lost] = [event["at"] for event in job.events if event["kind"] == "worker_lost"]
+    assert lost < lease_ends
     job.succeeds()
     assert job.sent_twice_bytes() == held["size"]
 
@@ -79,7 +81,7 @@ def test_a_worker_that_slept_past_its_death_changes_nothing_and_ends_itself(site
     assert result["slices"]["deaths"] >= 1
     events = job.kinds
     sleeper.thaw()
-    assert sleeper.ended(10)
+    assert sleeper.ended()
     assert "worker.taken_for_dead" in sleeper.text()
     assert f"token {token} is no longer held" in sleeper.text()
     assert job.kinds == events
@@ -99,7 +101,7 @@ def test_a_late_checkpoint_under_an_old_token_is_void(site: Installation) -> Non
     sleeper.thaw()
     first, _ = site.store.held("data", job.key, 2)
     site.store.control.release(first["number"])
-    assert sleeper.ended(10)
+    assert sleeper.ended()
     assert [row["state"] for row in job.slices] == ["sending", "done", "done", "done"]
     assert job.slices[0]["token"] > old
     let_go()
@@ -113,8 +115,8 @@ def test_sigterm_hands_the_work_back_at_once(site: Installation) -> None:
     job = site.enqueue(24 * MIB, slice_size=3 * MIB)
     site.until(lambda: len(job.asked("data")) >= 4, "slices on their way")
     worker.terminate()
-    site.until(lambda: not any(row["state"] == "sending" for row in job.slices), "given back", timeout_s=3)
-    assert worker.ended(8)
+    site.until(lambda: not any(row["state"] == "sending" for row in job.slices), "given back")
+    assert worker.ended()
     site.store.control.change(rate_bytes_per_s=None)
     site.workers(1)
     result = job.succeeds()
@@ -130,7 +132,8 @@ def test_a_stopped_worker_gives_back_what_the_store_does_not_answer(site: Instal
     job = site.enqueue(2 * MIB, key)
     site.store.held("data", job.key)
     worker.terminate()
-    assert worker.ended(8)
+    assert worker.ended()
+    assert "worker.left" in worker.text()
     assert not [row for row in job.slices if row["state"] == "sending"]
     let_go()
     site.workers(1)
@@ -146,10 +149,10 @@ def test_the_children_do_not_outlive_their_parent(site: Installation, how: signa
     assert len(children) == 2
     if how is signal.SIGTERM:
         parent.terminate()
-        assert parent.ended(8)
+        assert parent.ended()
     else:
         parent.kill()
-    site.until(lambda: not any(running(pid) for pid in children), "the children's end", timeout_s=8)
+    site.until(lambda: not any(running(pid) for pid in children), "the children's end")
     live = site.sql("SELECT name FROM worker WHERE ended_at IS NULL")
     assert not [row for row in live if any(row["name"].endswith(f":{pid}") for pid in children)]
 
@@ -162,7 +165,7 @@ def test_a_parent_starts_anew_what_dies(site: Installation) -> None:
     job = site.enqueue(2 * MIB, key)
     site.store.held("data", job.key)
     os.kill(child, signal.SIGKILL)
-    job.succeeds(timeout_s=40)
+    job.succeeds()
     assert parent.children() != [child]
     assert "pool.worker_ended" in parent.text()
 

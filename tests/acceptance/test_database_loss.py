@@ -64,7 +64,7 @@ def test_crashed_and_restarted_in_the_middle_of_an_upload(site: Installation) ->
     site.postgres.stop("immediate")
     site.store.control.release()
     site.postgres.start()
-    result = job.succeeds(timeout_s=60)
+    result = job.succeeds()
     # what was in flight, and the checkpoints of the last 0.6 s
     assert job.sent_twice_bytes() <= (4 + 4) * SLICE_BYTES
     assert result["slices"]["deaths"] == 0
@@ -90,8 +90,8 @@ def test_a_job_that_was_accepted_survives_the_crash_that_follows(site: Installat
     job = site.enqueue(1000)
     restart(site)
     other = site.enqueue(1000)  # the first request after it finds no door closed
-    job.succeeds(timeout_s=60)
-    other.succeeds(timeout_s=60)
+    job.succeeds()
+    other.succeeds()
 
 
 def test_without_a_database_the_api_accepts_nothing_and_recovers_by_itself(site: Installation) -> None:
@@ -104,4 +104,4 @@ def test_without_a_database_the_api_accepts_nothing_and_recovers_by_itself(site:
     answer = site.api.post("/v1/jobs", json=wish.document)
     assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
     site.postgres.start()
-    site.submit(wish, content).succeeds(timeout_s=60)
+    site.submit(wish, content).succeeds()

@@ -59,7 +59,7 @@ class Drilling:
 
     def ends(self, code: int) -> Drilling:
         """It ends with this code; on standard error stands one line if it is not 0."""
-        out, err = self._child.communicate(timeout=100)
+        out, err = self._child.communicate(timeout=240)
         self.out, self.err = self.out + out, err.strip()
         assert (self._child.returncode, len(self.err.splitlines())) == (code, int(code != 0)), self.out + self.err
         return self

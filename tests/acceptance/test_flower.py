@@ -10,6 +10,7 @@ import httpx
 import pytest
 from celery import Celery
 
+from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.installation import MIB
 from tests.acceptance.store import SLICE_BYTES
 from worker.dispatch.broker import Broker
@@ -33,8 +34,8 @@ class Flower:
         words = [sys.executable, "-m", "celery", "-A", "worker", "flower", "--address=127.0.0.1", f"--port={port}"]
         environ = site.environ | {"FLOWER_UNAUTHENTICATED_API": "true"}
         self._child = Child(words, log=site.folder / "flower.log", env=environ)
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10)
-        assert wait_until(self._hears, timeout_s=40, poll_s=0.1), (site.folder / "flower.log").read_text()
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60)
+        assert wait_until(self._hears, timeout_s=DEADLINE_S, poll_s=0.1), (site.folder / "flower.log").read_text()
 
     def _hears(self) -> bool:
         """Whether events of a worker have arrived: what was sent before is lost to it."""

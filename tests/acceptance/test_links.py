@@ -61,7 +61,7 @@ class TwoStores(Installation):
         with self._db.transaction() as tx:
             _, key = create_key(tx, "other", Scope)
         headers = {"Authorization": f"Bearer {key}"}
-        return httpx.Client(base_url=self.api.base_url, headers=headers, trust_env=False, timeout=30)
+        return httpx.Client(base_url=self.api.base_url, headers=headers, trust_env=False, timeout=120)
 
     def sending(self, job: str) -> int:
         """How many slices of a job are out."""
@@ -101,7 +101,7 @@ def test_a_link_that_takes_long_for_all_slots_carries_each_slice_once(site: TwoS
     site.slow.control.change(rate_bytes_per_s=2_000_000)
     site.workers(2, SLICEWAY_TIME_SCALE="0.1", SLICEWAY_DEAD_AFTER_S="30", SLICEWAY_HEARTBEAT_S="5")
     job = site.upload_slowly(16 * 3 * MIB)
-    site.until(lambda: site.view(job)["state"] == "succeeded", "the slow job succeeds", timeout_s=240)
+    site.until(lambda: site.view(job)["state"] == "succeeded", "the slow job succeeds")
     slices = site.slow.requests(op="data")
     assert len(slices) == 16
     assert sum(entry["size"] or 0 for entry in slices) == 16 * 3 * MIB
@@ -119,9 +119,9 @@ def test_a_slow_store_does_not_hold_up_another(site: TwoStores, slow: str) -> No
     (worker,) = site.workers(1)
     large = site.upload_slowly(300 * MIB)
     known = "SELECT store FROM store_link WHERE store = 'slow' AND answer_s > 2"
-    site.until(lambda: site.sql(known), "the store counts as slow", timeout_s=60)
+    site.until(lambda: site.sql(known), "the store counts as slow")
     if slow == "answers":
-        site.until(lambda: site.sending(large) >= 4, "it gets what it may have", timeout_s=120)
+        site.until(lambda: site.sending(large) >= 4, "it gets what it may have")
     paths = [site.fresh_key() for _ in range(SMALL)]
     for path in paths:
         site.file(path, 1000)
@@ -131,7 +131,7 @@ def test_a_slow_store_does_not_hold_up_another(site: TwoStores, slow: str) -> No
         def ended() -> bool:
             return all(other.get(job["urls"]["self"]).json()["state"] == "succeeded" for job in jobs)
 
-        site.until(ended, "the small ones succeed", timeout_s=60)
+        site.until(ended, "the small ones succeed")
     [slots] = site.sql("SELECT slots FROM worker WHERE ended_at IS NULL")
     assert site.view(large)["state"] == "uploading"
     assert site.sending(large) <= slots["slots"] // 2

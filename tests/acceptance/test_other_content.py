@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.installation import MIB
 from tests.acceptance.job import Wish
 from tests.acceptance.other_client import SLICE_BYTES
@@ -49,7 +50,7 @@ def upload_anew(site: Installation, first: Job, content: bytes, terms: dict[str,
     """Upload what is there now to the same key: the object is that, or the job fails and there is none."""
     site.store.control.change(rate_bytes_per_s=None)
     second = site.submit(Wish(first.path.name, first.key, {"verify": "file", **terms}), content)
-    second.reaches("succeeded", "failed", timeout_s=60)
+    second.reaches("succeeded", "failed")
     there = site.store.object_at(first.key)
     if second.state == "succeeded":
         assert there == content
@@ -64,7 +65,7 @@ def test_half_of_the_files_older_version_is_not_gone_on_with(site: Installation,
     first = site.enqueue(SIZE, slice_size=SLICE_BYTES, **terms)
     site.until(lambda: first.done() >= 2, "two slices at the store")
     content = replace_file(first)
-    assert first.fails(timeout_s=60) == "source_changed"
+    assert first.fails() == "source_changed"
     site.until(lambda: not any(row["state"] == "sending" for row in first.slices), "the last slices in flight")
     assert first.key in site.store.unfinished(), "the session of the older version is to stay"
     upload_anew(site, first, content, terms)
@@ -84,9 +85,9 @@ def test_half_of_what_another_client_was_killed_over_is_not_gone_on_with(site: I
     assert site.store.unfinished()[key]["session"] == session
     site.store.planted.add(session)
     site.store.control.change(rate_bytes_per_s=None)
-    assert wait_until(lambda: not site.store.requests(path=key, state="receiving"), timeout_s=20)
+    assert wait_until(lambda: not site.store.requests(path=key, state="receiving"), timeout_s=DEADLINE_S)
     job = site.enqueue(SIZE, key, verify="file", **TERMS[name])
-    job.reaches("succeeded", "failed", timeout_s=60)
+    job.reaches("succeeded", "failed")
     there = site.store.object_at(key)
     assert there == (job.content if job.state == "succeeded" else None)
 

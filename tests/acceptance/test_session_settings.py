@@ -118,7 +118,7 @@ def uploaded(site: Installation, key: str, size_bytes: int) -> Job:
     name = f"file-{os.urandom(4).hex()}"
     content = site.file(name, size_bytes)
     job = site.submit(Wish(name, key, {"labels": {"订单": "十七"}}), content)
-    job.succeeds(timeout_s=60)
+    job.succeeds()
     assert site.store.object_at(key) == content
     assert len(job.asked(op, code=-196)) == 1
     assert {"init_deferred", "slice_deferred"} & set(job.kinds)

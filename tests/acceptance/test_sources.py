@@ -134,7 +134,7 @@ def test_a_cancel_of_what_was_never_read_waits_for_no_store(site: Installation, 
     if refused:
         site.store.control.add_rule("error", path=job.key, status=403, code=-97)
     job.act("cancel")
-    job.reaches("cancelled", timeout_s=10)
+    job.reaches("cancelled")
     assert ("session_left_open" in job.kinds) == refused
     assert not job.asked("init")
 

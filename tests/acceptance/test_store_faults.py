@@ -27,7 +27,7 @@ def test_killed_and_restarted(site: Installation) -> None:
     site.store.kill()
     site.until(lambda: job.row["error"] is not None, "the failure noticed")
     site.store.start()
-    result = job.succeeds(timeout_s=60)
+    result = job.succeeds()
     assert job.row["epoch"] == 1
     assert result["slices"]["failed_attempts"] == 0
     assert job.sent_twice_bytes() <= max(flying, 8) * SLICE_BYTES
@@ -62,7 +62,7 @@ def test_unavailable_for_a_while_uses_up_no_attempts(site: Installation) -> None
     key = site.fresh_key()
     site.store.control.add_rule("error", op="data", path=key, count=9, status=503, code=-196)
     job = site.enqueue(2 * MIB, key)
-    result = job.succeeds(timeout_s=60)
+    result = job.succeeds()
     assert result["slices"]["failed_attempts"] == 0
     assert job.row["epoch"] == 1
 

@@ -62,7 +62,7 @@ def test_a_row_that_cannot_be_read_fails_its_job(site: Installation, step: str, 
         site.sql(harm, job=job.id)
         let_go()
     try:
-        site.until(lambda: read(job, "state")["state"] == "failed", "failed", timeout_s=90)
+        site.until(lambda: read(job, "state")["state"] == "failed", "failed")
     finally:
         site.sql(READABLE, job=job.id)
     assert worker.alive

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PIECE_BYTES = 64 * 1024
-ANSWER_S = 10.0
+ANSWER_S = 120.0
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no time at all: close() sends RST
 
 

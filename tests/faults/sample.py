@@ -45,7 +45,7 @@ class Run:
         self._cancel()
         self._lose()
         self._retry()
-        self.site.until(self._over, "the end of all jobs", timeout_s=40)
+        self.site.until(self._over, "the end of all jobs")
         for id_ in self.ids.values():
             self.read(id_)
         self.recorder.close()
@@ -103,7 +103,7 @@ class Run:
 
         Nothing else is being worked on then, so that the death is in no other job's history.
         """
-        self.site.until(self._over, "the end of the jobs before", timeout_s=40)
+        self.site.until(self._over, "the end of the jobs before")
         store = self.site.store
         store.hold("data", "lapsed", offset=0, count=1)
         let_go = store.hold("finish", "lapsed")

@@ -66,7 +66,7 @@ def test_ten_minutes_without_the_store_use_up_no_attempt_and_fail_nothing(site: 
         return bool(row["n"] == len(jobs))
 
     try:
-        site.until(all_failing, "ten scaled minutes of failures", timeout_s=OUTAGE_S + 30)
+        site.until(all_failing, "ten scaled minutes of failures")
         assert not [job.state for job in jobs if job.state in FINAL]
         assert {job.row["error"]["code"] for job in jobs} == {"store_unavailable"}
     finally:
@@ -83,7 +83,7 @@ def test_a_slice_that_no_worker_survives_is_put_aside_and_others_are_not_hurt(si
     keeper = Keeper([_post(site, f"worker-poisoned-{n}", place) for n in (1, 2)])
     keeper.start()
     try:
-        error = poisoned.reaches("failed", timeout_s=90).view["error"]
+        error = poisoned.reaches("failed").view["error"]
         assert (error["code"], "slice 1" in error["message"]) == ("quarantined", True)
         assert [row["deaths"] for row in poisoned.slices if row["number"] == 1] == [4]
         for job in others:
@@ -107,7 +107,7 @@ def _has_begun(job: Job) -> bool:
 
 def _unharmed(job: Job) -> None:
     """It succeeds as if nothing had been: no attempt used up, never failed, in its first epoch."""
-    result = job.succeeds(timeout_s=60)
+    result = job.succeeds()
     row = job.row
     assert (row["epoch"], row["attempts"], (result["slices"] or {}).get("failed_attempts", 0)) == (1, 0, 0)
     assert "failed" not in job.kinds

@@ -110,7 +110,7 @@ def test_postgres_without_room_loses_no_job_that_it_took_even_if_it_crashes_of_i
     site.disk.clear()
     site.postgres.start()
     for job in (half, *jobs):
-        job.succeeds(timeout_s=60)
+        job.succeeds()
         assert (job.row["attempts"], job.row["deaths"]) == (0, 0)
     assert half.sent_twice_bytes() <= len(half.content)
 
@@ -127,6 +127,6 @@ def test_a_store_without_room_costs_time(site: Cramped) -> None:
     site.until(lambda: all(job.row["error"] for job in (half, *more)), "every job noticing")
     site.store_disk.clear()
     for job in (half, *more):
-        result = job.succeeds(timeout_s=60)
+        result = job.succeeds()
         assert job.row["attempts"] == 0
         assert result.get("slices", {}).get("failed_attempts", 0) == 0

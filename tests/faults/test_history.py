@@ -91,7 +91,7 @@ def test_any_number_may_write_one_file(file: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     for recorder in recorders:
         recorder.close()
     told = asks(file)

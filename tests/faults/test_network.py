@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import Ground
+from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.installation import MIB
 from tests.acceptance.job import Job, Wish
 from tests.acceptance.store import SLICE_BYTES
@@ -112,7 +113,7 @@ def test_uploads_end_well(site: Network, server: Server, fault: Callable[[Networ
     jobs = [half, site.enqueue(2 * MIB), site.enqueue(1000)]
     site.store.control.release()
     for job in jobs:
-        result = job.succeeds(timeout_s=40)
+        result = job.succeeds()
         assert result.get("slices", {}).get("failed_attempts", 0) == 0
         assert job.row["attempts"] == 0
         assert job.row["epoch"] == 1
@@ -123,7 +124,7 @@ def answer_lost(line: Proxy, word: bytes, act: Callable[[], object], done: Calla
     """Let Postgres do what a statement with this word asks, and the connection end before the answer is there."""
     line.become(Conditions(deaf_after=word))
     act()
-    assert wait_until(lambda: bool(done()), timeout_s=10)
+    assert wait_until(lambda: bool(done()), timeout_s=DEADLINE_S)
     line.reset()
     line.heal()
 
@@ -219,7 +220,7 @@ def test_an_enqueue_whose_answer_is_lost_is_accepted(site: Network, named: bool)
 
     asking = threading.Thread(target=lambda: answers.append(ask()))
     answer_lost(site.door, key.encode(), asking.start, lambda: ids(site, key))
-    asking.join(30)
+    asking.join(DEADLINE_S)
     [first] = answers
     assert first.status_code == httpx.codes.ACCEPTED, first.text
     assert [first.json()["id"]] == ids(site, key)
@@ -249,7 +250,7 @@ def test_where_the_answer_is_lost_twice_the_same_request_may_be_sent_again(site:
     site.until(lambda: site.door.connections > 0, "the API trying again")
     site.door.become(Conditions(refuse=True))
     site.door.reset()
-    asking.join(30)
+    asking.join(DEADLINE_S)
     site.door.heal()
     ask()
     first, again = answers

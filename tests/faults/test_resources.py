@@ -60,7 +60,7 @@ def refused_for_now(answer: httpx.Response, detail: str) -> None:
 
 def went_well(*jobs: Job) -> None:
     for job in jobs:
-        result = job.succeeds(timeout_s=60)
+        result = job.succeeds()
         assert (job.row["attempts"], job.row["deaths"], job.row["epoch"]) == (0, 0, 1)
         assert result.get("slices", {}).get("failed_attempts", 0) == 0
         assert job.sent_twice_bytes() <= SLICE_BYTES

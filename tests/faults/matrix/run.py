@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.job import Job
 from tests.faults.matrix.cells import SLICE_BYTES, Cell, Scene
 from tests.faults.matrix.expected import Outcome
@@ -92,11 +93,11 @@ class Run:
         (self._site.media / cell.key).write_bytes(content)
         return content
 
-    def settle(self, timeout_s: float) -> None:
+    def settle(self) -> None:
         """Wait until every job has ended; those that are to be retried or cancelled on the way are."""
-        assert wait_until(self._settled, timeout_s=timeout_s, poll_s=_POLL_S), f"jobs go on after {timeout_s:g} s"
+        assert wait_until(self._settled, timeout_s=DEADLINE_S, poll_s=_POLL_S), f"jobs go on after {DEADLINE_S:g} s"
 
-    def held(self, timeout_s: float) -> None:
+    def held(self) -> None:
         """Wait until the store holds a request of each job."""
         keys = {cell.key for cell in self._cells}
 
@@ -104,7 +105,7 @@ class Run:
             self._settled()
             return {entry["path"] for entry in self._site.store.requests(state="held")} >= keys
 
-        assert wait_until(all_held, timeout_s=timeout_s, poll_s=_POLL_S), f"not all are held within {timeout_s:g} s"
+        assert wait_until(all_held, timeout_s=DEADLINE_S, poll_s=_POLL_S), "not all are held"
 
     def _settled(self) -> bool:
         """Do what is due; say whether there is nothing left to wait for."""

@@ -81,7 +81,7 @@ class Api:
 
     def bare(self, **headers: str) -> httpx.Client:
         limits = httpx.Limits(max_connections=None)
-        client = httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=30, limits=limits)
+        client = httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=120, limits=limits)
         return self._clients.enter_context(client)
 
     def sql(self, statement: str, **params: Any) -> list[dict[str, Any]]:
@@ -108,7 +108,7 @@ def running_api(settings: Settings) -> Iterator[Api]:
 
     def stop() -> None:
         api.should_exit = True
-        thread.join(30)
+        thread.join(120)
         assert not thread.is_alive(), "the API did not stop"
 
     try:

@@ -64,4 +64,4 @@ def test_what_the_server_rolled_back_is_sent_again(database_url: str, work: Call
                 other.execute("UPDATE breaker SET probe_at = now()")
                 meeting = pool.submit(run_idempotent, ours, work)
                 assert wait_until(lambda: other.execute(WAITING).fetchone() is not None, timeout_s=30)
-            assert meeting.result(30) == 1
+            assert meeting.result(120) == 1

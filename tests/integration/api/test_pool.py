@@ -156,7 +156,7 @@ def test_who_comes_when_all_are_lent_waits_for_one_that_comes_back(pool: Databas
         with ExitStack() as stack:
             all_there_may_be = {backend(stack.enter_context(pool.connection())) for _ in range(4)}
             write, look = threads.submit(lend, pool, 1), threads.submit(read)
-        assert write.result(30) | {look.result(30)} <= all_there_may_be
+        assert write.result(120) | {look.result(120)} <= all_there_may_be
 
 
 def test_a_read_uses_what_a_write_has_left(pool: Database, beside: Tx) -> None:

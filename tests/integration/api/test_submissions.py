@@ -47,7 +47,7 @@ def test_requests_that_come_while_a_commit_is_on_its_way_share_the_next(api: Any
             thread.start()
         assert wait_until(lambda: len(api.submissions) == MANY, timeout_s=30)
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert [answer.status_code for answer in answers] == [202] * MANY
     statements = api.sql("SELECT DISTINCT xmin::text FROM job")  # what one statement inserts has one transaction's mark
     assert api.count("job") == MANY

@@ -73,7 +73,7 @@ def test_who_waits_is_answered_when_the_job_ends(api: Any, acme: httpx.Client) -
         answer = pool.submit(acme.get, f"/v1/jobs/{job}", params={"wait": "60s"})
         until(lambda: len(api.waiters) == 1)
         api.move(job, "succeeded")
-        assert answer.result(20).json()["state"] == "succeeded"
+        assert answer.result(120).json()["state"] == "succeeded"
 
 
 def test_the_answer_comes_when_the_time_is_over(acme: httpx.Client) -> None:

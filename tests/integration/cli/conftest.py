@@ -102,7 +102,7 @@ def serving(installation: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Itera
         yield installation
     finally:
         api.terminate()
-        assert api.wait(20) == 0
+        assert api.wait(240) == 0
 
 
 def answers(port: int) -> bool:
@@ -115,7 +115,7 @@ def answers(port: int) -> bool:
 
 def until(true: Any) -> None:
     pause = threading.Event()
-    for _ in range(600):
+    for _ in range(4800):  # four minutes: only a failure takes so long
         if true():
             return
         pause.wait(0.05)

@@ -166,7 +166,7 @@ def test_put_follows_a_job_to_its_end(
     ending = threading.Thread(target=end)
     ending.start()
     code = serving(f"put {tmp_path}/media/a.bin main:a")
-    ending.join(20)
+    ending.join(120)
     assert code == ends[0]
     assert ends[1] in serving.out + serving.err
 
@@ -183,7 +183,7 @@ def test_ctrl_c_leaves_the_upload_running_and_says_how_to_end_it(
     while put.poll() is None and not reads_jobs(database_url):
         pause.wait(0.05)
     put.send_signal(signal.SIGINT)
-    _, said = put.communicate(timeout=20)
+    _, said = put.communicate(timeout=240)
     [job] = sql(database_url, "SELECT id, state FROM job")
     assert (put.returncode, job["state"]) == (130, "queued")
     assert f"sliceway jobs cancel {job['id']}" in said

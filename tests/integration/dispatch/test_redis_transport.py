@@ -25,7 +25,7 @@ def consuming(broker_url: str, *, no_ack: bool) -> Iterator[tuple[Connection, li
         connection.SimpleQueue(queue).put({"job": 1})
         got: list[Any] = []
         with connection.Consumer([queue], on_message=got.append):
-            connection.drain_events(timeout=20)
+            connection.drain_events(timeout=120)
             yield connection, got
 
 
@@ -85,13 +85,13 @@ def test_several_queues_take_turns_and_one_that_is_left_is_asked_for_alone(broke
         for queue in (left, right) * 3:
             connection.SimpleQueue(queue).put(queue.name)
         with connection.Consumer([left], on_message=lambda message: got.append(message.payload)) as consumer:
-            connection.drain_events(timeout=20)
+            connection.drain_events(timeout=120)
             consumer.add_queue(right)
             consumer.consume()
-            connection.drain_events(timeout=20)
-            connection.drain_events(timeout=20)
+            connection.drain_events(timeout=120)
+            connection.drain_events(timeout=120)
             consumer.cancel_by_queue(left.name)
-            connection.drain_events(timeout=20)
+            connection.drain_events(timeout=120)
     assert (got[0], sorted(got[1:3]), got[3:]) == ("left", ["left", "right"], ["right"])
 
 

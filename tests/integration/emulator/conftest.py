@@ -35,7 +35,7 @@ class Cos:
         self.address = (urlsplit(url).hostname or "", urlsplit(url).port or 0)
         self.control = Control(control_url)
         # Loading certificates would take longer than most tests here, and nothing is encrypted.
-        self.http = httpx.Client(trust_env=False, timeout=30, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        self.http = httpx.Client(trust_env=False, timeout=120, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         self._random = itertools.count(1)
 
     def path(self, path: str) -> str:

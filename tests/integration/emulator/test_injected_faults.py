@@ -93,7 +93,7 @@ def test_answers_may_drip_and_delay(cos: Any, session: str) -> None:
     cos.control.add_rule("drip", op="data", delay_s=0.01)
     cos.control.add_rule("delay", op="data", delay_s=0.1, when="after")
     assert send(cos, session).json()["data"]["offset"] == 0
-    (entry,) = cos.control.requests(op="data", state="answered", count=1, timeout_s=5)
+    (entry,) = cos.control.requests(op="data", state="answered", count=1, timeout_s=120)
     assert entry["ended_s"] - entry["began_s"] >= 0.1 + 16 * 0.01
 
 
@@ -137,7 +137,7 @@ def test_the_store_may_lie(cos: Any, session: str, op: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (200, 0)
     assert parts(cos) == []
     assert cos.stat("b.bin").status_code == 404
-    (entry,) = cos.control.requests(faults="('swallow',)", state="answered", count=1, timeout_s=5)
+    (entry,) = cos.control.requests(faults="('swallow',)", state="answered", count=1, timeout_s=120)
     assert (entry["op"], entry["code"], entry["effect"]) == (op, 0, None)
 
 
@@ -156,12 +156,12 @@ def test_a_request_may_be_held_on_either_side_of_its_effect(
     answers: list[httpx.Response] = []
     sender = threading.Thread(target=lambda: answers.append(send(cos, session)))
     sender.start()
-    (held,) = cos.control.requests(state="held", count=1, timeout_s=10)
+    (held,) = cos.control.requests(state="held", count=1, timeout_s=120)
     assert (held["op"], held["offset"]) == ("data", 0)
     assert parts(cos) == stored
     assert not answers
     assert cos.control.release(held["number"]) == 1
-    sender.join(10)
+    sender.join(120)
     assert answers[0].json()["code"] == 0
     assert cos.control.release() == 0
 
@@ -179,9 +179,9 @@ def test_stopping_lets_held_requests_go(start_cos: Callable[..., Any]) -> None:
 
     asker = threading.Thread(target=ask)
     asker.start()
-    cos.control.requests(state="held", count=1, timeout_s=10)
+    cos.control.requests(state="held", count=1, timeout_s=120)
     start_cos()
-    asker.join(10)
+    asker.join(120)
     assert len(outcome) == 1
 
 

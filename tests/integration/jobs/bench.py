@@ -240,6 +240,6 @@ def open_transaction(bench: Bench) -> Iterator[Any]:
 
 def wait_until_blocked(bench: Bench) -> None:
     """Return as soon as some statement waits for another's lock."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not bench.run("SELECT pid FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"):
         assert time.monotonic() < until, "nobody waits for the lock"

@@ -59,7 +59,7 @@ def test_a_claim_that_waits_for_a_commit_that_holds_its_job_back_is_refused(benc
         wait_until_blocked(bench)
         stack.close()
         with pytest.raises(StaleClaim):
-            waiting.result(30)
+            waiting.result(120)
     assert "sending" not in bench.states(job)
     assert bench.row(job)["step"] != "running"
 
@@ -77,7 +77,7 @@ def test_a_claim_that_was_first_is_seen_by_the_cancel_that_waited(bench: Bench, 
         waiting = pool.submit(cancel)
         wait_until_blocked(bench)
         stack.close()
-        assert waiting.result(30) is JobState.CANCELLING
+        assert waiting.result(120) is JobState.CANCELLING
     with bench.db.connection() as tx:
         assert not transitions.promote_due(tx)  # the claim has not ended
     held = bench.row(job) if claim.number is None else bench.slices(job)[0]
@@ -96,7 +96,7 @@ def test_a_claim_goes_on_when_the_cancel_is_rolled_back(bench: Bench) -> None:
 
             waiting = pool.submit(claim)
             wait_until_blocked(bench)
-        assert waiting.result(30)
+        assert waiting.result(120)
     assert bench.states(job)[0] == "sending"
 
 
@@ -110,7 +110,7 @@ def test_the_last_checkpoint_and_a_cancel_leave_one_truth(bench: Bench) -> None:
         waiting = pool.submit(bench.checkpoint, claim)
         wait_until_blocked(bench)
         stack.close()
-        (answer,) = waiting.result(30).values()
+        (answer,) = waiting.result(120).values()
     assert (answer["state"], answer["slices_left"]) == ("cancelling", 0)
     assert bench.row(job)["state"] == "cancelling"
     assert "slices_done" not in bench.kinds(job)

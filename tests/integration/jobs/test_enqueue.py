@@ -46,7 +46,7 @@ def test_the_dispatcher_hears_of_it_at_the_commit(bench: Bench) -> None:
     with bench.db.transaction() as tx:
         transitions.enqueue(tx, [bench.new()], "tester")
         assert list(ear.notifies(timeout=0)) == []
-    (heard,) = ear.notifies(timeout=10, stop_after=1)
+    (heard,) = ear.notifies(timeout=120, stop_after=1)
     assert heard.channel == WAKE_CHANNEL
     ear.close()
 

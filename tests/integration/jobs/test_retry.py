@@ -97,7 +97,7 @@ def test_a_session_lost_while_its_failed_job_is_put_back_to_work_voids_the_epoch
             claim = Claim(job, None, message["token"], message["epoch"], bench.worker)
             transitions.claim_step(tx, claim, JobState.QUEUED, LEASE)
             transitions.reconcile(tx, claim, [])
-        assert waiting.result(30) is JobState.QUEUED
+        assert waiting.result(120) is JobState.QUEUED
     assert at(bench, job, "epoch", "run", "finished_at", "session_losses") == (2, 2, None, 1)
 
 

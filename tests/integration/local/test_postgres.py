@@ -142,4 +142,4 @@ def test_it_ends_when_its_owner_is_killed(server_folder: Path) -> None:
     assert owner.stdout.readline() == b"up\n"
     owner.kill()
     owner.communicate()
-    assert wait_until(lambda: not (folder / "data/postmaster.pid").exists(), timeout_s=10)
+    assert wait_until(lambda: not (folder / "data/postmaster.pid").exists(), timeout_s=120)

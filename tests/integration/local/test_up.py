@@ -46,7 +46,7 @@ class Up:
 
     def end(self, signum: signal.Signals) -> str:
         self.process.send_signal(signum)
-        rest, _ = self.process.communicate(timeout=60)
+        rest, _ = self.process.communicate(timeout=240)
         return rest
 
     def api(self) -> httpx.Client:
@@ -55,7 +55,7 @@ class Up:
         assert url
         assert key
         headers = {"Authorization": f"Bearer {Path(key[1]).read_text().strip()}"}
-        return httpx.Client(base_url=url[1], headers=headers, trust_env=False, timeout=30)
+        return httpx.Client(base_url=url[1], headers=headers, trust_env=False, timeout=120)
 
     def command(self, *words: str) -> str:
         """What a command prints in another terminal in which what `up` says of that was done."""
@@ -63,7 +63,7 @@ class Up:
         assert named, self.said
         argv = [Path(sys.executable).with_name("sliceway"), *words]
         return subprocess.run(
-            argv, env=os.environ | {named[1]: named[2]}, capture_output=True, text=True, check=True, timeout=60
+            argv, env=os.environ | {named[1]: named[2]}, capture_output=True, text=True, check=True, timeout=240
         ).stdout
 
     def addresses(self) -> list[str]:
@@ -121,7 +121,7 @@ def test_killed_one_leaves_nobody_behind_and_starts_again(start: Callable[..., U
     up = start(folder)
     up.wait_until_up()
     up.end(signal.SIGKILL)
-    assert wait_until(lambda: not processes_with(str(folder)), timeout_s=10), processes_with(str(folder))
+    assert wait_until(lambda: not processes_with(str(folder)), timeout_s=120), processes_with(str(folder))
     again = start(folder)
     again.wait_until_up()
     upload(again, folder, "after.bin")
@@ -141,13 +141,13 @@ def test_servers_that_the_environment_names_are_used(
 def test_database_that_does_not_answer_is_told_in_one_line(start: Callable[..., Up], server_folder: Path) -> None:
     nowhere = f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/nothing"
     up = start(server_folder / "nowhere", SLICEWAY_DATABASE_URL=nowhere)
-    output, _ = up.process.communicate(timeout=60)
+    output, _ = up.process.communicate(timeout=240)
     assert "LocalError: the database cannot be used: connection" in output
 
 
 def test_wrong_setting_is_named_before_anything_starts(start: Callable[..., Up], server_folder: Path) -> None:
     up = start(server_folder / "wrong", SLICEWAY_WORKER_PROCESSES="many")
-    output, _ = up.process.communicate(timeout=60)
+    output, _ = up.process.communicate(timeout=240)
     assert "SLICEWAY_WORKER_PROCESSES is wrong" in output
     assert not (server_folder / "wrong/postgres/data").exists()
 

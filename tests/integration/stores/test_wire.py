@@ -95,7 +95,7 @@ def test_where_it_goes_slowly_little_is_gathered() -> None:
     late.start()
     with closing(theirs), closing(connection):
         connection.send(bytes(4 << 20))
-        late.join(20)
+        late.join(120)
     assert connection.batch_bytes < 256 * 1024
 
 

@@ -161,7 +161,7 @@ class TestStop:
         ready.bench.asked("slice", count=1, state="held")
         guard.stop = stop
         ready.bench.heal()
-        sending.join(20)
+        sending.join(120)
         assert [type(result) for result in results] == [Put]
 
     def test_a_revoke_is_obeyed_even_then(self, ready: Ready, patience: type[Patience]) -> None:
@@ -179,7 +179,7 @@ class TestStop:
         ready.bench.asked("slice", count=1, state="held")
         guard.stop = Stop.REVOKED
         ready.bench.heal()
-        sending.join(20)
+        sending.join(120)
         assert stops == [Stop.REVOKED]
 
     def test_before_anything_is_sent(self, ready: Ready, patience: type[Patience]) -> None:
@@ -198,7 +198,7 @@ class TestStop:
         with pytest.raises(Interrupted):
             ready.call("slice", patience(stop=Stop.CANCELLED))
         ready.bench.heal()
-        listing.join(20)
+        listing.join(120)
         assert [type(result) for result in results] == [Listing]
 
 
