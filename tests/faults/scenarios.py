@@ -171,7 +171,7 @@ SCENARIOS = (
     Scenario(interventions.cancelled_while_it_waits),
     Scenario(interventions.cancelled_on_its_way, about=("cancel",)),
     Scenario(interventions.cancelled_without_a_session),
-    Scenario(interventions.cancelled_too_late),
+    Scenario(interventions.cancelled_too_late, about=("_was_faster",)),
     Scenario(interventions.revoked_on_its_way),
     Scenario(interventions.revoked_before),
     Scenario(interventions.quarantined),

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from tests.acceptance.installation import Installation
 
 OTHERS = "datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'sliceway%%'"
-TERMINATE = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OTHERS} AND random() < %(share)s"  # noqa: S608
+#: Returns when they have ended: until then a session serves whoever finds it.
+TERMINATE = f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE {OTHERS} AND random() < %(share)s"  # noqa: S608
 
 
 def half_sent(site: Installation) -> Job:
