@@ -37,6 +37,7 @@ class StoreServer:
         self.folder = folder
         self.journal = folder / "store.jsonl"
         self.strangers: dict[str, bytes] = {}
+        self.others: dict[str, list[bytes]] = {}
         self.planted: set[str] = set()
         self._past: list[Row] = []
         self._ports = free_port(), free_port()
@@ -87,9 +88,10 @@ class StoreServer:
         """The store's unfinished uploads, by key."""
         return {upload["path"]: upload for upload in self.control.uploads(BUCKET)}
 
-    def plant_object(self, key: str, content: bytes, *, sacred: bool = True) -> bytes:
+    def plant_object(self, key: str, content: bytes, *, sacred: bool = True, with_sha: bool = False) -> bytes:
         """Put somebody else's object there; a sacred one must still be there, unchanged, when the test is over."""
-        self.control.plant_object(BUCKET, key, content)
+        self.control.plant_object(BUCKET, key, content, with_sha=with_sha)
+        self.others.setdefault(key, []).append(content)
         if sacred:
             self.strangers[key] = content
         return content
@@ -125,7 +127,7 @@ class StoreServer:
 
     def forget(self) -> None:
         """Begin the journal anew; strangers' things are nobody's concern any more."""
-        self.strangers, self.planted, self._past = {}, set(), []
+        self.strangers, self.others, self.planted, self._past = {}, {}, set(), []
         self.control.clear_requests()
 
     def calm(self) -> None:

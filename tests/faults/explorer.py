@@ -25,7 +25,7 @@ from psycopg.rows import dict_row
 from tests.faults.explorer_laws import Laws
 from tests.faults.explorer_program import EdgeStore, Programs
 from tests.faults.explorer_rows import Rows
-from tests.faults.explorer_state import JOB, Fault, World
+from tests.faults.explorer_state import JOB, Fault, Stranger, World
 from tests.faults.explorer_world import Moves
 from worker.db import PLAN_ONCE, migrate, plain_url
 from worker.jobs.transitions import NewJob
@@ -59,6 +59,19 @@ SMALL: Mapping[str, World] = {
     ),
     "one slice, a lease ends, a cancel": World(slices=1, faults=1, kinds=frozenset({Fault.LAPSE}), cancels=1),
     "one slice, a stranger acts": World(slices=1, strangers=1),
+    "verified, half of another file is there, a crash": World(
+        verified=True, predecessor=Stranger.BEGIN_HALF, faults=1, kinds=frozenset({Fault.CRASH})
+    ),
+    "verified, half of the same file is there, a crash": World(
+        verified=True, predecessor=Stranger.BEGIN_SAME, faults=1, kinds=frozenset({Fault.CRASH})
+    ),
+    "verified, half of the same file is there, and the list does not say so": World(
+        verified=True, predecessor=Stranger.BEGIN_SAME, named=False, marked=False
+    ),
+    "verified, another's upload is there and goes on": World(
+        verified=True, marked=False, predecessor=Stranger.BEGIN_NAMED, strangers=1
+    ),
+    "one slice verified, a stranger acts": World(slices=1, verified=True, strangers=1),
     "one request, one fault, a cancel": World(slices=0, faults=1, cancels=1),
     "one request over an object, one fault": World(slices=0, overwrite=True, existed=True, faults=1),
 }
@@ -68,6 +81,10 @@ LARGE: Mapping[str, World] = {
     "one slice, one fault, a cancel and a retry": World(slices=1, faults=1, cancels=1, retries=1),
     "two slices, two faults": World(faults=2),
     "two slices, one fault, a stranger acts": World(faults=1, strangers=1),
+    "two slices verified, one fault, a stranger acts": World(verified=True, faults=1, strangers=1),
+    "verified over an object, half of another file is there, one fault": World(
+        verified=True, overwrite=True, existed=True, marked=False, predecessor=Stranger.BEGIN_HALF, faults=1
+    ),
     "two slices over an object, one fault, a cancel": World(overwrite=True, existed=True, faults=1, cancels=1),
     "one slice, two faults, a cancel, a stranger acts": World(slices=1, faults=2, cancels=1, strangers=1),
     "one request, two faults, a cancel and a retry, a stranger acts": World(
@@ -151,7 +168,8 @@ class Explorer:
         profile = self._settings.profiles.stores["main"]
         return NewJob(
             id=JOB, tenant="t", priority=5, source={"kind": "file", "root": "r", "path": "p"}, store="main", key="key",
-            target=profile.target("key"), overwrite=self._world.overwrite, labels={}, verify="auto",
+            target=profile.target("key"), overwrite=self._world.overwrite, labels={},
+            verify="file" if self._world.verified else "auto",
             attributes=None if self._world.marked else "its own",
             slice_size=MIB if self._world.slices else None, retry_for_s=2_000_000_000, idempotency_key=None,
             request_digest=None,

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tests.faults.explorer_edges import Program, Statement
-from tests.faults.explorer_state import Next, worker
+from tests.faults.explorer_state import Next, Stranger, worker
 from tests.faults.explorer_store import OURS, THEIRS
 from worker.jobs.states import FINAL, MOVES, JobState, SliceState, Step
 
@@ -96,21 +96,30 @@ class Laws:
 
     def _checkpoints_broken(self, state: State) -> Iterator[str]:
         job, upload = self._rows.job(state.rows), state.store.upload
-        if upload is None or upload.owner != OURS:
+        if upload is None:
             return
         held = dict(upload.held)
         content, size = self._world.content, upload.slice_bytes
-        if any(content[offset : offset + size] != found for offset, found in held.items()):
+        if upload.owner == OURS and any(content[offset : offset + size] != found for offset, found in held.items()):
             yield "the store holds wrong bytes of ours"
         if job["session"] is not None and job["session"]["session"] == upload.session:
             for row in self._rows.slices(state.rows):
-                if row["state"] == SliceState.DONE and row["offset_bytes"] not in held:
+                offset = row["offset_bytes"]
+                if row["state"] == SliceState.DONE and offset not in held:
                     yield f"slice {row['number']} is recorded as done, and the store does not have it"
+                elif row["state"] == SliceState.DONE and held[offset] != content[offset : offset + size]:
+                    yield f"slice {row['number']} is recorded as done, and the store has other bytes"
 
     def _ends_broken(self, before: State, after: State) -> Iterator[str]:
         job, old, store = self._rows.job(after.rows), self._rows.job(before.rows), after.store
-        acted = after.left.strangers < self._world.strangers or self._world.existed
+        acted = (
+            after.left.strangers < self._world.strangers
+            or self._world.existed
+            or self._world.predecessor in {Stranger.PUT, Stranger.BEGIN}
+        )
         if job["state"] == JobState.SUCCEEDED:
+            if self._world.verified and job["result"]["proof"] != "digest":
+                yield f"the job asked for verify: file, and has succeeded by {job['result']['proof']}"
             if not store.ours_seen:
                 yield "the job has succeeded, and its object never was there"
             if not acted and (store.thing is None or store.thing.content != self._world.content):

@@ -46,11 +46,20 @@ BORNE = frozenset(Fault) - {Fault.LATE_DELETE, Fault.CUT_OFF}
 
 
 class Stranger(StrEnum):
-    """What somebody else does at the key."""
+    """What another client does at the key; what it uploads is other content, but where it says otherwise."""
 
     PUT = "put"
+    """An object."""
     BEGIN = "begin"
+    """An upload without a digest, all slices sent."""
+    BEGIN_HALF = "begin half"
+    """The same, the first slice sent."""
+    BEGIN_NAMED = "begin named"
+    """An upload with the digest of its content, the first slice sent."""
+    BEGIN_SAME = "begin same"
+    """An upload of the file itself, with its digest, the first slice sent."""
     FINISH = "finish"
+    """The finish of its upload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,9 @@ class World:
         overwrite: whether the job may replace an object.
         marked: whether its object carries our mark; not so where it brings attributes of its own.
         existed: whether a stranger's object is there from the first.
+        verified: the job says `verify: file`.
+        named: the store's lists name the digest that an upload was begun with.
+        predecessor: what another client had done at the key before, if anything.
         faults: how many of any kind, at any point.
         kinds: of them.
         cancels: how often the client may cancel.
@@ -74,6 +86,9 @@ class World:
     overwrite: bool = False
     marked: bool = True
     existed: bool = False
+    verified: bool = False
+    named: bool = True
+    predecessor: Stranger | None = None
     faults: int = 0
     kinds: frozenset[Fault] = BORNE
     cancels: int = 0

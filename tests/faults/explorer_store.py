@@ -13,7 +13,16 @@ from typing import Any
 Data = dict[str, Any]
 OURS, THEIRS = "ours", "theirs"
 SHOWN = {"access_url": "http://store/key"}
-NOT_THERE, EXISTS, UNFINISHED, NO_SESSION, INCOMPLETE, DIFFERS = -197, -177, -4019, -4013, -175, -4026
+NOT_THERE, EXISTS, UNFINISHED, OTHER_UNFINISHED, NO_SESSION, INCOMPLETE, DIFFERS = (
+    -197,
+    -177,
+    -4019,
+    -4020,
+    -4013,
+    -175,
+    -4026,
+)
+NO_SHA, OTHER_SHA, WRONG_SHA = -29094, -174, -4016
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +35,16 @@ class Upload:
     slice_bytes: int
     attributes: str
     insert_only: bool
+    sha: str = ""
     held: tuple[tuple[int, bytes], ...] = ()
 
     @property
     def received_bytes(self) -> int:
         return sum(len(content) for _, content in self.held)
+
+    def may_be_gone_on_with(self, owner: str, sha: str) -> bool:
+        """Whoever did not begin it must know its content, which only a digest tells."""
+        return self.owner == owner or (self.sha != "" and self.sha == sha)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +63,8 @@ class Store:
     """The key.
 
     Attributes:
+        due: the bytes of our file.
+        named: lists name the digest that an upload was begun with.
         thing: the object there.
         upload: the unfinished upload there; the protocol knows one a path.
         begun: uploads ever begun; gives each session its name.
@@ -59,6 +75,8 @@ class Store:
     """
 
     slice_bytes: int
+    due: bytes = b""
+    named: bool = True
     thing: Thing | None = None
     upload: Upload | None = None
     begun: int = 0
@@ -77,28 +95,35 @@ def respond(store: Store, op: str, fields: Data, content: bytes, owner: str = OU
 
 
 def _init(store: Store, fields: Data, _content: bytes, owner: str) -> Outcome:
-    insert_only = fields.get("insertOnly") != "0"
-    if store.thing is not None and insert_only:
-        return store, EXISTS, None
-    if store.upload is not None:
-        return store, UNFINISHED, None
-    session = f"session-{store.begun + 1}"
+    insert_only, sha, there = fields.get("insertOnly") != "0", fields.get("sha", ""), store.thing
     size, attributes = int(fields["filesize"]), fields.get("biz_attr", "")
-    upload = Upload(session, owner, size, store.slice_bytes, attributes, insert_only)
+    same = there is not None and sha != "" and (there.sha, len(there.content)) == (sha, size)
+    if there is not None and insert_only:
+        return (store, 0, SHOWN) if same else (store, EXISTS, None)
+    if store.upload is not None:
+        other = sha and store.upload.sha and sha != store.upload.sha
+        return store, OTHER_UNFINISHED if other else UNFINISHED, None
+    if there is not None and same:  # the bytes are here: an object of its own comes to be of them
+        return _published(store, replace(there, owner=owner, attributes=attributes, session="")), 0, SHOWN
+    session = f"session-{store.begun + 1}"
+    upload = Upload(session, owner, size, store.slice_bytes, attributes, insert_only, sha)
     after = replace(store, upload=upload, begun=store.begun + 1)
     return after, 0, {"session": session, "slice_size": store.slice_bytes}
 
 
 def _data(store: Store, fields: Data, content: bytes, owner: str) -> Outcome:
-    upload, offset = store.upload, int(fields["offset"])
+    upload, offset, sha = store.upload, int(fields["offset"]), fields.get("sha", "")
     if upload is None or upload.session != fields["session"]:
         return store, NO_SESSION, None
+    if sha and upload.sha and sha != upload.sha:
+        return store, OTHER_SHA, None
     echo = {"session": upload.session, "offset": offset, "datalen": len(content)}
     held = dict(upload.held)
     if offset in held:
         return (store, 0, echo) if held[offset] == content else (store, DIFFERS, None)
     grown = replace(upload, held=tuple(sorted((held | {offset: content}).items())))
-    return _blamed(replace(store, upload=grown), upload.owner != owner, "sent a slice into another's upload"), 0, echo
+    guilty = not upload.may_be_gone_on_with(owner, sha)
+    return _blamed(replace(store, upload=grown), guilty, "sent a slice into another's upload"), 0, echo
 
 
 def _list(store: Store, _fields: Data, _content: bytes, _owner: str) -> Outcome:
@@ -107,23 +132,27 @@ def _list(store: Store, _fields: Data, _content: bytes, _owner: str) -> Outcome:
     upload = store.upload
     parts = [{"offset": offset, "datalen": len(content)} for offset, content in upload.held]
     data = {"session": upload.session, "slice_size": upload.slice_bytes, "filesize": upload.size_bytes}
-    return store, 0, data | {"listparts": parts}
+    return store, 0, data | {"listparts": parts} | ({"sha": upload.sha} if upload.sha and store.named else {})
 
 
 def _finish(store: Store, fields: Data, _content: bytes, owner: str) -> Outcome:
-    upload, thing = store.upload, store.thing
+    upload, thing, sha = store.upload, store.thing, fields.get("sha", "")
     if thing is not None and thing.session and thing.session == fields["session"]:
         return store, 0, SHOWN
     if upload is None or upload.session != fields["session"]:
         return store, NO_SESSION, None
     if upload.received_bytes != upload.size_bytes or int(fields["filesize"]) != upload.size_bytes:
         return store, INCOMPLETE, None
+    content = b"".join(content for _, content in upload.held)
+    if upload.sha and not upload.sha == sha == sha_of(content):
+        return store, WRONG_SHA if sha else NO_SHA, None
     if thing is not None and upload.insert_only:
         return store, EXISTS, None
-    made = Thing(upload.owner, b"".join(content for _, content in upload.held), upload.attributes, upload.session)
+    made = Thing(upload.owner, content, upload.attributes, upload.session, upload.sha)
     finished = (*store.finished, upload.attributes) if upload.owner == OURS else store.finished
     after = _published(replace(store, upload=None, finished=finished), made)
-    return _blamed(after, upload.owner != owner, "finished another's upload"), 0, SHOWN
+    after = _blamed(after, not upload.may_be_gone_on_with(owner, sha), "finished another's upload")
+    return _blamed(after, owner == OURS and content != store.due, "published other bytes than the file's"), 0, SHOWN
 
 
 def _whole(store: Store, fields: Data, content: bytes, owner: str) -> Outcome:
@@ -156,7 +185,7 @@ def _delete(store: Store, _fields: Data, _content: bytes, owner: str) -> Outcome
 
 
 def _published(store: Store, made: Thing) -> Store:
-    ours = made.owner == OURS
+    ours = made.owner == OURS or made.content == store.due
     return replace(store, thing=made, ours_seen=store.ours_seen or ours, unseen=store.unseen or not ours)
 
 
@@ -165,20 +194,31 @@ def _blamed(store: Store, guilty: bool, what: str) -> Store:
 
 
 def strange(store: Store, deed: str, content: bytes) -> Store:
-    """Let somebody else act at the key: `put` an object, `begin` an upload and send all of it, or `finish` that."""
-    theirs: Data = {"biz_attr": "theirs", "insertOnly": "0", "filesize": len(content), "sha": sha_of(content)}
+    """Let another client act at the key; see `explorer_state.Stranger`. ``content``: what it uploads."""
+    if deed == "begin same":
+        content = store.due
+    theirs: Data = {"biz_attr": "theirs", "insertOnly": "0", "filesize": len(content)}
     if deed == "put":
-        return respond(store, "upload", theirs, content, THEIRS)[0]
-    if deed == "begin":
-        begun, code, data = respond(store, "upload_slice_init", theirs, b"", THEIRS)
-        for offset in range(0, 0 if code or data is None else len(content), store.slice_bytes):
-            fields = {"session": (data or {})["session"], "offset": offset}
-            piece = content[offset : offset + store.slice_bytes]
-            begun = respond(begun, "upload_slice_data", fields, piece, THEIRS)[0]
-        return begun
+        return respond(store, "upload", theirs | {"sha": sha_of(content)}, content, THEIRS)[0]
+    if deed != "finish":
+        named = {"sha": sha_of(content)} if deed in {"begin named", "begin same"} else {}
+        sent = content if deed == "begin" else content[: store.slice_bytes]
+        return _begin(store, theirs | named, sent)
     if store.upload is None or store.upload.owner != THEIRS:
         return store
-    return respond(store, "upload_slice_finish", theirs | {"session": store.upload.session}, b"", THEIRS)[0]
+    finish = theirs | {"session": store.upload.session, "sha": store.upload.sha}
+    return respond(store, "upload_slice_finish", finish, b"", THEIRS)[0]
+
+
+def _begin(store: Store, theirs: Data, sent: bytes) -> Store:
+    """Let another client begin an upload and send its first bytes, if the store lets it."""
+    begun, code, data = respond(store, "upload_slice_init", theirs, b"", THEIRS)
+    if code or data is None or "session" not in data:
+        return begun
+    for offset in range(0, len(sent), store.slice_bytes):
+        fields = {"session": data["session"], "offset": offset, "sha": theirs.get("sha", "")}
+        begun = respond(begun, "upload_slice_data", fields, sent[offset : offset + store.slice_bytes], THEIRS)[0]
+    return begun
 
 
 def sha_of(content: bytes) -> str:

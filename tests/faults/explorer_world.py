@@ -45,7 +45,9 @@ class Moves:
             for process in range(2):
                 leases.start_worker(tx, worker(process), "w", slots=1, roots=[])
 
-        store = Store(SLICE_BYTES)
+        store = Store(SLICE_BYTES, self.world.content, self.world.named)
+        if self.world.predecessor is not None:
+            store = strange(store, self.world.predecessor, self.world.foreign())
         if self.world.existed:
             store = strange(store, Stranger.PUT, self.world.foreign())
         world = self.world

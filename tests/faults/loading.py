@@ -43,7 +43,7 @@ def load(
     _copy(connection, "open_session", "key session", stored.open_sessions())
     run(connection, "identify")
     keys = connection.execute(
-        "SELECT key FROM job WHERE state = 'succeeded' UNION SELECT key FROM history.ask WHERE op = 'plant_object'"
+        "SELECT key FROM job UNION SELECT key FROM history.ask WHERE op = 'plant_object'"
     ).fetchall()
     _copy(connection, "object", "key sha1", stored.sha1s(key for (key,) in keys))
     _load_sources(connection)

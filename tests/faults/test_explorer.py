@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from tests.faults.explorer import SMALL, Broken, Explorer
 from tests.faults.explorer_program import EdgeStore
 from tests.faults.explorer_state import JOB, Fault, Stranger, World
 from tests.faults.explorer_store import Store, respond, sha_of
-from worker.stores.base import Aborted
+from worker.stores.base import Aborted, Listing
+from worker.stores.cos_json_answer import Answer
 from worker.stores.cos_json_client import Ask, CosJsonClient
 from worker.stores.cos_json_errors import Kind, Op
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from worker.settings import StoreProfile
-    from worker.stores.base import Guard, Handle, LeftOpen, Stored
+    from worker.stores.base import Digests, Guard, Handle, Intent, LeftOpen, Stored
 
 
 @pytest.fixture
@@ -58,6 +60,20 @@ class Careless(EdgeStore):
     def abort(self, key: str, handle: Handle | None, guard: Guard, *, mark: str | None = None) -> Aborted | LeftOpen:  # noqa: ARG002 - it does not care
         self._client.call(Ask(Op.DELETE, key, accept=frozenset({Kind.MISSING})), guard)
         return Aborted()
+
+
+class Trusting(EdgeStore):
+    """A driver that takes the digest that init was given for that of whatever is there, as 0.1 did."""
+
+    def init(self, intent: Intent, slice_bytes: int, digests: Digests | None, guard: Guard) -> Any:
+        self.given = digests and digests.value
+        return super().init(intent, slice_bytes, digests, guard)
+
+    def list_slices(self, key: str, handle: Handle | None, guard: Guard) -> Listing | Stored:
+        listing = super().list_slices(key, handle, guard)
+        if handle is not None or not isinstance(listing, Listing) or listing.digest is not None:
+            return listing
+        return replace(listing, handle={**listing.handle, "sha": self.given}, digest=self.given)
 
 
 PUT = frozenset({Stranger.PUT})
@@ -102,6 +118,16 @@ DROPPED: dict[str, tuple[World, dict[str, Any], str]] = {
         {"driver": Gullible},
         "the job has succeeded, and its object never was there",
     ),
+    "the digest in the store's own list": (
+        World(verified=True, marked=False, predecessor=Stranger.BEGIN_HALF),
+        {"driver": Trusting},
+        "slice 0 is recorded as done, and the store has other bytes",
+    ),
+    "the digest in the store's own list, where all slices are there": (
+        World(slices=1, verified=True, marked=False, strangers=1, deeds=frozenset({Stranger.BEGIN})),
+        {"driver": Trusting},
+        "slice 0 is recorded as done, and the store has other bytes",
+    ),
     "the look before a discard": (
         World(slices=1, cancels=1, strangers=1, deeds=PUT),
         {"driver": Careless},
@@ -139,6 +165,7 @@ def test_known_limits_are_where_the_decision_says(limit: str, explorer: Callable
 
 SLICE = 512 * 1024
 FILE = b"a" * SLICE + b"b" * SLICE
+OTHER = b"a" * SLICE + b"c" * SLICE
 
 
 def requests(chance: random.Random, sessions: list[str]) -> tuple[Op, dict[str, str], bytes | None]:
@@ -146,15 +173,18 @@ def requests(chance: random.Random, sessions: list[str]) -> tuple[Op, dict[str, 
     op = chance.choice(list(Op))
     begin = {"filesize": str(len(FILE)), "slice_size": str(SLICE), "biz_attr": chance.choice(["mine", "theirs"])}
     begin["insertOnly"] = chance.choice("01")
+    sha = chance.choice([{}, {"sha": sha_of(FILE)}, {"sha": sha_of(OTHER)}])
     offset = chance.choice([0, SLICE])
     session = {"session": chance.choice([*sessions[-2:], "none"])}
     match op:
         case Op.INIT:
-            return op, begin, None
+            parts = [{"offset": 0, "datalen": len(FILE), "datasha": sha["sha"]}] if sha else []
+            return op, begin | sha | ({"uploadparts": json.dumps(parts)} if sha else {}), None
         case Op.DATA:
-            return op, session | {"offset": str(offset)}, FILE[offset : offset + SLICE]
+            content = chance.choice([FILE, FILE, FILE, OTHER])
+            return op, session | {"offset": str(offset)} | sha, content[offset : offset + SLICE]
         case Op.FINISH:
-            return op, session | {"filesize": str(len(FILE))}, None
+            return op, session | {"filesize": str(len(FILE))} | sha, None
         case Op.UPLOAD:
             whole = chance.choice([b"x", b"yy"])
             return op, {"sha": sha_of(whole), "biz_attr": begin["biz_attr"], "insertOnly": begin["insertOnly"]}, whole
@@ -167,11 +197,11 @@ TOLD = ("offset", "datalen", "filesize", "filelen", "biz_attr", "slice_size", "l
 
 @pytest.mark.parametrize("seed", range(3))
 def test_store_in_memory_answers_as_the_emulator_does(seed: int, store_profile: StoreProfile) -> None:
-    chance, client, store = random.Random(seed), CosJsonClient(store_profile), Store(SLICE)
+    chance, client, store = random.Random(seed), CosJsonClient(store_profile), Store(SLICE, FILE)
     sessions: list[str] = []
     names: dict[str, str] = {}
     codes = set()
-    for turn in range(100):
+    for turn in range(200):
         op, fields, content = requests(chance, sessions)
         answer = client.call(
             Ask(op, "key", tuple(fields.items()), memoryview(content) if content else None, frozenset(Kind)), Patient()
@@ -180,6 +210,7 @@ def test_store_in_memory_answers_as_the_emulator_does(seed: int, store_profile: 
         store, code, data = respond(store, op, ours, content or b"")
         told = {name: (data or {}).get(name) for name in TOLD}
         assert (code, told) == (answer.code, {name: answer.data.get(name) for name in TOLD}), (turn, op, fields)
+        assert Answer(200, 0, "", data or {}).sha() == answer.sha(), (turn, op)
         assert ("access_url" in (data or {})) == answer.complete, (turn, op)
         codes.add((op, code))
         if op is Op.INIT and answer.ok:

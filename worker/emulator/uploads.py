@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import secrets
 import threading
@@ -257,10 +258,17 @@ class Uploads:
             )
             self._records.drop_upload(upload.session)
             self._records.put_object(stored)
-        self._ledger.published(stored, "finish", old)
+        self._ledger.published(stored, "finish", old, self._sha1(stored))
         if old is not None:
             self._disk.remove(old.content)
         return stored
+
+    def _sha1(self, stored: Stored) -> str:
+        """What the ledger says of the bytes that were published; not what the client said that they are."""
+        if not self._ledger.on or self._config.discard:
+            return ""
+        with self._disk.open(stored.content) as file:
+            return hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
 
     def discard(self, upload: Upload, how: str) -> None:
         """Forgets an unfinished upload and its bytes; `how` that came is noted."""

@@ -24,6 +24,15 @@ DELETE FROM history.ask WHERE op = 'submit' AND job = job('plain');
 UPDATE history.object SET sha1 = 'other' WHERE key = 'plain';
 -- objects: the object at small is not there
 UPDATE history.object SET sha1 = NULL WHERE key = 'small';
+-- objects: published other at plain, and it is none of its sources
+UPDATE history.store_event SET sha1 = 'other' WHERE what = 'published' AND session = session('plain');
+-- objects: published other at small, and it is none of its sources
+UPDATE history.store_event SET sha1 = 'other' WHERE what = 'published' AND mark LIKE 'sliceway/' || job('small') || '/%';
+-- objects: published other at taken, and it is none of its sources
+INSERT INTO history.store_event (at, what, how, path, session, mark, sha1)
+VALUES (0, 'published', 'finish', 'taken', 'anothers', 'sliceway/' || job('taken') || '/1', 'other');
+-- objects: the object at cancelled is other, which nobody has put there
+UPDATE history.object SET sha1 = 'other' WHERE key = 'cancelled';
 
 -- checkpoints: slice 0 was checkpointed in epoch 1, and the store had not received it
 DELETE FROM history.request WHERE op = 'data' AND session = session('plain') AND offset_bytes = 0;

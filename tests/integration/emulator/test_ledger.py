@@ -92,7 +92,7 @@ def test_objects_that_are_replaced_and_deleted(cos: Any, written: Written) -> No
     cos.finish("a.bin", session, len(DATA))
     cos.delete("a.bin")
     told = [(each["how"], each["sha1"]) for each in written.lines("published")]
-    assert told == [("whole", sha1(b"one")), ("whole", sha1(b"two")), ("finish", "")]
+    assert told == [("whole", sha1(b"one")), ("whole", sha1(b"two")), ("finish", sha1(DATA))]
     assert [each["mark"] for each in written.lines("replaced")] == ["first", "second"]
     assert [each["session"] for each in written.lines("deleted")] == [session]
 
