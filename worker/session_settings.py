@@ -80,13 +80,17 @@ def startup(url: str, *, pooled: bool, plan_once: bool = False) -> dict[str, str
         pooled: whether a pooler is there, which refuses options.
         plan_once: whether the session also gets `PLAN_ONCE`.
     """
-    for name in _ENVIRONMENT:
-        os.environ.pop(name, None)
+    _clear_environment()
     if pooled:
         return {"client_encoding": CLIENT_ENCODING}
     ours = PINNED | (PLAN_ONCE if plan_once else {})
     options = [_given_options(url), *(f"-c {name}={_escaped(value)}" for name, value in ours.items())]
     return {"client_encoding": CLIENT_ENCODING, "options": " ".join(filter(None, options))}
+
+
+def _clear_environment(*_: object) -> None:
+    for name in _ENVIRONMENT:
+        os.environ.pop(name, None)
 
 
 def _given_options(url: str) -> str:
@@ -115,6 +119,7 @@ def engine(url: str, *, pooled: bool = False, plan_once: bool = False, **options
     given = options.pop("connect_args", {})
     started = startup(url, pooled=pooled, plan_once=plan_once)
     made = create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT_S} | given | started, **options)
+    event.listen(made, "do_connect", _clear_environment)
     if not pooled:
         event.listen(made, "connect", lambda connection, _record: complete(connection))
     return made
