@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, Field
 
 from api.problems import Problem, document
+from api.progress import Bytes, Progress, progress_of
 from worker.errors import Refused
 from worker.jobs import queries
 from worker.jobs.states import JobState, SliceState
@@ -20,12 +21,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row
 
-    from worker.jobs.queries import InFlight
     from worker.jobs.service import Accepted
 
 _Place = TypeVar("_Place", UUID, int)
 Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
-Bytes = Annotated[int, Field(ge=0)]
 
 
 class JobUrls(BaseModel):
@@ -78,19 +77,6 @@ class JobMoved(BaseModel):
 
     id: UUID
     state: JobState
-
-
-class Progress(BaseModel):
-    """How far it is; sizes are known once the file was opened. `percent` never falls but with a new epoch."""
-
-    bytes_done: Annotated[Bytes, Field(description="Of slices that the store has.")]
-    bytes_in_flight: Annotated[
-        Bytes, Field(description="Acknowledged bytes of what is not done: on their way, or to be sent again.")
-    ]
-    size_bytes: Bytes | None
-    slices_done: int | None
-    slices_total: int | None
-    percent: Annotated[float | None, Field(description="Done and in flight; 100 only once it has succeeded.")]
 
 
 class Failure(BaseModel):
@@ -231,7 +217,7 @@ def job_view(row: Row[Any], rate: int | None = None) -> JobView:
     return JobView.model_validate(
         row._asdict()
         | {
-            "progress": _progress(row, in_flight),
+            "progress": progress_of(row, in_flight),
             "throughput_bytes_per_s": rate,
             "eta_s": None if not rate or missing is None else -(-max(0, missing) // rate),
             "waiting": None if not any(waits) else row._asdict(),
@@ -240,23 +226,6 @@ def job_view(row: Row[Any], rate: int | None = None) -> JobView:
             "urls": _urls(row.id),
         }
     )
-
-
-def _progress(row: Row[Any], in_flight: InFlight) -> dict[str, Any]:
-    percent = None
-    if row.state == JobState.SUCCEEDED:
-        percent = 100.0
-    elif in_flight.size_bytes:
-        acknowledged = row.bytes_done + in_flight.bytes
-        percent = min(999, 1000 * acknowledged // in_flight.size_bytes) / 10  # rounded down, and 100 means stored
-    return {
-        "bytes_done": row.bytes_done,
-        "bytes_in_flight": in_flight.bytes,
-        "size_bytes": in_flight.size_bytes,
-        "slices_done": None if row.slices_total is None else row.slices_total - (row.slices_left or 0),
-        "slices_total": row.slices_total,
-        "percent": percent,
-    }
 
 
 def slice_view(row: Row[Any]) -> SliceView:

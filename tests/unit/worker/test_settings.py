@@ -108,7 +108,7 @@ def test_the_timers_are_scaled_for_a_test_database_only() -> None:
     scaled = {"SLICEWAY_TIME_SCALE": "0.5", "SLICEWAY_HEARTBEAT_S": "3"}
     test = LEAST | scaled | {"SLICEWAY_DATABASE_URL": "postgresql+psycopg://u@h/test_1"}
     timers = load_settings(test).timers
-    assert timers == Timers(1.5, 5.0, 1.5, 15.0, 7.5, 7.5, 2.5, 2.5, 30.0, 2.5, 1.0, 0.5)
+    assert timers == Timers(1.5, 5.0, 1.5, 15.0, 7.5, 7.5, 2.5, 2.5, 30.0, 2.5, 1.0, 0.5, 0.5)
     assert timers.wait(timedelta(seconds=5)) == timedelta(seconds=2.5)
     with pytest.raises(SettingsError, match=r"^SLICEWAY_TIME_SCALE is wrong: is for tests: .* unset it$"):
         load_settings(LEAST | scaled)
