@@ -149,10 +149,24 @@ class SourceError(SlicewayError):
 
 
 class SourceChanged(SourceError):
-    """The file is not the one that was opened first: other size, time or identity."""
+    """The file is not the one that was opened first: other size, time or identity.
+
+    Attributes:
+        replaced: only the identity differs, as after a remount: size and time are those of the file opened first.
+    """
 
     code = "source_changed"
     advice = "Write the file once, then enqueue it; retry to upload it as it is now."
+
+    def __init__(self, message: str, *, replaced: bool = False) -> None:
+        advice = None
+        if replaced:
+            advice = (
+                'If its volume was only mounted anew, or the file restored, set fingerprint = "size-mtime" for its root'
+                " on all workers, then retry to go on; else retry to upload it as it is now."
+            )
+        super().__init__(message, advice=advice)
+        self.replaced = replaced
 
 
 class SourceGone(SourceError):

@@ -102,6 +102,7 @@ class RootProfile(_Frozen):
     name: str
     path: Path
     tenants: tuple[str, ...] = ("*",)
+    fingerprint: Literal["strict", "size-mtime"] = "strict"
 
     @field_validator("path")
     @classmethod
@@ -200,6 +201,11 @@ class Profiles(_Frozen):
 
     stores: dict[str, StoreProfile]
     roots: dict[str, RootProfile]
+
+    @cached_property
+    def places(self) -> dict[str, str]:
+        """What the targets in each store begin with; the key follows."""
+        return {name: profile.target("-").removesuffix("-") for name, profile in self.stores.items()}
 
 
 def variable(field: str) -> str:

@@ -85,6 +85,18 @@ def retried(stage: Stage) -> None:
     assert len(job.asked("init")) == 1
 
 
+def retried_with_another_file(stage: Stage) -> None:
+    """A slice is refused; the file is written anew before the retry."""
+    job = stage.enqueue(SIZE, _refusing(stage, SLICE_BYTES))
+    job.fails()
+    stage.until(lambda: not any(row["state"] == "sending" for row in job.slices), "what was in flight")
+    job.content = bytes(SIZE)
+    job.path.write_bytes(job.content)
+    _retry(job)
+    job.succeeds()
+    assert stage.store.object_at(job.key) == job.content
+
+
 def _retry(job: Job) -> None:
     """Ask for it; a client that had no answer and asks again may find the job done by then."""
     answer = job.site.api.post(f"/v1/jobs/{job.id}/retry")

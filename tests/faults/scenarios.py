@@ -163,6 +163,7 @@ SCENARIOS = (
     Scenario(foreign),
     Scenario(foreign_small),
     Scenario(interventions.retried),
+    Scenario(interventions.retried_with_another_file),
     Scenario(interventions.gone_on_with),
     Scenario(session_lost),
     Scenario(slice_forgotten),

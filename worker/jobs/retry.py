@@ -18,6 +18,7 @@ from worker.errors import (
     RootUnavailable,
     SessionGone,
     SlicewayError,
+    SourceChanged,
     SourceError,
     Stop,
     StoreError,
@@ -94,8 +95,10 @@ def describe(error: Exception) -> dict[str, Any]:
     described = {"code": code, "message": message, "advice": advice, "at": datetime.now(UTC).isoformat()}
     if isinstance(error, StoreError) and error.answer is not None:
         described["answer"] = error.answer
-    unanswered = {"unanswered": True} if isinstance(error, StoreError) and error.unanswered else {}
-    return {name: _as_text(value) for name, value in described.items()} | unanswered
+    marks = {"unanswered": True} if isinstance(error, StoreError) and error.unanswered else {}
+    if isinstance(error, SourceChanged) and error.replaced:
+        marks["replaced"] = True
+    return {name: _as_text(value) for name, value in described.items()} | marks
 
 
 def _as_text(value: str) -> str:

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-FRESH_AFTER = frozenset({"source_changed", "source_gone", "source_refused", "digest_mismatch", "session_lost"})
-"""Errors after which a retry cannot go on with the old session and fingerprint."""
+FRESH_AFTER = frozenset({"source_changed", "source_refused", "digest_mismatch", "session_lost"})
+"""Errors after which a retry cannot go on with the old session and fingerprint; `source_changed` unless the identity
+alone differed. After the others init compares file and fingerprint again, and starts afresh if they differ."""
 
 
 _AS_JSON = partial(to_json, bytes_mode="hex")
@@ -228,7 +229,13 @@ def quarantine(tx: Tx, job_id: UUID, epoch: int, error: Row) -> None:
 
 def new_epoch(tx: Tx, claim: Claim, error: Row, again: timedelta | None) -> JobState:
     """Start the job afresh with a new session, by the holder of its step or of a slice."""
-    params = {"error": Jsonb(error), "again_s": None if again is None else again.total_seconds()}
+    params = {"error": Jsonb(error), "again_s": None if again is None else again.total_seconds(), "other_file": False}
+    return JobState(_one(tx, "new_epoch", claim.params() | params)["state"])
+
+
+def take_other_file(tx: Tx, claim: Claim, error: Row) -> JobState:
+    """Start a job that was put back to work afresh, its file being another one now; forget the old one."""
+    params = {"error": Jsonb(error), "again_s": None, "other_file": True}
     return JobState(_one(tx, "new_epoch", claim.params() | params)["state"])
 
 
@@ -285,10 +292,11 @@ def retry(tx: Tx, job_id: UUID, actor: str, *, force: bool = False) -> JobState:
             advice="Retry with force to replace it nevertheless.",
             extra={"job_id": str(row["superseded_by"])},
         )
+    error = row["error"] or {}
     fresh = (
         state is JobState.CANCELLED
         or row["session"] is None
-        or (row["error"] or {}).get("code") in FRESH_AFTER
+        or (error.get("code") in FRESH_AFTER and not error.get("replaced"))
         or adopted_by_size(tx, job_id, row["epoch"])
     )
     params = {"job": job_id, "before": state, "actor": actor, "force": force, "fresh": fresh}

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from worker.sources.base import Fingerprint
 
 _WORDS = {"size": "size", "mtime_ns": "modification time", "inode": "identity (it was replaced)"}
+_COMPARED = {"strict": 3, "size-mtime": 2}
+"""How many of these must be as they were, by the root's `fingerprint`."""
 _NOT_A_FILE = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL})
 _NOT_READABLE = frozenset({errno.EACCES, errno.EPERM})
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
@@ -66,7 +68,8 @@ class FileSource:
     """A `Source` over an open file.
 
     Its fingerprint is size, modification time and inode. The device is left out: the same volume has other numbers on
-    other hosts and after a remount.
+    other hosts and after a remount. Below a root with `size-mtime` inodes have, too: kept, but not compared. The time
+    is always compared to the nanosecond.
     """
 
     def __init__(
@@ -77,7 +80,8 @@ class FileSource:
         self._path = path
         self._fd = fd
         self.fingerprint: Fingerprint = _fingerprint(found) if expected is None else expected
-        self._first = tuple(map(self.fingerprint.get, _WORDS))
+        self._compared = _COMPARED[root.fingerprint]
+        self._first = tuple(map(self.fingerprint.get, _WORDS))[: self._compared]
         self._compare(found)
         self.size_bytes = found.st_size
 
@@ -130,10 +134,12 @@ class FileSource:
         self._compare(found)
 
     def _compare(self, found: os.stat_result) -> None:
-        if (found.st_size, found.st_mtime_ns, found.st_ino) != self._first:
+        if (found.st_size, found.st_mtime_ns, found.st_ino)[: self._compared] != self._first:
             now = _fingerprint(found)
-            changed = [word for name, word in _WORDS.items() if self.fingerprint.get(name) != now[name]]
-            raise SourceChanged(f"{self._named}: it is not the file that was opened first, by {', '.join(changed)}")
+            changed = [name for name in _WORDS if self.fingerprint.get(name) != now[name]]
+            words = ", ".join(_WORDS[name] for name in changed)
+            message = f"{self._named}: it is not the file that was opened first, by {words}"
+            raise SourceChanged(message, replaced=changed == ["inode"])
 
 
 def _fingerprint(found: os.stat_result) -> Fingerprint:

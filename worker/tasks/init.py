@@ -12,6 +12,7 @@ from worker.jobs.plan import Plan, choose_slice_bytes, usable
 from worker.jobs.proof import Doubt
 from worker.jobs.states import Event, JobState
 from worker.stores.base import Digests, LeftOpen, Listing, Session, Stored, Unfinished
+from worker.tasks.opening import open_for_init
 from worker.tasks.outcome import store_answered
 from worker.tasks.verify import (
     Verification,
@@ -44,7 +45,7 @@ def run_init(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     """
     profile = rt.profile(row)
     store = rt.store(profile)
-    with rt.source(row) as source:
+    with open_for_init(rt, claim, row, guard) as source:
         known = {key: row[key] for key in ("hashing", "digests", "existed")}
         known |= {"fingerprint": source.fingerprint, "size_bytes": source.size_bytes}
         _Init(rt, claim, row | known, guard, store, source, profile).run()
@@ -261,10 +262,8 @@ class _Init:
             outcome = self.store.abort(key, None, self.guard, mark=mark_of_any_epoch(self.row))
             if isinstance(outcome, LeftOpen):
                 raise self.in_progress(outcome.reason)
-        self.rt.write(
-            lambda tx: transitions.note(tx, self.claim, Event.FOREIGN_SESSION_DISCARDED, {"slices": len(before.held)}),
-            self.guard,
-        )
+        seen = {"slices": len(before.held)}
+        self.rt.write(lambda tx: transitions.note(tx, self.claim, Event.FOREIGN_SESSION_DISCARDED, seen), self.guard)
 
     def held(self) -> Listing | None:
         try:

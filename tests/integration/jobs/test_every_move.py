@@ -97,6 +97,7 @@ CLAIM_MOVES: dict[str, tuple[Act, set[tuple[JobState, Step]]]] = {
     "fail by step": (lambda tx, c: transitions.fail(tx, c.step, ERROR), running(I, F, C)),
     "fail by slice": (lambda tx, c: transitions.fail(tx, c.sending, ERROR), set(EVERYWHERE)),
     "new epoch by step": (lambda tx, c: transitions.new_epoch(tx, c.step, ERROR, None), running(I, F, C)),
+    "another file": (lambda tx, c: transitions.take_other_file(tx, c.step, ERROR), running(I, F, C)),
     "new epoch by slice": (lambda tx, c: transitions.new_epoch(tx, c.sending, ERROR, LEASE), anywhere(U, C)),
     "cancelled": (lambda tx, c: transitions.cancelled(tx, c.step, None), running(C)),
     "cancelled, left open": (lambda tx, c: transitions.cancelled(tx, c.step, "it is not ours"), running(C)),

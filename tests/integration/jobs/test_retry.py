@@ -77,6 +77,27 @@ def test_a_retry_goes_on_with_slices_of_others_only_if_their_content_was_shown(
     assert at(bench, job, "epoch", "session") == ((2, None) if fresh else (1, {"handle": "s-1"}))
 
 
+@pytest.mark.parametrize("error", [{"code": "source_gone"}, {"code": "source_changed", "replaced": True}])
+def test_a_retry_leaves_it_to_init_whether_the_file_is_the_one_that_it_was(bench: Bench, error: dict[str, Any]) -> None:
+    job = bench.uploading(2)
+    done, failing = bench.take(job, 0, 1)
+    bench.checkpoint(done)
+    with bench.db.connection() as tx:
+        transitions.fail(tx, failing, ERROR | error)
+        transitions.retry(tx, job, "o")
+    assert at(bench, job, "epoch", "session", "fingerprint") == (1, {"handle": "s-1"}, {"size": 1})
+    assert bench.states(job) == ["done", "pending"]
+    (init,) = bench.take(job)
+    bench.run("""UPDATE job SET digests = '{"value": "of the old file"}' WHERE id = %s""", job)
+    with bench.db.connection() as tx:
+        assert transitions.take_other_file(tx, init, ERROR | {"code": "source_changed"}) is JobState.QUEUED
+    assert at(bench, job, "epoch", "session", "fingerprint", "digests", "slices_total", "session_losses") == (
+        *(2, None, None, None, None, 0),
+    )
+    assert (bench.slices(job), bench.row(job)["bytes_done"]) == ([], 0)
+    assert bench.kinds(job)[-1] == "session_lost"
+
+
 def test_a_session_lost_while_its_failed_job_is_put_back_to_work_voids_the_epoch(bench: Bench) -> None:
     """The statement began when the job had failed, and goes on when it uploads again."""
     job = bench.uploading(3)

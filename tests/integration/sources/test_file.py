@@ -234,6 +234,56 @@ class TestChanged:
         assert read(root, "sub/f.bin", 11, 10_001) == DATA[11:10_012]
 
 
+def replaced_by(file: Path, content: bytes, later_ns: int = 0) -> None:
+    """Put another file at the path: another inode, and the same time, or a later one."""
+    other, before = file.with_name("other"), file.stat()
+    other.write_bytes(content)
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns + later_ns))
+    other.rename(file)
+
+
+class TestIdentity:
+    @pytest.fixture
+    def loose(self, root: RootProfile) -> RootProfile:
+        return root.model_copy(update={"fingerprint": "size-mtime"})
+
+    def test_by_size_and_time_another_inode_is_the_same_file(self, loose: RootProfile, file: Path) -> None:
+        with open_file(loose, "sub/f.bin") as source:
+            replaced_by(file, DATA)
+            source.check()
+            source.read_into(memoryview(bytearray(5)), 0)
+            first = source.fingerprint
+        with open_file(loose, "sub/f.bin", expected=first) as source:
+            source.check()
+            assert source.fingerprint == first  # what is kept is what was seen first, by whatever rule
+
+    @pytest.mark.parametrize(("content", "later_ns"), [(DATA[1:], 0), (DATA, 1)])
+    def test_by_size_and_time_each_of_them_counts(
+        self, loose: RootProfile, file: Path, content: bytes, later_ns: int
+    ) -> None:
+        with open_file(loose, "sub/f.bin") as source:
+            replaced_by(file, content, later_ns)
+            with pytest.raises(SourceChanged) as changed:
+                source.check()
+            assert not changed.value.replaced
+            with pytest.raises(SourceChanged):
+                open_file(loose, "sub/f.bin", expected=source.fingerprint)
+
+    def test_a_strict_root_names_the_option_where_the_inode_alone_differs(self, root: RootProfile, file: Path) -> None:
+        with open_file(root, "sub/f.bin") as source:
+            replaced_by(file, DATA)
+            with pytest.raises(SourceChanged) as changed:
+                source.check()
+        assert changed.value.replaced
+        assert "size-mtime" in changed.value.advice
+
+    def test_a_fingerprint_taken_by_either_rule_serves_the_other(self, root: RootProfile, loose: RootProfile) -> None:
+        with open_file(root, "sub/f.bin") as source, open_file(loose, "sub/f.bin") as other:
+            assert source.fingerprint == other.fingerprint
+            open_file(root, "sub/f.bin", expected=other.fingerprint).close()
+            open_file(loose, "sub/f.bin", expected=source.fingerprint).close()
+
+
 class TestGone:
     def test_a_file_that_is_not_there(self, root: RootProfile) -> None:
         for path in ("nothing", "sub/nothing", "no/such/folder", "sub/f.bin/x"):

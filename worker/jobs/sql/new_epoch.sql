@@ -1,4 +1,6 @@
 -- The session is lost: the job starts afresh. Slices are deleted in the same transaction; late checkpoints fail on the epoch.
+-- `other_file`: the session is given up, since the file is another one; what is known of the old file is forgotten, and that
+-- counts as no loss.
 WITH parent AS MATERIALIZED (
   SELECT id, epoch, state, step, token, worker FROM job WHERE id = %(job)s AND epoch = %(epoch)s FOR NO KEY UPDATE
 ), held AS MATERIALIZED (
@@ -25,7 +27,10 @@ WITH parent AS MATERIALIZED (
     not_before = now() + make_interval(secs => %(again_s)s::float8),
     epoch = CASE a.state WHEN 'cancelling' THEN j.epoch ELSE j.epoch + 1 END,
     session = CASE a.state WHEN 'cancelling' THEN j.session END,
-    session_losses = j.session_losses + 1,
+    session_losses = j.session_losses + CASE WHEN %(other_file)s THEN 0 ELSE 1 END,
+    fingerprint = CASE WHEN NOT %(other_file)s OR a.state = 'cancelling' THEN j.fingerprint END,
+    hashing = CASE WHEN NOT %(other_file)s OR a.state = 'cancelling' THEN j.hashing END,
+    digests = CASE WHEN NOT %(other_file)s OR a.state = 'cancelling' THEN j.digests END,
     slices_total = NULL, slices_left = NULL, bytes_done = 0, sent_bytes = NULL, existed = NULL,
     -- of a job that had failed when this statement began, and was put back to work before it had the lock: the constraints
     -- are checked on the row that it began with, before the newer one is looked at

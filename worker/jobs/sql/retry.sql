@@ -1,4 +1,5 @@
--- An operator's retry. Session and checkpoints are kept where the store may still have them; `fresh` starts a new epoch.
+-- An operator's retry. Session and checkpoints are kept where the store may still have them; `fresh` starts a new epoch. So
+-- does init, where the file is no longer the one that they are of.
 -- `run` grows, so that the tasks have ids that no revoke and no failed task in Flower stands against.
 WITH moved AS (
   UPDATE job SET

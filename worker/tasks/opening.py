@@ -1,0 +1,41 @@
+"""Open the source of a job that is (again) at its beginning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from worker.errors import SourceChanged, StaleClaim
+from worker.jobs import transitions
+from worker.jobs.retry import describe
+from worker.log import get_log, redact_json
+
+if TYPE_CHECKING:
+    from worker.jobs.leases import Claim
+    from worker.sources.base import Source
+    from worker.tasks.guard import ClaimGuard
+    from worker.tasks.runtime import Runtime
+
+Row = dict[str, Any]
+log = get_log(__name__)
+
+
+def open_for_init(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> Source:
+    """Return the job's source.
+
+    Only a retry leads here with a session: it goes on with the session if the file is as it was, and uploads the file
+    as it is now if not. A job without a session fails.
+
+    Raises:
+        SourceError: it cannot be read as promised.
+        StaleClaim: it is another file than the session is of, and the job begins afresh: this claim is over.
+    """
+    try:
+        return rt.source(row)
+    except SourceChanged as error:
+        if row["session"] is None:
+            raise
+        cause = redact_json(describe(error))
+        log.info("task.afresh", code=error.code)
+        rt.write(lambda tx: transitions.take_other_file(tx, claim, cause), guard)
+        rt.nudge()
+        raise StaleClaim(f"job {claim.job_id} begins afresh: {error.message}") from error
