@@ -55,6 +55,7 @@ def _run(given: argparse.Namespace, folder: Path) -> Run:
         time_scale=_SCALES[given.timers],
         pace=given.pace,
         workers=given.workers,
+        link_bytes_per_s=given.link,
     )
     say(f"seed {plan.seed}, {plan.jobs} jobs, {given.minutes:g} minutes of faults, {given.timers} timers, in {folder}")
     return Run(plan, folder)
@@ -93,6 +94,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=4, help="worker processes (default: %(default)s)")
     parser.add_argument("--pace", type=float, default=1.0, help="2 leaves twice the time between acts")
     parser.add_argument("--timers", choices=_SCALES, default="short", help="short: a fifth of those shipped (default)")
+    parser.add_argument("--link", type=int, metavar="BYTES", help="what the link to the store carries a second")
     parser.add_argument(
         "--recovery", action="store_true", help="one fault at a time, shipped timers, and their targets"
     )

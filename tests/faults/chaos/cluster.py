@@ -20,6 +20,7 @@ from tests.faults.chaos.errands import WISH_BYTES
 from tests.faults.chaos.posts import Keeper, Post, processes_with
 from tests.faults.chaos.store import ChaosStore
 from tests.faults.checker import install
+from tests.support.relay import Link, Relay
 from worker.db import Database, migrate, plain_url
 from worker.jobs.keys import Scope, create_key
 from worker.local.ports import free_port
@@ -37,6 +38,7 @@ TENANTS = ("acme", "bolt")
 #: Of how many workers on two of them are children of a pool parent.
 _POOL_FROM = 4
 _READY_S = 60.0
+_SOCKET_BUFFER_BYTES = 32 * 1024
 _CLAIMS = Path(__file__).with_name("claims.sql")
 _STORES = """
 [stores.main]
@@ -57,7 +59,9 @@ path = "{media}"
 class Cluster:
     """Servers of this run's own, API processes, and workers: some alone, two as children of a pool parent."""
 
-    def __init__(self, folder: Path, *, workers: int, apis: int, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, *, workers: int, apis: int, settings: Mapping[str, str], link_bytes_per_s: int | None = None
+    ) -> None:
         """Start all of it and wait until it is ready.
 
         Args:
@@ -65,6 +69,7 @@ class Cluster:
             workers: worker processes.
             apis: API processes.
             settings: of every process, beside the addresses.
+            link_bytes_per_s: what the link between the workers and the store carries; None: as much as they send.
         """
         self.folder, self.media, self.history = folder, folder / "media", folder / "history.jsonl"
         self.media.mkdir()
@@ -75,6 +80,7 @@ class Cluster:
         self.valkey.start()
         self.database = _make_database(self.postgres)
         self.store = ChaosStore(folder)
+        self.link = self._link(link_bytes_per_s)
         self.environ = self._environ(settings)
         self.keys = _make_keys(self.database.url)
         ports = [free_port() for _ in range(apis)]
@@ -93,9 +99,20 @@ class Cluster:
     def _post(self, name: str, argv: tuple[str, ...] | None, **settings: str) -> Post:
         return Post(name, self.environ | settings, self.folder, argv)
 
+    def _link(self, bytes_per_s: int | None) -> Relay | None:
+        """Put a link before the store that carries no more than that; what it has taken it has not yet carried."""
+        if bytes_per_s is None:
+            return None
+        return Relay(int(self.store.url.rpartition(":")[2]), Link(bytes_per_s, _SOCKET_BUFFER_BYTES, buffers=True))
+
+    @property
+    def store_url(self) -> str:
+        """Where the workers find the store."""
+        return self.store.url if self.link is None else f"http://127.0.0.1:{self.link.port}"
+
     def _environ(self, settings: Mapping[str, str]) -> dict[str, str]:
         stores = self.folder / "stores.toml"
-        words = {"url": self.store.url, "appid": APPID, "bucket": BUCKET, "slice_bytes": WISH_BYTES}
+        words = {"url": self.store_url, "appid": APPID, "bucket": BUCKET, "slice_bytes": WISH_BYTES}
         secrets = {"secret_id": SECRET_ID, "secret_key": SECRET_KEY}
         stores.write_text(_STORES.format(**words, **secrets, media=self.media, answer_timeout_s=10))
         given = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
@@ -169,6 +186,8 @@ class Cluster:
         for pid in processes_with("SLICEWAY_STORES_FILE", self.environ["SLICEWAY_STORES_FILE"]):
             with suppress(ProcessLookupError):  # children of a pool parent that was killed
                 os.kill(pid, signal.SIGKILL)
+        if self.link is not None:
+            self.link.close()
         self.store.stop()
         self.valkey.kill()
         self.postgres.stop("immediate")

@@ -43,6 +43,7 @@ class Plan:
         time_scale: what the cluster's timers are multiplied by.
         settle_s: how long the last jobs may take once all is quiet.
         workers: worker processes.
+        link_bytes_per_s: what the link to the store carries; None: all that is sent.
     """
 
     seed: int
@@ -52,6 +53,7 @@ class Plan:
     time_scale: float = 0.2
     settle_s: float = 600.0
     workers: int = 4
+    link_bytes_per_s: int | None = None
 
     @property
     def dead_after_s(self) -> float:
@@ -67,7 +69,11 @@ class Run:
         self.plan, self.folder = plan, folder
         self.told = Told()
         self.cluster = Cluster(
-            folder, workers=plan.workers, apis=2, settings={"SLICEWAY_TIME_SCALE": str(plan.time_scale)}
+            folder,
+            workers=plan.workers,
+            apis=2,
+            settings={"SLICEWAY_TIME_SCALE": str(plan.time_scale)},
+            link_bytes_per_s=plan.link_bytes_per_s,
         )
         self.log = ActLog(folder / "acts.jsonl")
         self.scene = Scene(self.cluster, plan.dead_after_s)
