@@ -45,7 +45,10 @@ def tell(self, rows):
     self.finish(rows)             # no request: it asks no guard
     return transitions.read_only(rows)
 """
-READERS = {"survey", "due_steps", "due_slices", "lost_claims", "claim_history", "reported_links"}
+READERS = {
+    *("survey", "due_steps", "due_slices", "lost_claims", "claim_history"),
+    *("reported_links", "adopted_by_size"),
+}
 
 
 class Diary(Watch):
