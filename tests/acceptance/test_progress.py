@@ -73,7 +73,7 @@ def followed(site: SlowSite, job: Job) -> list[Row]:
         views.append(job.view)
         return views[-1]["state"] in FINAL
 
-    site.until(ended, "the upload has ended", timeout_s=120)
+    site.until(ended, "the upload has ended")
     return views
 
 
@@ -130,7 +130,7 @@ def test_what_a_killed_worker_had_sent_is_shown_until_it_is_sent_again(site: Slo
         views.append(job.view)
         return views[-1]["progress"]["bytes_in_flight"] > SLICE_BYTES // 4
 
-    site.until(partly, "part of a slice is acknowledged", timeout_s=60)
+    site.until(partly, "part of a slice is acknowledged")
     number = next(row["number"] for row in job.slices if row["state"] == "sending")
     site.holder(job, number).kill()
     site.slow(BYTES_PER_S)
