@@ -17,7 +17,7 @@ import sqlalchemy.exc
 
 from worker.dispatch.links import LinkBook
 from worker.dispatch.selection import Limits, choose
-from worker.jobs import leases, transitions
+from worker.jobs import aborts, leases, transitions
 from worker.log import get_log
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Dispatcher:
         self._whole_bytes = max((store.whole_bytes for store in settings.profiles.stores.values()), default=0)
         self._links = LinkBook()
         self._links_at: datetime | None = None
+        self._known = list(store_caps)
         self._stop = threading.Event()
         self._term: int | None = None
         self._next: dict[str, float] = {}
@@ -164,6 +165,8 @@ class Dispatcher:
         per_lane = max(1, min(free, LANE_ROWS_MAX // self._lanes))
         due = leases.due_steps(tx, per_lane=per_lane, blocked=waiting, whole_bytes=self._whole_bytes)
         due += leases.due_slices(tx, per_lane=per_lane, window=self._window or 2 * seen.slots, blocked=waiting)
+        if waiting:
+            due += aborts.due_aborts(tx, blocked=waiting, known=self._known, most=per_lane)
         self._lanes = max(1, len({(row["store"], row["tenant"]) for row in due}))
         probes = [store for store, is_due in seen.waiting_stores.items() if is_due]
         target_s, slow_s = self._timers.slice_target_s, self._timers.slow_slice_s

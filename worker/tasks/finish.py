@@ -14,7 +14,7 @@ from worker.errors import (
     Transient,
     Unknown,
 )
-from worker.jobs import leases, transitions
+from worker.jobs import aborts, leases, transitions
 from worker.jobs.plan import Plan
 from worker.jobs.proof import Doubt, Proof
 from worker.stores.base import LeftOpen, Listing
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 ABORT_FOR_S = 24 * 3600.0
 """After so long without success at the abort, the session is left to expire."""
+LOOK_FOR_S = 3600.0
+"""So long a store that does not answer is asked whether an init that was cut off has begun anything there."""
+ELSEWHERE_FOR_S = 10.0
+"""So long the abort goes from worker to worker where the store is not in this one's file: another may have it yet."""
 
 
 def run_finish(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
@@ -146,7 +150,7 @@ def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     """Clean up after a cancel: discard the session, or say that it was left open. A finish that was faster stands.
 
     Raises:
-        StoreError: the store did not let us; tried again for 24 hours, if anything is known to have begun.
+        StoreError: the store did not let us; tried again for as long as `_patience_of` has it.
     """
     left_open: str | None = None
     try:
@@ -165,14 +169,27 @@ def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
             left_open = "an object of this job is at the key, and no digest verifies it: deleting it is not ours to do"
         store_answered(rt, row, guard)
     except StoreError as error:
-        # without a size, init was cut off at once: what that may have left is not worth the wait for a store put right
-        hardly = row["size_bytes"] is None and isinstance(error, StoreUnusable)
-        if not hardly and (row["failing_for_s"] is None or row["failing_for_s"] < ABORT_FOR_S):
-            raise
-        left_open = (
-            f"the store did not let it be {'looked for' if hardly else 'discarded for 24 hours'}: {error.message}"
-        )
+        left_open = _given_up(rt, claim, row, error, guard)
     rt.write(lambda tx: transitions.cancelled(tx, claim, left_open), guard)
+
+
+def _given_up(rt: Runtime, claim: Claim, row: Row, error: StoreError, guard: ClaimGuard) -> str:
+    """Return why the session is left, or raise: it is not the last attempt yet."""
+    failing_for_s = row["failing_for_s"] or 0.0
+    if error.code == "store_changed":
+        if failing_for_s < ELSEWHERE_FOR_S * rt.timers.scale:
+            raise Transient(f"{error.message} of {rt.name}; another worker may have it") from error
+        return f"the store cannot be asked any more: {error.message}"
+    if row["session"] is None and isinstance(error, StoreUnusable):
+        # an init was cut off: what that may have left is not worth the wait for a store put right
+        return f"the store did not let it be looked for: {error.message}"
+    most_s = LOOK_FOR_S if row["session"] is None else ABORT_FOR_S
+    # a job behind its store's breaker may not have had an attempt in all that time
+    since_cancel_s = rt.write(lambda tx: aborts.cancelled_for_s(tx, claim.job_id), guard)
+    if max(failing_for_s, since_cancel_s) < most_s:
+        raise error
+    asked = "answer whether there is one" if row["session"] is None else "let it be discarded"
+    return f"the store did not {asked} for {most_s / 3600:.0f} h: {error.message}"
 
 
 def _was_faster(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> Doubt | None:

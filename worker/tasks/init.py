@@ -158,6 +158,7 @@ class _Init:
             in_one=in_one,
             session_gone=error is not None and not isinstance(error, ObjectExists),
             existed=self.row["existed"],
+            sent=self.row["session"] is None and not isinstance(error, ObjectExists),
         )
         if proof is Doubt.NO_DIGEST:
             raise unverified(self.row) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from worker.timers import Timers
 
 Row = dict[str, Any]
+ABORT_WAIT = timedelta(minutes=1)
+"""The time between two attempts of an abort at a store that is unusable."""
 REVOKED = "its task was revoked in Flower; retry the job to go on"
 log = get_log(__name__)
 
@@ -39,6 +42,9 @@ def settle(rt: Runtime, claim: Claim, row: Row | None, error: Exception, guard: 
     if row is None:
         row = rt.write(lambda tx: leases.claim_history(tx, claim), guard)
     decision = decide(error, _history(rt, row))
+    if guard.aborts and row.get("breaker_open") and isinstance(error, StoreUnusable) and isinstance(decision, Again):
+        # not every abort waits for the breaker, so this one must not come back at once
+        decision = replace(decision, delay=decision.delay or ABORT_WAIT)
 
     def write(tx: Tx) -> None:
         with tx.transaction():

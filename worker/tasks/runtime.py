@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from worker.db import UNAVAILABLE, Database
-from worker.errors import Interrupted, RootUnavailable, StaleClaim, Stop, StoreUnusable
+from worker.errors import Interrupted, RootUnavailable, StaleClaim, Stop
 from worker.jobs import leases
+from worker.jobs.places import store_of
 from worker.sources.file import open_file
 from worker.stores.registry import open_store
 from worker.tasks.checkpoints import Checkpoints
@@ -156,15 +157,7 @@ class Runtime:
         Raises:
             StoreUnusable: `store_changed`: the profile is gone, or leads to another place than when the job came.
         """
-        profile = self.settings.profiles.stores.get(row["store"])
-        if profile is None or profile.target(row["key"]) != row["target"]:
-            what = "is no longer in the stores file" if profile is None else "now leads to another place"
-            raise StoreUnusable(
-                f"store {row['store']!r} {what}",
-                code="store_changed",
-                advice="Put the profile back as it was, or cancel the jobs that wait for it.",
-            )
-        return profile
+        return store_of(self.settings.profiles, row["store"], row["key"], row["target"])
 
     def store(self, profile: StoreProfile) -> StoreDriver:
         """Return the process's driver for a store, with its pooled connections."""

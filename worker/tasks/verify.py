@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from worker.errors import TIMEOUT_CODES, Permanent, Transient, Unknown
+from worker.errors import TIMEOUT_CODES, Permanent, StoreUnusable, Transient, Unknown
 from worker.jobs.proof import Doubt, Evidence, Proof, prove
 from worker.stores.base import Digests, Intent, Stored
 
@@ -79,16 +79,24 @@ def look_for_proof(
     in_one: bool = False,
     session_gone: bool = False,
     existed: bool | None = None,
+    sent: bool = False,
 ) -> tuple[Stored | None, Proof | Doubt]:
     """Look at the key; return the object there, if any, and the proof that it is ours, or what stands against it.
 
     ``in_one``: what was acknowledged is an upload in one request, so what carries its mark is no unfinished upload.
+    ``sent``: something was just sent that the job has no session for; a refusal of the look does not stand alone then,
+    it would read as if nothing had been begun.
 
     Raises:
         StoreError: the look itself failed.
     """
     mark = wanted.mark if acknowledged and in_one else None
-    stored = store.look(key, guard, expected=acknowledged, finished_mark=mark)
+    try:
+        stored = store.look(key, guard, expected=acknowledged, finished_mark=mark)
+    except StoreUnusable as refused:
+        if not sent:
+            raise
+        raise Unknown(f"it was sent, and is not to be seen: {refused.message}", answer=refused.answer) from refused
     if stored is None:
         return None, Doubt.NOT_OURS
     evidence = Evidence(

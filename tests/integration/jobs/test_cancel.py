@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.integration.jobs.bench import open_transaction, wait_until_blocked
 from worker.errors import Conflict, NotFound, StaleClaim
 from worker.jobs import transitions
 from worker.jobs.ids import new_id
@@ -14,6 +16,8 @@ from worker.jobs.leases import Deferral
 from worker.jobs.states import JobState, Step
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from tests.integration.jobs.bench import Bench
 
 
@@ -43,6 +47,67 @@ def test_a_job_that_never_began_is_cancelled_at_once(bench: Bench) -> None:
         assert transitions.cancel(tx, job, "o") is JobState.CANCELLED
     assert bench.kinds(job) == ["enqueued", "cancel_requested", "cancelled"]
     assert bench.row(job)["finished_at"] is not None
+
+
+UNTOUCHED = ("root_unavailable", "store_unusable", "store_changed")
+
+
+def deferred(bench: Bench, *codes: str | None) -> UUID:
+    """A job whose inits have ended by these errors, one after the other; None: we cut it short ourselves."""
+    job = bench.enqueue()
+    for code in codes:
+        (init,) = bench.take(job)
+        with bench.db.connection() as tx:
+            transitions.release(tx, init, AT_ONCE if code is None else Deferral(None, ERROR | {"code": code}))
+    return job
+
+
+@pytest.mark.parametrize("codes", [*[(code,) for code in UNTOUCHED], UNTOUCHED])
+def test_a_job_that_began_nothing_at_the_store_is_cancelled_at_once(bench: Bench, codes: tuple[str, ...]) -> None:
+    job = deferred(bench, *codes)
+    with bench.db.connection() as tx:
+        assert transitions.cancel(tx, job, "o") is JobState.CANCELLED
+    assert bench.kinds(job)[-2:] == ["cancel_requested", "cancelled"]
+    assert at(bench, job, "step", "error", "result", "finished_at")[:3] == ("idle", None, None)
+
+
+@pytest.mark.parametrize("code", ["store_unavailable", "store_unknown", "store_throttled", "slice_stalled", None])
+def test_a_job_that_may_have_begun_something_is_looked_after(bench: Bench, code: str | None) -> None:
+    job = deferred(bench, "root_unavailable", code, "store_unusable")
+    with bench.db.connection() as tx:
+        assert transitions.cancel(tx, job, "o") is JobState.CANCELLING
+
+
+@pytest.mark.parametrize("how", ["killed", "running", "with a session"])
+def test_a_job_that_was_at_work_is_looked_after(bench: Bench, how: str) -> None:
+    job = bench.uploading() if how == "with a session" else deferred(bench, "store_unusable")
+    if how != "with a session":
+        worker = bench.start_worker()
+        bench.take(job, worker=worker)
+        if how == "killed":
+            bench.end_worker(worker)
+            with bench.db.connection() as tx:
+                transitions.rescue(tx)
+    with bench.db.connection() as tx:
+        assert transitions.cancel(tx, job, "o") is JobState.CANCELLING
+
+
+def test_an_init_that_comes_and_goes_while_a_cancel_waits_for_the_row_is_not_overlooked(bench: Bench) -> None:
+    job = deferred(bench, "store_unusable")
+    bench.dispatch(job)
+    init = bench.claim_of(job)
+
+    def cancel() -> JobState:
+        with bench.db.connection() as tx:
+            return transitions.cancel(tx, job, "o")
+
+    with ThreadPoolExecutor(1) as pool:
+        with open_transaction(bench) as tx:
+            transitions.claim_step(tx, init, JobState.QUEUED, LEASE)
+            cancelled = pool.submit(cancel)
+            wait_until_blocked(bench)
+            transitions.release(tx, init, Deferral(None, UNAVAILABLE))
+        assert cancelled.result(30) is JobState.CANCELLING
 
 
 def test_the_abort_waits_until_the_last_slice_has_ended(bench: Bench) -> None:
@@ -85,7 +150,12 @@ def test_a_session_that_was_left_open_is_told(bench: Bench) -> None:
         transitions.cancelled(tx, abort, "an object is there")
     assert bench.row(job)["result"] == {"session_left_open": "an object is there"}
     assert bench.kinds(job)[-2:] == ["session_left_open", "cancelled"]
-    assert bench.events(job)[-2]["cause"] == {"reason": "an object is there"}
+    target = bench.row(job)["target"]
+    assert bench.events(job)[-2]["cause"] == {
+        "reason": "an object is there",
+        "session": {"handle": "s-1"},  # whoever cleans up by hand finds it nowhere else
+        "target": target,
+    }
 
 
 def test_a_finish_that_was_faster_than_the_cancel_stands(bench: Bench) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.jobs import leases, transitions
+from worker.jobs import aborts, leases, transitions
 from worker.jobs.leases import Deferral
 from worker.jobs.links import Link
 from worker.jobs.states import JobState, SliceState, Step
@@ -193,3 +193,31 @@ def test_a_link_is_known_for_ten_minutes(bench: Bench) -> None:
     bench.run("UPDATE store_link SET measured_at = now() - interval '601 seconds' WHERE store = 'old'")
     with bench.db.connection() as tx:
         assert leases.survey(tx, whole_bytes=0).links == {"main": Link(1e6, 1e6, 0.5)}
+
+
+# --- aborts behind a breaker ---
+
+
+def test_of_a_blocked_stores_aborts_those_are_due_that_it_need_not_be_usable_for(bench: Bench) -> None:
+    def cancelled(store: str = "b", step: Step = Step.PENDING) -> UUID:
+        job = bench.enqueue(store=store)
+        bench.force(job, JobState.CANCELLING, step)
+        return job
+
+    waits, sessionless, old, usable, running = (
+        *(cancelled(), cancelled(), cancelled(), cancelled("c"), cancelled(step=Step.RUNNING)),
+    )
+    bench.run("UPDATE job SET session = NULL WHERE id = ANY(%s)", [sessionless, usable, running])
+    bench.run("UPDATE job SET updated_at = now() - interval '25 hours' WHERE id = %s", old)
+
+    def due(*known: str, blocked: tuple[str, ...] = ("b",)) -> list[UUID]:
+        with bench.db.connection() as tx:
+            return [row["job_id"] for row in aborts.due_aborts(tx, blocked=blocked, known=known, most=9)]
+
+    assert due("b", "c") == [sessionless, old]
+    assert due("c") == [
+        waits,
+        sessionless,
+        old,
+    ]  # nothing would ever close the breaker of a store that has left the file
+    assert due("b", "c", blocked=()) == []

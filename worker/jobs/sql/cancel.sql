@@ -1,16 +1,26 @@
--- Cancel: from its commit on no slice is claimed. Where nothing was ever begun it ends at once; else the abort step cleans up
--- after the last claim has ended.
+-- Cancel: from its commit on no slice is claimed. Where nothing was ever begun at the store it ends at once; else the abort step
+-- cleans up after the last claim has ended. Nothing was begun where each init that was claimed has ended, and by an error that
+-- shows it: the root or the profile was missing, or the store refused us. All other ends of an init leave it open. So does a
+-- row that was written while this statement waited for it: the events of that writing are not to be seen here.
 WITH parent AS MATERIALIZED (
-  SELECT id, epoch, state, step, started_at FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
+  SELECT id, epoch, state, step,
+    started_at IS NULL OR state = 'queued' AND session IS NULL AND (
+      SELECT count(*) FILTER (WHERE kind = 'init_claimed') = count(*) FILTER (
+        WHERE kind = 'init_deferred' AND cause ->> 'code' IN ('root_unavailable', 'store_changed', 'store_unusable'))
+      FROM event WHERE job_id = job.id
+    ) AND EXISTS (SELECT FROM job seen WHERE seen.id = job.id AND seen.updated_at = job.updated_at AND seen.token = job.token
+    ) AS untouched
+  FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
   WHERE state IN ('queued', 'initializing', 'uploading', 'finishing')
 ), freed AS (
   UPDATE slice s SET state = 'pending', worker = NULL FROM parent p WHERE s.job_id = p.id AND s.state = 'dispatched'
 ), moved AS (
   UPDATE job j SET
-    state = CASE WHEN p.started_at IS NULL THEN 'cancelled' ELSE 'cancelling' END,
+    state = CASE WHEN p.untouched THEN 'cancelled' ELSE 'cancelling' END,
     step = CASE WHEN p.step = 'running' THEN 'running' ELSE 'idle' END,
     not_before = NULL, failing_since = NULL, paused_at = NULL, pause_reason = NULL, attempts = 0,
-    finished_at = CASE WHEN p.started_at IS NULL THEN now() END, updated_at = now()
+    error = CASE WHEN NOT p.untouched THEN j.error END,
+    finished_at = CASE WHEN p.untouched THEN now() END, updated_at = now()
   FROM parent p WHERE j.id = p.id
   RETURNING j.id, j.epoch, p.state AS before, j.state
 ), told AS (
