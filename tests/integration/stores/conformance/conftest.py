@@ -75,7 +75,7 @@ class Bench(Protocol):
 class Patience:
     """A guard with a deadline and a switch."""
 
-    seconds: float = 30.0
+    seconds: float = 240.0
     stop: Stop | None = None
 
     def __post_init__(self) -> None:
