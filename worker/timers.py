@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 
+SLOW_SLICE_S = 2.0
+
+
 @dataclass(frozen=True, slots=True)
 class Timers:
     """Durations in seconds. The first three can be set; all of them are scaled together in tests only.
@@ -41,7 +44,7 @@ class Timers:
     growing_look_s: float = 5.0
     probe_s: float = 60.0
     slice_target_s: float = 5.0
-    slow_slice_s: float = 2.0
+    slow_slice_s: float = SLOW_SLICE_S
     progress_s: float = 1.0
     scale: float = 1.0
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from worker.doctor.findings import Finding, Level
+from worker.jobs.links import KNOWN_FOR_S
+from worker.timers import SLOW_SLICE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +29,9 @@ _WAITING = """
     extract(epoch FROM now() - min(coalesce(paused_at, failing_since)))::float8 AS for_s
   FROM job WHERE finished_at IS NULL AND (failing_since IS NOT NULL AND error IS NOT NULL OR paused_at IS NOT NULL)
   GROUP BY 1 ORDER BY 3 DESC LIMIT 5"""
+_LINKS = """
+  SELECT store, goodput_bytes_per_s, answer_s FROM store_link
+  WHERE measured_at > now() - make_interval(secs => %s) ORDER BY store"""
 _LATELY = """
   WITH RECURSIVE tenants AS (
     (SELECT tenant FROM job ORDER BY tenant LIMIT 1)
@@ -49,6 +54,7 @@ def work(connection: Tx, dead_after_s: float, profiles: Profiles) -> Iterator[Fi
         yield _leader(leader, live)
         yield from _roots(live, profiles)
     yield from _breakers(connection)
+    yield from _links(connection)
     yield from _waiting(connection)
     yield from _lately(connection)
 
@@ -94,6 +100,14 @@ def _breakers(connection: Tx) -> Iterator[Finding]:
     for row in connection.execute("SELECT store, error, opened_at FROM breaker ORDER BY store"):
         text = f"its jobs wait since {row['opened_at'].astimezone(UTC):%Y-%m-%d %H:%M} UTC: {row['error']['message']}"
         yield Finding(f"store {row['store']} at the workers", Level.FAILED, text, row["error"].get("advice") or "")
+
+
+def _links(connection: Tx) -> Iterator[Finding]:
+    for row in connection.execute(_LINKS, (KNOWN_FOR_S,)):
+        text = f"{row['goodput_bytes_per_s'] / 1e6:.3g} MB/s, a slice takes {row['answer_s']:.2g} s"
+        if row["answer_s"] > SLOW_SLICE_S:
+            text += ": it counts as slow, and holds half of the slots at most"
+        yield Finding(f"link to store {row['store']}", Level.OK, text)
 
 
 def _waiting(connection: Tx) -> Iterator[Finding]:

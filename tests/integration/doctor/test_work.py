@@ -141,3 +141,19 @@ def test_quarantine_and_sessions_left_open_are_counted_for_a_week(tables: Tables
     assert told["jobs in quarantine"][1].startswith("2 in the last 7 days")
     assert told["sessions left open"][1].startswith("2 in the last 7 days")
     assert {told[check][0] for check in ("jobs in quarantine", "sessions left open")} == {Level.NOTE}
+
+
+def test_links_are_shown_as_long_as_they_are_known(tables: Tables) -> None:
+    for store, answer_s, age_s in (("fast", 0.2, 0), ("slow", 3.0, 0), ("old", 0.2, 601)):
+        tables.run(
+            "INSERT INTO store_link VALUES (%s, 12345678, 1000000, %s, now() - make_interval(secs => %s))",
+            store,
+            answer_s,
+            age_s,
+        )
+    found = {name: told for name, told in tables.told().items() if name.startswith("link")}
+    slow = "12.3 MB/s, a slice takes 3 s: it counts as slow, and holds half of the slots at most; "
+    assert found == {
+        "link to store fast": (Level.OK, "12.3 MB/s, a slice takes 0.2 s; "),
+        "link to store slow": (Level.OK, slow),
+    }
