@@ -209,9 +209,8 @@ def result(outcome: Accepted | Refused, *, dry_run: bool) -> dict[str, Any]:
     return {"status": 200 if dry_run else 202, "job": accepted(outcome, dry_run=dry_run)}
 
 
-def job_view(row: Row[Any], rate: int | None = None) -> JobView:
-    """Return a job as people see it; ``rate`` is in bytes a second."""
-    waits = (row.not_before, row.failing_since, row.paused_at)
+def job_view(row: Row[Any], rate: int | None = None, *, wait: dict[str, Any]) -> JobView:
+    """Return a job as people see it; ``rate`` is in bytes a second, ``wait`` as `api.waiting` has it."""
     in_flight = queries.in_flight(row)
     missing = None if in_flight.size_bytes is None else in_flight.size_bytes - row.bytes_done - in_flight.live_bytes
     return JobView.model_validate(
@@ -220,11 +219,10 @@ def job_view(row: Row[Any], rate: int | None = None) -> JobView:
             "progress": progress_of(row, in_flight),
             "throughput_bytes_per_s": rate,
             "eta_s": None if not rate or missing is None else -(-max(0, missing) // rate),
-            "waiting": None if not any(waits) else row._asdict(),
-            "error": redact_json(row.error),
             "result": redact_json(row.result),
             "urls": _urls(row.id),
         }
+        | wait
     )
 
 

@@ -30,6 +30,7 @@ from api.views import (
     job_view,
     result,
 )
+from api.waiting import waits
 from worker.db import Tx
 from worker.errors import NotSupported, Refused
 from worker.jobs import queries, service
@@ -138,7 +139,7 @@ def _json(content: object, status: int, headers: dict[str, str] | None = None) -
 def list_jobs(key: Reader, front: FrontDep, which: JobsQuery) -> JobList:
     """List jobs, newest first. Needs the scope `read`; other tenants' need `admin`."""
     page = queries.list_jobs(front.database, which.filter(key), after=job_after(which.cursor), limit=which.limit)
-    items = [job_view(row) for row in page.rows]
+    items = [job_view(row, wait=wait) for row, wait in zip(page.rows, waits(front, page.rows), strict=True)]
     return JobList(items=items, next_cursor=cursor(items[-1].id) if page.more else None)
 
 
@@ -156,7 +157,7 @@ def _look(front: Front, job_id: UUID, key: ApiKey) -> JobView:
     row = queries.find_job(front.database, job_id, key)
     sends = row.state == JobState.UPLOADING or queries.in_flight(row).live_bytes > 0
     rate = queries.upload_rate(front.database, job_id) if sends else None
-    return job_view(row, rate)
+    return job_view(row, rate, wait=waits(front, [row])[0])
 
 
 async def _departure(request: Request) -> None:

@@ -11,7 +11,8 @@ from sqlalchemy import func, literal_column, select, text
 from worker.db import sql
 from worker.errors import NotFound
 from worker.jobs.models import Job, JobEvent, Slice
-from worker.jobs.states import FINAL, JobState
+from worker.jobs.states import FINAL, JobState, SliceState, Step
+from worker.jobs.waits import HELD_BACK, shown_code
 from worker.repetition import read, run_idempotent
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ _SHOWN = (
     *(Job.size_bytes, Job.slice_bytes, Job.slices_total, Job.slices_left, Job.bytes_done, Job.attempts),
     *(Job.paused_at, Job.pause_reason, Job.not_before, Job.failing_since, Job.error, Job.result),
     *(Job.created_at, Job.started_at, Job.finished_at, Job.updated_at),
+    *(Job.target, HELD_BACK),
 )
 """What may be shown of a job: neither its session nor its digests, which are large and nobody's business."""
 _IN_FLIGHT: ColumnElement[Any] = literal_column(f"({sql('in_flight')})").label("in_flight")
@@ -142,7 +144,7 @@ def _filtered(statement: Select[Any], which: Filter) -> Select[Any]:
         None if not which.states else Job.state.in_(which.states),
         None if which.store is None else Job.store == which.store,
         None if which.key_prefix is None else func.starts_with(Job.key, which.key_prefix),
-        None if which.error_code is None else Job.error["code"].astext == which.error_code,
+        None if which.error_code is None else shown_code() == which.error_code,
         None if which.created_from is None else Job.created_at >= which.created_from,
         None if which.created_from is None else Job.id >= _first_id(which.created_from, -_CLOCK_SLACK_MS),
         None if which.created_before is None else Job.created_at < which.created_before,
@@ -157,6 +159,13 @@ def _first_id(moment: datetime, slack_ms: int) -> UUID:
     """Return the least UUIDv7 of the moment, so that a time is found through the index of ids."""
     milliseconds = int(moment.timestamp() * 1000) + slack_ms
     return UUID(int=min(max(milliseconds, 0), 2**48 - 1) << 80)
+
+
+def under_way(database: Database, job_ids: Collection[UUID]) -> set[UUID]:
+    """Return which of the jobs have a step or a slice that a worker is at."""
+    steps = select(Job.id).where(Job.id.in_(job_ids), Job.step == Step.RUNNING)
+    slices = select(Slice.job_id).where(Slice.job_id.in_(job_ids), Slice.state == SliceState.SENDING)
+    return _read(database, lambda session: set(session.scalars(steps.union(slices))))
 
 
 def list_slices(database: Database, job_id: UUID, *, after: int, limit: int) -> Page:

@@ -166,7 +166,7 @@ def shared_api(
 @pytest.fixture
 def api(shared_api: Api) -> Iterator[Api]:
     """An API with empty tables, which this test leaves whole."""
-    shared_api.sql("TRUNCATE job, slice, event, api_key")
+    shared_api.sql("TRUNCATE job, slice, event, api_key, breaker")
     with ExitStack() as clients:
         yield replace(shared_api, _clients=clients)
 

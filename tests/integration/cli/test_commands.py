@@ -129,6 +129,26 @@ def test_jobs_are_put_listed_shown_cancelled_and_retried(serving: Any, tmp_path:
     serving.fails(f"put {tmp_path}/stores.toml main:a", 1, "below no root", "media = ")
 
 
+def test_a_job_behind_a_breaker_that_it_has_not_met_is_printed_with_the_reason(
+    serving: Any, tmp_path: Path, database_url: str
+) -> None:
+    assert serving(f"put {tmp_path}/media/a.bin main:a --no-wait") == 0
+    job = serving.out.strip()
+    sql(
+        database_url,
+        "INSERT INTO breaker (store, error, opened_at, probe_at) VALUES ('main',"
+        """ '{"code": "store_unusable", "message": "the secret id is wrong", "advice": "Correct it."}',"""
+        " '2026-01-02T03:04:05Z', now())",
+    )
+    assert serving("jobs list") == 0
+    assert serving.out.splitlines()[1].split() == [job, "queued", "main:a", "store_unusable"]
+    assert serving(f"jobs show {job}") == 0
+    shown = [line.split(maxsplit=1) for line in serving.out.splitlines()]
+    assert ["error", "store_unusable: the secret id is wrong"] in shown
+    assert ["advice", "Correct it."] in shown
+    assert ["failing_since", "2026-01-02T03:04:05Z"] in shown
+
+
 def test_a_list_goes_on_over_pages(serving: Any, database_url: str) -> None:
     sql(
         database_url,

@@ -1,0 +1,123 @@
+"""What is shown of jobs that wait for their store: the same reason for each, whoever has met it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from tests.integration.api.conftest import STORES, Api
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import httpx
+
+MANY = 240
+REFUSED = {"code": "store_unusable", "message": "the secret id does not exist", "advice": "Correct it.", "at": "x"}
+BUSY = {"code": "store_unavailable", "message": "503", "advice": "Nothing.", "at": "x"}
+
+
+def enqueue(client: httpx.Client, key: str, store: str = "main") -> str:
+    wish = {"source": {"kind": "file", "root": "media", "path": key}, "store": store, "key": key}
+    answer = client.post("/v1/jobs", json=wish)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def open_breaker(api: Api) -> None:
+    api.sql(
+        "INSERT INTO breaker (store, error, opened_at, probe_at)"
+        " VALUES ('main', %(error)s, '2026-01-02T03:04:05Z', now())",
+        error=json.dumps(REFUSED),
+    )
+
+
+def test_all_jobs_behind_a_breaker_carry_its_reason_and_lose_it_when_it_closes(api: Api, acme: httpx.Client) -> None:
+    items = [
+        {"source": {"kind": "file", "root": "media", "path": f"{n}"}, "store": "main", "key": f"{n}"}
+        for n in range(MANY)
+    ]
+    acme.post("/v1/jobs/batch", json={"jobs": items}).raise_for_status()
+    open_breaker(api)
+    api.sql("UPDATE job SET error = %(error)s, failing_since = now() WHERE key < '11'", error=json.dumps(REFUSED))
+    shown = acme.get("/v1/jobs", params={"limit": 500}).json()["items"]
+    assert len(shown) == MANY
+    assert [job["error"] for job in shown] == [REFUSED | {"answer": None}] * MANY
+    assert all(job["waiting"]["failing_since"] for job in shown)
+    one = acme.get(f"/v1/jobs/{shown[0]['id']}").json()
+    assert (one["error"]["code"], one["waiting"]["failing_since"]) == ("store_unusable", "2026-01-02T03:04:05Z")
+    wanted = {"limit": 500, "error_code": "store_unusable"}
+    assert len(acme.get("/v1/jobs", params=wanted).json()["items"]) == MANY
+
+    api.sql("UPDATE job SET error = NULL, failing_since = NULL")  # as each is put right by its next success
+    api.sql("DELETE FROM breaker")
+    shown = acme.get("/v1/jobs", params={"limit": 500}).json()["items"]
+    assert [(job["error"], job["waiting"]) for job in shown] == [(None, None)] * MANY
+    assert acme.get("/v1/jobs", params=wanted).json()["items"] == []
+
+
+STATES = [
+    (("queued", "pending", None), "store_unusable"),
+    (("queued", "dispatched", None), "store_unusable"),
+    (("uploading", "idle", "pending"), "store_unusable"),
+    (("uploading", "idle", "dispatched"), "store_unusable"),
+    (("finishing", "pending", None), "store_unusable"),
+    (("cancelling", "pending", None), "store_unusable"),
+    (("initializing", "running", None), "store_unavailable"),
+    (("uploading", "idle", "sending"), "store_unavailable"),
+    (("finishing", "running", None), "store_unavailable"),
+    (("failed", "idle", None), "store_unavailable"),
+    (("cancelled", "idle", None), "store_unavailable"),
+]
+
+
+@pytest.mark.parametrize(("stands", "code"), STATES)
+def test_the_reason_is_of_jobs_that_wait_not_of_those_under_way_or_at_their_end(
+    api: Api, acme: httpx.Client, stands: tuple[str, str, str | None], code: str
+) -> None:
+    state, step, part = stands
+    job, other = enqueue(acme, "a"), enqueue(acme, "b")
+    open_breaker(api)
+    api.move(job, state, step=step, error=json.dumps(BUSY), worker=uuid4() if step == "running" else None)
+    api.sql("UPDATE job SET store = 'same-bucket' WHERE id = %(id)s", id=other)
+    if part is not None:
+        api.sql(
+            "INSERT INTO slice (job_id, number, offset_bytes, size_bytes, state, token)"
+            " VALUES (%(job)s, 0, 0, 1, %(part)s, 1)",
+            job=job,
+            part=part,
+        )
+    assert acme.get(f"/v1/jobs/{job}").json()["error"]["code"] == code
+    assert acme.get(f"/v1/jobs/{other}").json()["error"] is None
+    found = acme.get("/v1/jobs", params={"error_code": code}).json()["items"]
+    assert [view["id"] for view in found] == [job]
+
+
+@pytest.mark.parametrize("change", ["gone", "elsewhere"])
+def test_jobs_whose_store_left_the_stores_file_say_so(
+    make_api: Callable[..., Api], database_url: str, tmp_path: Path, change: str
+) -> None:
+    before = make_api(database_url)
+    job, kept, ended, sent = (enqueue(before.client(), key, "same-bucket") for key in ("a", "b", "c", "d"))
+    before.sql("UPDATE job SET store = 'main' WHERE id = %(id)s", id=kept)
+    before.move(ended, "failed", error=json.dumps(BUSY))
+    before.move(sent, "initializing", step="running")
+    name, bucket = ("another", "media") if change == "gone" else ("same-bucket", "elsewhere")
+    changed = STORES.replace("[stores.same-bucket]", f"[stores.{name}]").replace(
+        'COS.example.com:443/"\nappid = "1250000000"\nbucket = "media"',
+        f'COS.example.com:443/"\nappid = "1250000000"\nbucket = "{bucket}"',
+    )
+    other = tmp_path / "changed.toml"
+    other.write_text(changed)
+    after = make_api(database_url, SLICEWAY_STORES_FILE=str(other))
+    client: Any = after.client()
+    shown = {view["id"]: view["error"] for view in client.get("/v1/jobs").json()["items"]}
+    assert shown[job]["code"] == "store_changed"
+    assert "same-bucket" in shown[job]["message"]
+    assert "cancel the jobs" in shown[job]["advice"]
+    assert client.get(f"/v1/jobs/{job}").json()["error"] == shown[job]
+    assert (shown[kept], shown[ended]["code"], shown[sent]) == (None, "store_unavailable", None)
