@@ -6,18 +6,24 @@ And a store that is killed with everything in flight, is away for long, refuses 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
+from enum import StrEnum
+from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.acceptance.conftest import Ground
 from tests.acceptance.invariants import broken
-from tests.faults.matrix.cells import PLACES, SLICE_BYTES, cells
+from tests.acceptance.store import BUCKET
+from tests.faults.history import lines
+from tests.faults.matrix.cells import PLACES, SLICE_BYTES, Cell, Scene, cells
 from tests.faults.matrix.expected import DENIED, FINISHED_AGAIN, USUAL, expected, rows
 from tests.faults.matrix.ground import SCALED, UNUSABLE, StoreGround
-from tests.faults.matrix.run import SIZE_BYTES, SLICE_WISH_BYTES, Run
+from tests.faults.matrix.run import SIZE_BYTES, SLICE_WISH_BYTES, Run, content_of
 from tests.faults.matrix.strikes import WAYS
+from worker.emulator.control import ControlError
 from worker.emulator.faults import Fault
 from worker.jobs.retry import ATTEMPTS_MAX
 
@@ -96,6 +102,112 @@ def _unforgiven(wrong: list[str], run: Run) -> list[str]:
 def enqueue(site: StoreGround, key: str, **wish: Any) -> Job:
     """A job of three slices."""
     return site.enqueue(SIZE_BYTES, key, slice_size=SLICE_WISH_BYTES, **wish)
+
+
+class Deed(StrEnum):
+    """What another client does at a key, all of it with other content than the job's file."""
+
+    OBJECT = "object"
+    HALF = "half"
+    NAMED = "named"
+    FULL = "full"
+
+    def do(self, site: StoreGround, key: str, like: bytes) -> bytes | None:
+        """Do it; return the object that it puts there. The store refuses an upload where one is already."""
+        content = bytes(byte ^ 0x55 for byte in like)
+        if self is Deed.OBJECT:
+            return site.store.plant_object(key, content, sacred=False)
+        sha = _sha1(content)
+        parts = json.dumps([{"offset": 0, "datalen": len(content), "datasha": sha}])
+        named: dict[str, Any] = {"sha": sha, "uploadparts": parts} if self is Deed.NAMED else {}
+        most = len(content) if self is Deed.FULL else min(SLICE_BYTES, len(content) - 1)
+        slices = {at: content[at : at + SLICE_BYTES] for at in range(0, most, SLICE_BYTES)}
+        whole = {at: piece for at, piece in slices.items() if len(piece) == min(SLICE_BYTES, len(content) - at)}
+        with suppress(ControlError):
+            session = site.store.control.plant_upload(BUCKET, key, filesize=len(content), slices=whole, **named)
+            site.store.planted.add(session)
+        return None
+
+
+def _before_others(name: str, deed: Deed) -> list[Cell]:
+    """The cells of this name, once for jobs that verify the file and once for others; each with a key of its own."""
+    named = [cell for cell in cells() if cell.name == name]
+    return [
+        replace(cell, strike=replace(cell.strike, lost=False, verified=verified), run=f"{deed} {name} {verified:d}")
+        for cell in named
+        for verified in (False, True)
+    ]
+
+
+def _judge(site: StoreGround, run: Run, objects: dict[str, bytes], subtests: pytest.Subtests) -> None:
+    """Hold every object that ever was at a key against its bytes: none is a mixture, whatever became of the job."""
+    published = _published(site)
+    for cell, job in run.jobs.items():
+        with subtests.test(f"{cell.run}: {cell}"):
+            row, ours = job.row, _sha1(job.content)
+            others = {_sha1(content) for content in (objects.get(job.key), b"older") if content is not None}
+            assert published.get(job.key, set()) <= others | {ours}
+            if row["state"] == "succeeded":
+                assert ours in published[job.key]
+                assert row["result"]["verified"] == "file" or not cell.strike.verified
+            elif (
+                cell.place.scene is not Scene.OVERWRITE and cell.place.op != "delete"
+            ):  # see decision 14 for the delete
+                assert site.store.object_at(job.key) == objects.get(job.key)
+    site.release_all()
+    wrong = [each for each in broken(site) if "finished 2 times" not in each and "is not the file" not in each]
+    assert wrong == []
+    site.begin()  # all of it is judged
+
+
+def _sha1(content: bytes) -> str:
+    return sha1(content, usedforsecurity=False).hexdigest()
+
+
+def _published(site: StoreGround) -> dict[str, set[str]]:
+    """The digests of the bytes of every object that ever came to be, by key."""
+    found: dict[str, set[str]] = {}
+    for line in lines(site.store.journal):
+        if line["what"] == "published":
+            found.setdefault(line["path"], set()).add(line["sha1"])
+    return found
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("deed", Deed)
+def test_another_client_uploads_other_content_at_every_request(
+    site: StoreGround, deed: Deed, subtests: pytest.Subtests
+) -> None:
+    site.workers(2, **SCALED)
+    run, objects = Run(site, _before_others("hold before", deed)), {}
+
+    def act(job: Job) -> None:
+        if (there := deed.do(site, job.key, job.content)) is not None:
+            objects[job.key] = there
+
+    run.at_each_held(act)
+    run.settle()
+    _judge(site, run, objects, subtests)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("deed", [Deed.HALF, Deed.NAMED, Deed.FULL])
+@pytest.mark.parametrize("fault", ["cut before", "cut after"])
+def test_another_client_has_left_other_content_before_every_request(
+    site: StoreGround, deed: Deed, fault: str, subtests: pytest.Subtests
+) -> None:
+    site.workers(2, **SCALED)
+    # a full upload is left alone, and what waits for a slice to fail never comes to it
+    chosen = [
+        cell
+        for cell in _before_others(fault, deed)
+        if deed is not Deed.FULL or cell.place.scene not in {Scene.RESUMED, Scene.CANCELLED}
+    ]
+    for cell in chosen:
+        deed.do(site, cell.key, content_of(cell))
+    run = Run(site, chosen)
+    run.settle()
+    _judge(site, run, {}, subtests)
 
 
 def test_killed_with_every_request_in_flight(site: StoreGround) -> None:

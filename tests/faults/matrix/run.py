@@ -15,7 +15,7 @@ from tests.faults.matrix.ground import HASTY, UNUSABLE
 from worker.local.process import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from tests.faults.matrix.ground import StoreGround
 
@@ -77,7 +77,9 @@ class Run:
 
     def _enqueue(self, cells: Sequence[Cell]) -> list[Job]:
         stores = iter(UNUSABLE)
-        contents = {cell: self._content(cell) for cell in cells}
+        contents = {cell: content_of(cell) for cell in cells}
+        for cell, content in contents.items():
+            (self._site.media / cell.key).write_bytes(content)
         wishes = [_wish(cell, next(stores) if cell.strike.unusable else None) for cell in cells]
         answer = self._site.api.post("/v1/jobs/batch", json={"jobs": wishes}).raise_for_status().json()
         jobs = []
@@ -86,12 +88,6 @@ class Run:
             path = self._site.media / cell.key
             jobs.append(self._site.note(Job(self._site, result["job"]["id"], cell.key, contents[cell], path)))
         return jobs
-
-    def _content(self, cell: Cell) -> bytes:
-        size = _WHOLE_BYTES if cell.place.scene is Scene.WHOLE else SIZE_BYTES
-        content = random.Random(cell.key).randbytes(size)
-        (self._site.media / cell.key).write_bytes(content)
-        return content
 
     def settle(self) -> None:
         """Wait until every job has ended; those that are to be retried or cancelled on the way are."""
@@ -106,6 +102,20 @@ class Run:
             return {entry["path"] for entry in self._site.store.requests(state="held")} >= keys
 
         assert wait_until(all_held, timeout_s=DEADLINE_S, poll_s=_POLL_S), "not all are held"
+
+    def at_each_held(self, act: Callable[[Job], None]) -> None:
+        """Act as soon as the store holds a request of a job, and let that request go on."""
+        due = {job.key: job for job in self.jobs.values()}
+
+        def all_done() -> bool:
+            self._settled()
+            for entry in self._site.store.requests(state="held"):
+                if job := due.pop(entry["path"], None):
+                    act(job)
+                    self._site.store.control.release(entry["number"])
+            return not due
+
+        assert wait_until(all_done, timeout_s=DEADLINE_S, poll_s=_POLL_S), "not all were held"
 
     def _settled(self) -> bool:
         """Do what is due; say whether there is nothing left to wait for."""
@@ -131,6 +141,12 @@ class Run:
             )
             for cell, job in self.jobs.items()
         }
+
+
+def content_of(cell: Cell) -> bytes:
+    """Return the bytes of the cell's file."""
+    size = _WHOLE_BYTES if cell.place.scene is Scene.WHOLE else SIZE_BYTES
+    return random.Random(cell.key).randbytes(size)
 
 
 _ACTS = {Scene.RESUMED: "retry", Scene.CANCELLED: "cancel"}

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from tests.integration.jobs.model import OK, SENDING, C, F, I, ModelJob, Ticket
+from tests.integration.jobs.model import DONE, OK, SENDING, C, F, I, ModelJob, Ticket, U
+from tests.integration.jobs.store import FILE, OTHER, Store
 from worker.errors import Conflict, StaleClaim
 from worker.jobs import transitions
 from worker.jobs.leases import Acknowledged, Claim, Deferral
@@ -44,6 +45,8 @@ class Machine(RuleBasedStateMachine):
         self.workers = [bench.start_worker() for _ in range(WORKERS)]
         self.messages: list[Ticket] = []
         self.claims: list[Ticket] = []
+        self.store = Store()
+        self.sessions: dict[tuple[UUID, int], str] = {}  # of a job and its epoch
 
     # --- what is called, and with what ---
 
@@ -169,12 +172,55 @@ class Machine(RuleBasedStateMachine):
         elif how < 6:
             self.retry(pick, force=force)
 
+    @rule(place=st.integers(0, TARGETS - 1), number=st.integers(0, SLICES_MOST - 1), names_ours=st.booleans())
+    def another_client_begins(self, place: int, number: int, *, names_ours: bool) -> None:
+        """Leave an upload at a key, of our very file or of other content; whatever was there is lost."""
+        self.store.strange(f"target {place}", number, names_ours=names_ours)
+
+    @precondition(lambda self: any(self.half_sent(claim) for claim in self.claims))
+    @rule(who=st.integers(0, WORKERS - 1))
+    def fail_and_take_up_again(self, who: int) -> None:
+        """Fail in the middle, let another client send into what was begun, and go on by the store's list."""
+        number, ticket = next((n, claim) for n, claim in enumerate(self.claims) if self.half_sent(claim))
+        job = self.jobs[ticket.job]
+        self.fail(8 * number, step=False)
+        self.retry(8 * list(self.jobs).index(job.id), force=True)
+        self.another_client_sends(job)
+        self.promote()
+        self.dispatch()
+        steps = [n for n, message in enumerate(self.messages) if (message.job, message.number) == (job.id, None)]
+        self.claim(8 * steps[-1], who)
+        if job.state is I:
+            self.reconcile(8 * (len(self.claims) - 1), set())
+
+    def half_sent(self, ticket: Ticket) -> bool:
+        """Say whether a ticket is the claim of a slice that is being sent, while others were never claimed."""
+        job = self.jobs[ticket.job]
+        return job.state is U and bool(self.unclaimed(job)) and job.held_slice(ticket, SENDING) is not None
+
+    def another_client_sends(self, job: ModelJob) -> None:
+        """Send other content into an upload of ours, as clients do that go on with whatever they find.
+
+        Only where no worker has claimed the slice: of what one may have sent, a list does not tell whose it is.
+        """
+        upload = self.store.at.get(job.target)
+        if upload is not None and upload.session == self.sessions.get((job.id, job.epoch)):
+            for number in self.unclaimed(job):
+                upload.content.setdefault(number, OTHER)
+
+    def unclaimed(self, job: ModelJob) -> list[int]:
+        return [number for number, one in enumerate(job.slices) if not one.claimed]
+
+    def session_of(self, ticket: Ticket) -> str | None:
+        return self.sessions.get((ticket.job, ticket.epoch))
+
     # --- what holders do ---
 
     def checkpoint(self, some: list[int]) -> None:
         first = self.held(some[0], step=False)[1]
         batch = {self.held(pick, step=False)[1] for pick in some}
         batch = {ticket for ticket in batch if ticket.worker == first.worker and ticket.number is not None}
+        batch = {ticket for ticket in batch if self.put(ticket)}
         claims = [Claim(t.job, t.number, t.token, t.epoch, t.worker) for t in batch if t.worker is not None]
         if not claims:
             return
@@ -183,8 +229,15 @@ class Machine(RuleBasedStateMachine):
         granted = {(t.job, t.number, t.token) for t in batch if self.jobs[t.job].checkpoint(t)}
         assert set(answer) == granted
 
+    def put(self, ticket: Ticket) -> bool:
+        """Send the slice of a claim, however old; say whether the store has taken it."""
+        session = self.session_of(ticket)
+        return session is not None and ticket.number is not None and self.store.put(session, ticket.number)
+
     def release(self, pick: int, *, step: bool) -> None:
         job, ticket, claim = self.held(pick, step=step)
+        if pick % 3 == 0:
+            self.put(ticket)  # its answer is lost
         assert self.call(lambda tx: transitions.release(tx, claim, Deferral(None, ERROR))) == job.release(ticket)
 
     def open_session(self, pick: int, total: int, held: set[int]) -> None:
@@ -192,17 +245,28 @@ class Machine(RuleBasedStateMachine):
         if claim.number is not None or job.session or job.state in {F, OK}:
             return
         plan = Plan(total * 10, 10)
-        kept = [number for number in held if number < total]
+        there = self.store.at.get(job.target)
+        adopts = there is not None and there.names_ours and bool(held)
+        upload = there if there is not None and adopts else self.store.begin(job.target)
+        kept = [number for number in upload.content if number < total]
         terms = {"slice_bytes": 10, "ordered": False, "total": total, "held": kept, "bytes_done": 10 * len(kept)}
         terms |= {"fingerprint": {}, "size_bytes": plan.size_bytes}
-        granted = self.call(lambda tx: transitions.open_session(tx, claim, {"handle": "s"}, terms, {}))
+        handle = {"handle": upload.session}
+        granted = self.call(lambda tx: transitions.open_session(tx, claim, handle, terms, {}))
         assert granted == job.open(ticket, total, kept)
+        if granted:
+            self.sessions[job.id, job.epoch] = upload.session
 
     def reconcile(self, pick: int, listed: set[int]) -> None:
         job, ticket, claim = self.held(pick, step=True)
+        session = self.sessions.get((job.id, job.epoch))
+        if pick % 2:
+            self.another_client_sends(job)
         if claim.number is None and (job.session or job.state is C):
-            granted = self.call(lambda tx: transitions.reconcile(tx, claim, sorted(listed)))
-            assert granted == job.reconcile(ticket, listed)
+            # a list may lack what has come a moment before; what it has is there
+            has = self.store.listed(job.target, session or "") - (listed if len(listed) == 1 else set())
+            granted = self.call(lambda tx: transitions.reconcile(tx, claim, sorted(has)))
+            assert granted == job.reconcile(ticket, has)
 
     def succeed(self, pick: int) -> None:
         job, ticket, claim = self.held(pick, step=True)
@@ -283,6 +347,11 @@ class Machine(RuleBasedStateMachine):
             for j in self.jobs.values()
             for number, one in enumerate(j.slices)
         ]
+        for row in slices:
+            session = self.sessions.get((row["job_id"], self.jobs[row["job_id"]].epoch))
+            if row["state"] == DONE:
+                assert session is not None
+                assert self.store.ever[session].content.get(row["number"]) == FILE, "a checkpoint of other bytes"
         for row in rows:
             job = self.jobs[row["id"]]
             if job.slices and row["slices_left"] is not None:
