@@ -94,9 +94,9 @@ class Worker:
         """SIGTERM, without waiting."""
         self._child.send(signal.SIGTERM)
 
-    def ended(self) -> bool:
-        """Wait until it has ended by itself; false when it does not."""
-        return wait_until(lambda: not self.alive, timeout_s=DEADLINE_S)
+    def ended(self, timeout_s: float = DEADLINE_S) -> bool:
+        """Wait until it has ended by itself; false when it has not in time."""
+        return wait_until(lambda: not self.alive, timeout_s=timeout_s)
 
     def stop(self) -> None:
         """End it and whatever is left of it, in order if it can."""

@@ -17,7 +17,7 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.rows import dict_row
@@ -27,10 +27,11 @@ from tests.faults.explorer_program import EdgeStore, Programs
 from tests.faults.explorer_rows import Rows
 from tests.faults.explorer_state import JOB, Fault, Stranger, World
 from tests.faults.explorer_world import Moves
-from worker.db import PLAN_ONCE, migrate, plain_url
+from worker.db import migrate, plain_url
 from worker.jobs.transitions import NewJob
 from worker.limits import MIB
 from worker.local.postgres import EmbeddedPostgres
+from worker.session_settings import startup
 from worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -154,9 +155,8 @@ class Explorer:
         Raises:
             Broken: a law does not hold.
         """
-        connection = psycopg.connect(
-            plain_url(self._url), autocommit=True, row_factory=dict_row, prepare_threshold=0, options=PLAN_ONCE
-        )
+        options: dict[str, Any] = {"prepare_threshold": 0, **startup(self._url, pooled=False, plan_once=True)}
+        connection = psycopg.connect(plain_url(self._url), autocommit=True, row_factory=dict_row, **options)
         with connection as tx:
             rows = Rows(tx, self._dropped)
             names = {text: name for name, text in rows.statements.items()}

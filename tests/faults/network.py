@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from tests.acceptance.job import Job
     from tests.acceptance.processes import Worker
 
-#: A tenth of the shipped times, but for a death: two seconds, since a test machine may be busy.
+#: A tenth of the shipped times, but for a death: four seconds, since a test machine may be busy.
 SCALED = {
     "SLICEWAY_TIME_SCALE": "0.1",
     "SLICEWAY_HEARTBEAT_S": "2",
-    "SLICEWAY_DEAD_AFTER_S": "20",
-    "SLICEWAY_LEAD_S": "6",
+    "SLICEWAY_DEAD_AFTER_S": "40",
+    "SLICEWAY_LEAD_S": "10",
     "SLICEWAY_WORKER_PROCESSES": "1",
 }
 
