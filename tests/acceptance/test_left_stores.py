@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from tests.acceptance.installation import Installation
     from tests.acceptance.job import Job, Row
 
-SOON_S = 60
-"""Far from a day, with room for a busy machine."""
-
 
 def without_store(site: Installation, how: str = "gone") -> str:
     """A stores file in which the store `main` is no longer, or leads elsewhere."""
@@ -81,7 +78,7 @@ def test_a_session_at_a_store_that_left_the_file_is_left_open_and_told_of(site: 
     session = job.row["session"]
     site.workers(1, SLICEWAY_STORES_FILE=without_store(site, how))
     job.act("cancel")
-    job.reaches("cancelled", timeout_s=SOON_S)
+    job.reaches("cancelled")
     cause = left_open(job)
     assert (cause["session"], cause["target"]) == (session, job.row["target"])
     assert "store 'main'" in cause["reason"]
@@ -94,7 +91,7 @@ def test_a_breaker_that_the_store_left_behind_keeps_no_abort(site: Installation)
     site.until(lambda: site.sql("SELECT store FROM breaker"), "the breaker")
     site.workers(1, SLICEWAY_STORES_FILE=without_store(site))
     job.act("cancel")
-    job.reaches("cancelled", timeout_s=SOON_S)
+    job.reaches("cancelled")
     assert left_open(job)["session"]
     site.sql("DELETE FROM breaker")
 
@@ -106,7 +103,7 @@ def test_the_store_is_gone_from_one_workers_file_only(site: Installation) -> Non
     site.until(lambda: "another worker may have it" in (job.row["error"] or {}).get("message", ""), "the store missed")
     without.freeze()  # it is not to be asked again before the other is there
     site.start_worker(site.environ | {"SLICEWAY_HEARTBEAT_S": "0.2", "SLICEWAY_DEAD_AFTER_S": "2"})
-    job.reaches("cancelled", timeout_s=SOON_S)
+    job.reaches("cancelled")
     without.thaw()
     assert "session_left_open" not in job.kinds
     assert job.key not in site.store.unfinished()
@@ -132,10 +129,10 @@ def test_a_session_that_was_never_heard_of_waits_for_no_store_put_right(site: In
     site.until(lambda: site.sql("SELECT store FROM breaker"), "the breaker")
     site.until(lambda: job.state == "queued", "it waiting")
     job.act("cancel")
-    job.reaches("cancelled", timeout_s=SOON_S)
+    job.reaches("cancelled")
     assert "did not let it be looked for" in left_open(job)["reason"]
     other.act("cancel")
-    other.reaches("cancelled", timeout_s=SOON_S)
+    other.reaches("cancelled")
     site.sql("DELETE FROM breaker")
 
 
@@ -150,7 +147,7 @@ def test_a_session_behind_a_breaker_is_kept_for_a_day_and_no_longer(site: Instal
     shift(site, job, 23)
     assert job.state == "cancelling"
     shift(site, job, 1.1)
-    job.reaches("cancelled", timeout_s=SOON_S)
+    job.reaches("cancelled")
     assert "24 h" in left_open(job)["reason"]
     site.sql("DELETE FROM breaker")
 
@@ -170,13 +167,13 @@ def test_a_store_that_does_not_answer_is_asked_for_an_hour_without_a_session_for
         site.until(lambda: all(job.row["step"] == "pending" for job in (begun, held)), "both waiting again")
         assert (begun.state, held.state) == ("cancelling", "cancelling")
         shift(site, begun, 0.2)
-        begun.reaches("cancelled", timeout_s=SOON_S)
+        begun.reaches("cancelled")
         assert "1 h" in left_open(begun)["reason"]
         shift(site, held, 20)
         site.until(lambda: held.row["step"] == "pending", "it waiting again")
         assert held.state == "cancelling"
         shift(site, held, 4)
-        held.reaches("cancelled", timeout_s=SOON_S)
+        held.reaches("cancelled")
         assert "24 h" in left_open(held)["reason"]
     finally:
         site.store.start()

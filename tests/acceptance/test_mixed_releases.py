@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.installation import MIB, QUICK
 from tests.acceptance.job import Job
 from tests.acceptance.store import SLICE_BYTES
@@ -62,7 +63,7 @@ def start(site: Installation, release: Path, which: str) -> Worker:
     """Start a worker process of a release, and wait until it is at work."""
     environ = site.environ | QUICK | {"SLICEWAY_WORKER_THREADS": "2", "SLICEWAY_LEAD_S": "3"}
     worker = site.start_worker(environ, of_release(release, command(0)) if which == OLD else None)
-    assert site.known(worker, 60), worker.text()
+    assert site.known(worker), worker.text()
     if which == OLD:
         assert Path(f"/proc/{worker.pid}/cwd").readlink() == release
     return worker
@@ -97,20 +98,20 @@ def test_either_release_goes_on_where_the_other_was_killed(
 ) -> None:
     site.workers(0)
     leader = start(site, release, first)
-    site.until(lambda: leads(site, leader), "the first to lead", timeout_s=60)
+    site.until(lambda: leads(site, leader), "the first to lead")
     other = start(site, release, NEW if first == OLD else OLD)
     site.store.control.change(rate_bytes_per_s=2 * MIB)
     job = site.enqueue(24 * MIB)
-    site.until(lambda: all(sends(site, job, each) for each in (leader, other)), "slices claimed by both", timeout_s=60)
-    site.until(lambda: job.done() >= 4, "checkpoints", timeout_s=60)
+    site.until(lambda: all(sends(site, job, each) for each in (leader, other)), "slices claimed by both")
+    site.until(lambda: job.done() >= 4, "checkpoints")
     killed, kept = (leader, other) if victim == "the leader" else (other, leader)
     killed.kill()
     assert job.state == "uploading", "too late: all was sent"
     before = job.done()
     site.store.control.change(rate_bytes_per_s=None)
-    result = job.succeeds(timeout_s=120)
+    result = job.succeeds()
     assert site.store.object_at(job.key) == job.content
-    site.until(lambda: leads(site, kept), "the other to lead", timeout_s=60)
+    site.until(lambda: leads(site, kept), "the other to lead")
     assert before < 48
     assert job.sent_twice_bytes() <= 2 * 2 * SLICE_BYTES  # two under way, and two that waited for their checkpoint
     assert result["slices"]["deaths"] <= 4
@@ -127,7 +128,7 @@ def old_api(site: Installation, release: Path) -> Iterator[httpx.Client]:
     headers = {"Authorization": site.api.headers["Authorization"]}
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=30) as client:
         try:
-            assert wait_until(lambda: answers(client), timeout_s=60, alive=lambda: served.poll() is None), (
+            assert wait_until(lambda: answers(client), timeout_s=DEADLINE_S, alive=lambda: served.poll() is None), (
                 log.read_text()
             )
             yield client
@@ -151,31 +152,31 @@ def test_the_api_of_either_release_enqueues_cancels_and_retries_for_workers_of_t
     start(site, release, OLD if which == NEW else NEW)
     with old_api(site, release) as old:
         api = site.api if which == NEW else old
-        content = site.file("mixed/plain", 3 * MIB)
-        plain = posted(site, api, "mixed/plain", content)
-        plain.succeeds(timeout_s=60)
+        content = site.file(f"{which}/plain", 3 * MIB)
+        plain = posted(site, api, f"{which}/plain", content)
+        plain.succeeds()
         assert site.store.object_at(plain.key) == content
 
-        content = site.file("mixed/ended", 3 * MIB)
-        let_go = site.store.hold("data", "mixed/ended")
-        ended = posted(site, api, "mixed/ended", content)
-        site.store.held("data", ended.key, timeout_s=60)
+        content = site.file(f"{which}/ended", 3 * MIB)
+        let_go = site.store.hold("data", f"{which}/ended")
+        ended = posted(site, api, f"{which}/ended", content)
+        site.store.held("data", ended.key)
         assert api.post(f"/v1/jobs/{ended.id}/cancel").json()["state"] == "cancelling"
         let_go()
-        ended.reaches("cancelled", timeout_s=60)
+        ended.reaches("cancelled")
         assert api.post(f"/v1/jobs/{ended.id}/retry").json()["state"] == "queued"
-        ended.succeeds(timeout_s=60)
+        ended.succeeds()
         assert site.store.object_at(ended.key) == content
 
-        content = site.file("mixed/failed", 3 * MIB)
-        rule = site.store.control.add_rule("error", op="data", path="mixed/failed", offset=0, status=400, code=-5999)
-        failed = posted(site, api, "mixed/failed", content)
-        failed.fails(timeout_s=60)
+        content = site.file(f"{which}/failed", 3 * MIB)
+        rule = site.store.control.add_rule("error", op="data", path=f"{which}/failed", offset=0, status=400, code=-5999)
+        failed = posted(site, api, f"{which}/failed", content)
+        failed.fails()
         site.until(lambda: all(row["state"] != "sending" for row in failed.slices), "what was on its way recorded")
         done = failed.done()
         site.store.control.remove_rule(rule)
         assert api.post(f"/v1/jobs/{failed.id}/retry").json()["state"] == "queued"
-        failed.succeeds(timeout_s=60)
+        failed.succeeds()
         assert (failed.row["epoch"], failed.sent_twice_bytes()) == (1, SLICE_BYTES)
         assert done <= 5
 
@@ -200,6 +201,6 @@ def test_a_cancel_by_the_old_api_that_began_nothing_ends_under_new_workers(site:
     with old_api(site, release) as old:
         wish = {"source": {"kind": "file", "root": "volume", "path": "a"}, "store": "main", "key": "mixed/unread"}
         job = site.note(Job(site, old.post("/v1/jobs", json=wish).json()["id"], "mixed/unread", b"", site.volume / "a"))
-        site.until(lambda: job.row["error"], "the root missed", timeout_s=60)
+        site.until(lambda: job.row["error"], "the root missed")
         assert old.post(f"/v1/jobs/{job.id}/cancel").is_success
-        job.reaches("cancelled", timeout_s=60)
+        job.reaches("cancelled")
