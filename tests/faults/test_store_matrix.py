@@ -173,7 +173,6 @@ def _published(site: StoreGround) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("deed", Deed)
 def test_another_client_uploads_other_content_at_every_request(
     site: StoreGround, deed: Deed, subtests: pytest.Subtests
@@ -190,7 +189,6 @@ def test_another_client_uploads_other_content_at_every_request(
     _judge(site, run, objects, subtests)
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("deed", [Deed.HALF, Deed.NAMED, Deed.FULL])
 @pytest.mark.parametrize("fault", ["cut before", "cut after"])
 def test_another_client_has_left_other_content_before_every_request(
