@@ -156,6 +156,7 @@ def test_a_store_that_does_not_answer_is_asked_for_an_hour_without_a_session_for
     site: Installation,
 ) -> None:
     held = half_sent(site)
+    site.store.control.add_rule("error", op="data", path=held.key, status=503, code=-196)  # lest it be finished now
     site.workers(1)
     begun = unheard(site)
     site.store.kill()
