@@ -36,7 +36,7 @@ def test_a_slice_that_was_not_answered_until_its_deadline_is_looked_up(site: Ins
     site.store.held("data", key)
     site.until(lambda: (job.row["error"] or {}).get("code") == "store_silent", "the answer given up")
     let_go()
-    result = job.succeeds(timeout_s=60)
+    result = job.succeeds()
     assert len(job.asked("data", offset=SLICE_BYTES)) == 1
     assert job.sent_twice_bytes() == 0
     assert result["slices"]["failed_attempts"] == 0
@@ -48,7 +48,7 @@ def test_a_list_that_fails_is_asked_again_before_the_slice_is_sent(site: Install
     site.store.control.add_rule("cut", op="data", path=key, offset=SLICE_BYTES, count=1, when="after")
     site.store.control.add_rule("error", op="list", path=key, count=2, status=503, code=-196)
     job = site.enqueue(2 * MIB, key)
-    job.succeeds(timeout_s=60)
+    job.succeeds()
     assert job.sent_twice_bytes() == 0
 
 
@@ -57,6 +57,6 @@ def test_a_small_file_on_a_slow_link_has_the_time_of_a_slice(site: Installation)
     site.store.control.change(rate_bytes_per_s=100_000)
     site.workers(1, **SCALED | {"SLICEWAY_TIME_SCALE": "0.02"})
     job = site.enqueue(SLICE_BYTES)
-    job.succeeds(timeout_s=60)
+    job.succeeds()
     assert len(job.asked("upload")) == 1
     assert job.row["attempts"] == 0

@@ -84,9 +84,9 @@ def test_a_failure_that_cannot_be_decided_on_fails_its_job(site: Installation) -
     job = site.enqueue(2 * SLICE_BYTES, key)
     [worker] = site.workers(1, **SETTINGS)
     left_alone = "slices_left = 1 AND failing_since IS NOT NULL AS left_alone"  # no progress ends the failure any more
-    site.until(lambda: read(job, left_alone)["left_alone"], "nothing but the failure", timeout_s=60)
+    site.until(lambda: read(job, left_alone)["left_alone"], "nothing but the failure")
     site.sql("UPDATE job SET failing_since = 'infinity' WHERE id = %(job)s", job=job.id)
-    site.until(lambda: read(job, "state")["state"] == "failed", "failed", timeout_s=90)
+    site.until(lambda: read(job, "state")["state"] == "failed", "failed")
     assert read(job, "error")["error"]["code"] == "internal"
     assert (worker.alive, worker.text().count("task.unsettled")) == (True, ATTEMPTS_MAX)
     site.store.control.clear_rules()
