@@ -78,8 +78,8 @@ class ApiKey:
 def create_key(tx: Tx, tenant: str, scopes: Iterable[Scope], name: str | None = None) -> tuple[ApiKey, str]:
     """Make a key; its text is returned here and never again.
 
-    Not to be repeated where the answer to its commit is lost: that would make a second key, beside one whose text
-    nobody has.
+    Not to be repeated where the answer to its commit is lost: that would make a second key, beside one whose text is
+    lost.
 
     Raises:
         Refused: ``bad_key_name``, ``bad_tenant`` or ``bad_scopes``.

@@ -1,4 +1,4 @@
-"""A connection to the database that is cut costs a read and an enqueue nothing, and every other write is told of it."""
+"""A connection to the database that is cut costs a read and an enqueue nothing; what must not be repeated is a 503."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import make_url
 
 from api.submissions import Submissions
+from tests.acceptance.deadline import DEADLINE_S
 from tests.faults.proxy import FINE, Conditions, Proxy
 from worker.db import Database
 from worker.errors import QuotaExceeded
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE_S = 60.0
 TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sliceway api'"
 WAITING = """SELECT pid FROM pg_stat_activity
              WHERE application_name = 'sliceway api' AND wait_event_type = 'Lock' AND datname = current_database()"""
@@ -62,12 +62,12 @@ def cut_in_the_middle(database: Database, lock: str, ask: Callable[[], T], times
             tx.execute(f"LOCK TABLE {lock} MODE".encode())
             answer = pool.submit(ask)
             for _ in range(times):
-                assert wait_until(lambda: bool(sql(database, WAITING)), timeout_s=PATIENCE_S)
+                assert wait_until(lambda: bool(sql(database, WAITING)), timeout_s=DEADLINE_S)
                 for row in sql(database, WAITING):
                     sql(
                         database, "SELECT pg_terminate_backend(%(pid)s, 60000)", pid=row["pid"]
                     )  # returns when it has ended
-        return answer.result(PATIENCE_S)
+        return answer.result(DEADLINE_S)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def answer_lost(line: Proxy, word: bytes, done: Callable[[], object]) -> Iterato
     """What happens inside sends a statement with this word in it: it is carried out, and its answer is lost."""
     line.become(Conditions(deaf_after=word))
     yield
-    assert wait_until(done, timeout_s=PATIENCE_S)
+    assert wait_until(done, timeout_s=DEADLINE_S)
     line.become(FINE)  # for the next connection; this one stays deaf
     line.reset()
 
@@ -122,22 +122,22 @@ def test_a_read_is_sent_once_more(own_api: Any, path: str, table: str) -> None:
         assert answer.json()["id"] == job
 
 
-def test_a_read_that_is_cut_twice_is_told_so(own_api: Any) -> None:
+def test_a_read_that_is_cut_twice_is_a_503(own_api: Any) -> None:
     client = own_api.client()
     answer = cut_in_the_middle(own_api.database, "job IN ACCESS EXCLUSIVE", lambda: client.get("/v1/jobs"), times=2)
     assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
     assert client.get("/v1/jobs").status_code == 200
 
 
-def test_one_who_waits_hears_of_the_end(own_api: Any) -> None:
+def test_a_request_that_waits_is_answered_at_the_end(own_api: Any) -> None:
     client = own_api.client()
     job = client.post("/v1/jobs", json=wish()).json()["id"]
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(client.get, f"/v1/jobs/{job}", params={"wait": "60s"})
-        assert wait_until(lambda: len(own_api.waiters) == 1, timeout_s=PATIENCE_S)
+        assert wait_until(lambda: len(own_api.waiters) == 1, timeout_s=DEADLINE_S)
         own_api.sql(TERMINATE)
         own_api.move(job, "succeeded")
-        assert answer.result(PATIENCE_S).json()["state"] == "succeeded"
+        assert answer.result(DEADLINE_S).json()["state"] == "succeeded"
 
 
 def test_sessions_that_end_at_any_moment_cost_nothing(own_api: Any) -> None:
@@ -174,7 +174,7 @@ def test_an_enqueue_whose_answer_is_lost_is_accepted(far_api: Any, line: Proxy, 
     with ThreadPoolExecutor(1) as pool:
         with answer_lost(line, b"a-key-of-its-own", lambda: kept(far_api)):
             answering = pool.submit(client.post, "/v1/jobs", json=wish("a-key-of-its-own"), headers=headers)
-        answer = answering.result(PATIENCE_S)
+        answer = answering.result(DEADLINE_S)
     assert answer.status_code == 202, answer.text
     assert "Idempotent-Replayed" not in answer.headers
     assert kept(far_api) == [answer.json()["id"]]
@@ -190,7 +190,7 @@ def test_an_enqueue_whose_answer_is_lost_is_accepted_though_it_has_ended_and_ano
     with ThreadPoolExecutor(1) as pool:
         with answer_lost(line, b"a-key-of-its-own", lambda: far_api.count("job") == 2):
             answering = pool.submit(client.post, "/v1/jobs", json=wish("a-key-of-its-own"))
-            assert wait_until(lambda: far_api.count("job") == 1, timeout_s=PATIENCE_S)
+            assert wait_until(lambda: far_api.count("job") == 1, timeout_s=DEADLINE_S)
             [first] = kept(far_api)
             far_api.move(first, "succeeded")
             far_api.sql(
@@ -198,7 +198,7 @@ def test_an_enqueue_whose_answer_is_lost_is_accepted_though_it_has_ended_and_ano
                      'id', %(id)s::text, 'state', 'queued', 'finished_at', NULL)) AS another""",
                 id=new_id(),
             )
-        answer = answering.result(PATIENCE_S)
+        answer = answering.result(DEADLINE_S)
     assert answer.status_code == 202, answer.text
     assert (answer.json()["id"], answer.json()["state"]) == (first, "succeeded")
     assert far_api.count("job") == 2
@@ -211,10 +211,10 @@ def test_an_enqueue_that_goes_on_while_it_is_sent_once_more_is_one_job(far_api: 
         with far_api.database.transaction() as tx:
             tx.execute("LOCK TABLE job IN SHARE MODE")
             answering = pool.submit(client.post, "/v1/jobs", json=wish())
-            assert wait_until(lambda: len(far_api.sql(WAITING)) == 1, timeout_s=PATIENCE_S)
+            assert wait_until(lambda: len(far_api.sql(WAITING)) == 1, timeout_s=DEADLINE_S)
             line.reset()
-            assert wait_until(lambda: len(far_api.sql(WAITING)) == 2, timeout_s=PATIENCE_S)
-        answer = answering.result(PATIENCE_S)
+            assert wait_until(lambda: len(far_api.sql(WAITING)) == 2, timeout_s=DEADLINE_S)
+        answer = answering.result(DEADLINE_S)
     assert answer.status_code == 202, answer.text
     assert kept(far_api) == [answer.json()["id"]]
 
@@ -227,7 +227,7 @@ def test_a_batch_whose_answer_is_lost_is_accepted(far_api: Any, line: Proxy) -> 
     with ThreadPoolExecutor(1) as pool:
         with answer_lost(line, b"a-4", lambda: len(kept(far_api)) == 5):
             answering = pool.submit(client.post, "/v1/jobs/batch", json=batch)
-        answer = answering.result(PATIENCE_S)
+        answer = answering.result(DEADLINE_S)
     busy, *accepted = answer.json()["results"]
     assert (busy["problem"]["code"], busy["problem"]["job_id"]) == ("key_busy", there)
     assert [there, *(each["job"]["id"] for each in accepted)] == kept(far_api)
@@ -255,7 +255,7 @@ def test_a_cancel_whose_answer_is_lost_is_sent_once_more(far_api: Any, line: Pro
     with ThreadPoolExecutor(1) as pool:
         with answer_lost(line, b"COMMIT", lambda: far_api.sql("SELECT 1 FROM event WHERE kind = 'cancel_requested'")):
             answering = pool.submit(client.post, f"/v1/jobs/{job}/cancel")
-        answer = answering.result(PATIENCE_S)
+        answer = answering.result(DEADLINE_S)
     assert (answer.status_code, answer.json()["state"]) == (200, "cancelling")
     assert len(far_api.sql("SELECT 1 FROM event WHERE kind = 'cancel_requested'")) == 1
 
@@ -267,7 +267,7 @@ def test_a_retry_whose_answer_is_lost_is_not_sent_once_more(far_api: Any, line: 
     with ThreadPoolExecutor(1) as pool:
         with answer_lost(line, b"COMMIT", lambda: far_api.sql("SELECT 1 FROM event WHERE kind = 'retried'")):
             answering = pool.submit(client.post, f"/v1/jobs/{job}/retry")
-        answer = answering.result(PATIENCE_S)
+        answer = answering.result(DEADLINE_S)
     assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
     assert len(far_api.sql("SELECT 1 FROM event WHERE kind = 'retried'")) == 1
 
@@ -305,7 +305,7 @@ class TestQuota:
         with ThreadPoolExecutor(1) as pool:
             with answer_lost(line, b"x/2", lambda: len(sql(direct, "SELECT FROM job")) == 3):
                 answering = pool.submit(enqueue, "x/1", "there", "x/2")
-            answers = answering.result(PATIENCE_S)
+            answers = answering.result(DEADLINE_S)
         assert [isinstance(answer, Accepted) for answer in answers] == [True, False, True]
         assert self.room(enqueue) == self.most - 3
 
@@ -321,7 +321,7 @@ class TestQuota:
         with ThreadPoolExecutor(1) as pool:
             with answer_lost(line, b"x/4", lambda: len(sql(direct, "SELECT FROM job")) == self.most):
                 answering = pool.submit(enqueue, *targets)
-            answers = answering.result(PATIENCE_S)
+            answers = answering.result(DEADLINE_S)
         assert [isinstance(answer, Accepted) for answer in answers] == [True] * self.most + [False]
         assert isinstance(answers[-1], QuotaExceeded)
 
