@@ -65,7 +65,10 @@ def test_a_file_that_is_away_while_nobody_reads_it_is_not_missed(site: Installat
     assert job.sent_twice_bytes() == 0
 
 
-def test_a_file_that_was_missed_and_is_put_back_is_sent_anew_after_a_retry(site: Installation) -> None:
+@pytest.mark.parametrize("other", [False, True])
+def test_after_a_retry_a_file_that_was_missed_goes_on_and_another_is_sent_anew(
+    site: Installation, *, other: bool
+) -> None:
     key = site.fresh_key()
     let_go = site.store.hold("data", key)
     job = site.enqueue(4 * MIB, key)
@@ -74,10 +77,14 @@ def test_a_file_that_was_missed_and_is_put_back_is_sent_anew_after_a_retry(site:
     let_go()
     assert job.fails() == "source_gone"
     away.rename(job.path)
+    if other:
+        job.content = bytes(reversed(job.content))
+        job.path.write_bytes(job.content)
     site.until(lambda: all(row["state"] != "sending" for row in job.slices), "what was in flight")
     job.act("retry")
     job.succeeds()
-    assert job.row["epoch"] == 2  # it may be another file by now: nothing of the old session is kept
+    assert job.row["epoch"] == (2 if other else 1)  # nothing of the old session is kept for another file
+    assert other or job.sent_twice_bytes() == 0
 
 
 @contextmanager
