@@ -123,7 +123,7 @@ def test_without_another_worker_nothing_is_begun(clean: Installation) -> None:
 def test_when_nobody_takes_over_it_fails_and_says_what_is_left(clean: Installation) -> None:
     workers = clean.workers(2)
     clean.store.control.change(rate_bytes_per_s=4 * MIB)
-    drill = Drilling(clean, "--timeout", "15")
+    drill = Drilling(clean, "--timeout", "40")
     drill.until("killed")
     for worker in workers:
         worker.freeze()
@@ -147,9 +147,9 @@ def test_it_cleans_up_when_it_is_interrupted(clean: Installation, how: signal.Si
 def test_a_job_that_does_not_come_to_the_canary_proves_nothing(clean: Installation) -> None:
     clean.workers(2)
     clean.store.control.add_rule("error", op="init", path=KEYS, status=503, code=-1)
-    drill = Drilling(clean, "--json", "--timeout", "8").ends(4)
+    drill = Drilling(clean, "--json", "--timeout", "30").ends(4)
     assert drill.document["outcome"] == "not_proven"
-    assert "no slice of it has reached the canary in 8 s" in drill.err
+    assert "no slice of it has reached the canary in 30 s" in drill.err
     assert drill.steps["cleaned up"] == "ok"
 
 
