@@ -35,7 +35,7 @@ _FAILING = """
 def test_kills_losses_restarts_and_lies_for_half_a_minute_lose_nothing(server_folder: Path) -> None:
     folder = server_folder / "chaos"
     folder.mkdir(mode=0o711)
-    run = Run(Plan(seed=20, acting_s=25, jobs=150, pace=0.7, settle_s=60, workers=4), folder)
+    run = Run(Plan(seed=20, acting_s=25, jobs=150, pace=0.7, settle_s=600, workers=4), folder)
     try:
         run.play()
         judgement = run.judge()

@@ -125,6 +125,7 @@ class Cluster:
             "SLICEWAY_WORKER_THREADS": str(THREADS),
             "SLICEWAY_LOG_FORMAT": "text",
             "SLICEWAY_LOG_LEVEL": "info",
+            "SLICEWAY_WORKER_NICE": "0",  # those that yield get next to nothing on a loaded machine, and count as dead
             "PYTHONUNBUFFERED": "1",
         }
         return given | addresses | ways | dict(settings)
