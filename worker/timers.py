@@ -23,7 +23,8 @@ class Timers:
         lead_s: how long a dispatcher leads without renewing.
         deadline_s: time that a request to the store has; a slice has it beside the time at the store's low speed.
         lease_slack_s: how much longer than its deadline a claim is leased: nothing is sent under a lapsed lease.
-        stuck_after_s: how long past its deadline a thread may be before its process is ended: threads cannot be.
+        stuck_after_s: how long past its deadline a thread may be, while its process runs, before the process is ended:
+            threads cannot be.
         overtaken_s: a message is taken for lost when one published so much later was claimed, or when it is so old and
             none is left.
         growing_look_s: time between two looks at a stranger's upload, to see whether somebody is at it.

@@ -88,8 +88,12 @@ def clean(site: Installation) -> Iterator[Installation]:
     keys = {entry["path"] for entry in site.store.requests() if entry["path"].startswith("sliceway-drill/")}
     assert dict.fromkeys(keys) == {key: site.store.object_at(key) for key in keys}
     site.store.forget()  # what the drill has finished and deleted was looked at here
-    live = site.sql("SELECT name FROM worker WHERE ended_at IS NULL")
-    assert [row["name"] for row in live if not running(int(row["name"].rpartition(":")[2]))] == []
+
+    def all_rows_live() -> bool:
+        rows = site.sql("SELECT name FROM worker WHERE ended_at IS NULL")
+        return all(running(int(row["name"].rpartition(":")[2])) for row in rows)
+
+    site.until(all_rows_live, "the end of the canary's row")
 
 
 def test_a_crash_is_proven_to_be_survived_and_nobody_else_is_hurt(clean: Installation) -> None:

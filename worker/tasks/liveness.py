@@ -13,6 +13,7 @@ from worker.jobs.leases import Deferral
 from worker.log import get_log
 from worker.sources.file import usable
 from worker.tasks.guard import boot_clock_s
+from worker.tasks.overdue import OverdueWatch
 from worker.tasks.sending_report import SendingReport
 from worker.tasks.slots import Slots
 
@@ -45,6 +46,7 @@ class Liveness(threading.Thread):
         self._rt, self._request_stop, self._resize = rt, request_stop, resize
         self._slots = Slots(rt.settings.worker_threads)
         self._report = SendingReport(rt.timers.progress_s)
+        self._overdue = OverdueWatch(rt.timers.stuck_after_s)
         self._ended = threading.Event()
         self._away = False
         self._next_beat_s = 0.0
@@ -83,7 +85,7 @@ class Liveness(threading.Thread):
                 log.exception("worker.watch_broken")
             if self._parent and os.getppid() != self._parent:
                 self._stop()
-            if any(boot_clock_s() - guard.deadline_s > self._rt.timers.stuck_after_s for guard in self._rt.guards()):
+            if self._overdue.is_stuck(self._rt.guards(), time.monotonic()):
                 log.error("worker.stuck", advice="A thread did not end at its deadline; the process is restarted.")
                 self._stop()
             if self._rt.stopping.is_set():

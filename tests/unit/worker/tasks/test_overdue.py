@@ -1,0 +1,56 @@
+"""A thread is stuck by the time in which its process ran, not by the time that has passed."""
+
+from __future__ import annotations
+
+import threading
+from uuid import uuid4
+
+from worker.jobs.leases import Claim
+from worker.tasks.guard import ClaimGuard, boot_clock_s
+from worker.tasks.overdue import OverdueWatch
+
+STUCK_AFTER_S = 15.0
+LOOK_EVERY_S = 0.5
+
+
+def a_guard(deadline_in_s: float) -> ClaimGuard:
+    claim = Claim(uuid4(), 1, 2, 1, uuid4())
+    deadline_s = boot_clock_s() + deadline_in_s
+    return ClaimGuard(claim, deadline_s=deadline_s, stopping=threading.Event(), revoked=lambda: False)
+
+
+def looks_until_stuck(watch: OverdueWatch, guards: list[ClaimGuard], now_s: float) -> int:
+    for look in range(1, 1000):
+        if watch.is_stuck(guards, now_s + look * LOOK_EVERY_S):
+            return look
+    return 1000
+
+
+def test_a_thread_that_never_ends_is_stuck_once_it_was_overdue_for_so_long() -> None:
+    watch, overdue = OverdueWatch(STUCK_AFTER_S), a_guard(0)
+    assert not watch.is_stuck([overdue], 0.0)
+    assert looks_until_stuck(watch, [overdue], 0.0) == STUCK_AFTER_S / LOOK_EVERY_S + 1
+
+
+def test_a_process_that_stood_still_is_not_stuck_when_it_wakes_up() -> None:
+    watch, overdue = OverdueWatch(STUCK_AFTER_S), a_guard(0)
+    assert not watch.is_stuck([overdue], 0.0)
+    assert not watch.is_stuck([overdue], 3600.0)
+    assert not watch.is_stuck([overdue], 3600.0 + LOOK_EVERY_S)
+
+
+def test_one_that_stood_still_and_whose_thread_then_never_ends_is_stuck_all_the_same() -> None:
+    watch, overdue = OverdueWatch(STUCK_AFTER_S), a_guard(0)
+    assert not watch.is_stuck([overdue], 0.0)
+    assert not watch.is_stuck([overdue], 3600.0)
+    assert looks_until_stuck(watch, [overdue], 3600.0) <= STUCK_AFTER_S / LOOK_EVERY_S
+
+
+def test_claims_that_are_overdue_one_after_the_other_are_not_one_that_is_stuck() -> None:
+    watch = OverdueWatch(STUCK_AFTER_S)
+    assert not any(watch.is_stuck([a_guard(0)], look * LOOK_EVERY_S) for look in range(200))
+
+
+def test_work_within_its_deadline_is_never_stuck() -> None:
+    watch, working = OverdueWatch(STUCK_AFTER_S), a_guard(3600)
+    assert looks_until_stuck(watch, [working], 0.0) == 1000
