@@ -8,10 +8,11 @@ import random
 import shutil
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 import redis
+from sqlalchemy import make_url
 
 from api.app import server
 from tests.acceptance.database import TestDatabase
@@ -37,6 +38,8 @@ Row = dict[str, Any]
 
 MIB = 1024 * 1024
 DEAD_AFTER_S = 3.0
+BROKERS = 16
+"""How many databases a Redis has if nobody says otherwise."""
 #: Short times, so that a death is noticed in a test's patience. A busy machine still answers within them.
 QUICK = {"SLICEWAY_HEARTBEAT_S": "0.2", "SLICEWAY_DEAD_AFTER_S": str(DEAD_AFTER_S), "SLICEWAY_LEAD_S": "1.5"}
 
@@ -74,6 +77,8 @@ class Installation:
 
     #: How long workers wait for the store, as its profiles say it.
     patience = "answer_timeout_s = 20"
+    #: The broker's databases in use: an installation whose workers took another's messages would drop them.
+    _brokers: ClassVar[set[int]] = set()
 
     def __init__(self, folder: Path, postgres: EmbeddedPostgres, valkey: EmbeddedValkey, template: str) -> None:
         """Start everything."""
@@ -85,6 +90,8 @@ class Installation:
         self.sql = self.database.run
         self.jobs: list[Job] = []
         self.dirty = False
+        self._broker = min(set(range(BROKERS)) - self._brokers)
+        self._brokers.add(self._broker)
         self._numbers = itertools.count(1)
         self._workers: list[Worker] = []
         self.store = StoreServer(folder)
@@ -96,6 +103,11 @@ class Installation:
         """Where workers find the store."""
         return self.store.url
 
+    @property
+    def broker_url(self) -> str:
+        """Its own database of the broker that several share."""
+        return make_url(self.valkey.url).set(database=str(self._broker)).render_as_string(hide_password=False)
+
     def _environ(self) -> dict[str, str]:
         stores = self.folder / "stores.toml"
         words = {"url": self.store_url, "appid": APPID, "bucket": BUCKET, "slice_bytes": SLICE_BYTES}
@@ -105,7 +117,7 @@ class Installation:
         given = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
         return given | {
             "SLICEWAY_DATABASE_URL": self.database.url,
-            "SLICEWAY_BROKER_URL": self.valkey.url,
+            "SLICEWAY_BROKER_URL": self.broker_url,
             "SLICEWAY_STORES_FILE": str(stores),
             "SLICEWAY_API_PORT": "0",
             "SLICEWAY_LOG_FORMAT": "text",
@@ -242,7 +254,7 @@ class Installation:
 
     def broker(self) -> redis.Redis:
         """A client of the broker."""
-        return redis.Redis.from_url(self.valkey.url, socket_timeout=5)
+        return redis.Redis.from_url(self.broker_url, socket_timeout=5)
 
     def broker_answers(self) -> bool:
         """Whether the broker is there."""
@@ -286,5 +298,6 @@ class Installation:
         self._db.close()
         self.store.stop()
         with suppress(redis.RedisError), self.broker() as broker:
-            broker.flushall()
+            broker.flushdb()
+        self._brokers.discard(self._broker)
         self.database.drop()

@@ -109,7 +109,7 @@ def publish_again(site: Installation, job: Job, row: dict[str, Any]) -> None:
     whole = job.row
     message = row | {"state": "uploading", "slice_size_bytes": row["size_bytes"]}
     message |= {name: whole[name] for name in ("epoch", "run", "store", "key", "slices_total")}
-    with Celery("second", broker=site.valkey.url, set_as_current=False) as celery:
+    with Celery("second", broker=site.broker_url, set_as_current=False) as celery:
         broker = Broker(celery)
         broker.publish([message])
         broker.close()
@@ -192,7 +192,7 @@ def test_a_revoke_by_celerys_own_command_does_the_same(site: Installation) -> No
     let_go = site.store.hold("data", "commanded", offset=0)
     job = site.enqueue(2 * MIB, "commanded")
     site.store.held("data", "commanded")
-    with Celery("operator", broker=site.valkey.url, set_as_current=False) as celery:
+    with Celery("operator", broker=site.broker_url, set_as_current=False) as celery:
         celery.control.revoke(slice_task(job, 0))
     site.until(lambda: any("revoked" in log.read_text() for log in site.logs()), "the revoke heard")
     let_go()

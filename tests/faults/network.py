@@ -52,8 +52,7 @@ class Network(Installation):
         return f"http://127.0.0.1:{self.lines[Server.STORE].port}"
 
     def _environ(self) -> dict[str, str]:
-        # a queue of its own: other installations of the run share the broker
-        broker = make_url(self.valkey.url).set(database="1")
+        broker = make_url(self.broker_url)
         database = make_url(self.database.url)
         ports = {
             Server.STORE: make_url(self.store.url).port,

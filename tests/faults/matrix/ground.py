@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.rows import dict_row
-from sqlalchemy import make_url
 
 from tests.acceptance.installation import Installation
 from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY
@@ -78,9 +77,7 @@ class StoreGround(Installation):
         with (self.folder / "stores.toml").open("a") as stores:
             for name, patience_s in patience.items():
                 stores.write(_PROFILE.format(name=name, url=self.store.url, patience_s=patience_s, **secrets))
-        # a queue of its own: other installations of the run share the broker
-        broker = make_url(self.valkey.url).set(database="2").render_as_string(hide_password=False)
-        return environ | SCALED | {"SLICEWAY_BROKER_URL": broker}
+        return environ | SCALED
 
     def _ask(self, statement: str, **params: Any) -> list[Row]:
         cursor = self._asking.execute(statement.encode(), params or None)
