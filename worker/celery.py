@@ -85,6 +85,7 @@ class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
     """Sends the task events that Flower lives on a few times a second, not in every turn of the event loop."""
 
     requires = ("celery.worker.consumer.events:Events",)
+    timer: Any = None
 
     def start(self, parent: Any) -> None:
         """Flush by the clock; the buffer flushes by itself when it is full."""
@@ -95,7 +96,7 @@ class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def stop(self, parent: Any) -> None:
         """Send what is left; a connection that was lost takes its events along."""
-        if parent.hub is not None:
+        if self.timer is not None:  # a consumer that lost its broker while it started is stopped all the same
             self.timer.cancel()
             parent._flush_events()  # noqa: SLF001
 
