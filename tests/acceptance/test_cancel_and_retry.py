@@ -190,9 +190,10 @@ def test_a_retry_while_the_old_worker_still_sends(site: Installation) -> None:
 def test_a_fresh_retry_while_the_old_worker_still_sends_takes_nothing_of_it(site: Installation) -> None:
     key = site.fresh_key()
     site.store.hold("data", key)
-    job = site.enqueue(12 * MIB, key)
+    size = 24 * MIB  # more than both workers have open at once
+    job = site.enqueue(size, key)
     held = site.store.held("data", job.key, 8)
-    job.path.write_bytes(b"n" * (12 * MIB - 1))
+    job.path.write_bytes(b"n" * (size - 1))
     job.content = job.path.read_bytes()
     site.store.control.clear_rules()
     site.store.control.release(held[0]["number"])  # whoever sent it goes on to the next slice, and finds another file

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from tests.acceptance.installation import MIB
+from tests.acceptance.store import SLICE_BYTES
+from worker.tasks.slots import HELD
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.acceptance.installation import Installation
     from tests.acceptance.job import Job
+
+WORKERS = 2
+SLICES = WORKERS * HELD + 8
+"""More than all workers have open at once: some are begun after the file has changed."""
+SIZE = SLICES * SLICE_BYTES
 
 
 def remounted(path: Path, content: bytes | None = None) -> None:
@@ -30,14 +36,14 @@ def workers(site: Installation, fingerprint: str) -> None:
     strict = (site.folder / "stores.toml").read_text()
     stores = site.folder / f"stores-{fingerprint}.toml"
     stores.write_text(strict.replace("[roots.media]", f'[roots.media]\nfingerprint = "{fingerprint}"'))
-    site.workers(2, SLICEWAY_STORES_FILE=str(stores))
+    site.workers(WORKERS, SLICEWAY_STORES_FILE=str(stores))
 
 
 def half_sent(site: Installation, *contents: bytes) -> Job:
     """A job whose file gets another inode while slices of it are on their way."""
     key = site.fresh_key()
     let_go = site.store.hold("data", key)
-    job = site.enqueue(12 * MIB, key)
+    job = site.enqueue(SIZE, key)
     site.store.held("data", job.key, 8)
     remounted(job.path, *contents)
     let_go()
@@ -49,7 +55,7 @@ def failed_by_identity(site: Installation, *contents: bytes) -> Job:
     job = half_sent(site, *contents)
     assert job.fails() == "source_changed"
     site.until(lambda: all(row["state"] != "sending" for row in job.slices), "what was on its way recorded")
-    assert 8 <= job.done() < 24
+    assert 8 <= job.done() < SLICES
     return job
 
 
@@ -81,8 +87,8 @@ def test_a_retry_goes_on_after_the_root_was_set_to_size_and_time(site: Installat
 
 def test_a_retry_under_a_strict_root_uploads_the_file_as_it_is_now(site: Installation) -> None:
     workers(site, "strict")
-    job = failed_by_identity(site, bytes(12 * MIB))
-    job.content = bytes(12 * MIB)
+    job = failed_by_identity(site, bytes(SIZE))
+    job.content = bytes(SIZE)
     job.act("retry")
     job.succeeds()
     assert site.store.object_at(job.key) == job.content
@@ -95,7 +101,7 @@ def test_a_retry_after_size_and_time_were_set_finds_a_file_that_was_rewritten(si
     workers(site, "strict")
     job = failed_by_identity(site)
     workers(site, "size-mtime")
-    job.content = bytes(12 * MIB)
+    job.content = bytes(SIZE)
     job.path.write_bytes(job.content)
     job.act("retry")
     job.succeeds()
@@ -105,7 +111,7 @@ def test_a_retry_after_size_and_time_were_set_finds_a_file_that_was_rewritten(si
 
 def test_a_remount_between_two_attempts_of_a_job_that_failed_otherwise(site: Installation) -> None:
     workers(site, "size-mtime")
-    job = site.enqueue(12 * MIB, site.fresh_key(), attributes="mine")
+    job = site.enqueue(SIZE, site.fresh_key(), attributes="mine")
     rule = site.store.control.add_rule("error", op="finish", path=job.key, status=400, code=-5999)
     job.fails()
     remounted(job.path)
@@ -120,10 +126,10 @@ def test_back_to_strict_in_the_middle_fails_what_was_remounted_meanwhile(site: I
     workers(site, "size-mtime")
     key = site.fresh_key()
     site.store.hold("data", key, offset=0)
-    job = site.enqueue(12 * MIB, key)
+    job = site.enqueue(SIZE, key)
     site.store.held("data", job.key)
     remounted(job.path)
-    site.until(lambda: job.done() == 23, "all but the one that is held")
+    site.until(lambda: job.done() == SLICES - 1, "all but the one that is held")
     workers(site, "strict")
     site.store.control.clear_rules()
     site.store.control.release()
@@ -135,9 +141,9 @@ def test_a_change_to_strict_and_back_is_no_matter_to_a_file_that_stays(site: Ins
     key = site.fresh_key()
     workers(site, "size-mtime")
     site.store.hold("data", key, offset=0)
-    job = site.enqueue(12 * MIB, key)
+    job = site.enqueue(SIZE, key)
     site.store.held("data", job.key)
-    site.until(lambda: job.done() == 23, "all but the one that is held")
+    site.until(lambda: job.done() == SLICES - 1, "all but the one that is held")
     workers(site, "strict")
     site.store.control.clear_rules()
     site.store.control.release()
@@ -149,7 +155,7 @@ def test_a_file_that_was_gone_and_is_back_is_gone_on_with(site: Installation) ->
     workers(site, "strict")
     key = site.fresh_key()
     let_go = site.store.hold("data", key)
-    job = site.enqueue(12 * MIB, key)
+    job = site.enqueue(SIZE, key)
     site.store.held("data", job.key, 8)
     elsewhere = job.path.rename(site.folder / "elsewhere")
     let_go()

@@ -141,7 +141,7 @@ def test_a_cancel_of_what_was_never_read_waits_for_no_store(site: Installation, 
 
 def test_a_root_that_goes_away_in_the_middle_of_an_upload(site: Installation) -> None:
     site.unmount()
-    content = site.file("split", 12 * MIB, site.volume)
+    content = site.file("split", 24 * MIB, site.volume)  # more than both workers have open at once
     let_go = site.store.hold("data", "split")
     job = from_volume(site, "split")
     job.content = content
