@@ -144,7 +144,7 @@ def _revoke(stage: Stage, job: Job, part: str) -> None:
     """Revoke a task, and see to it that every worker knows."""
     row = job.row
     which = {"task_id": task_id(UUID(job.id), part, row["epoch"], row["run"]), "terminate": False}
-    with Celery("operator", broker=stage.valkey.url, set_as_current=False) as celery:
+    with Celery("operator", broker=stage.broker_url, set_as_current=False) as celery:
 
         def heard() -> bool:
             crew = len(stage.crew())
@@ -222,6 +222,6 @@ def emptied(stage: Stage) -> None:
     job = stage.enqueue(24 * SLICE_BYTES, key)
     stage.until(lambda: sum(row["state"] == "dispatched" for row in job.slices) > 1, "slices in the broker")
     with stage.broker() as broker:
-        broker.flushall()
+        broker.flushdb()
     let_go()
     job.succeeds()
