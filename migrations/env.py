@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from alembic import context
 from sqlalchemy import pool, text
 
 from worker.jobs.models import Base
 from worker.session_settings import engine
 from worker.settings import load_settings
+
+if TYPE_CHECKING:
+    from worker.database_url import DatabaseUrl
 
 LOCK = 7_536_914_302  # any number of our own: the advisory lock under which migrations run
 
@@ -25,9 +30,9 @@ def run() -> None:
         connection.commit()
 
 
-def _url() -> str:
+def _url() -> str | DatabaseUrl:
     """Return where the tables are, past a pooler: the lock is a session's."""
-    given: str | None = context.config.attributes.get("url")
+    given: str | DatabaseUrl | None = context.config.attributes.get("url")
     if given:
         return given
     settings = load_settings()

@@ -16,6 +16,8 @@ from celery import Celery, bootsteps, signals
 from celery.worker import state
 from kombu.entity import Queue
 
+from worker import broker_tls
+from worker.dispatch import redis_transport
 from worker.dispatch.broker import Broker, check_safe
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.nudge import Nudger
@@ -40,11 +42,11 @@ DRAIN_S = 4.0
 
 def make_app(settings: Settings) -> Celery:
     """Return the application for an installation; connects to nothing."""
-    made = Celery("sliceway", broker=settings.broker_url, set_as_current=True)
-    redis = settings.broker_url.startswith(("redis://", "rediss://"))
-    if redis:
-        made.conf.broker_transport = "worker.dispatch.redis_transport:Transport"
+    made = Celery("sliceway", broker=settings.broker.for_kombu(), set_as_current=True)
+    if redis := settings.broker.is_redis:
+        redis_transport.register()
     made.conf.update(
+        broker_use_ssl=broker_tls.for_kombu(settings.broker),
         task_default_queue=QUEUE,
         # on Redis a message is gone once it is fetched: to keep a copy until the acknowledgement costs more than the
         # fetch itself, and the row is what brings it back; elsewhere the prefetch limit needs acknowledgements

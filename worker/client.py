@@ -9,6 +9,7 @@ import httpx
 
 from worker.errors import SettingsError, SlicewayError
 from worker.surroundings import Unreachable
+from worker.urls import Endpoint, UrlError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,7 +34,7 @@ class Client:
         """Return a client for what the environment names.
 
         Raises:
-            SettingsError: it names no key.
+            SettingsError: it names no key, or the URL is wrong.
         """
         key = environ.get("SLICEWAY_API_KEY")
         if not key:
@@ -41,9 +42,12 @@ class Client:
                 "SLICEWAY_API_KEY is not set",
                 advice="Set it to a key from `sliceway keys create`; or start everything here with `sliceway up`.",
             )
-        url = environ.get("SLICEWAY_API_URL") or "http://127.0.0.1:8080"
+        try:
+            url = Endpoint.of(environ.get("SLICEWAY_API_URL") or "http://127.0.0.1:8080")
+        except UrlError as error:
+            raise SettingsError(f"SLICEWAY_API_URL is wrong: {error}") from None
         headers = {"Authorization": f"Bearer {key}"}
-        return cls(httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S))
+        return cls(httpx.Client(base_url=str(url), headers=headers, timeout=_TIMEOUT_S))
 
     def enqueue(self, wish: Mapping[str, Any], idempotency_key: str, *, dry_run: bool = False) -> dict[str, Any]:
         """Enqueue a job; sent again with the same key it is the same job. ``dry_run`` only checks that it could be."""

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, LiteralString, cast
 
 import psycopg
 import sqlalchemy.exc
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from pydantic_core import from_json
-from sqlalchemy import QueuePool, event, make_url
+from sqlalchemy import QueuePool, event
 
 from worker.connection import Connection, Row
-from worker.session_settings import CONNECT_TIMEOUT_S, complete, engine, startup
+from worker.database_url import DatabaseUrl
+from worker.session_settings import complete, engine, startup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +54,7 @@ class Database:
 
     def __init__(
         self,
-        url: str,
+        url: str | DatabaseUrl,
         *,
         pool_size: int = 5,
         pooled: bool = False,
@@ -62,7 +64,7 @@ class Database:
         """Open nothing yet.
 
         Args:
-            url: a SQLAlchemy URL, `postgresql+psycopg://…`.
+            url: where it is, `postgresql+psycopg://…`, or its parts.
             pool_size: connections kept; as many again may be opened under load.
             pooled: whether a pooler is there, which hands connections on: nothing is prepared on the server, and the
                 session settings are the role's (`worker/pooled.py`).
@@ -210,22 +212,20 @@ def _refuse_ended(connection: Connection, *_: object) -> None:
         raise sqlalchemy.exc.InvalidatePoolError
 
 
-def connect(url: str, *, pooled: bool = False, **options: Any) -> Tx:
+def connect(url: str | DatabaseUrl, *, pooled: bool = False, **options: Any) -> Tx:
     """Open a connection of its own, with the same session settings; the caller closes it.
 
     Raises:
         psycopg.OperationalError: the database cannot be reached.
     """
-    given: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, "prepare_threshold": None if pooled else 5} | options
-    connection = psycopg.connect(
-        plain_url(url), autocommit=True, row_factory=dict_row, **given | startup(url, pooled=pooled)
-    )
+    words = startup(url, pooled=pooled, **{"prepare_threshold": None if pooled else 5} | options)
+    connection: Tx = psycopg.connect(autocommit=True, row_factory=dict_row, **words)
     if not pooled:
         complete(connection)
     return connection
 
 
-def listen(url: str) -> Tx:
+def listen(url: str | DatabaseUrl) -> Tx:
     """Open a connection of its own that listens for work; the caller closes it.
 
     Raises:
@@ -242,9 +242,9 @@ def listen(url: str) -> Tx:
     return connection
 
 
-def plain_url(url: str) -> str:
-    """Return the URL as psycopg itself takes it."""
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+def conninfo(url: str | DatabaseUrl) -> str:
+    """Return where the database is as psycopg takes it, for connections without our session settings."""
+    return make_conninfo(**DatabaseUrl.of(url).keywords())
 
 
 def sql(name: str) -> LiteralString:
@@ -265,7 +265,7 @@ def migrations_folder() -> Path:
     return next(folder for folder in (here / "migrations", here.parent / "migrations") if (folder / "env.py").exists())
 
 
-def alembic_config(url: str) -> Config:
+def alembic_config(url: str | DatabaseUrl) -> Config:
     """Return Alembic's configuration for a database."""
     from alembic.config import Config  # noqa: PLC0415 - a worker does not pay for it at start
 
@@ -275,14 +275,14 @@ def alembic_config(url: str) -> Config:
     return config
 
 
-def migrate(url: str, revision: str = "head") -> None:
+def migrate(url: str | DatabaseUrl, revision: str = "head") -> None:
     """Bring the database to the revision; several at once wait for each other."""
     from alembic import command  # noqa: PLC0415
 
     command.upgrade(alembic_config(url), revision)
 
 
-def pending_migrations(url: str, *, pooled: bool = False) -> list[str]:
+def pending_migrations(url: str | DatabaseUrl, *, pooled: bool = False) -> list[str]:
     """Return the revisions that the database lacks, oldest first; empty when it is up to date."""
     from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415

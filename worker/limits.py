@@ -8,9 +8,9 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from worker.errors import Refused
+from worker.urls import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,7 +96,7 @@ def _bad_key(key: str, why: str) -> Refused:
     return Refused(f"key {shown!r} cannot be used: {why}", code="bad_key", advice="Choose another key.")
 
 
-def canonical_target(*, protocol: str, endpoint: str, account: str, bucket: str, key: str) -> str:
+def canonical_target(*, protocol: str, endpoint: str | Endpoint, account: str, bucket: str, key: str) -> str:
     """Name the place itself, the same through whatever profile: `cos-json://host[:port]/account/bucket/key`.
 
     The scheme is left out: the same bucket over http and https is one place.
@@ -105,10 +105,10 @@ def canonical_target(*, protocol: str, endpoint: str, account: str, bucket: str,
 
 
 @functools.cache
-def _host_and_port(endpoint: str) -> str:
-    parts = urlsplit(endpoint)
-    host = (parts.hostname or "").lower()
-    return host if parts.port in (None, DEFAULT_PORTS.get(parts.scheme)) else f"{host}:{parts.port}"
+def _host_and_port(endpoint: str | Endpoint) -> str:
+    parts = Endpoint.of(endpoint)
+    host = parts.host.lower()
+    return host if parts.port in (None, DEFAULT_PORTS[parts.scheme]) else f"{host}:{parts.port}"
 
 
 def check_slice_size(slice_bytes: int, protocol: str) -> int:

@@ -17,6 +17,7 @@ from worker.errors import SlicewayError
 from worker.session_settings import CLIENT_ENCODING, CONDITIONAL, PINNED, read, wrong
 
 if TYPE_CHECKING:
+    from worker.database_url import DatabaseUrl
     from worker.db import Tx
     from worker.settings import Settings
 
@@ -49,7 +50,7 @@ def update(settings: Settings) -> Updated:
     return Updated(pending, _pin_role(settings.database_url, direct))
 
 
-def _pin_role(pooled_url: str, direct_url: str) -> str | None:
+def _pin_role(pooled_url: DatabaseUrl, direct_url: DatabaseUrl) -> str | None:
     """Set the settings of the role that the pooler connects as; returns its name if anything was changed."""
     with connect(pooled_url, pooled=True, application_name=APPLICATION) as there:
         found = there.execute("SELECT session_user AS role, current_database() AS database").fetchone() or {}

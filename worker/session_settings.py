@@ -16,7 +16,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from psycopg.pq import Conninfo
-from sqlalchemy import create_engine, event, make_url
+from sqlalchemy import create_engine, event
+
+from worker.database_url import DatabaseUrl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 CONNECT_TIMEOUT_S = 5
+_DRIVER = "postgresql+psycopg://"
 CLIENT_ENCODING = "UTF8"
 """Keys and labels are any text. A parameter of its own at the start of a session, which poolers know, too."""
 PINNED = {
@@ -72,20 +75,23 @@ POOLER_ADVICE = "A pooler is there: set SLICEWAY_DATABASE_DIRECT_URL to a URL pa
 _READ = b"SELECT name, current_setting(name, true) AS value FROM unnest(%s::text[]) AS name"
 
 
-def startup(url: str, *, pooled: bool, plan_once: bool = False) -> dict[str, str]:
-    """Return what to connect with, as arguments of psycopg.
+def startup(url: str | DatabaseUrl, *, pooled: bool, plan_once: bool = False, **given: Any) -> dict[str, Any]:
+    """Return what to connect with, as arguments of psycopg: the parts of the URL, and the session's settings.
 
     Args:
-        url: where to, as SQLAlchemy has it.
+        url: where to.
         pooled: whether a pooler is there, which refuses options.
         plan_once: whether the session also gets `PLAN_ONCE`.
+        given: other arguments of psycopg; they stand for what the URL says.
     """
     _clear_environment()
+    parts = DatabaseUrl.of(url)
+    words = {**parts.keywords(), "connect_timeout": CONNECT_TIMEOUT_S, **given, "client_encoding": CLIENT_ENCODING}
     if pooled:
-        return {"client_encoding": CLIENT_ENCODING}
+        return words
     ours = PINNED | (PLAN_ONCE if plan_once else {})
-    options = [_given_options(url), *(f"-c {name}={_escaped(value)}" for name, value in ours.items())]
-    return {"client_encoding": CLIENT_ENCODING, "options": " ".join(filter(None, options))}
+    options = [_given_options(parts), *(f"-c {name}={_escaped(value)}" for name, value in ours.items())]
+    return words | {"options": " ".join(filter(None, options))}
 
 
 def _clear_environment(*_: object) -> None:
@@ -93,11 +99,10 @@ def _clear_environment(*_: object) -> None:
         os.environ.pop(name, None)
 
 
-def _given_options(url: str) -> str:
+def _given_options(url: DatabaseUrl) -> str:
     """Return the options of the URL, else those that libpq finds by itself: in PGOPTIONS or in the service's file."""
-    given = make_url(url).query.get("options")
-    if given is not None:
-        return given if isinstance(given, str) else " ".join(given)
+    if (given := url.options.get("options")) is not None:
+        return given
     found = next((each.val for each in Conninfo.get_defaults() if each.keyword == b"options"), None)
     return (found or b"").decode()
 
@@ -114,11 +119,13 @@ def complete(connection: psycopg.Connection[Any]) -> None:
     connection.autocommit = before
 
 
-def engine(url: str, *, pooled: bool = False, plan_once: bool = False, **options: Any) -> Engine:
-    """Return SQLAlchemy's engine, whose connections have the session settings that the code relies on."""
-    given = options.pop("connect_args", {})
-    started = startup(url, pooled=pooled, plan_once=plan_once)
-    made = create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT_S} | given | started, **options)
+def engine(url: str | DatabaseUrl, *, pooled: bool = False, plan_once: bool = False, **options: Any) -> Engine:
+    """Return SQLAlchemy's engine, whose connections have the session settings that the code relies on.
+
+    Its own URL names the driver only: all else goes to psycopg as it is, and no error of SQLAlchemy's can show it.
+    """
+    words = startup(url, pooled=pooled, plan_once=plan_once, **options.pop("connect_args", {}))
+    made = create_engine(_DRIVER, connect_args=words, **options)
     event.listen(made, "do_connect", _clear_environment)
     if not pooled:
         event.listen(made, "connect", lambda connection, _record: complete(connection))

@@ -7,22 +7,28 @@ import tomllib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr, ValidationError, field_validator
 
 from worker.errors import Refused, SettingsError
 from worker.limits import MIB, PROTOCOLS, canonical_target, check_slice_size, normal_key
+from worker.server_settings import ServerSettings
 from worker.timers import Timers
+from worker.urls import Endpoint, ProxyUrl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pydantic import ValidationInfo
+
+    from worker.database_url import DatabaseUrl
 
 PREFIX = "SLICEWAY_"
 _SECRETS = ("secret_id", "secret_key")
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+_Endpoint = Annotated[Endpoint, PlainValidator(Endpoint.of)]
 
 
 class _Frozen(BaseModel):
@@ -37,7 +43,7 @@ class StoreProfile(_Frozen):
 
     name: str
     protocol: Literal["cos-json"]
-    endpoint: str
+    endpoint: _Endpoint
     appid: Annotated[str, Field(pattern=r"^[0-9]+$")]
     bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     secret_id: SecretStr
@@ -52,17 +58,7 @@ class StoreProfile(_Frozen):
     finish_timeout_s: PositiveFloat = 120
     signature_ttl_s: Annotated[int, Field(ge=30, le=86400)] = 300
     ca_file: Path | None = None
-    proxy: str | None = Field(default=None, repr=False)
-
-    @field_validator("endpoint")
-    @classmethod
-    def _endpoint(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
-        parts = urlsplit(value)
-        if not parts.hostname or parts.port == 0:  # a port that is none raises ValueError here
-            raise ValueError("must name a host, and a port if any")
-        return value.rstrip("/")
+    proxy: Annotated[ProxyUrl, PlainValidator(ProxyUrl.of)] | None = None
 
     @field_validator("slice_bytes")
     @classmethod
@@ -116,26 +112,19 @@ class RootProfile(_Frozen):
         return "*" in self.tenants or tenant in self.tenants
 
 
-class Settings(_Frozen):
+class Settings(ServerSettings):
     """Everything that can be set; `docs/settings.md` has the same table, and a test compares the two.
 
     A field named `api_port` is read from `SLICEWAY_API_PORT`. Durations are seconds, sizes bytes.
     """
 
-    database_url: str = Field(
-        repr=False, description="Where jobs live: `postgresql+psycopg://user:password@host/database`."
-    )
-    database_direct_url: str | None = Field(
-        default=None,
-        repr=False,
-        description="A URL past the pooler that the other leads to, for LISTEN and `migrate`; unset: there is none.",
-    )
-    broker_url: str = Field(repr=False, description="The Celery broker: `redis://:password@host:6379/0`.")
     stores_file: Path | None = Field(default=None, description="TOML file with `[stores.NAME]` and `[roots.NAME]`.")
     state_dir: Path | None = Field(default=None, description="Folder of `sliceway up`: embedded servers, logs, keys.")
     api_host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
     api_port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8080, description="Port of the API.")
-    api_url: str = Field(default="http://127.0.0.1:8080", description="Where the command line finds the API.")
+    api_url: _Endpoint = Field(
+        default=Endpoint("http", "127.0.0.1", 8080), description="Where the command line finds the API."
+    )
     api_key: SecretStr | None = Field(default=None, description="The key that the command line sends.")
     api_threads: Positive = Field(default=16, description="Requests that one API process serves at once.")
     max_live_jobs: Positive = Field(default=100_000, description="Live jobs a tenant may have.")
@@ -176,8 +165,8 @@ class Settings(_Frozen):
     @field_validator("time_scale")
     @classmethod
     def _only_in_tests(cls, value: float, info: ValidationInfo) -> float:
-        database = urlsplit(info.data.get("database_url", "")).path.lstrip("/")
-        if value != 1 and not database.startswith("test"):
+        url: DatabaseUrl | None = info.data.get("database_url")
+        if value != 1 and not (url and (url.database or "").startswith("test")):
             raise ValueError("is for tests: the name of the database does not begin with test; unset it")
         return value
 
@@ -227,12 +216,14 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     if unknown := sorted(set(given) - set(known)):
         raise SettingsError(f"{unknown[0]} is not a setting", advice="Correct its name or remove it.")
     try:
-        return Settings.model_validate({known[name]: value for name, value in given.items() if value != ""})
+        made = Settings.model_validate({known[name]: value for name, value in given.items() if value != ""})
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else ""
         what = "is not set" if first["type"] == "missing" else f"is wrong: {_plain(first['msg'])}"
         raise SettingsError(f"{variable(field)} {what}") from None
+    made.broker  # noqa: B018 - judged now, and not where a worker connects
+    return made
 
 
 def load_profiles(file: Path, environ: Mapping[str, str]) -> Profiles:

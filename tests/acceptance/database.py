@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from worker.db import plain_url
+from worker.db import conninfo
 from worker.jobs.states import MOVES, SLICE_MOVES
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ class TestDatabase:
         allowed = {("job", str(move.source), str(move.target)) for move in MOVES if move.source is not None}
         allowed.add(("job", "queued", "cancelled"))  # two moves at once, where nothing was ever begun
         allowed |= {("slice", str(source), str(target)) for source, target in SLICE_MOVES}
-        with psycopg.connect(plain_url(self.url), autocommit=True) as connection:
+        with psycopg.connect(conninfo(self.url), autocommit=True) as connection:
             connection.execute(_AUDIT.read_bytes())
             connection.cursor().executemany("INSERT INTO allowed VALUES (%s, %s, %s)", sorted(allowed))
 
     def run(self, statement: str, **params: Any) -> list[Row]:
         """Run one statement on a connection of its own and return its rows."""
         own = {"options": self.options, "client_encoding": "UTF8"}
-        with psycopg.connect(plain_url(self.url), autocommit=True, row_factory=dict_row, **own) as connection:
+        with psycopg.connect(conninfo(self.url), autocommit=True, row_factory=dict_row, **own) as connection:
             cursor = connection.execute(statement.encode(), params or None)
             return cursor.fetchall() if cursor.description else []
 
@@ -53,5 +53,5 @@ class TestDatabase:
         self._administer(sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(name=sql.Identifier(self.name)))
 
     def _administer(self, statement: sql.Composed) -> None:
-        with psycopg.connect(plain_url(self._postgres.url_of("postgres")), autocommit=True) as connection:
+        with psycopg.connect(conninfo(self._postgres.url_of("postgres")), autocommit=True) as connection:
             connection.execute(statement)

@@ -18,7 +18,7 @@ from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.installation import Installation
 from tests.acceptance.job import Wish
 from tests.acceptance.store import SLICE_BYTES
-from worker.db import plain_url
+from worker.db import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,7 +71,7 @@ def altered(site: Installation, whose: str, settings: Row) -> Iterator[psycopg.C
     """Set these for the database (or the role in it) of an installation, for whatever connects from now on."""
     site.workers(0)
     names = sql.SQL(whose).format(database=sql.Identifier(site.database.name))
-    with psycopg.connect(plain_url(site.database.url), autocommit=True, options=site.database.options) as connection:
+    with psycopg.connect(conninfo(site.database.url), autocommit=True, options=site.database.options) as connection:
         try:
             for name, value in settings.items():
                 words = names, sql.Identifier(name), sql.Literal(value)

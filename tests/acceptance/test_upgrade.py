@@ -16,7 +16,7 @@ from tests.acceptance.invariants import broken
 from tests.acceptance.job import Job
 from tests.acceptance.store import BUCKET, SLICE_BYTES
 from tests.migration.old_database import ENDPOINT, FOREIGN_SLICES, REVISION, SIZE, build
-from worker.db import migrate, plain_url
+from worker.db import conninfo, migrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ def installed(
 
     def install(revision: str) -> dict[str, Job]:
         template = f"old_{uuid.uuid4().hex[:12]}"
-        with psycopg.connect(plain_url(postgres.url_of("postgres")), autocommit=True) as connection:
+        with psycopg.connect(conninfo(postgres.url_of("postgres")), autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(template)))
             build(postgres.url_of(template), leases_end_in_s=2, revision=revision)
             migrate(postgres.url_of(template))

@@ -19,6 +19,7 @@ import httpx
 import psycopg
 from rig import MIB, api_of, cpu_by_role, descendants, role_of, scratch, system
 
+from worker.db import conninfo
 from worker.emulator.control import Control
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until
@@ -125,7 +126,7 @@ class Bed:
         Returns:
             When the last one ended, in seconds since 1970.
         """
-        url = self.running.settings.database_url.replace("+psycopg", "")
+        url = conninfo(self.running.settings.database_url)
         with psycopg.connect(url, autocommit=True) as database:
             live = "SELECT EXISTS (SELECT FROM job WHERE finished_at IS NULL AND error IS NULL)"
             assert wait_until(

@@ -27,7 +27,7 @@ def main() -> None:
     options.add_argument("--gib", type=int, nargs="+", default=[1, 100], help="sizes (default: %(default)s)")
     given = options.parse_args()
     report, rows, costs_ms, memory_mib = Report(), [], [], []
-    with bed("--discard") as site, redis.Redis.from_url(site.running.settings.broker_url) as broker:
+    with bed("--discard") as site, redis.Redis.from_url(site.running.settings.broker_url.for_kombu()) as broker:
         site.file(KEY, GIB)
         site.upload([KEY], slice_mib=3)
         for gib in given.gib:

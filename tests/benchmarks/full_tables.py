@@ -19,7 +19,7 @@ from celery import Celery
 from report import Report, parser
 from rig import MIB
 
-from worker.db import Database, plain_url
+from worker.db import Database, conninfo
 from worker.dispatch.broker import Broker
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.wakeup import Wakeup
@@ -74,7 +74,7 @@ def row(name: str, found: tuple[list[float], float]) -> tuple[str, ...]:
 
 def fill(site: Bed, *, state: str, step: str, ended: bool, count: int) -> None:
     """Make jobs, and let the database take stock as its autovacuum would."""
-    with psycopg.connect(plain_url(site.running.settings.database_url), autocommit=True) as database:
+    with psycopg.connect(conninfo(site.running.settings.database_url), autocommit=True) as database:
         name = uuid4().hex
         database.execute(_ROWS, {"state": state, "step": step, "ended": ended, "count": count, "name": name})
         database.execute("VACUUM ANALYZE job")
@@ -83,7 +83,7 @@ def fill(site: Bed, *, state: str, step: str, ended: bool, count: int) -> None:
 def turns(site: Bed) -> tuple[list[float], float]:
     """Seconds of each of many turns, all of which hand out what sixteen free slots take; most MiB of the broker."""
     settings = site.running.settings
-    url = settings.broker_url.rsplit("/", 1)[0] + "/2"
+    url = settings.broker_url.for_kombu().rsplit("/", 1)[0] + "/2"
     database = Database(settings.database_url, plan_once=True)
     worker = uuid4()
     took, most_bytes = [], 0

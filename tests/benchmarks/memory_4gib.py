@@ -83,11 +83,9 @@ def put(file: Path, running: Running) -> float:
     """Run `sliceway put … --wait` and return the seconds that it took."""
     settings = running.settings
     env = os.environ | {
-        "SLICEWAY_DATABASE_URL": settings.database_url,
-        "SLICEWAY_BROKER_URL": settings.broker_url,
         "SLICEWAY_STORES_FILE": str(settings.stores_file),
         "SLICEWAY_STATE_DIR": str(settings.state_dir),
-        "SLICEWAY_API_URL": settings.api_url,
+        "SLICEWAY_API_URL": str(settings.api_url),
         "SLICEWAY_API_KEY": running.api_key,
     }
     began = time.monotonic()

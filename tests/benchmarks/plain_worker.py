@@ -22,7 +22,7 @@ _SOLO = ("-P", "solo", "--without-gossip", "--without-mingle", "--without-heartb
 def plain_environ(site: Bed) -> dict[str, str]:
     """What the modules of plain Celery read: the store, and databases of the broker that are theirs alone."""
     given = {"store": site.store_url, "appid": APPID, "bucket": BUCKET, "id": SECRET_ID, "key": SECRET_KEY}
-    broker = site.running.settings.broker_url.rsplit("/", 1)[0]
+    broker = site.running.settings.broker_url.for_kombu().rsplit("/", 1)[0]
     return {f"PLAIN_{name.upper()}": value for name, value in given.items()} | {
         "PLAIN_BROKER": f"{broker}/1", "PLAIN_BARE_BROKER": f"{broker}/3", "PYTHONPATH": str(HERE)
     }  # fmt: skip

@@ -21,6 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from worker.db import conninfo
 from worker.local.state import State
 from worker.local.system import ANY_PORTS, Running, running_system
 
@@ -63,7 +64,7 @@ def system(settings: Mapping[str, str] | None = None) -> Iterator[tuple[State, R
 def api_of(running: Running) -> httpx.Client:
     """A client of the system's API, key included."""
     headers = {"Authorization": f"Bearer {running.api_key}"}
-    return httpx.Client(base_url=running.settings.api_url, headers=headers, trust_env=False, timeout=60)
+    return httpx.Client(base_url=str(running.settings.api_url), headers=headers, trust_env=False, timeout=60)
 
 
 class Sampler(threading.Thread):
@@ -168,9 +169,9 @@ def machine(running: Running) -> list[str]:
     """What was measured on: machine, kernel, versions, and the command."""
     cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    with psycopg.connect(running.settings.database_url.replace("+psycopg", "")) as database:
+    with psycopg.connect(conninfo(running.settings.database_url)) as database:
         row = database.execute("SHOW server_version").fetchone()
-    with redis.Redis.from_url(running.settings.broker_url) as broker:
+    with redis.Redis.from_url(running.settings.broker_url.for_kombu()) as broker:
         valkey = broker.info("server")["valkey_version"]
     return [
         f"{os.cpu_count()} cores of {cpu.partition(': ')[2]}, {memory_gib:.0f} GiB, Linux {platform.release()}",

@@ -21,6 +21,7 @@ from report import Report, parser
 from rig import KIB, MIB, api_of, out
 
 from tests.support.relay import Link, Relay
+from worker.db import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -151,7 +152,7 @@ def send(site: Bed, case: Case) -> list[Sent]:
     with api_of(site.running) as api:
         for key in keys:
             api.post("/v1/jobs", json={"source": source, "store": key, "key": key}).raise_for_status()
-    url = site.running.settings.database_url.replace("+psycopg", "")
+    url = conninfo(site.running.settings.database_url)
     with psycopg.connect(url, autocommit=True) as database:
         rows = ended(database, list(keys), case.least_s * PATIENCE)
     journal = site.control.requests(op="data")

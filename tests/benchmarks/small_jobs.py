@@ -21,6 +21,7 @@ import psycopg
 import redis
 from rig import KIB, MIB, Sampler, api_of, machine, out, show, system
 
+from worker.db import conninfo
 from worker.jobs.names import QUEUE
 from worker.local.state import APPID, BUCKET
 
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=10_000, help="how many (default: %(default)s)")
     parser.add_argument("--kib", type=int, default=64, help="size of each file (default: %(default)s)")
     given = parser.parse_args()
-    with system() as (state, running), redis.Redis.from_url(running.settings.broker_url) as broker:
+    with system() as (state, running), redis.Redis.from_url(running.settings.broker_url.for_kombu()) as broker:
         out.print(f"Making {given.jobs} files of {given.kib} KiB")
         sha1s = make_files(state, given.jobs, given.kib * KIB)
         idle_bytes = broker.info("memory")["used_memory"]
@@ -102,7 +103,7 @@ def enqueue(running: Running, names: list[str]) -> list[float]:
 def wait(running: Running, count: int) -> dict[str, int]:
     """Return state -> jobs, once every job has ended or the time is over."""
     deadline = time.monotonic() + DEADLINE_S
-    with psycopg.connect(running.settings.database_url.replace("+psycopg", ""), autocommit=True) as database:
+    with psycopg.connect(conninfo(running.settings.database_url), autocommit=True) as database:
         while True:
             rows = database.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall()
             states: dict[str, int] = dict(rows)

@@ -21,6 +21,8 @@ from bed import KEY, Bed, bed
 from report import Report, parser
 from rig import KIB, MIB, Sampler, api_of
 
+from worker.db import conninfo
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -56,7 +58,7 @@ def main() -> None:
     with bed("--discard") as site:
         site.file("small", 64 * KIB)
         site.sparse(KEY, LARGE_MIB * MIB)
-        url = site.running.settings.database_url.replace("+psycopg", "")
+        url = conninfo(site.running.settings.database_url)
         with psycopg.connect(url, autocommit=True) as database:
             sampler = Sampler(given.minutes * 60 / SAMPLES, lambda: look(database))
             sampler.start()

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from tests.faults import loading
-from worker.db import plain_url
+from worker.db import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -111,7 +111,7 @@ def install(url: str) -> None:
     Args:
         url: the database's, as `SLICEWAY_DATABASE_URL` has it.
     """
-    with psycopg.connect(plain_url(url), autocommit=True) as connection:
+    with psycopg.connect(conninfo(url), autocommit=True) as connection:
         connection.execute((_HERE / "sql" / "audit.sql").read_bytes())
 
 
@@ -132,7 +132,7 @@ def check(
         stored: what is at the store now.
         secrets: words that must be in no row.
     """
-    with psycopg.connect(plain_url(url), autocommit=True) as connection:
+    with psycopg.connect(conninfo(url), autocommit=True) as connection:
         loading.load(connection, recorded=recorded, journals=journals, stored=stored, secrets=secrets)
         loading.derive(connection)
         return Report(tuple(violations(connection)), figures(connection))

@@ -27,7 +27,7 @@ from tests.faults.explorer_program import EdgeStore, Programs
 from tests.faults.explorer_rows import Rows
 from tests.faults.explorer_state import JOB, Fault, Stranger, World
 from tests.faults.explorer_world import Moves
-from worker.db import migrate, plain_url
+from worker.db import conninfo, migrate
 from worker.jobs.transitions import NewJob
 from worker.limits import MIB
 from worker.local.postgres import EmbeddedPostgres
@@ -156,7 +156,7 @@ class Explorer:
             Broken: a law does not hold.
         """
         options: dict[str, Any] = {"prepare_threshold": 0, **startup(self._url, pooled=False, plan_once=True)}
-        connection = psycopg.connect(plain_url(self._url), autocommit=True, row_factory=dict_row, **options)
+        connection = psycopg.connect(conninfo(self._url), autocommit=True, row_factory=dict_row, **options)
         with connection as tx:
             rows = Rows(tx, self._dropped)
             names = {text: name for name, text in rows.statements.items()}
@@ -237,7 +237,7 @@ def main() -> int:
 
 
 def _database(server: EmbeddedPostgres) -> str:
-    with psycopg.connect(plain_url(server.url_of("postgres")), autocommit=True) as connection:
+    with psycopg.connect(conninfo(server.url_of("postgres")), autocommit=True) as connection:
         connection.execute("CREATE DATABASE test_explorer")
     url = server.url_of("test_explorer")
     migrate(url)

@@ -18,7 +18,7 @@ from tests.acceptance.installation import Installation
 from tests.acceptance.invariants import broken
 from tests.acceptance.processes import Worker
 from tests.faults.nursery import Nursery
-from worker.db import plain_url
+from worker.db import conninfo
 from worker.local.ports import free_port
 from worker.local.process import wait_until
 
@@ -73,7 +73,7 @@ class Stage(Installation):
     def _serve_api(self) -> int:
         self.environ |= SETTINGS
         self.nursery = Nursery(self.folder / "points", self.environ)
-        self._asking = psycopg.connect(plain_url(self.database.url), autocommit=True, row_factory=dict_row)
+        self._asking = psycopg.connect(conninfo(self.database.url), autocommit=True, row_factory=dict_row)
         self.sql = self._ask
         self._to_strike: str | None = None
         self._began_s = 0.0

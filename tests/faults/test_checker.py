@@ -17,7 +17,7 @@ from tests.acceptance.store import SLICE_BYTES
 from tests.faults.checker import INVARIANTS, violations
 from tests.faults.loading import derive
 from tests.faults.sample import Run
-from worker.db import plain_url
+from worker.db import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +110,7 @@ def test_every_invariant_is_tried() -> None:
 
 def test_whatever_is_planted_is_found(run: Run) -> None:
     run.report()
-    with psycopg.connect(plain_url(run.site.database.url)) as loaded:
+    with psycopg.connect(conninfo(run.site.database.url)) as loaded:
         loaded.execute("SET session_replication_role = replica")  # a planted row is no change to be noted
         loaded.execute(_HELPERS.encode())
         missed = [str(plant) for plant in PLANTS if not _found(loaded, plant)]

@@ -14,7 +14,7 @@ from tests.acceptance.installation import MIB, Installation
 from tests.acceptance.job import Job, Wish
 from tests.faults.disks import Disk
 from tests.faults.network import SCALED
-from worker.db import migrate, plain_url
+from worker.db import conninfo, migrate
 from worker.local.postgres import EmbeddedPostgres
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def grounds(
     disk = Disk(server_folder / "disk", 192)
     server = EmbeddedPostgres(disk.folder / "postgres", durable=False)
     server.start()
-    with psycopg.connect(plain_url(server.url_of("postgres")), autocommit=True) as connection:
+    with psycopg.connect(conninfo(server.url_of("postgres")), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {TEMPLATE}")
     migrate(server.url_of(TEMPLATE))
     ground = Ground(lambda: Cramped(tmp_path_factory.mktemp("full"), server, valkey, disk))

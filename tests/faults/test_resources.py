@@ -16,7 +16,7 @@ from tests.acceptance.installation import MIB
 from tests.acceptance.job import Job, Wish
 from tests.acceptance.store import SLICE_BYTES
 from tests.faults.network import SCALED
-from worker.db import plain_url
+from worker.db import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ def went_well(*jobs: Job) -> None:
 @contextmanager
 def only(site: Installation) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     """A connection that is there before there are no others any more."""
-    with psycopg.connect(plain_url(site.database.url), autocommit=True) as connection:
+    with psycopg.connect(conninfo(site.database.url), autocommit=True) as connection:
         yield connection
 
 
@@ -99,7 +99,7 @@ def took_free(site: Installation, taken: ExitStack) -> int:
     count = 0
     with suppress(psycopg.OperationalError):
         while True:
-            taken.enter_context(psycopg.connect(plain_url(site.database.url)))
+            taken.enter_context(psycopg.connect(conninfo(site.database.url)))
             count += 1
     return count
 

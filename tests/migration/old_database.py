@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from worker.db import migrate, plain_url
+from worker.db import conninfo, migrate
 
 REVISION = "0001"
 #: Keys of live jobs that adopted an upload by its size, and the states in which they are.
@@ -32,7 +32,7 @@ def build(url: str, *, leases_end_in_s: float, revision: str = REVISION) -> None
     """Make the tables in an empty database, those of 0.1 unless told otherwise, and fill them."""
     migrate(url, revision)
     rows: dict[str, list[dict[str, Any]]] = json.loads(_ROWS.read_text())
-    with psycopg.connect(plain_url(url)) as connection:
+    with psycopg.connect(conninfo(url)) as connection:
         for table, content in rows.items():
             insert = sql.SQL(_INSERT).format(table=sql.Identifier(table))
             connection.execute(insert, [json.dumps(content)])

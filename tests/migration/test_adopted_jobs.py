@@ -9,7 +9,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from tests.migration.old_database import ADOPTED, build
-from worker.db import migrate, plain_url
+from worker.db import conninfo, migrate
 from worker.jobs.states import Event, JobState, may
 
 Row = dict[str, Any]
@@ -29,7 +29,7 @@ class Old:
         self.after = self.jobs()
 
     def run(self, statement: str, *params: object) -> list[Row]:
-        with psycopg.connect(plain_url(self.url), row_factory=dict_row) as connection:
+        with psycopg.connect(conninfo(self.url), row_factory=dict_row) as connection:
             cursor = connection.execute(statement.encode(), params)
             return cursor.fetchall() if cursor.description else []
 

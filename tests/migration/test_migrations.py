@@ -16,7 +16,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
-from worker.db import alembic_config, migrate, migrations_folder, pending_migrations, plain_url
+from worker.db import alembic_config, conninfo, migrate, migrations_folder, pending_migrations
 from worker.jobs.models import Base
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ ORDER BY 1, 2, 3
 
 
 def catalogue(url: str) -> list[Any]:
-    with psycopg.connect(plain_url(url)) as connection:
+    with psycopg.connect(conninfo(url)) as connection:
         return [row for row in connection.execute(CATALOGUE) if row[1] != "alembic_version"]
 
 
@@ -99,7 +99,7 @@ def test_what_is_pending_is_told(empty_database_url: str, revisions: list[str]) 
 
 def test_a_revision_of_a_newer_release_is_named(database_url: str) -> None:
     """An older release cannot tell what is pending there, and does not say that nothing is."""
-    with psycopg.connect(plain_url(database_url)) as connection:
+    with psycopg.connect(conninfo(database_url)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(Exception, match="9999"):
         pending_migrations(database_url)
@@ -114,7 +114,7 @@ def test_migrating_again_changes_nothing(database_url: str) -> None:
 @pytest.fixture
 def slow_database(empty_database_url: str) -> Iterator[tuple[str, psycopg.Connection[Any]]]:
     """An empty database, and a connection that holds the lock under which migrations run."""
-    with psycopg.connect(plain_url(empty_database_url), autocommit=True) as holder:
+    with psycopg.connect(conninfo(empty_database_url), autocommit=True) as holder:
         holder.execute("SELECT pg_advisory_lock(7536914302)")
         yield empty_database_url, holder
 
@@ -145,7 +145,7 @@ def wait_until(connection: psycopg.Connection[Any], question: LiteralString, ans
 def test_a_migration_does_not_wait_long_for_running_work(empty_database_url: str, revisions: list[str]) -> None:
     """It would hold up everybody who comes after it; `lock_timeout` ends it, and it can be run again."""
     migrate(empty_database_url, revisions[-1])
-    with psycopg.connect(plain_url(empty_database_url)) as connection:
+    with psycopg.connect(conninfo(empty_database_url)) as connection:
         connection.execute("SELECT FROM job")  # a reader that does not end
         with ThreadPoolExecutor(1) as pool:
             taking_back = pool.submit(command.downgrade, alembic_config(empty_database_url), "base")

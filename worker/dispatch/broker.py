@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kombu.entity import Queue
 from kombu.exceptions import BatchPublishError, OperationalError
 
+from worker.broker_tls import failure
 from worker.dispatch.envelope import Envelope, Hint, publish
 from worker.errors import SettingsError
 from worker.jobs.ids import task_id
@@ -141,7 +142,8 @@ def check_safe(app: Celery) -> None:
         try:
             policy = _memory_policy(connection)
         except away as error:
-            log.warning("broker.away", error=str(error))
+            what, advice = failure(error) or (str(error), "Work waits in the database until it answers.")
+            log.warning("broker.away", error=what, advice=advice)
             return
     if policy not in (None, "noeviction"):
         raise SettingsError(

@@ -14,13 +14,27 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from kombu.transport import redis
+from kombu.transport import TRANSPORT_ALIASES, _transport_cache, redis
 from redis.exceptions import OutOfMemoryError
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
     from kombu.asynchronous import Hub
+
+
+SCHEMES = ("redis", "rediss")
+
+
+def register() -> None:
+    """Have kombu take this transport for Redis's schemes in this process.
+
+    Named by its class instead, it would hide the scheme from kombu, which speaks TLS for `rediss` only, and from
+    Flower, which knows brokers by their schemes.
+    """
+    for scheme in SCHEMES:
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
+        _transport_cache.pop(scheme, None)
 
 
 class QoS(redis.QoS):

@@ -18,6 +18,7 @@ from worker.surroundings import first_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from worker.database_url import DatabaseUrl
     from worker.db import Tx
     from worker.settings import Profiles, Settings
 
@@ -118,7 +119,7 @@ def _transactions(connection: Tx) -> Iterator[Finding]:
         yield Finding("database transactions", Level.NOTE, text, advice)
 
 
-def _migrations(url: str, *, pooled: bool) -> Finding:
+def _migrations(url: DatabaseUrl, *, pooled: bool) -> Finding:
     try:
         pending = pending_migrations(url, pooled=pooled)
     except ResolutionError:

@@ -29,7 +29,7 @@ def examine(settings: Settings) -> list[Finding]:
     return found + run(
         [
             ("database", lambda: database(settings, profiles)),
-            ("broker", lambda: servers.broker(settings.broker_url)),
+            ("broker", lambda: servers.broker(settings.broker)),
             ("state folder", lambda: servers.state_folder(settings)),
             *stores,
         ]

@@ -11,16 +11,22 @@ from typing import TYPE_CHECKING
 import httpx
 import redis
 from kombu.connection import Connection
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from worker import broker_tls
 from worker.doctor.findings import CONNECT_S, Finding, Level, clock
 from worker.errors import Transient
 from worker.limits import MIB
 from worker.sources.file import usable
 from worker.stores.registry import open_store
+from worker.stores.wire_proxy import for_httpx
+from worker.surroundings import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from worker.broker_url import BrokerUrl
     from worker.doctor.findings import Check
     from worker.settings import Profiles, Settings, StoreProfile
 
@@ -30,14 +36,32 @@ _FULL, _NEARLY_FULL = 0.9, 0.7
 """Of `maxmemory`: past it the broker refuses messages, and work is handed out late or not at all."""
 
 
-def broker(url: str) -> Iterator[Finding]:
+def broker(url: BrokerUrl) -> Iterator[Finding]:
     """Reach the broker; of a Redis or Valkey also see that it forgets nothing and has room."""
-    if not url.startswith(("redis://", "rediss://")):
-        with Connection(url, connect_timeout=CONNECT_S) as connection:
+    try:
+        yield from _broker(url)
+    except Exception as error:
+        found = broker_tls.failure(error)
+        if found is None and url.tls is not None:
+            found = f"{first_line(error)} (TLS is spoken)", "See that it runs, and that the port is the one for TLS."
+        if found is None:
+            raise
+        yield Finding("broker", Level.FAILED, f"{url}: {found[0]}", found[1])
+        return
+    if url.tls is not None and (url.tls.verify == "none" or not url.tls.check_hostname):
+        text = "TLS is spoken, but whoever is between can pose as the broker: its certificate is not checked"
+        yield Finding(
+            "broker certificate", Level.NOTE, text, "Take ssl_cert_reqs and ssl_check_hostname out of its URL."
+        )
+
+
+def _broker(url: BrokerUrl) -> Iterator[Finding]:
+    if not url.is_redis:
+        with Connection(url.for_kombu(), ssl=broker_tls.for_kombu(url), connect_timeout=CONNECT_S) as connection:
             connection.ensure_connection(max_retries=0, timeout=CONNECT_S)
         yield Finding("broker", Level.OK, "reachable")
         return
-    with redis.Redis.from_url(url, socket_timeout=CONNECT_S, socket_connect_timeout=CONNECT_S) as client:
+    with _client(url) as client:
         info = client.info("server")
         yield Finding("broker", Level.OK, f"Redis protocol, version {info.get('redis_version', 'unknown')}")
         try:
@@ -47,6 +71,21 @@ def broker(url: str) -> Iterator[Finding]:
                 "broker settings", Level.NOTE, "it does not show them", "See that maxmemory-policy is noeviction."
             )
         yield from _broker_room(client)
+
+
+def _client(url: BrokerUrl) -> redis.Redis:
+    tls = {} if url.tls is None else {"ssl": True, **broker_tls.for_redis(url.tls)}
+    return redis.Redis(
+        host=url.address.name,
+        port=url.address.port or 0,
+        db=int(url.place or 0),
+        username=url.user,
+        password=None if url.password is None else url.password.reveal(),
+        socket_timeout=CONNECT_S,
+        socket_connect_timeout=CONNECT_S,
+        retry=Retry(NoBackoff(), 0),  # the first failure is the one to be told
+        **tls,
+    )
 
 
 def _broker_settings(client: redis.Redis) -> Iterator[Finding]:
@@ -95,8 +134,8 @@ def _store(profile: StoreProfile) -> Iterator[Finding]:
         store.close()
     yield Finding(name, Level.OK, f"{profile.protocol} at {profile.endpoint}, bucket {profile.bucket}")
     trusted = ssl.create_default_context(cafile=profile.ca_file)
-    with httpx.Client(verify=trusted, proxy=profile.proxy, trust_env=False, timeout=CONNECT_S) as client:
-        answer = client.head(profile.endpoint)
+    with httpx.Client(verify=trusted, proxy=for_httpx(profile.proxy), trust_env=False, timeout=CONNECT_S) as client:
+        answer = client.head(str(profile.endpoint))
     if date := email.utils.parsedate_tz(answer.headers.get("Date", "")):
         yield clock(name, float(email.utils.mktime_tz(date)))
 

@@ -12,6 +12,7 @@ import httpx
 from worker.doctor.findings import Finding, Level
 from worker.errors import Interrupted, StoreError
 from worker.stores.patience import Patience
+from worker.stores.wire_proxy import for_httpx
 
 if TYPE_CHECKING:
     from worker.settings import StoreProfile
@@ -68,7 +69,7 @@ def _download(url: str, profile: StoreProfile, size_bytes: int) -> tuple[int, in
     digest, read_bytes = hashlib.sha1(usedforsecurity=False), 0
     trusted = ssl.create_default_context(cafile=profile.ca_file)
     with (
-        httpx.Client(verify=trusted, proxy=profile.proxy, trust_env=False, timeout=ANSWER_S) as client,
+        httpx.Client(verify=trusted, proxy=for_httpx(profile.proxy), trust_env=False, timeout=ANSWER_S) as client,
         client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as answer,
     ):
         if answer.status_code == httpx.codes.OK:

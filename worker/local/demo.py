@@ -88,7 +88,7 @@ class _Demo:
         sha1 = _make_file(self.state.files / _PATH, size_bytes)
         self.narrator.say(f"Made {_PATH}: {size_bytes:,} random bytes, SHA-1 {sha1}")
         api = httpx.Client(
-            base_url=self.running.settings.api_url,
+            base_url=str(self.running.settings.api_url),
             headers={"Authorization": f"Bearer {self.running.api_key}"},
             trust_env=False,
             timeout=10,

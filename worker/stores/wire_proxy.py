@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable, Iterator, Mapping
 
+    from worker.urls import ProxyUrl
+
+
+def for_httpx(proxy: ProxyUrl | None) -> httpx.Proxy | None:
+    """Return the proxy, if there is one, as httpx wants it: its user and password apart from its URL."""
+    if proxy is None:
+        return None
+    password = "" if proxy.password is None else proxy.password.reveal()
+    return httpx.Proxy(str(proxy), auth=(proxy.user or "", password) if proxy.user or password else None)
+
 
 class _Current(threading.local):
     """The request that this thread has under way: httpx tells its connections nothing of it.
@@ -42,18 +52,18 @@ class _Current(threading.local):
 class ProxyTransport(httpx.HTTPTransport):
     """Reaches one origin through a proxy. Safe to be used by several threads, each with one request at a time."""
 
-    def __init__(self, proxy: str, trust: ssl.SSLContext, *, idle_max_s: float, keep: int) -> None:
+    def __init__(self, proxy: ProxyUrl, trust: ssl.SSLContext, *, idle_max_s: float, keep: int) -> None:
         """Connect to nothing yet.
 
         Args:
-            proxy: its URL.
+            proxy: where it is, and what it is shown.
             trust: whom to believe that it is the origin; not asked without TLS.
             idle_max_s: connections that were idle for longer are not used again.
             keep: how many idle ones are kept.
         """
         # As many connections as threads that send: a limit here would only make them wait for each other.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=keep, keepalive_expiry=idle_max_s)
-        super().__init__(verify=trust, proxy=proxy, trust_env=False, limits=limits)
+        super().__init__(verify=trust, proxy=for_httpx(proxy), trust_env=False, limits=limits)
         self._current = _Current()
         self._pool._network_backend = _Backend(self._current)  # noqa: SLF001 - httpx has no argument for it
 

@@ -21,7 +21,7 @@ from tests.faults.chaos.posts import Keeper, Post, processes_with
 from tests.faults.chaos.store import ChaosStore
 from tests.faults.checker import install
 from tests.support.relay import Link, Relay
-from worker.db import Database, migrate, plain_url
+from worker.db import Database, conninfo, migrate
 from worker.jobs.keys import Scope, create_key
 from worker.local.ports import free_port
 from worker.local.postgres import EmbeddedPostgres
@@ -200,7 +200,7 @@ _API = (sys.executable, "-m", "api")
 def _make_database(postgres: EmbeddedPostgres) -> TestDatabase:
     """A migrated database with the triggers that write down what must never happen, and when what was claimed."""
     template = "sliceway_template"
-    with psycopg.connect(plain_url(postgres.url_of("postgres")), autocommit=True) as connection:
+    with psycopg.connect(conninfo(postgres.url_of("postgres")), autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(template)))
     migrate(postgres.url_of(template))
     database = TestDatabase(postgres, template)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import redis
 
-from worker.db import plain_url
+from worker.db import conninfo
 
 if TYPE_CHECKING:
     import random
@@ -123,7 +123,7 @@ class ExhaustConnections:
 
     def perform(self, scene: Scene, chance: random.Random) -> Row | None:
         """Do it."""
-        url = plain_url(scene.cluster.database.url)
+        url = conninfo(scene.cluster.database.url)
         for_s = chance.uniform(1.0, 3.0)
         with ExitStack() as taken:
             with suppress(psycopg.OperationalError):

@@ -10,7 +10,7 @@ from psycopg.rows import dict_row
 from tests.acceptance.installation import Installation
 from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY
 from tests.faults.matrix.cells import SLICE_BYTES
-from worker.db import plain_url
+from worker.db import conninfo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,7 @@ class StoreGround(Installation):
         """Start everything."""
         super().__init__(folder, postgres, valkey, template)
         self.sql(_NOTE_ATTEMPTS)
-        self._asking = psycopg.connect(plain_url(self.database.url), autocommit=True, row_factory=dict_row)
+        self._asking = psycopg.connect(conninfo(self.database.url), autocommit=True, row_factory=dict_row)
         self.sql = self._ask
 
     def _environ(self) -> dict[str, str]:

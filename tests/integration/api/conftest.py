@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from api.app import server
-from worker.db import Database, plain_url
+from worker.db import Database, conninfo
 from worker.jobs.keys import Scope, create_key
 from worker.jobs.states import FINAL
 from worker.settings import load_settings
@@ -156,7 +156,7 @@ def shared_api(
     postgres: EmbeddedPostgres, template_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Api]:
     """An API that the tests use one after the other."""
-    with psycopg.connect(plain_url(postgres.url_of("postgres")), autocommit=True) as connection:
+    with psycopg.connect(conninfo(postgres.url_of("postgres")), autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE api TEMPLATE "{template_database}"'.encode())
     settings = settings_of(postgres.url_of("api"), tmp_path_factory.mktemp("api") / "stores.toml")
     with running_api(settings) as api:

@@ -13,7 +13,7 @@ import pytest
 from starlette.requests import Request
 
 from api.auth import submitter
-from worker.db import plain_url
+from worker.db import conninfo
 from worker.errors import NotFound, Refused
 from worker.jobs.keys import (
     FRESH_FOR_S,
@@ -123,7 +123,7 @@ def test_no_request_waits_until_a_key_in_use_was_looked_up_again(api: Any) -> No
     request = Request({"type": "http", "app": app, "headers": [(b"authorization", f"Bearer {text}".encode())]})
 
     async def ask() -> None:
-        with psycopg.connect(plain_url(api.settings.database_url)) as other:
+        with psycopg.connect(conninfo(api.settings.database_url)) as other:
             other.execute("LOCK TABLE api_key")
             assert await asyncio.wait_for(submitter(request), 30) == key
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from worker.db import Database, plain_url
+from worker.db import Database, conninfo
 from worker.local.process import wait_until
 from worker.repetition import run_idempotent
 
@@ -25,7 +25,7 @@ WAITING = "SELECT FROM pg_locks WHERE NOT granted"
 
 @pytest.mark.parametrize("isolation", ["serializable", "repeatable read"])
 def test_cancels_that_meet_are_all_done(make_api: Callable[..., Api], database_url: str, isolation: str) -> None:
-    with psycopg.connect(plain_url(database_url), autocommit=True) as connection:
+    with psycopg.connect(conninfo(database_url), autocommit=True) as connection:
         database = connection.info.dbname
         connection.execute(f"ALTER DATABASE {database} SET default_transaction_isolation = '{isolation}'".encode())
     acme = make_api(database_url).client()
@@ -55,7 +55,7 @@ def after_another(connection: Tx) -> int:
 @pytest.mark.parametrize("work", [alone, after_another])
 def test_what_the_server_rolled_back_is_sent_again(database_url: str, work: Callable[[Tx], int]) -> None:
     """Behind a pooler, for whose role nothing was set yet."""
-    with psycopg.connect(plain_url(database_url), autocommit=True) as other, ThreadPoolExecutor(1) as pool:
+    with psycopg.connect(conninfo(database_url), autocommit=True) as other, ThreadPoolExecutor(1) as pool:
         database = other.info.dbname
         other.execute(f"ALTER DATABASE {database} SET default_transaction_isolation = 'serializable'".encode())
         other.execute("INSERT INTO breaker (store, error, probe_at) VALUES ('main', '{}', now())")

@@ -12,7 +12,7 @@ import sqlalchemy.exc
 from sqlalchemy import event, text
 
 from worker.connection import Connection
-from worker.db import UNAVAILABLE, Database, plain_url, sql
+from worker.db import UNAVAILABLE, Database, conninfo, sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ def pool(database_url: str) -> Iterator[Database]:
 @pytest.fixture
 def beside(database_url: str) -> Iterator[Tx]:
     """A connection of the test's own."""
-    with Connection.connect(plain_url(database_url), autocommit=True) as connection:
+    with Connection.connect(conninfo(database_url), autocommit=True) as connection:
         yield connection
 
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from api.submissions import Submissions
-from worker.db import Database, plain_url
+from worker.db import Database, conninfo
 from worker.errors import Conflict
 from worker.jobs.ids import new_id
 from worker.jobs.keys import ApiKey, Scope, create_key
@@ -39,7 +39,7 @@ def test_requests_that_come_while_a_commit_is_on_its_way_share_the_next(api: Any
         answers.append(acme.post("/v1/jobs", json=body(f"shared/{number}")))
 
     threads = [threading.Thread(target=send, args=(number,)) for number in range(MANY)]
-    with psycopg.connect(plain_url(api.settings.database_url)) as other:
+    with psycopg.connect(conninfo(api.settings.database_url)) as other:
         other.execute("LOCK TABLE job IN SHARE MODE")
         threads[0].start()
         assert wait_until(lambda: bool(api.sql(_WAITING)), timeout_s=30)

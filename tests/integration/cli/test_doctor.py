@@ -36,7 +36,7 @@ def healthy(
     """An installation in which everything is right, but that no worker runs."""
     (tmp_path / "state").mkdir()
     store = {
-        **{name: getattr(store_profile, name) for name in ("protocol", "endpoint", "appid", "bucket")},
+        **{name: str(getattr(store_profile, name)) for name in ("protocol", "endpoint", "appid", "bucket")},
         **{name: getattr(store_profile, name).get_secret_value() for name in ("secret_id", "secret_key")},
     }
     lines = ["[stores.main]", *(f"{name} = {json.dumps(value)}" for name, value in store.items())]

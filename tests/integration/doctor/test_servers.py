@@ -9,7 +9,8 @@ import pytest
 import redis
 from psycopg import sql
 
-from worker.db import migrate, plain_url
+from worker.broker_url import BrokerUrl
+from worker.db import conninfo, migrate
 from worker.doctor import database as looked_at
 from worker.doctor.database import database
 from worker.doctor.findings import Level
@@ -38,7 +39,7 @@ def look(url: str, **settings: str) -> Told:
 
 @pytest.fixture
 def here(database_url: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(plain_url(database_url), autocommit=True) as connection:
+    with psycopg.connect(conninfo(database_url), autocommit=True) as connection:
         yield connection
 
 
@@ -57,7 +58,7 @@ def test_a_database_that_takes_no_writes(database_url: str, here: psycopg.Connec
 
 def answers(url: str) -> bool:
     try:
-        psycopg.connect(plain_url(url)).close()
+        psycopg.connect(conninfo(url)).close()
     except psycopg.OperationalError:
         return False
     return True
@@ -99,7 +100,7 @@ def test_what_a_session_has_through_each_url(database_url: str, here: psycopg.Co
 
 
 def test_a_database_that_cannot_keep_every_key(postgres: EmbeddedPostgres) -> None:
-    with psycopg.connect(plain_url(postgres.url_of("postgres")), autocommit=True) as connection:
+    with psycopg.connect(conninfo(postgres.url_of("postgres")), autocommit=True) as connection:
         connection.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
         try:
             level, text = look(postgres.url_of("latin"))["database encoding"]
@@ -139,14 +140,14 @@ def test_too_few_connections(database_url: str, here: psycopg.Connection, monkey
 
 
 def test_a_broker_that_is_nearly_full(broker_url: str) -> None:
-    assert "broker room" not in told(broker(broker_url))
+    assert "broker room" not in told(broker(BrokerUrl.of(broker_url)))
     levels = []
     with redis.Redis.from_url(broker_url) as client:
         used = int(client.info("memory")["used_memory"])
         try:
             for part in (0.3, 0.8, 0.95):
                 client.config_set("maxmemory", str(int(used / part)))
-                levels.append(told(broker(broker_url))["broker room"][0])
+                levels.append(told(broker(BrokerUrl.of(broker_url)))["broker room"][0])
         finally:
             client.config_set("maxmemory", "0")
     assert levels == [Level.OK, Level.NOTE, Level.FAILED]

@@ -71,7 +71,7 @@ class Scene:
 
 @pytest.fixture
 def scene(database_url: str, emulator: Emulator, store_profile: StoreProfile, tmp_path: Path) -> Iterator[Scene]:
-    assert emulator.url == store_profile.endpoint
+    assert emulator.url == str(store_profile.endpoint)
     database = Database(database_url, pool_size=1)
     (tmp_path / "file").touch()
     scene = Scene(database, store_profile, tmp_path / "file")

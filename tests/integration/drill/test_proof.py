@@ -14,6 +14,7 @@ from worker.emulator.control import Control
 from worker.stores.base import Intent
 from worker.stores.patience import Patience
 from worker.stores.registry import open_store
+from worker.urls import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,7 +69,7 @@ def test_an_object_that_cannot_be_read_back_is_a_note_that_says_why(
 
 
 def test_a_store_that_is_away_is_told(store: StoreDriver, store_profile: StoreProfile) -> None:
-    nowhere = store_profile.model_copy(update={"endpoint": "http://127.0.0.1:1"})
+    nowhere = store_profile.model_copy(update={"endpoint": Endpoint.of("http://127.0.0.1:1")})
     away = open_store(nowhere)
     found = verify(away, nowhere, WANTED)
     away.close()

@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from tests.integration.jobs.bench import Bench
-from worker.db import Database, plain_url
+from worker.db import Database, conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ def shared_bench(postgres: EmbeddedPostgres, template_database: str, request: py
 
 
 def _database(postgres: EmbeddedPostgres, template: str, name: str) -> Iterator[Database]:
-    with psycopg.connect(plain_url(postgres.url_of("postgres")), autocommit=True) as connection:
+    with psycopg.connect(conninfo(postgres.url_of("postgres")), autocommit=True) as connection:
         words = {"name": sql.Identifier(name), "template": sql.Identifier(template)}
         connection.execute(sql.SQL("CREATE DATABASE {name} TEMPLATE {template}").format(**words))
     database = Database(postgres.url_of(name), pool_size=10)

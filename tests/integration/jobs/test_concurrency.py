@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from worker.db import plain_url
+from worker.db import conninfo
 from worker.errors import Conflict, StaleClaim
 from worker.jobs import transitions
 from worker.jobs.leases import Acknowledged, Claim, Deferral
@@ -151,7 +151,7 @@ class Hand:
 def watch(url: str, ended: threading.Event) -> list[Any]:
     """Look at one snapshot after the other; return what does not add up."""
     wrong: list[Any] = []
-    with psycopg.connect(plain_url(url), autocommit=True) as connection:
+    with psycopg.connect(conninfo(url), autocommit=True) as connection:
         while not ended.wait(0.02):
             wrong += connection.execute(
                 """SELECT j.id, j.state, j.slices_left, count(s.*) FILTER (WHERE s.state <> 'done') AS left

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from worker.db import Database, connect, listen, plain_url
+from worker.db import Database, connect, conninfo, listen
 from worker.jobs.keys import Scope, create_key, find_key, list_keys
 from worker.pooled import update
 from worker.session_settings import wrong
@@ -67,7 +67,7 @@ WORDS = "影片/第一集 — ключ \\ '\"{}"
 def shared_url(postgres: EmbeddedPostgres, template_database: str) -> Iterator[str]:
     """The URL of a database for all of these tests, each of which finds it without settings of its own."""
     name = f"test_settings_{os.getpid()}"
-    with psycopg.connect(plain_url(postgres.url_of("postgres")), autocommit=True) as connection:
+    with psycopg.connect(conninfo(postgres.url_of("postgres")), autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE {name} TEMPLATE "{template_database}"'.encode())
         yield postgres.url_of(name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
@@ -81,7 +81,7 @@ def database_url(shared_url: str) -> str:
 @pytest.fixture
 def here(database_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection that was there before anything was set."""
-    with psycopg.connect(plain_url(database_url), autocommit=True) as connection:
+    with psycopg.connect(conninfo(database_url), autocommit=True) as connection:
         yield connection
         database = sql.Identifier(connection.info.dbname)
         for whose in ("DATABASE {}", "ROLE CURRENT_USER IN DATABASE {}"):

@@ -46,7 +46,7 @@ def test_stores_file_can_be_loaded_and_follows_the_emulator(state: State) -> Non
     assert before.stores["main"].secret_key.get_secret_value() == secret
     assert before.roots["files"].path == state.files
     state.write_stores(20_002)
-    assert load_profiles(state.stores, {}).stores["main"].endpoint == "http://127.0.0.1:20002"
+    assert str(load_profiles(state.stores, {}).stores["main"].endpoint) == "http://127.0.0.1:20002"
 
 
 def test_stores_file_is_its_owners_but_for_one_line(state: State) -> None:

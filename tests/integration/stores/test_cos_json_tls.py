@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.certificate import self_signed
+from tests.support.certificate import Authority
 from worker.errors import StoreUnusable, Transient
 from worker.stores.registry import open_store
+from worker.urls import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,9 +37,7 @@ class NothingThere(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def identity(tmp_path: Path) -> Path:
-    path = tmp_path / "identity.pem"
-    path.write_text(self_signed("localhost"))
-    return path
+    return Authority(tmp_path).identity("localhost")
 
 
 @pytest.fixture
@@ -65,12 +64,12 @@ def check(profile: StoreProfile, **changes: object) -> None:
 def test_a_certificate_of_the_profiles_own_authority_is_trusted(
     store_profile: StoreProfile, identity: Path, port: int
 ) -> None:
-    check(store_profile, endpoint=f"https://localhost:{port}", ca_file=identity)
+    check(store_profile, endpoint=Endpoint.of(f"https://localhost:{port}"), ca_file=identity)
 
 
 def test_a_certificate_that_nobody_vouches_for_is_the_profiles_fault(store_profile: StoreProfile, port: int) -> None:
     with pytest.raises(StoreUnusable, match="CERTIFICATE_VERIFY_FAILED") as caught:
-        check(store_profile, endpoint=f"https://localhost:{port}")
+        check(store_profile, endpoint=Endpoint.of(f"https://localhost:{port}"))
     assert "ca_file" in caught.value.advice
 
 
@@ -78,9 +77,9 @@ def test_a_certificate_for_another_name_is_the_profiles_fault(
     store_profile: StoreProfile, identity: Path, port: int
 ) -> None:
     with pytest.raises(StoreUnusable, match="CERTIFICATE_VERIFY_FAILED"):
-        check(store_profile, endpoint=f"https://127.0.0.1:{port}", ca_file=identity)
+        check(store_profile, endpoint=Endpoint.of(f"https://127.0.0.1:{port}"), ca_file=identity)
 
 
 def test_the_wrong_scheme_is_no_success(store_profile: StoreProfile, port: int) -> None:
     with pytest.raises(Transient):
-        check(store_profile, endpoint=f"http://localhost:{port}")
+        check(store_profile, endpoint=Endpoint.of(f"http://localhost:{port}"))

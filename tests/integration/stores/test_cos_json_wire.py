@@ -13,6 +13,7 @@ from worker.emulator.control import Control
 from worker.errors import Permanent, SessionGone, StoreError, StoreUnusable, Transient
 from worker.stores.base import Digests, Intent, LeftOpen, Listing, Session, Stored, Unfinished
 from worker.stores.cos_json import CosJsonStore
+from worker.urls import ProxyUrl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -227,7 +228,7 @@ def test_the_environment_chooses_no_proxy(store_profile: StoreProfile, monkeypat
     driver = CosJsonStore(store_profile)
     driver.check()
     driver.close()
-    proxied = CosJsonStore(store_profile.model_copy(update={"proxy": "http://127.0.0.1:1"}))
+    proxied = CosJsonStore(store_profile.model_copy(update={"proxy": ProxyUrl.of("http://127.0.0.1:1")}))
     with pytest.raises(Transient):
         proxied.check()
     proxied.close()

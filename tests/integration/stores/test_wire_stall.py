@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 
-from tests.support.certificate import self_signed
+from tests.support.certificate import Authority
 from tests.support.peer import Server
 from tests.support.relay import Link, Relay
 from worker.errors import Interrupted, Stop, Transient, Unknown
@@ -109,8 +109,7 @@ class Peers:
 
 @pytest.fixture(params=WAYS)
 def peers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Peers]:
-    identity = tmp_path / "identity.pem"
-    identity.write_text(self_signed("localhost"))
+    identity = Authority(tmp_path).identity("localhost")
     with ExitStack() as stack:
         yield Peers(request.param, identity, stack)
 

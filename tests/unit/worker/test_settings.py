@@ -54,7 +54,7 @@ def refused(file: Path, text: str, environ: dict[str, str] | None = None) -> str
 
 def test_the_least_that_must_be_set() -> None:
     made = load_settings(LEAST)
-    assert made.database_url == LEAST["SLICEWAY_DATABASE_URL"]
+    assert (str(made.database_url), str(made.broker)) == ("postgresql://db/sliceway", "redis://cache:6379")
     assert (made.api_port, made.window, made.heartbeat_s, made.log_format) == (8080, None, 2.0, "auto")
     assert made.profiles == Profiles(stores={}, roots={})
 
@@ -100,7 +100,7 @@ def test_a_wrong_variable_is_named(field: str, value: str) -> None:
 
 def test_every_bounded_variable_has_a_wrong_value_here() -> None:
     free = {"database_url", "database_direct_url", "broker_url", "stores_file", "state_dir", "api_host", "api_url"}
-    free |= {"api_key", "flower_host", "flower_basic_auth"}
+    free |= {"broker_ca_file", "broker_cert_file", "broker_key_file", "api_key", "flower_host", "flower_basic_auth"}
     assert set(Settings.model_fields) == free | set(WRONG)
 
 
@@ -148,7 +148,7 @@ def test_no_secret_is_shown_in_an_error() -> None:
 
 def test_a_store_has_what_its_table_says(file: Path) -> None:
     store = profiles(file, STORE + 'tenants = ["a"]\nslice_bytes = 1048576\nmax_in_flight = 3').stores["main"]
-    assert (store.name, store.endpoint, store.slice_bytes, store.max_in_flight) == (
+    assert (store.name, str(store.endpoint), store.slice_bytes, store.max_in_flight) == (
         "main",
         "https://cos.example",
         MIB,
@@ -214,6 +214,16 @@ def test_a_secret_that_is_not_there_is_named(file: Path, tmp_path: Path) -> None
         ('endpoint = "http://cos:many"', "endpoint"),
         ('endpoint = "http://cos:99999"', "endpoint"),
         ('endpoint = "http://[::1"', "endpoint"),
+        ('endpoint = "ftp://cos"', "endpoint: the scheme ftp is not served"),
+        ('endpoint = "http://user:fake-secret-1@cos"', "endpoint: it has a user or a password"),
+        ('endpoint = "http://cos?fake-secret-1"', "endpoint: it has a query or a fragment"),
+        ('endpoint = "http://cos#fake-secret-1"', "endpoint: it has a query or a fragment"),
+        ('proxy = "user:fake-secret-1@proxy:3128"', "proxy: it is no URL, for no scheme:// begins it"),
+        ('proxy = "proxy:3128"', "proxy: it is no URL"),
+        ('proxy = "socks5://user:fake-secret-1@proxy"', "proxy: a proxy of the kind socks5 is not served"),
+        ('proxy = "http://user:fake-secret-1@proxy:many"', "proxy: its port is no number"),
+        ('proxy = "http://user:fake-secret-1@proxy/path"', "proxy: a proxy has no path, query or fragment"),
+        ('proxy = "http://"', "proxy: it names no host"),
         ('appid = "x"', "appid"),
         ('bucket = "Uploads"', "bucket"),
         ("slice_bytes = 5", "slice_bytes"),

@@ -9,6 +9,7 @@ import pytest
 
 from worker.errors import Interrupted, Stop, StoreError, StoreUnusable, Throttled, Transient, Unknown
 from worker.stores.base import Listing, Put
+from worker.urls import Endpoint
 
 if TYPE_CHECKING:
     from tests.integration.stores.conformance.conftest import Bench, Patience, Ready, Tight
@@ -95,7 +96,7 @@ def test_a_gateway_is_understood_without_the_protocols_own_words(
 
 
 def test_a_server_that_is_not_there_is_an_outage(ready: Ready) -> None:
-    nowhere = ready.bench.open(endpoint="http://127.0.0.1:1")
+    nowhere = ready.bench.open(endpoint=Endpoint.of("http://127.0.0.1:1"))
     for call in CALLS:
         assert type(failed(ready, call, driver=nowhere)) is Transient, call
     with pytest.raises(Transient):

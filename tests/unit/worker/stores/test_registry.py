@@ -31,7 +31,6 @@ def test_the_protocol_of_the_profile_chooses_the_driver() -> None:
     driver.close()
 
 
-@pytest.mark.parametrize("wrong", [{"ca_file": Path("/nonexistent/ca.pem")}, {"proxy": "not a url"}])
-def test_a_profile_that_cannot_be_used_is_named(wrong: dict[str, Any]) -> None:
+def test_a_profile_that_cannot_be_used_is_named() -> None:
     with pytest.raises(SettingsError, match=r"\[stores.main\]"):
-        open_store(profile(**wrong))
+        open_store(profile(ca_file=Path("/nonexistent/ca.pem")))

@@ -1,0 +1,110 @@
+"""TLS before a server on loopback that does not speak it, and a socket that writes down what it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+CLIENT_HELLO = 0x16
+"""The first byte of whoever begins TLS: a record of its handshake."""
+
+
+class TlsRelay:
+    """Ends TLS on ``port`` (the attribute) and passes on what was in it, both ways."""
+
+    def __init__(self, target_port: int, identity: Path, *, client_authority: Path | None = None) -> None:
+        """Listen at once.
+
+        Args:
+            target_port: of the server behind it.
+            identity: its key and certificate.
+            client_authority: clients must show a certificate that it has signed.
+        """
+        self._target = target_port
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(identity)
+        if client_authority is not None:
+            self._context.load_verify_locations(client_authority)
+            self._context.verify_mode = ssl.CERT_REQUIRED
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="tls", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.set_exception_handler(lambda *_: None)  # what clients do to their connections is theirs
+        serving = asyncio.start_server(self._serve, sock=self._listener, ssl=self._context)
+        server = self._loop.run_until_complete(serving)
+        self._loop.run_forever()
+        server.close()
+        for task in (tasks := asyncio.all_tasks(self._loop)):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._loop.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(_carry(reader, to_server), _carry(from_server, writer))
+
+    def close(self) -> None:
+        """End everything."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while piece := await reader.read(65536):
+            writer.write(piece)
+            await writer.drain()
+    writer.close()
+
+
+class Recorder:
+    """Takes connections on ``port`` (the attribute), keeps what each of them sends first, and hangs up."""
+
+    def __init__(self) -> None:
+        """Listen at once."""
+        self.heard: list[bytes] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.settimeout(60)
+                    if first := connection.recv(65536):
+                        self.heard.append(first)
+
+    def close(self) -> None:
+        """Listen no more."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()

@@ -1,0 +1,240 @@
+"""Every URL of the settings becomes parts that keep every character of a password, and shows none of it."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.utils.url import parse_url
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
+
+from worker.broker_url import AS_THEY_ARE, BrokerTls, BrokerUrl
+from worker.database_url import LIBPQ, DatabaseUrl
+from worker.db import conninfo
+from worker.errors import SettingsError
+from worker.settings import load_settings
+from worker.urls import Endpoint, Host, ProxyUrl, Secret, UrlError
+
+LEAST = {"SLICEWAY_DATABASE_URL": "postgresql+psycopg://u@db/s", "SLICEWAY_BROKER_URL": "redis://cache:6379/0"}
+SECRET = "SECRETSECRET"
+#: Every printable character, and what is easily taken for something else.
+HARD = [
+    "a%20b",
+    "100%",
+    "a@b",
+    "a:b",
+    "a/b",
+    "a+b",
+    "a b",
+    "%",
+    "'\\\"",
+    ";",
+    "?x=y",
+    "#",
+    "ключ",
+    string.printable[:95],
+]
+passwords = st.one_of(st.sampled_from(HARD), st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), min_size=1))
+
+
+@given(passwords)
+def test_a_database_gets_the_password_that_was_encoded(password: str) -> None:
+    made = DatabaseUrl.of(f"postgresql+psycopg://{quote(password, safe='')}:{quote(password, safe='')}@h:5433/d")
+    assert made.keywords() == {"user": password, "password": password, "host": "h", "port": "5433", "dbname": "d"}
+    assert conninfo_to_dict(conninfo(made)) == made.keywords()
+
+
+@given(passwords)
+def test_kombu_gets_the_password_that_was_encoded(password: str) -> None:
+    made = BrokerUrl.of(f"rediss://:{quote(password, safe='')}@h:7/3?ssl_cert_reqs=CERT_NONE")
+    assert made.password == Secret(password)
+    seen = parse_url(made.for_kombu())
+    assert (seen["password"], seen["hostname"], seen["port"], seen["virtual_host"]) == (password, "h", 7, "3")
+
+
+@given(passwords)
+def test_a_proxy_gets_the_password_that_was_encoded(password: str) -> None:
+    made = ProxyUrl.of(f"http://u:{quote(password, safe='')}@proxy:3128")
+    assert (made.user, made.password, str(made)) == ("u", Secret(password), "http://proxy:3128")
+
+
+@pytest.mark.parametrize("password", ["a/b", "a?b", "a#b", "a@b", "a:b", "a b", "12/34", "a%zz"])
+def test_a_password_that_was_not_encoded_is_taken_as_far_as_it_can_be_told(password: str) -> None:
+    for made in (DatabaseUrl.of(f"postgres://u:{password}@h/d"), BrokerUrl.of(f"redis://u:{password}@h/0")):
+        assert (made.user, made.password) == ("u", Secret(password))
+
+
+@given(st.text(), passwords)
+def test_whatever_stands_there_an_error_is_one_line_without_the_password(text: str, password: str) -> None:
+    secret = SECRET + password
+    for kind in (DatabaseUrl, BrokerUrl, Endpoint, ProxyUrl):
+        for url in (f"postgresql://u:{secret}@{text}", f"redis://:{secret}@{text}", f"http://u:{secret}@{text}/{text}"):
+            shown = said_of(kind, url)
+            assert SECRET not in shown
+            assert "\n" not in shown
+
+
+def said_of(kind: Any, url: str) -> str:
+    """What is shown of a URL, or of why it is none."""
+    try:
+        made = kind.of(url)
+    except UrlError as error:
+        return str(error)
+    return f"{made} {made!r}"
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("postgres://h/d", {"host": "h", "dbname": "d"}),
+        ("postgresql://h/d", {"host": "h", "dbname": "d"}),
+        ("postgresql+psycopg:///d?host=/run/postgresql", {"host": "/run/postgresql", "dbname": "d"}),
+        ("postgresql://%2Frun%2Fpg/d", {"host": "/run/pg", "dbname": "d"}),
+        ("postgresql://[::1]:5433/d", {"host": "::1", "port": "5433", "dbname": "d"}),
+        ("postgresql://a:1,b:2,c/d", {"host": "a,b,c", "port": "1,2,", "dbname": "d"}),
+        ("postgresql:///d?host=a:1&host=b:2", {"host": "a,b", "port": "1,2", "dbname": "d"}),
+        ("postgresql:///d?host=a,b&port=1,2", {"host": "a,b", "port": "1,2", "dbname": "d"}),
+        ("postgresql:///d?host=a,b&port=1", {"host": "a,b", "port": "1,1", "dbname": "d"}),
+        ("postgresql://h:5/d?host=a", {"host": "a", "port": "5", "dbname": "d"}),
+        ("postgresql:///?user=u&password=p%20w&dbname=d", {"user": "u", "password": "p w", "dbname": "d"}),
+        ("postgresql://h?sslmode=require", {"host": "h", "sslmode": "require"}),
+        ("postgresql:///d?options=-c%20a=b&options=-c%20c=d", {"dbname": "d", "options": "-c a=b -c c=d"}),
+        ("postgresql+psycopg://", {}),
+    ],
+)
+def test_a_database_url_is_what_libpq_and_sqlalchemy_take_it_for(url: str, wanted: dict[str, str]) -> None:
+    assert DatabaseUrl.of(url).keywords() == wanted
+
+
+def test_the_options_of_libpq_are_those_that_it_has_here() -> None:
+    parts = {"user", "password", "host", "port", "dbname"}
+    assert {option.keyword.decode() for option in Conninfo.get_defaults()} <= LIBPQ | parts
+
+
+def test_the_schemes_of_brokers_are_kombus() -> None:
+    ours = {each.partition("+")[0] for each in AS_THEY_ARE} | {
+        "redis",
+        "rediss",
+        "amqp",
+        "amqps",
+        "pyamqp",
+        "librabbitmq",
+    }
+    assert ours == {each.lower() for each in TRANSPORT_ALIASES}
+
+
+#: A variable, what it may not be, and what the error says.
+WRONG = [
+    *[
+        (name, url, "no scheme")
+        for name in ("DATABASE_URL", "DATABASE_DIRECT_URL", "BROKER_URL", "API_URL")
+        for url in ("not a url", "h:5432/d", "//h/d", f"u:{SECRET}@h", "://h")
+    ],
+    *[
+        (name, f"{scheme}://u:{SECRET}@h{tail}", text)
+        for name, scheme in (("DATABASE_URL", "postgresql"), ("BROKER_URL", "redis"))
+        for tail, text in ((":x", "port"), (":0", "port"), (":65536", "port"), (":1:2", "host"), ("#f", "fragment"))
+    ],
+    ("DATABASE_URL", f"postgresql://u:{SECRET}@h/d\n", "line break"),
+    ("DATABASE_URL", f"mysql://u:{SECRET}@h/d", "the scheme mysql is not served; write postgresql+psycopg://"),
+    ("DATABASE_URL", "postgresql+asyncpg://h/d", "the scheme postgresql+asyncpg is not served"),
+    ("DATABASE_URL", "postgresql://h/d?sslmod=require", "the nearest that it has is sslmode"),
+    ("DATABASE_URL", f"postgresql://u:a@h?{SECRET}=x@h/d", "option that libpq does not have"),
+    ("DATABASE_URL", "postgresql:///d?host=a,b&port=1,2,3", "number of ports"),
+    ("DATABASE_URL", f"postgresql://u:%ff{SECRET}@h/d", "no UTF-8"),
+    ("BROKER_URL", f"http://u:{SECRET}@h", "the scheme http is not served; write redis://"),
+    ("BROKER_URL", f"redis://:{SECRET}@h/main", "number of a Redis database"),
+    ("BROKER_URL", f"redis://:{SECRET}@h?socket_timeout=5", "an option that is not served; there are ssl_cert_reqs"),
+    ("BROKER_URL", "redis://h?ssl_cert_reqs=none", "write rediss://"),
+    ("BROKER_URL", "amqp://h//?ssl_cert_reqs=none", "write amqps://"),
+    ("BROKER_URL", "rediss://h?ssl_cert_reqs=maybe", "none of required, optional or none"),
+    ("BROKER_URL", "rediss://h?ssl_check_hostname=maybe", "none of true or false"),
+    ("BROKER_URL", "redis://a;rediss://b", "differ in scheme"),
+    ("BROKER_URL", "amqps://a;amqps://b", "several brokers are not served over amqps"),
+    ("API_URL", "ftp://h", "the scheme ftp is not served"),
+    ("API_URL", f"http://u:{SECRET}@h", "a user or a password"),
+    ("API_URL", "http://h?x", "query"),
+    ("API_URL", "http://h/#x", "fragment"),
+    ("API_URL", "http://", "no host"),
+]
+
+
+@pytest.mark.parametrize(("name", "url", "text"), WRONG)
+def test_a_url_that_is_wrong_is_refused_by_name(name: str, url: str, text: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        load_settings(LEAST | {f"SLICEWAY_{name}": url})
+    assert error.value.message.startswith(f"SLICEWAY_{name} is wrong: ")
+    assert text in error.value.message
+    assert "\n" not in error.value.message
+    assert SECRET not in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("", BrokerTls()),
+        ("?ssl_cert_reqs=CERT_REQUIRED", BrokerTls()),
+        ("?ssl_cert_reqs=required", BrokerTls()),
+        ("?ssl_cert_reqs=CERT_OPTIONAL", BrokerTls("optional")),
+        ("?ssl_cert_reqs=CERT_NONE", BrokerTls("none")),
+        ("?ssl_cert_reqs=none&ssl_check_hostname=false", BrokerTls("none", check_hostname=False)),
+        (
+            "?ssl_ca_certs=/ca&ssl_certfile=/crt&ssl_keyfile=/key",
+            BrokerTls(ca_file="/ca", cert_file="/crt", key_file="/key"),
+        ),
+    ],
+)
+def test_the_options_of_tls_are_spelt_as_celery_has_them(query: str, wanted: BrokerTls) -> None:
+    for scheme in ("rediss", "amqps"):
+        made = BrokerUrl.of(f"{scheme}://h{query}")
+        assert (made.tls, "?" in made.for_kombu()) == (wanted, False)
+
+
+def test_the_parts_of_a_broker() -> None:
+    assert BrokerUrl.of("amqp://guest:guest@h:5673//").place == "/"
+    assert parse_url(BrokerUrl.of("amqp://guest:guest@h:5673//").for_kombu())["virtual_host"] == "/"
+    assert BrokerUrl.of("redis://[::1]:7").address == Host("::1", 7)
+    assert [each.host for each in BrokerUrl.of("redis://a;redis://b;redis://c").others] == ["b", "c"]
+    whole = BrokerUrl.of(f"sqs://id:{SECRET}@")
+    assert (whole.for_kombu(), SECRET in repr(whole)) == (f"sqs://id:{SECRET}@", False)
+    assert Secret(SECRET) in whole.secrets
+
+
+def test_the_parts_of_an_endpoint() -> None:
+    made = Endpoint.of("HTTPS://cos.example:443/base/")
+    assert (str(made), made.netloc, made.address) == (
+        "https://cos.example:443/base",
+        "cos.example",
+        ("cos.example", 443),
+    )
+    assert (made.tls, Endpoint.of("http://h").tls) == (True, False)
+
+
+def test_settings_name_their_secrets_in_one_place() -> None:
+    made = load_settings(
+        {
+            "SLICEWAY_DATABASE_URL": "postgresql://u:fake%20db@h/d?sslpassword=fake-key",
+            "SLICEWAY_DATABASE_DIRECT_URL": "postgresql://u:fake-direct@h/d",
+            "SLICEWAY_BROKER_URL": "redis://:fake-one@h;redis://:fake-two@h",
+            "SLICEWAY_API_KEY": "fake-api",
+        }
+    )
+    assert made.secrets == {"fake db", "fake-key", "fake-direct", "fake-one", "fake-two", "fake-api"}
+    assert "fake" not in repr(made)
+
+
+def test_sqlalchemy_is_told_of_the_driver_only() -> None:
+    from worker.session_settings import engine  # noqa: PLC0415
+
+    made = engine(f"postgresql://u:{SECRET}@127.0.0.1:1/d")
+    with pytest.raises(Exception, match="connection") as error:
+        made.connect()
+    assert isinstance(error.value.__cause__, psycopg.OperationalError)
+    assert SECRET not in f"{made!r} {error.value} {made.url.render_as_string(hide_password=False)}"

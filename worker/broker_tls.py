@@ -1,0 +1,126 @@
+"""TLS to the broker: its options from URL and settings, judged at start, for each library, and its failures."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from worker.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from worker.broker_url import BrokerTls, BrokerUrl
+
+_FILES = {
+    "ca_file": ("SLICEWAY_BROKER_CA_FILE", "ssl_ca_certs"),
+    "cert_file": ("SLICEWAY_BROKER_CERT_FILE", "ssl_certfile"),
+    "key_file": ("SLICEWAY_BROKER_KEY_FILE", "ssl_keyfile"),
+}
+_VERIFY = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
+
+
+def completed(url: BrokerUrl, files: Mapping[str, Path | None]) -> BrokerUrl:
+    """Return the URL with the files of the settings, and see that all of its files can be used.
+
+    Raises:
+        SettingsError: a file is named twice, cannot be used, or is named although no TLS is spoken; says which.
+    """
+    given: dict[str, Any] = {name: str(path) for name, path in files.items() if path is not None}
+    if url.tls is None:
+        if given:
+            variable = _FILES[next(iter(given))][0]
+            raise SettingsError(
+                f"{variable} is set, but SLICEWAY_BROKER_URL begins with {url.scheme}://, which speaks no TLS",
+                advice="Write rediss:// (RabbitMQ: amqps://), or unset it.",
+            )
+        return url
+    for name in given:
+        if getattr(url.tls, name) is not None:
+            variable, option = _FILES[name]
+            raise SettingsError(f"{variable} is set, and SLICEWAY_BROKER_URL has {option}", advice="Keep one of them.")
+    tls = replace(url.tls, **given)
+    _judge(
+        tls, {name: _FILES[name][0] if name in given else f"SLICEWAY_BROKER_URL: {_FILES[name][1]}" for name in _FILES}
+    )
+    return replace(url, tls=tls, others=tuple(replace(each, tls=tls) for each in url.others))
+
+
+def _judge(tls: BrokerTls, names: Mapping[str, str]) -> None:
+    if tls.ca_file is not None:
+        try:
+            ssl.create_default_context(cafile=tls.ca_file)
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                f"{names['ca_file']} {tls.ca_file} {_why(error, 'holds no certificate in PEM')}",
+                advice="Name the file of the authority that has signed the broker's certificate.",
+            ) from None
+    if tls.key_file is not None and tls.cert_file is None:
+        raise SettingsError(
+            f"{names['key_file']} is set without a certificate", advice="Set SLICEWAY_BROKER_CERT_FILE."
+        )
+    if tls.cert_file is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(tls.cert_file, tls.key_file, password="")
+        except (OSError, ValueError) as error:
+            which = f"{names['cert_file']} {tls.cert_file}"
+            which += f" or {names['key_file']} {tls.key_file}" if tls.key_file is not None else ""
+            why = _why(error, "cannot be used: no certificate and its key in PEM, or the key has a passphrase")
+            raise SettingsError(
+                f"{which} {why}", advice="Name a certificate and its key without a passphrase."
+            ) from None
+
+
+def _why(error: Exception, otherwise: str) -> str:
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+        return f"cannot be read: {error.strerror}"
+    return otherwise
+
+
+def for_redis(tls: BrokerTls) -> dict[str, Any]:
+    """Return the options as redis-py and kombu's Redis transport call them."""
+    named = {"ssl_ca_certs": tls.ca_file, "ssl_certfile": tls.cert_file, "ssl_keyfile": tls.key_file}
+    checks = {"ssl_cert_reqs": tls.verify, "ssl_check_hostname": tls.check_hostname and tls.verify != "none"}
+    return checks | {name: path for name, path in named.items() if path is not None}
+
+
+def for_kombu(url: BrokerUrl) -> dict[str, Any] | bool:
+    """Return the value of Celery's `broker_use_ssl`: False without TLS."""
+    tls = url.tls
+    if tls is None:
+        return False
+    if url.is_redis:
+        return for_redis(tls)
+    named = {"ca_certs": tls.ca_file, "certfile": tls.cert_file, "keyfile": tls.key_file}
+    if tls.check_hostname and tls.verify != "none":  # py-amqp compares the name with the one that it is given, if any
+        named["server_hostname"] = url.host
+    return {"cert_reqs": _VERIFY[tls.verify]} | {name: value for name, value in named.items() if value is not None}
+
+
+def failure(error: BaseException) -> tuple[str, str] | None:
+    """Return what a failure of TLS is and what to do about it; None if it is another failure."""
+    for each in _chain(error):
+        if isinstance(each, ssl.SSLCertVerificationError):
+            if "ostname mismatch" in each.verify_message or "IP address mismatch" in each.verify_message:
+                what = f"the broker's certificate is for another host: {each.verify_message.rstrip('.')}"
+                return what, "Write the host in SLICEWAY_BROKER_URL that its certificate is for."
+            what = f"the broker's certificate is not trusted: {each.verify_message}"
+            return what, "Set SLICEWAY_BROKER_CA_FILE to the certificate of the authority that has signed it."
+        if isinstance(each, ssl.SSLError):
+            reason = (each.reason or str(each)).replace("_", " ").lower()
+            if "alert" in reason and "certificate" in reason:
+                what = f"the broker does not take our certificate: {reason}"
+                return what, "Set SLICEWAY_BROKER_CERT_FILE and SLICEWAY_BROKER_KEY_FILE to what it asks for."
+            what = f"TLS with the broker fails: {reason}"
+            return what, "See that the port in SLICEWAY_BROKER_URL is the one for TLS."
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

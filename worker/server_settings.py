@@ -1,0 +1,57 @@
+"""The settings that say where the servers are, and how they are reached: a part of `worker.settings.Settings`."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr
+
+from worker.broker_tls import completed
+from worker.broker_url import BrokerUrl
+from worker.database_url import DatabaseUrl
+
+
+class ServerSettings(BaseModel):
+    """Where database, broker and API are; each URL is parsed once, here, into parts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    database_url: Annotated[DatabaseUrl, PlainValidator(DatabaseUrl.of)] = Field(
+        description="Where jobs live: `postgresql+psycopg://user:password@host/database`."
+    )
+    database_direct_url: Annotated[DatabaseUrl, PlainValidator(DatabaseUrl.of)] | None = Field(
+        default=None,
+        description="A URL past the pooler that the other leads to, for LISTEN and `migrate`; unset: there is none.",
+    )
+    broker_url: Annotated[BrokerUrl, PlainValidator(BrokerUrl.of)] = Field(
+        description="The Celery broker: `redis://:password@host:6379/0`; `rediss://` and `amqps://` speak TLS."
+    )
+    broker_ca_file: Path | None = Field(
+        default=None, description="Certificates of authorities to trust the broker's by, beside the system's."
+    )
+    broker_cert_file: Path | None = Field(default=None, description="Certificate to show the broker if it asks.")
+    broker_key_file: Path | None = Field(default=None, description="Key of that certificate, without a passphrase.")
+
+    @cached_property
+    def broker(self) -> BrokerUrl:
+        """The broker's URL, completed by the files that the settings name.
+
+        Raises:
+            SettingsError: one of them cannot be used, or is not needed.
+        """
+        names = ("ca_file", "cert_file", "key_file")
+        return completed(self.broker_url, {name: getattr(self, f"broker_{name}") for name in names})
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The secrets of all settings as they are; a store's are in its profile."""
+        found: set[str] = set()
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                found.add(value.get_secret_value())
+            elif isinstance(value, DatabaseUrl | BrokerUrl):
+                found.update(secret.reveal() for secret in value.secrets)
+        return frozenset(found - {""})
