@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -11,24 +12,35 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from worker.db import HURRY, listen
+from worker.log import get_log
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from worker.database_url import DatabaseUrl
     from worker.db import Tx
+
+log = get_log(__name__)
 
 _NOW, _SOON = b"!", b"."
 POLL_BUSY_S = 0.05
 """Without LISTEN: how long to sleep while work is live."""
 POLL_IDLE_S = 1.0
+RETRY_S, RETRY_MAX_S = 0.5, 8.0
+"""After a failed LISTEN: the first pause, which doubles, and the longest."""
 
 
 class Wakeup:
     """A sleep that can be ended from other threads (`wake`) and from other processes (NOTIFY)."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str | DatabaseUrl, listen: Callable[[str | DatabaseUrl], Tx] = listen) -> None:
+        self._url, self._listen = url, listen
         self._connection: Tx | None = None
+        self._attempt: threading.Thread | None = None
+        self._fresh: Tx | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        self._retry_s, self._retry_at_s, self._polls = RETRY_S, 0.0, False
         # sockets and not a pipe: closed, they have no number any more that could meanwhile be another file's
         self._ear, self._bell = socket.socketpair()
         self._ear.setblocking(False)
@@ -43,10 +55,38 @@ class Wakeup:
             self._bell.send(_NOW if hurry else _SOON)
 
     def connect(self) -> None:
-        """Listen for NOTIFY, if that is not so already; without success the sleep is a poll."""
-        if self._connection is None:
-            with suppress(psycopg.OperationalError):
-                self._connection = listen(self._url)
+        """See that NOTIFY will be heard; never waits and never fails: until it is heard, the sleep is a poll.
+
+        LISTEN is begun in a thread of its own, and again after a pause that grows: a leader that waited here for a
+        server that does not answer would lose its lease each time.
+        """
+        with self._lock:
+            self._connection, self._fresh = self._connection or self._fresh, None
+        if self._connection is None and self._attempt is None and time.monotonic() >= self._retry_at_s:
+            self._attempt = threading.Thread(target=self._try, name="listen", daemon=True)
+            self._attempt.start()
+
+    def _try(self) -> None:
+        try:
+            connection = self._listen(self._url)
+        except Exception as error:  # noqa: BLE001 - whatever it is, polling does without
+            if not self._polls:
+                why = str(error).partition("\n")[0] or type(error).__name__
+                log.warning("dispatcher.polls", error=why, advice="LISTEN fails; `sliceway doctor` says more.")
+            self._polls = True
+            self._retry_at_s = time.monotonic() + self._retry_s
+            self._retry_s = min(2 * self._retry_s, RETRY_MAX_S)
+            self._attempt = None
+            return
+        with self._lock:
+            closed = self._closed
+            self._fresh = None if closed else connection
+        if self._polls:
+            log.info("dispatcher.listens")
+        self._retry_s, self._attempt, self._polls = RETRY_S, None, False
+        if closed:
+            connection.close()
+        self.wake()  # what was notified before is found by looking
 
     def wait(self, seconds: float, *, busy: bool, pause_s: float = 0.0, patient: bool = False) -> None:
         """Sleep for so many seconds at most, less where no NOTIFY can be heard.
@@ -79,13 +119,17 @@ class Wakeup:
 
     def disconnect(self) -> None:
         """Stop listening; the next `connect` begins anew."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(psycopg.Error):
-                connection.close()
+        with self._lock:
+            connections, self._connection, self._fresh = (self._connection, self._fresh), None, None
+        for connection in connections:
+            if connection is not None:
+                with suppress(psycopg.Error):
+                    connection.close()
 
     def close(self) -> None:
         """Let go of everything."""
+        with self._lock:
+            self._closed = True
         self.disconnect()
         self._ear.close()
         self._bell.close()

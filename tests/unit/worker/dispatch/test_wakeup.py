@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from worker.dispatch.wakeup import Wakeup
+
+if TYPE_CHECKING:
+    from worker.connection import Row
 
 FAR_S = 3600.0
 
@@ -77,3 +82,42 @@ def test_a_wake_after_the_end_touches_nothing(threads: int) -> None:
     os.close(read)
     os.close(write)
     wakeup.close()
+
+
+@pytest.mark.parametrize(
+    "failure", [psycopg.ProgrammingError("x"), psycopg.OperationalError("x"), OSError("x"), KeyError("x")]
+)
+def test_a_failed_listen_of_any_kind_means_polling(failure: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    tried = threading.Event()
+
+    def listen(_: object) -> psycopg.Connection[Row]:
+        tried.set()
+        raise failure
+
+    wakeup = Wakeup("postgresql://unused", listen)
+    wakeup.connect()
+    assert tried.wait(FAR_S)
+    for thread in threading.enumerate():
+        if thread.name == "listen":
+            thread.join()
+    wakeup.wait(FAR_S, busy=True)  # as long as a poll, not as long as it was told
+    wakeup.connect()
+    wakeup.close()
+    assert [record.message for record in caplog.records] == ["dispatcher.polls"]
+
+
+def test_a_server_that_does_not_answer_holds_nothing_up() -> None:
+    answered, begun = threading.Event(), threading.Event()
+
+    def listen(_: object) -> psycopg.Connection[Row]:
+        begun.set()
+        answered.wait(FAR_S)
+        raise psycopg.OperationalError
+
+    wakeup = Wakeup("postgresql://unused", listen)
+    wakeup.connect()
+    assert begun.wait(FAR_S)
+    wakeup.connect()
+    wakeup.wait(FAR_S, busy=True)
+    wakeup.close()
+    answered.set()
