@@ -10,8 +10,9 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
-from api import auth, problems
+from api import auth, handlers, problems
 from api.deps import Front
+from api.offload import LargeWork
 from api.routes import events, health, jobs, slices, unserved
 from api.schemas import BatchItem, BatchRequest, JobRequest
 from api.submissions import Submissions
@@ -59,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # a redirect loses the body and the key of most clients; such an address is a mistake
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     database = Database(
@@ -76,10 +78,11 @@ def create_app(settings: Settings) -> FastAPI:
         quota=quota,
         submissions=Submissions(database, quota),
         waiters=Waiters(database),
+        large=LargeWork(),
     )
     for routes in (jobs, slices, events, health, unserved):
         app.include_router(routes.router)
-    problems.install(app)
+    handlers.install(app)
     return app
 
 

@@ -1,9 +1,10 @@
 """What comes in behind the question mark; an unknown name is refused, since a misspelt filter matches everything."""
 
+import re
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.schemas import Text
 from worker.errors import Forbidden, Refused
@@ -11,6 +12,36 @@ from worker.jobs.keys import ApiKey, Scope
 from worker.jobs.queries import Filter
 from worker.jobs.states import JobState
 
+_DATE_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})", re.IGNORECASE
+)
+_INTEGER = re.compile("0|-?[1-9][0-9]{0,18}")
+
+
+def _moment(value: object) -> object:
+    """Refuse what pydantic takes for a time beside RFC 3339: seconds since 1970, a time without seconds."""
+    if isinstance(value, str) and not _DATE_TIME.fullmatch(value):
+        raise ValueError("must be a date and time with seconds and an offset, such as 2026-01-31T12:00:00Z")
+    return value
+
+
+def _integer(value: object) -> object:
+    """Refuse what pydantic takes for an integer beside its decimal digits: `1.0`, `1_0`, `+1`, ` 1`."""
+    if isinstance(value, str) and not _INTEGER.fullmatch(value):
+        raise ValueError("must be an integer")
+    return value
+
+
+def _flag(value: object) -> object:
+    """Refuse what pydantic takes for a truth value beside JSON's: `yes`, `on`, `1`."""
+    if isinstance(value, str) and value not in {"true", "false"}:
+        raise ValueError("must be true or false")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
+Integer = Annotated[int, BeforeValidator(_integer)]
+Flag = Annotated[bool, BeforeValidator(_flag)]
 Cursor = Annotated[Annotated[str, Field(max_length=100)] | None, Field(description="`next_cursor` of the page before.")]
 Word = Annotated[Text, Field(min_length=1, max_length=1024)]
 
@@ -20,11 +51,11 @@ class _Query(BaseModel):
 
 
 class _Enqueue(_Query):
-    dry_run: Annotated[bool, Field(description="Only say whether it would be accepted.")] = False
+    dry_run: Annotated[Flag, Field(description="Only say whether it would be accepted.")] = False
 
 
 class _Retry(_Query):
-    force: Annotated[bool, Field(description="Replace what a later job has put there.")] = False
+    force: Annotated[Flag, Field(description="Replace what a later job has put there.")] = False
 
 
 class _Wait(_Query):
@@ -40,7 +71,7 @@ class _Wait(_Query):
 
 class _Page(_Query):
     cursor: Cursor = None
-    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    limit: Annotated[Integer, Field(ge=1, le=1000)] = 100
 
 
 class _Jobs(_Query):
@@ -52,11 +83,11 @@ class _Jobs(_Query):
         Field(description="`name:value`; all of these.", max_length=32),
     ] = []
     error_code: Word | None = None
-    created_from: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    created_from: Moment | None = None
+    created_before: Moment | None = None
     tenant: Annotated[Word | None, Field(description="Needs the scope `admin`, unless it is one's own.")] = None
     cursor: Cursor = None
-    limit: Annotated[int, Field(ge=1, le=500)] = 50
+    limit: Annotated[Integer, Field(ge=1, le=500)] = 50
 
     def filter(self, key: ApiKey) -> Filter:
         """Return what to list, within what the key sees.

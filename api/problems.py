@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import json
-import secrets
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
-import psycopg
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from worker.db import UNAVAILABLE
-from worker.errors import NotFound, Refused
-from worker.log import get_log, redact, redact_json
+from worker.errors import Refused
+from worker.log import redact, redact_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fastapi import FastAPI
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.requests import Request
 
 MEDIA_TYPE = "application/problem+json"
+ERRORS_LISTED = 20
+"""Of the wrong fields of a request; a number stands for the others: no answer is much larger than its request."""
+_FIELD_SHOWN_CHARS = 100
 _RETRY_AFTER_S: Mapping[int, int] = {429: 5, 503: 2}
-_log = get_log(__name__)
+_PATH_CHARS = "/!$&'()*+,;=:@~"
+"""What stands in a path as it is (RFC 3986), beside letters, digits and `-._`."""
+
+
+class WrongField(BaseModel):
+    """A field or parameter that is wrong."""
+
+    field: str
+    message: str
 
 
 class Problem(BaseModel):
@@ -43,6 +48,11 @@ class Problem(BaseModel):
     advice: str
     """What to do next."""
     instance: str | None = None
+    errors: Annotated[
+        list[WrongField],
+        Field(description="The wrong fields, of `invalid` and `unknown_field`.", max_length=ERRORS_LISTED),
+    ] = []
+    errors_omitted: Annotated[int, Field(description="How many more are wrong than `errors` lists.", ge=0)] = 0
 
 
 class Unauthenticated(Refused):
@@ -108,12 +118,26 @@ class Failed(Refused):
     advice = "Look for the incident in the service's log; the request may be sent again with the same Idempotency-Key."
 
 
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route that may refuse so, beside what any route may."""
+_WAIT = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}}
+_SHOW_A_KEY = {"WWW-Authenticate": {"description": "How to show a key.", "schema": {"type": "string"}}}
+_HEADERS: Mapping[int, dict[str, Any]] = {401: _SHOW_A_KEY, 429: _WAIT, 503: _WAIT}
+
+
+def refusals(*statuses: int, judges: bool = True) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route that may refuse so, beside what any route may.
+
+    Args:
+        statuses: what this route may answer.
+        judges: whether there is something in the request that may be wrong: 422.
+    """
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
-        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
-        for status in sorted({*statuses, 422, 500})
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": schema}},
+            **({"headers": _HEADERS[status]} if status in _HEADERS else {}),
+        }
+        for status in sorted({*statuses, 400, 500, *([422] if judges else [])})
     }
 
 
@@ -139,98 +163,37 @@ def answer(refused: Refused, request: Request, headers: Mapping[str, str] | None
         more.setdefault("Retry-After", str(_RETRY_AFTER_S[refused.status]))
     if refused.status == HTTPStatus.UNAUTHORIZED:
         more.setdefault("WWW-Authenticate", "Bearer")
-    content = json.dumps(document(refused, request.url.path))
+    content = json.dumps(document(refused, path_of(request)))
     return Response(content, status_code=refused.status, headers=more, media_type=MEDIA_TYPE)
 
 
-def invalid(errors: Sequence[Mapping[str, Any]]) -> Refused:
-    """Return the refusal of a request whose fields are wrong, naming them all.
+def invalid(errors: Sequence[Mapping[str, Any]], unlisted: int = 0) -> Refused:
+    """Return the refusal of a request whose fields are wrong, naming the first `ERRORS_LISTED`.
 
     Args:
         errors: as pydantic lists them; locations begin with the field.
+        unlisted: how many more there are than these.
     """
     fields = [
-        {"field": ".".join(map(str, error["loc"])) or "body", "message": error["msg"].removeprefix("Value error, ")}
-        for error in errors
+        {"field": _shown(error["loc"]) or "body", "message": error["msg"].removeprefix("Value error, ")}
+        for error in errors[:ERRORS_LISTED]
     ]
+    omitted = len(errors) - len(fields) + unlisted
     first = fields[0]
     code = "unknown_field" if errors[0]["type"] == "extra_forbidden" else "invalid"
     what = "is not known" if code == "unknown_field" else first["message"][:1].lower() + first["message"][1:]
-    return Refused(f"{first['field']}: {what}", code=code, extra={"errors": fields})
+    extra: dict[str, object] = {"errors": fields} | ({"errors_omitted": omitted} if omitted else {})
+    return Refused(f"{first['field']}: {what}", code=code, extra=extra)
 
 
-def install(app: FastAPI) -> None:
-    """Let the application answer every failure with a problem document."""
-
-    async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Refused)
-        return answer(error, request)
-
-    async def http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        return answer(_from_http(error, request), request, error.headers)
-
-    async def parameters(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        return answer(invalid([{**each, "loc": each["loc"][1:]} for each in error.errors()]), request)
-
-    async def no_database(request: Request, error: Exception) -> Response:
-        _log.warning("api.database_unavailable", path=request.url.path, error=str(error))
-        return answer(_database_unavailable(error), request)
-
-    app.add_exception_handler(Refused, refused)
-    app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(RequestValidationError, parameters)
-    for kind in UNAVAILABLE:
-        app.add_exception_handler(kind, no_database)
-    app.add_middleware(_LastResort)
+def _shown(location: Sequence[object]) -> str:
+    """Return where an error is, in one line of bounded length: the name of a field may be a client's own."""
+    name = ".".join(map(str, location))
+    if len(name) > _FIELD_SHOWN_CHARS:
+        name = name[: _FIELD_SHOWN_CHARS - 1] + "…"
+    return name if name.isprintable() else repr(name)[1:-1]
 
 
-class _LastResort:
-    """Answers what nobody foresaw; an exception handler would pass it on to the server, which drops the connection."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = False
-
-        async def sending(message: Message) -> None:
-            nonlocal began
-            began = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, sending)
-        except Exception:
-            incident = secrets.token_hex(8)
-            _log.exception("api.failed", path=scope.get("path"), incident=incident)
-            if began or scope["type"] != "http":
-                raise
-            failure = Failed("the request failed in the service", extra={"incident": incident})
-            await answer(failure, Request(scope))(scope, receive, send)
-
-
-def _database_unavailable(error: Exception) -> Refused:
-    cause = error.__cause__ or error
-    if isinstance(cause, (psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected)):
-        return Unavailable("the database did not answer in time", code="database_busy")
-    what = "cannot be reached"
-    if isinstance(cause, psycopg.errors.ReadOnlySqlTransaction):
-        what = "is read-only, as it is during a failover"
-    elif isinstance(cause, psycopg.errors.DiskFull):
-        what = "has no room left"
-    return Unavailable(
-        f"the database {what}",
-        code="database_unavailable",
-        advice="Send the request again after the time in Retry-After, with the same Idempotency-Key.",
-    )
-
-
-def _from_http(error: HTTPException, request: Request) -> Refused:
-    """Return the refusal of a request that no route takes."""
-    if error.status_code == HTTPStatus.NOT_FOUND:
-        return NotFound(f"there is nothing at {request.url.path}", advice="See /openapi.json for what there is.")
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        return MethodNotAllowed(f"{request.method} is not possible at {request.url.path}")
-    return BadRequest(str(error.detail))
+def path_of(request: Request) -> str:
+    """Return the path of the request as a reference has it, so that it is one line."""
+    return quote(request.url.path, safe=_PATH_CHARS)

@@ -27,13 +27,13 @@ class Ready(BaseModel):
     status: Literal["ready"] = "ready"
 
 
-@router.get("/healthz")
+@router.get("/healthz", responses=refusals(judges=False))
 async def health() -> Alive:
     """Say that the process lives; looks at nothing else."""
     return Alive()
 
 
-@router.get("/readyz", responses=refusals(503))
+@router.get("/readyz", responses=refusals(503, judges=False))
 def readiness(front: FrontDep) -> Ready:
     """Say whether jobs can be enqueued, and if not, why."""
     if not run_idempotent(front.database, _migrated):

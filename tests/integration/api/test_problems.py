@@ -128,6 +128,16 @@ def test_a_live_stream_of_events_is_still_to_come(acme: httpx.Client) -> None:
         ("label=order", "invalid"),
         ("label=a:1&label=a:2", "invalid"),
         ("created_from=2026-01-01T00:00:00", "invalid"),
+        ("created_from=0.5", "invalid"),
+        ("created_before=1767225600", "invalid"),
+        ("created_before=2026-01-01", "invalid"),
+        ("created_before=2026-01-01T00:00Z", "invalid"),
+        ("created_before=2026-01-01T00:00:00+00:00", "invalid"),  # which is a space, not a plus
+        ("limit=5.0", "invalid"),
+        ("limit=1_0", "invalid"),
+        ("limit=%2B5", "invalid"),
+        ("limit=%205", "invalid"),
+        ("limit=05", "invalid"),
         ("key_prefix=%00", "invalid"),
         ("cursor=x", "bad_cursor"),
         ("cursor=MTIz", "bad_cursor"),
@@ -143,6 +153,72 @@ def test_a_wrong_filter_is_refused_and_not_ignored(acme: httpx.Client, query: st
 )
 def test_a_wrong_parameter_is_refused(acme: httpx.Client, path: str) -> None:
     is_problem(acme.get(path), 422, "invalid")
+
+
+@pytest.mark.parametrize("flag", ["1", "yes", "on", "t", "True", ""])
+def test_a_flag_is_true_or_false(api: Any, acme: httpx.Client, flag: str) -> None:
+    is_problem(acme.post(f"/v1/jobs?dry_run={flag}", json=wish()), 422, "invalid")
+    is_problem(acme.post(f"/v1/jobs/{JOB}/retry?force={flag}"), 422, "invalid")
+    assert api.count("job") == 0
+
+
+@pytest.mark.parametrize("moment", ["2026-01-01T00:00:00Z", "2026-01-01t00:00:00.123456789%2B08:00"])
+def test_a_moment_is_as_the_internet_writes_it(acme: httpx.Client, moment: str) -> None:
+    assert acme.get(f"/v1/jobs?created_from={moment}&limit=5").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs?key_prefix=%ff", "/healthz?%e2%82"])
+def test_a_query_that_is_no_text_is_refused(acme: httpx.Client, path: str) -> None:
+    is_problem(acme.get(path), 400, "bad_request")
+
+
+@pytest.mark.parametrize("path", ["/%ff", "/a%0ab", "/v1/jobs/%00", "/é", "/v1/jobs/", "/healthz/", f"/v1/jobs/{JOB}/"])
+def test_an_address_that_is_none_is_named_in_one_line(acme: httpx.Client, path: str) -> None:
+    answer = acme.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert answer.json()["instance"].isascii()
+    assert answer.json()["detail"].isprintable()
+
+
+def test_a_slash_too_many_is_not_redirected(api: Any, acme: httpx.Client) -> None:
+    is_problem(acme.post("/v1/jobs/", json=wish()), 404, "not_found")
+    assert api.count("job") == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/jobs", {"GET", "POST"}),
+        ("DELETE", "/v1/jobs", {"GET", "POST"}),
+        ("GET", "/v1/jobs/batch", {"POST"}),
+        ("POST", f"/v1/jobs/{JOB}", {"GET"}),
+        ("GET", f"/v1/jobs/{JOB}/retry", {"POST"}),
+        ("OPTIONS", "/healthz", {"GET"}),
+        ("PROPFIND", "/v1/jobs", {"GET", "POST"}),
+    ],
+)
+def test_every_method_of_an_address_is_allowed(acme: httpx.Client, method: str, path: str, allowed: set[str]) -> None:
+    answer = acme.request(method, path)
+    assert set(answer.headers["Allow"].split(", ")) == allowed
+    is_problem(answer, 405, "method_not_allowed")
+
+
+def test_of_many_wrong_fields_twenty_are_listed(acme: httpx.Client) -> None:
+    problem = is_problem(
+        acme.post("/v1/jobs", json=wish(**{f"colour-{n}": 1 for n in range(50)})), 422, "unknown_field"
+    )
+    assert [error["field"] for error in problem["errors"]] == [f"colour-{n}" for n in range(20)]
+    assert problem["errors_omitted"] == 30
+    query = "&".join(f"colour-{n}=1" for n in range(50))
+    problem = is_problem(acme.get(f"/v1/jobs?{query}"), 422, "unknown_field")
+    assert (len(problem["errors"]), problem["errors_omitted"]) == (20, 30)
+
+
+def test_the_name_of_a_field_is_shown_in_one_short_line(acme: httpx.Client) -> None:
+    problem = is_problem(acme.post("/v1/jobs", json=wish(**{"colour\n" + "x" * 9999: 1})), 422, "unknown_field")
+    [error] = problem["errors"]
+    assert error["field"].isprintable()
+    assert len(error["field"]) <= 110
 
 
 def test_a_misspelt_dry_run_does_not_enqueue(api: Any, acme: httpx.Client) -> None:

@@ -1,0 +1,132 @@
+"""How the application answers what its routes do not: problem documents for whatever is raised."""
+
+from __future__ import annotations
+
+import secrets
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+import psycopg
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.routing import Match
+
+from api.problems import BadRequest, Failed, MethodNotAllowed, Unavailable, answer, invalid, path_of
+from worker.db import UNAVAILABLE
+from worker.errors import NotFound, Refused
+from worker.log import get_log
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+_log = get_log(__name__)
+
+
+def install(app: FastAPI) -> None:
+    """Let the application answer every failure with a problem document."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Refused)
+        return answer(error, request)
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        headers = error.headers
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers = {"Allow": ", ".join(_allowed(request))}  # Starlette names those of the first route alone
+        return answer(_from_http(error, request), request, headers)
+
+    async def parameters(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return answer(invalid([{**each, "loc": each["loc"][1:]} for each in error.errors()]), request)
+
+    async def no_database(request: Request, error: Exception) -> Response:
+        _log.warning("api.database_unavailable", path=request.url.path, error=str(error))
+        return answer(_database_unavailable(error), request)
+
+    app.add_exception_handler(Refused, refused)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, parameters)
+    for kind in UNAVAILABLE:
+        app.add_exception_handler(kind, no_database)
+    app.add_middleware(_LastResort)
+
+
+def _allowed(request: Request) -> list[str]:
+    """Return the methods that some route takes at the path of the request."""
+    scopes = ({**request.scope, "method": method} for method in _METHODS)
+    routes = request.app.routes
+    return [scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
+
+
+class _LastResort:
+    """Answers what the routes do not see: a query that is no text, and what nobody foresaw.
+
+    An exception handler would pass the latter on to the server, which drops the connection.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = False
+
+        async def sending(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        if not _is_text(scope.get("query_string", b"")):
+            refused = BadRequest("the query is not UTF-8", advice="Send the query as UTF-8, percent-encoded.")
+            await answer(refused, Request(scope))(scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, sending)
+        except ClientDisconnect:
+            _log.debug("api.client_gone", path=scope.get("path"))  # in the middle of its body: the answer has no reader
+        except Exception:
+            incident = secrets.token_hex(8)
+            _log.exception("api.failed", path=scope.get("path"), incident=incident)
+            if began or scope["type"] != "http":
+                raise
+            failure = Failed("the request failed in the service", extra={"incident": incident})
+            await answer(failure, Request(scope))(scope, receive, send)
+
+
+def _is_text(query: bytes) -> bool:
+    if query:
+        try:
+            unquote_to_bytes(query).decode()
+        except UnicodeDecodeError:
+            return False
+    return True
+
+
+def _database_unavailable(error: Exception) -> Refused:
+    cause = error.__cause__ or error
+    if isinstance(cause, (psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected)):
+        return Unavailable("the database did not answer in time", code="database_busy")
+    what = "cannot be reached"
+    if isinstance(cause, psycopg.errors.ReadOnlySqlTransaction):
+        what = "is read-only, as it is during a failover"
+    elif isinstance(cause, psycopg.errors.DiskFull):
+        what = "has no room left"
+    return Unavailable(
+        f"the database {what}",
+        code="database_unavailable",
+        advice="Send the request again after the time in Retry-After, with the same Idempotency-Key.",
+    )
+
+
+def _from_http(error: HTTPException, request: Request) -> Refused:
+    """Return the refusal of a request that no route takes."""
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return NotFound(f"there is nothing at {path_of(request)}", advice="See /openapi.json for what there is.")
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return MethodNotAllowed(f"{request.method} is not possible at {path_of(request)}")
+    return BadRequest(str(error.detail))
