@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import Request
 
+from api.offload import LargeWork
 from api.submissions import Submissions
 from api.waiters import Waiters
 from worker.db import Database
@@ -26,6 +27,7 @@ class Front:
     quota: Quota
     submissions: Submissions
     waiters: Waiters
+    large: LargeWork
 
 
 def front_of(request: Request) -> Front:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from api.auth import Operator, Reader
 from api.deps import Front, FrontDep
 from api.filters import EnqueueQuery, JobsQuery, RetryQuery, WaitQuery
+from api.offload import LARGE_BYTES, SMALL_BYTES
 from api.posted import Posted, PostedBatch, PostedJob
 from api.problems import refusals
 from api.schemas import BatchItem, IdempotencyKey, JobRequest, parse, parse_batch
@@ -66,7 +67,11 @@ def _body_of(schema: str) -> dict[str, Any]:
 async def enqueue(posted: PostedJob, how: EnqueueQuery, idempotency_key: IdempotencyHeader = None) -> Response:
     """Enqueue a file. The answer comes after the commit: from then on the job is kept. Needs the scope `submit`."""
     front, key = posted.front, posted.key
-    wish = parse(JobRequest, posted.body).wish(idempotency_key)
+    if len(posted.body) <= SMALL_BYTES:
+        request = parse(JobRequest, posted.body)
+    else:
+        request = await front.large.run(parse, JobRequest, posted.body)
+    wish = request.wish(idempotency_key)
     [outcome] = await _submit(front, [front.intake.new_job(wish, key.tenant)], key, dry_run=how.dry_run)
     if isinstance(outcome, Refused):
         raise outcome
@@ -89,11 +94,16 @@ async def enqueue_batch(request: Request, posted: PostedBatch, how: EnqueueQuery
         raise NotSupported(
             "a batch has no Idempotency-Key of its own", advice="Give each item its own idempotency_key."
         )
-    outcomes = await run_in_threadpool(_judge_all, posted)
+    run = posted.front.large.run if len(posted.body) > LARGE_BYTES else run_in_threadpool
+    outcomes = await run(_judge_all, posted)
     jobs = [outcome for outcome in outcomes if isinstance(outcome, NewJob)]
     submitted = iter(await _submit(posted.front, jobs, posted.key, dry_run=how.dry_run) if jobs else [])
     final = [next(submitted) if isinstance(outcome, NewJob) else outcome for outcome in outcomes]
-    return _json({"results": [result(outcome, dry_run=how.dry_run) for outcome in final]}, 200)
+    return await run(_batch_answer, final, dry_run=how.dry_run)
+
+
+def _batch_answer(outcomes: list[Accepted | Refused], *, dry_run: bool) -> Response:
+    return _json({"results": [result(outcome, dry_run=dry_run) for outcome in outcomes]}, 200)
 
 
 def _judge_all(posted: Posted) -> list[Accepted | Refused | NewJob]:

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.schemas import JobRequest, duration_s, parse, parse_batch
+from api import schemas
+from api.problems import TooLarge
+from api.schemas import BatchItem, JobRequest, duration_s, parse, parse_batch
 from api.views import cursor, job_after, number_after
 from worker.errors import Refused
 
@@ -69,6 +71,96 @@ def test_an_item_of_a_batch_is_judged_the_same_whatever_is_wrong_beside_it(more:
         assert (alone.code, alone.message, alone.extra) == (beside.code, beside.message, beside.extra)
     else:
         assert beside == alone
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"labels": {"a": "\u00e4"}, "retry_for": "24h", "priority": 0, "slice_size": 1},
+        {"source": {"kind": "url", "url": "http://x"}},
+        {"priority": 5.0, "labels": {"a": 1}},
+        {f"colour-{n}": "blue" for n in range(21)},
+        {f"colour-{n}": "blue" for n in range(500)} | {"key": ""},
+        {"source": WISH["source"] | {f"colour-{n}": "blue" for n in range(500)}},  # type: ignore[operator]
+    ],
+)
+def test_a_large_body_is_judged_as_a_small_one(more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    body = json.dumps(WISH | more).encode()
+    small = judged(body)
+    monkeypatch.setattr(schemas, "_MOST_COMMAS", -1)
+    assert judged(body) == small
+
+
+def judged(body: bytes) -> object:
+    try:
+        return parse(JobRequest, body)
+    except Refused as refused:
+        return refused.code, refused.message, refused.extra
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"key": "\\ud800"}', b"[" * 1000])
+def test_a_large_body_that_is_no_json_is_refused_as_a_small_one(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = judged(body)
+    monkeypatch.setattr(schemas, "_MOST_COMMAS", -1)
+    assert judged(body) == small
+
+
+@pytest.mark.parametrize("where", ["", "source", "labels"])
+def test_the_refusal_of_very_many_fields_is_small_and_counts_them(where: str) -> None:
+    fields = {f"{n}": 0 for n in range(50_000)}
+    source: dict[str, Any] = WISH["source"]  # type: ignore[assignment]
+    wrong = {"": WISH | fields, "source": WISH | {"source": source | fields}, "labels": WISH | {"labels": fields}}[
+        where
+    ]
+    with pytest.raises(Refused) as refused:
+        parse(JobRequest, json.dumps(wrong).encode())
+    [item] = parse_batch(json.dumps({"jobs": [wrong]}).encode())
+    assert isinstance(item, Refused)
+    for each in (refused.value, item):
+        errors = each.extra["errors"]
+        assert isinstance(errors, list)
+        omitted = each.extra.get("errors_omitted", 0)
+        assert len(json.dumps(each.extra)) < 4000
+        if where == "labels":
+            assert "not 50000" in each.message
+        else:
+            assert (len(errors), omitted) == (20, 49_980)
+
+
+@pytest.mark.parametrize("body", [b"[" + b"0," * 60_001, b"{}," * 60_000, b'{"jobs":[' + b'"\\",[",' * 60_000])
+def test_a_body_with_more_values_than_a_batch_can_have_is_not_even_parsed(body: bytes) -> None:
+    with pytest.raises(TooLarge):
+        parse_batch(body)
+
+
+def test_the_largest_batch_that_can_be_is_read() -> None:
+    every = WISH | {
+        "overwrite": True,
+        "slice_size": 1048576,
+        "verify": "file",
+        "priority": 1,
+        "attributes": ",",
+        "retry_for": "1d",
+    }
+    full = every | {"labels": {f"{n},[{{": ",[{" for n in range(32)}, "callback_url": None, "idempotency_key": "k"}
+    assert set(full) == set(BatchItem.model_fields)
+    assert all(isinstance(item, BatchItem) for item in parse_batch(json.dumps({"jobs": [full] * 1000}).encode()))
+
+
+@pytest.mark.parametrize("text", [",[{" * 300, '",{\\' * 200])
+def test_what_is_in_a_text_is_no_value(text: str) -> None:
+    items = [WISH | {"key": f"{n}", "attributes": text} for n in range(200)]
+    assert all(isinstance(item, BatchItem) for item in parse_batch(json.dumps({"jobs": items}).encode()))
+
+
+@pytest.mark.parametrize("text", [b'"', b'"\\', b'"' + b'\\"' * 4_000_000, b'"' + b'\\"' * 4_000_000 + b"\\"])
+def test_a_text_without_an_end_is_looked_at_once(text: bytes) -> None:
+    """Else this one would take days."""
+    with pytest.raises(Refused):
+        parse_batch(b"{" * 60_001 + text)
+    with pytest.raises(Refused):
+        parse_batch(text + b"{" * 60_001)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("0s", 0), ("90s", 90), ("15m", 900), ("24h", 86_400), ("7d", 604_800)])
