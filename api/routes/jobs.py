@@ -158,7 +158,7 @@ async def show_job(request: Request, job_id: JobId, key: Reader, front: FrontDep
     """Show a job; with `wait`, as soon as it has ended or the time is over. Needs the scope `read`."""
     view = await run_in_threadpool(_look, front, job_id, key)
     if how.seconds and view.state not in FINAL:
-        await front.waiters.wait(job_id, how.seconds, _departure(request))
+        await front.waiters.wait(job_id, key, how.seconds, _departure(request))
         view = await run_in_threadpool(_look, front, job_id, key)
     return view
 

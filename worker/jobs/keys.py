@@ -21,7 +21,7 @@ from worker.jobs.ids import new_id
 from worker.repetition import run_idempotent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from datetime import datetime
     from uuid import UUID
 
@@ -138,6 +138,12 @@ def find_key(tx: Tx, text: str) -> ApiKey | None:
     """Return the key that the text opens with, unless it was revoked."""
     row = tx.execute("SELECT * FROM api_key WHERE digest = %s AND revoked_at IS NULL", (_digest(text),)).fetchone()
     return _key(row) if row else None
+
+
+def not_good(tx: Tx, key_ids: Collection[UUID]) -> set[UUID]:
+    """Return which of the keys were revoked (or are not there any more)."""
+    rows = tx.execute("SELECT id FROM api_key WHERE id = ANY(%s) AND revoked_at IS NULL", (list(key_ids),))
+    return set(key_ids) - {row["id"] for row in rows}
 
 
 @dataclass(slots=True)

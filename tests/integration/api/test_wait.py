@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
@@ -12,6 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from api.waiters import MOST
+from tests.acceptance.deadline import DEADLINE_S
+from worker.jobs.keys import list_keys, revoke_key
+from worker.local.process import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +28,7 @@ class Waiting:
 
     def __init__(self, client: httpx.Client, job: str, wait: str = "60s") -> None:
         url = client.base_url
-        self._socket = socket.create_connection((url.host, url.port or 80), timeout=30)
+        self._socket = socket.create_connection((url.host, url.port or 80), timeout=DEADLINE_S)
         lines = [
             f"GET /v1/jobs/{job}?wait={wait} HTTP/1.1",
             f"Host: {url.host}",
@@ -49,22 +51,26 @@ class Waiting:
 
 @pytest.fixture
 def crowd(api: Any, acme: httpx.Client) -> Iterator[tuple[str, list[Waiting]]]:
-    """A job, and as many who wait for it as may."""
+    """A job, and as many who wait for it as may: none is free, though each tenant has no more than were free."""
     until(lambda: len(api.waiters) == 0)
     job = acme.post("/v1/jobs", json=WISH).json()["id"]
     with ExitStack() as stack:
-        waiting = [stack.enter_context(Waiting(acme, job)) for _ in range(MOST)]
-        until(lambda: len(api.waiters) == MOST)
+        waiting: list[Waiting] = []
+        for tenant in range(MOST):
+            client = acme if tenant == 0 else api.client(f"tenant-{tenant}", "admin")
+            share = -(-(MOST - len(waiting)) // 2)
+            waiting += [stack.enter_context(Waiting(client, job)) for _ in range(share)]
+            until(lambda expected=len(waiting): len(api.waiters) == expected)
+            if len(waiting) == MOST:
+                break
+            if tenant < 3:
+                with Waiting(client, job) as one_more:
+                    assert one_more.answer()[0] == 503
         yield job, waiting
 
 
 def until(true: Any) -> None:
-    pause = threading.Event()
-    for _ in range(1000):
-        if true():
-            return
-        pause.wait(0.02)
-    raise AssertionError("it never came true")
+    assert wait_until(true, timeout_s=DEADLINE_S)
 
 
 def test_who_waits_is_answered_when_the_job_ends(api: Any, acme: httpx.Client) -> None:
@@ -104,18 +110,44 @@ def test_a_full_house_still_enqueues_and_turns_the_next_one_away(
     assert {(status, view["state"]) for status, view in answers} == {(200, "succeeded")}
 
 
-def test_who_goes_away_makes_room(api: Any, acme: httpx.Client, crowd: tuple[str, list[Waiting]]) -> None:
+def test_who_goes_away_makes_room(api: Any, crowd: tuple[str, list[Waiting]]) -> None:
     job, waiting = crowd
     waiting[0].__exit__()
     until(lambda: len(api.waiters) == MOST - 1)
-    with Waiting(acme, job, "1s") as late:
+    with Waiting(api.client("late", "admin"), job, "1s") as late:
         assert late.answer()[0] == 200
 
 
-def test_a_server_that_stops_lets_all_go(own_api: Any) -> None:
-    client = own_api.client()
-    job = client.post("/v1/jobs", json=WISH).json()["id"]
-    with Waiting(client, job) as one, Waiting(client, job) as other:
-        until(lambda: len(own_api.waiters) == 2)
-        own_api.stop()
-        assert {one.answer()[0], other.answer()[0]} == {200}
+def test_one_tenant_leaves_room_for_the_others(api: Any, acme: httpx.Client) -> None:
+    until(lambda: len(api.waiters) == 0)
+    job, other = acme.post("/v1/jobs", json=WISH).json()["id"], api.client("umbrella")
+    others = other.post("/v1/jobs", json=WISH | {"key": "b"}).json()["id"]
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(Waiting(acme, job)) for _ in range(MOST)]
+        until(lambda: len(api.waiters) == MOST // 2)
+        assert other.get(f"/v1/jobs/{others}", params={"wait": "1s"}).json()["state"] == "queued"
+        api.move(job, "succeeded")
+        answers = [each.answer() for each in waiting]
+    assert [status for status, _ in answers].count(200) == MOST // 2
+    refusals = [problem for status, problem in answers if status == 503]
+    assert {problem["code"] for problem in refusals} == {"too_many_waiters"}
+    assert all("acme" in problem["detail"] for problem in refusals)
+
+
+def test_who_waits_with_a_key_that_is_revoked_is_refused_long_before_the_time_is_over(
+    api: Any, acme: httpx.Client
+) -> None:
+    until(lambda: len(api.waiters) == 0)
+    job = acme.post("/v1/jobs", json=WISH).json()["id"]
+    with api.database.transaction() as tx:
+        [revoked] = list_keys(tx, "acme")
+    with Waiting(api.client(), job) as good, Waiting(acme, job) as one, Waiting(acme, job) as other:
+        until(lambda: len(api.waiters) == 3)
+        with api.database.transaction() as tx:
+            revoke_key(tx, revoked.id)
+        for each in (one, other):
+            status, problem = each.answer()
+            assert (status, problem["code"]) == (401, "unauthenticated")
+        assert len(api.waiters) == 1  # that one's time is not over yet
+        api.move(job, "succeeded")
+        assert good.answer()[0] == 200
