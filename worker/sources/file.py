@@ -2,7 +2,8 @@
 
 A path is first resolved to a bare handle (`O_PATH`), which opens nothing: a FIFO is not joined and no device touched
 before the handle has been found to be a regular file inside the root. What is then opened for reading is that handle,
-not the path again, so nothing can be swapped in between. Symbolic links are followed as long as they end inside.
+not the path again, so nothing can be swapped in between. Symbolic links are followed as long as they stay inside, by
+`worker/sources/links.py`: nothing outside is looked at, so that no answer tells what is there.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from worker.errors import RootUnavailable, SourceChanged, SourceError, SourceGone, SourceRefused
+from worker.sources.links import LeadsOut, open_beneath
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -156,7 +159,7 @@ def _locate(root: RootProfile, path: str) -> tuple[int, os.stat_result]:
     except OSError as error:
         raise RootUnavailable(f"root {root.name} ({root.path}) cannot be opened: {error.strerror}") from error
     try:
-        handle = os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=base)
+        handle = _opened(root, path, base)
         try:
             return handle, _approved(root, path, base, handle)
         except BaseException:
@@ -166,6 +169,25 @@ def _locate(root: RootProfile, path: str) -> tuple[int, os.stat_result]:
         _fail(root, path, error)
     finally:
         os.close(base)
+
+
+def _opened(root: RootProfile, path: str, base: int) -> int:
+    """Return a handle of what is at the path: by one call where no link is on the way, else step by step."""
+    handle = -1
+    with suppress(OSError):
+        handle = os.open(path, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=base)
+        if _place(handle) == _joined(_place(base), path) and not stat.S_ISLNK(os.fstat(handle).st_mode):
+            return handle
+    if handle >= 0:
+        os.close(handle)
+    try:
+        return open_beneath(base, path, (str(root.path), _place(base)))
+    except LeadsOut as error:
+        raise SourceRefused(f"{root.name}:{path} is a link that leads out of the root") from error
+
+
+def _joined(base: str, path: str) -> str:
+    return "/".join([base.rstrip("/"), *(name for name in path.split("/") if name not in _HERE)])
 
 
 def _approved(root: RootProfile, path: str, base: int, handle: int) -> os.stat_result:

@@ -60,7 +60,8 @@ def crowd(api: Any, acme: httpx.Client) -> Iterator[tuple[str, list[Waiting]]]:
             client = acme if tenant == 0 else api.client(f"tenant-{tenant}", "admin")
             share = -(-(MOST - len(waiting)) // 2)
             waiting += [stack.enter_context(Waiting(client, job)) for _ in range(share)]
-            until(lambda expected=len(waiting): len(api.waiters) == expected)
+            expected = len(waiting)
+            until(lambda expected=expected: len(api.waiters) == expected)
             if len(waiting) == MOST:
                 break
             if tenant < 3:

@@ -156,6 +156,77 @@ class TestRefused:
         (root.path / "absolute").symlink_to(file)
         assert read(root, "link/f.bin", 0, 9) == read(root, "absolute", 0, 9) == DATA[:9]
 
+    @pytest.mark.parametrize(
+        ("link", "rest"),
+        [
+            ("/etc/passwd", ""),
+            ("/etc/{}", ""),
+            ("/etc/shadow", ""),
+            ("/etc", "passwd"),
+            ("/etc", "{}"),
+            ("/etc/passwd", "x"),
+            ("../../outside", ""),
+            ("../../{}", ""),
+            ("../../loop", ""),
+            ("../../closed/file", ""),
+            ("../../outside/../root/sub/f.bin", ""),
+            ("../../{}/../root/sub/f.bin", ""),
+            ("{root}/../outside", ""),
+            ("{root}/../{}", ""),
+            ("{root}2/f", ""),
+            ("{root}2/{}", ""),
+            ("/proc/self/root/etc/passwd", ""),
+            ("/", "{}"),
+        ],
+    )
+    def test_an_answer_does_not_tell_what_is_outside(self, root: RootProfile, link: str, rest: str) -> None:
+        outside = root.path.parent
+        (outside / "outside").mkdir()
+        (outside / "root2").mkdir()
+        (outside / "root2" / "f").write_bytes(b"theirs")
+        (outside / "loop").symlink_to("loop")
+        (outside / "closed").mkdir(mode=0)
+        (root.path / "sub" / "link").symlink_to(link.format("nothing-there", root=root.path))
+        path = "sub/link" + f"/{rest.format('nothing-there')}".rstrip("/")
+        with pytest.raises(SourceRefused) as refused:
+            open_file(root, path)
+        assert (refused.value.code, refused.value.message) == (
+            "source_refused",
+            f"media:{path} is a link that leads out of the root",
+        )
+
+    @pytest.mark.parametrize(
+        ("link", "error"),
+        [
+            ("nothing-there", SourceGone),
+            ("../sub/nothing-there", SourceGone),
+            ("f.bin/../f.bin", SourceGone),
+            ("{root}/nothing-there", SourceGone),
+            ("{root}", SourceRefused),
+            ("second", SourceRefused),
+        ],
+    )
+    def test_of_what_is_inside_it_tells(self, root: RootProfile, link: str, error: type[SourceError]) -> None:
+        (root.path / "sub" / "second").symlink_to("link")
+        (root.path / "sub" / "link").symlink_to(link.format(root=root.path))
+        with pytest.raises(error, match="media:sub/link") as raised:
+            open_file(root, "sub/link")
+        assert "leads out" not in raised.value.message
+
+    def test_links_may_lead_to_links_up_and_down(self, root: RootProfile) -> None:
+        (root.path / "sub" / "deep").mkdir()
+        (root.path / "sub" / "deep" / "up").symlink_to("../../sub/.//deep/./../second")
+        (root.path / "sub" / "second").symlink_to(root.path / "third")
+        (root.path / "third").symlink_to("sub/f.bin")
+        assert read(root, "sub/deep/up", 0, 9) == DATA[:9]
+
+    def test_an_absolute_link_may_name_the_root_by_either_name(self, root: RootProfile) -> None:
+        link = root.path.parent / "link"
+        link.symlink_to(root.path)
+        for number, name in enumerate((link, root.path)):
+            (root.path / f"{number}").symlink_to(name / "sub" / "f.bin")
+            assert read(RootProfile(name="media", path=link), f"{number}", 0, 9) == DATA[:9]
+
     def test_a_root_may_itself_be_a_link(self, root: RootProfile) -> None:
         link = root.path.parent / "link"
         link.symlink_to(root.path)
@@ -286,7 +357,7 @@ class TestIdentity:
 
 class TestGone:
     def test_a_file_that_is_not_there(self, root: RootProfile) -> None:
-        for path in ("nothing", "sub/nothing", "no/such/folder", "sub/f.bin/x"):
+        for path in ("nothing", "sub/nothing", "no/such/folder", "sub/f.bin/x", "sub/f.bin/", "sub/f.bin/."):
             with pytest.raises(SourceGone):
                 open_file(root, path)
 
