@@ -49,6 +49,7 @@ class StoreProfile(_Frozen):
     secret_id: SecretStr
     secret_key: SecretStr
     tenants: tuple[str, ...] = ("*",)
+    dry_run_sees: Literal["all", "own"] = "all"
     slice_bytes: int = 3 * MIB
     mark: Literal["auto", "always"] = "auto"
     max_in_flight: Positive = 64

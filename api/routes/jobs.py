@@ -128,7 +128,7 @@ async def _submit(front: Front, jobs: list[NewJob], key: ApiKey, *, dry_run: boo
 
 def _try_out(front: Front, jobs: list[NewJob], key: ApiKey) -> list[Accepted | Refused]:
     def attempt(connection: Tx) -> list[Accepted | Refused]:
-        submission = Submission(jobs, key, front.quota)
+        submission = Submission(jobs, key, front.quota, front.intake.blind)
         outcomes: list[Accepted | Refused] = []
         try:
             with suppress(psycopg.Rollback), connection.transaction():

@@ -55,6 +55,8 @@ class Intake:
         self._profiles = settings.profiles
         self._places = {name: _place(store) for name, store in self._profiles.stores.items()}
         self._retry_for_s = settings.retry_for_s
+        self.blind = frozenset(name for name, store in self._profiles.stores.items() if store.dry_run_sees == "own")
+        """The stores whose dry runs do not tell of other tenants' jobs."""
 
     def new_job(self, wish: Wish, tenant: str) -> NewJob:
         """Return the job that is to be inserted.

@@ -116,6 +116,8 @@ class Submission:
     jobs: Sequence[NewJob]
     key: ApiKey
     quota: Quota
+    blind: frozenset[str] = frozenset()
+    """Stores in which other tenants' live jobs are not told of; for dry runs, since none can be inserted beside one."""
     left: list[NewJob] = field(init=False)
     answers: dict[UUID, Accepted | Refused] = field(default_factory=dict)
     """Of those that are no longer left; whatever has none was made."""
@@ -174,7 +176,7 @@ def submit(tx: Tx, submission: Submission) -> list[Accepted | Refused]:
         over = submission.settle(tx, made)
         if not submission.left:
             break
-        answers |= _explain(tx, submission.left, over, submission.quota.most)
+        answers |= _explain(tx, submission, over)
         submission.left = [job for job in submission.left if job.id not in answers]
     answers |= {job.id: _unsettled(job) for job in submission.left}
     if not answers:  # as nearly always: a look-up by id for each would take as long as all the rest
@@ -196,8 +198,9 @@ def _made(job: NewJob) -> Accepted:
     return Accepted(job.id, job.tenant, _QUEUED, job.store, job.key)
 
 
-def _explain(tx: Tx, lost: Sequence[NewJob], over: set[UUID], most: int) -> dict[UUID, Accepted | Refused]:
+def _explain(tx: Tx, submission: Submission, over: set[UUID]) -> dict[UUID, Accepted | Refused]:
     """Say what stood in the way of jobs that were not inserted; those missing from the answer may be tried again."""
+    lost, most = submission.left, submission.quota.most
     first = _first_submissions(tx, lost)
     holders = _holders(tx, [job.target for job in lost])
     answers: dict[UUID, Accepted | Refused] = {}
@@ -207,7 +210,10 @@ def _explain(tx: Tx, lost: Sequence[NewJob], over: set[UUID], most: int) -> dict
         elif job.id in over:
             answers[job.id] = QuotaExceeded(f"tenant {job.tenant!r} has {most} live jobs, as many as it may have")
         elif job.target in holders:
-            answers[job.id] = _busy(job, holders[job.target])
+            theirs = holders[job.target]["tenant"] != job.tenant
+            answers[job.id] = (
+                _made(job) if theirs and job.store in submission.blind else _busy(job, holders[job.target])
+            )
     return answers
 
 

@@ -44,6 +44,15 @@ bucket = "media"
 secret_id = "fake-secret-id-2"
 secret_key = "fake-secret-key-2"
 
+[stores.discreet]
+protocol = "cos-json"
+endpoint = "http://cos.example.com"
+appid = "1250000000"
+bucket = "media"
+secret_id = "fake-secret-id"
+secret_key = "fake-secret-key"
+dry_run_sees = "own"
+
 [stores.others]
 protocol = "cos-json"
 endpoint = "http://cos.example.com"

@@ -106,6 +106,25 @@ def test_the_job_in_the_way_is_not_named_to_another_tenant(api: Any, acme: httpx
     assert first["id"] not in answer.text
 
 
+def test_a_dry_run_tells_of_another_tenants_key_as_the_store_has_it(api: Any, acme: httpx.Client) -> None:
+    first = acme.post("/v1/jobs", json=wish()).json()
+    umbrella = api.client("umbrella")
+    dry = {"dry_run": "true"}
+    for store, own_status, status in (("main", 409, 409), ("discreet", 409, 200)):
+        assert acme.post("/v1/jobs", json=wish(store=store), params=dry).status_code == own_status
+        answer = umbrella.post("/v1/jobs", json=wish(store=store), params=dry)
+        batch = umbrella.post("/v1/jobs/batch", json={"jobs": [wish(store=store)]}, params=dry).json()["results"][0]
+        assert answer.status_code == batch["status"] == status
+        if status == 200:  # as of a key that is free
+            free = umbrella.post("/v1/jobs", json=wish("free", store=store), params=dry)
+            assert free.json() == answer.json() | {"key": "free"}
+        enqueued = umbrella.post("/v1/jobs", json=wish(store=store))
+        assert (enqueued.status_code, enqueued.json()["code"]) == (409, "key_busy")
+        assert "acme" not in enqueued.text + answer.text
+        assert first["id"] not in enqueued.text + answer.text
+    assert api.count("job") == 1
+
+
 @pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled"])
 def test_a_target_is_free_again_when_its_job_has_ended(api: Any, acme: httpx.Client, state: str) -> None:
     first = acme.post("/v1/jobs", json=wish()).json()
@@ -173,7 +192,7 @@ def test_refused_requests_and_dry_runs_use_no_quota(make_api: Callable[..., Any]
     assert acme.post("/v1/jobs", json=wish("0")).status_code == 202
     for _ in range(5):
         assert acme.post("/v1/jobs", json=wish("0")).status_code == 409
-        assert acme.post("/v1/jobs?dry_run=1", json=wish("1")).status_code == 200
+        assert acme.post("/v1/jobs?dry_run=true", json=wish("1")).status_code == 200
     assert acme.post("/v1/jobs", json=wish("1")).status_code == 202
 
 
