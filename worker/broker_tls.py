@@ -79,20 +79,13 @@ def _why(error: Exception, otherwise: str) -> str:
     return otherwise
 
 
-def for_redis(tls: BrokerTls) -> dict[str, Any]:
-    """Return the options as redis-py and kombu's Redis transport call them."""
-    named = {"ssl_ca_certs": tls.ca_file, "ssl_certfile": tls.cert_file, "ssl_keyfile": tls.key_file}
-    checks = {"ssl_cert_reqs": tls.verify, "ssl_check_hostname": tls.check_hostname and tls.verify != "none"}
-    return checks | {name: path for name, path in named.items() if path is not None}
-
-
 def for_kombu(url: BrokerUrl) -> dict[str, Any] | bool:
     """Return the value of Celery's `broker_use_ssl`: False without TLS."""
     tls = url.tls
     if tls is None:
         return False
     if url.is_redis:
-        return for_redis(tls)
+        return tls.for_redis()
     named = {"ca_certs": tls.ca_file, "certfile": tls.cert_file, "keyfile": tls.key_file}
     if tls.check_hostname and tls.verify != "none":  # py-amqp compares the name with the one that it is given, if any
         named["server_hostname"] = url.host

@@ -6,6 +6,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 from worker.urls import Host, Parts, Secret, UrlError, decoded, encoded
 
@@ -52,6 +53,12 @@ class BrokerTls:
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
+
+    def for_redis(self) -> dict[str, Any]:
+        """Return the options as redis-py and kombu's Redis transport call them."""
+        named = {"ssl_ca_certs": self.ca_file, "ssl_certfile": self.cert_file, "ssl_keyfile": self.key_file}
+        checks = {"ssl_cert_reqs": self.verify, "ssl_check_hostname": self.check_hostname and self.verify != "none"}
+        return checks | {name: path for name, path in named.items() if path is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +109,10 @@ class BrokerUrl:
         return Host(self.host, self.port or _PORTS.get(self.scheme, 5672))
 
     def for_kombu(self) -> str:
-        """Return the URLs as kombu parses them, without the options of TLS: kombu gets those by themselves."""
+        """Return the URLs as kombu parses them.
+
+        Those of Redis have all options of TLS: kombu verifies nothing where one with `rediss://` comes to it alone.
+        """
         return ";".join(_text(each) for each in (self, *self.others))
 
     @property
@@ -122,7 +132,10 @@ def _text(url: BrokerUrl) -> str:
         return url.whole.reveal()
     secret = f":{encoded(url.password.reveal())}" if url.password is not None else ""
     userinfo = f"{encoded(url.user or '')}{secret}@" if url.user or secret else ""
-    return f"{url.scheme}://{userinfo}{Host(url.host, url.port)}/{encoded(url.place)}"
+    bare = f"{url.scheme}://{userinfo}{Host(url.host, url.port)}/{encoded(url.place)}"
+    if url.tls is None or not url.is_redis:
+        return bare
+    return f"{bare}?{urlencode({name: str(value) for name, value in url.tls.for_redis().items()})}"
 
 
 def _one(text: str) -> BrokerUrl:

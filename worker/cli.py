@@ -16,12 +16,14 @@ from worker.cli_admin import doctor, keys, migrate, stores
 from worker.cli_drill import drill
 from worker.cli_jobs import jobs, put
 from worker.errors import SettingsError, SlicewayError
+from worker.urls import Host
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.settings import Settings
 
+_RABBITMQ_HTTPS = 15671
 FAILED, USAGE, UNREACHABLE, NOT_PROVEN, INTERRUPTED = 1, 2, 3, 4, 130
 _CODES = {"unreachable": UNREACHABLE, "not_proven": NOT_PROVEN, "interrupted": INTERRUPTED}
 
@@ -92,6 +94,8 @@ def flower() -> None:
             advice="Set it; whoever opens Flower is asked for it.",
         )
     environ = os.environ | {"FLOWER_BASIC_AUTH": secret}  # not an argument: those are seen by everyone on the machine
+    if settings.broker.scheme == "amqps":  # else its broker page sends the broker's password over plain HTTP
+        environ.setdefault("FLOWER_BROKER_API", f"https://{Host(settings.broker.host, _RABBITMQ_HTTPS)}/api/")
     argv = [sys.executable, "-m", "celery", "-A", "worker", "flower"]
     argv += [f"--address={settings.flower_host}", f"--port={settings.flower_port}"]
     os.execve(sys.executable, argv, environ)  # noqa: S606

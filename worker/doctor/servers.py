@@ -74,7 +74,7 @@ def _broker(url: BrokerUrl) -> Iterator[Finding]:
 
 
 def _client(url: BrokerUrl) -> redis.Redis:
-    tls = {} if url.tls is None else {"ssl": True, **broker_tls.for_redis(url.tls)}
+    tls = {} if url.tls is None else {"ssl": True, **url.tls.for_redis()}
     return redis.Redis(
         host=url.address.name,
         port=url.address.port or 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import string
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ from urllib.parse import quote
 import psycopg
 import pytest
 from psycopg import sql
+from sqlalchemy import make_url
 
-from worker.db import Database, connect, conninfo, listen
+from worker.db import Database, connect, conninfo, listen, pending_migrations
 from worker.jobs.keys import Scope, create_key, find_key, list_keys
 from worker.pooled import update
 from worker.session_settings import wrong
@@ -189,6 +191,44 @@ def test_options_of_the_url_stand_for_those_of_the_environment(
         assert shown(connection, "work_mem") == "6MB"
     with closing(connect(f"{database_url}?options=-csearch_path%3Dmedia")) as connection:
         assert (shown(connection, "work_mem"), shown(connection, "search_path")) == ("4MB", "media")
+
+
+@pytest.mark.parametrize("form", ["netloc", "sqlalchemy", "libpq"])
+def test_of_several_hosts_each_connection_takes_the_one_that_answers(database_url: str, form: str) -> None:
+    there = make_url(database_url)
+    start, port, name = database_url.partition("@")[0], there.port, there.database
+    url = {
+        "netloc": f"{start}@127.0.0.1:1,127.0.0.1:{port}/{name}?sslmode=prefer",
+        "sqlalchemy": f"{start}@/{name}?host=127.0.0.1:1&host=127.0.0.1:{port}&sslmode=prefer",
+        "libpq": f"{start}@/{name}?host=127.0.0.1,127.0.0.1&port=1,{port}&sslmode=prefer",
+    }[form]
+    with closing(Database(url, pool_size=1)) as database, database.connection() as pooled, closing(listen(url)) as own:
+        assert (pooled.info.port, own.info.port) == (port, port)
+    assert pending_migrations(url) == []
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_every_connection_has_the_password_as_it_is(
+    database_url: str, here: psycopg.Connection[Any], scheme: str
+) -> None:
+    there, role = make_url(database_url), f"hard_{here.info.dbname}"
+    password = "a%20b " + "".join(char for char in string.printable if char.isprintable())
+    here.execute(
+        sql.SQL("CREATE ROLE {} LOGIN SUPERUSER PASSWORD {}").format(sql.Identifier(role), sql.Literal(password))
+    )
+    try:
+        url = f"{scheme}://{role}:{quote(password, safe='')}@127.0.0.1:{there.port}/{there.database}"
+        with (
+            closing(Database(url, pool_size=1)) as database,
+            database.connection() as pooled,
+            closing(listen(url)) as own,
+        ):
+            assert (pooled.info.user, own.info.user) == (role, role)
+        with psycopg.connect(conninfo(url)) as plain:
+            assert plain.info.user == role
+        assert pending_migrations(url) == []
+    finally:
+        here.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
 # behind a pooler, which takes no options: both URLs lead to the server itself, and what we send to one is all it gets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import string
 from typing import Any
 from urllib.parse import quote
@@ -10,6 +11,7 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.utils.url import parse_url
 from psycopg.conninfo import conninfo_to_dict
@@ -194,7 +196,13 @@ def test_a_url_that_is_wrong_is_refused_by_name(name: str, url: str, text: str) 
 def test_the_options_of_tls_are_spelt_as_celery_has_them(query: str, wanted: BrokerTls) -> None:
     for scheme in ("rediss", "amqps"):
         made = BrokerUrl.of(f"{scheme}://h{query}")
-        assert (made.tls, "?" in made.for_kombu()) == (wanted, False)
+        assert made.tls == wanted
+
+
+def test_kombu_verifies_a_broker_of_which_it_has_the_url_alone() -> None:
+    with Connection(BrokerUrl.of("rediss://h?ssl_ca_certs=/c a").for_kombu()) as alone:
+        wanted = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True, "ssl_ca_certs": "/c a"}
+        assert alone.ssl == wanted
 
 
 def test_the_parts_of_a_broker() -> None:
