@@ -66,6 +66,28 @@ def test_a_mistake_is_one_line(sliceway: Any, tmp_path: Path, line: str, code: i
     sliceway.fails(line.format(file=tmp_path / "a"), code, says)
 
 
+@pytest.mark.parametrize("line", ["worker", "flower", "migrate", "keys list", "stores check", "jobs list", "doctor"])
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("DATABASE_URL", "mysql://u:fake-secret-1@h/d"),
+        ("BROKER_URL", "redis://:fake-secret-1@h:many/0"),
+        ("API_URL", "http://u:fake-secret-1@h"),
+    ],
+)
+def test_a_wrong_url_is_a_wrong_setting_of_every_role(
+    installation: Any, monkeypatch: pytest.MonkeyPatch, line: str, name: str, url: str
+) -> None:
+    monkeypatch.setenv("SLICEWAY_API_KEY", "fake-key")
+    monkeypatch.setenv(f"SLICEWAY_{name}", url)
+    if line == "doctor":
+        assert installation(line) == 1
+        assert f"SLICEWAY_{name} is wrong" in installation.out
+    elif line != "jobs list" or name == "API_URL":  # which needs no other
+        installation.fails(line, 2, f"SLICEWAY_{name} is wrong")
+    assert "fake-secret-1" not in installation.out + installation.err
+
+
 def test_keys_are_made_listed_and_revoked(installation: Any, database_url: str) -> None:
     assert installation("keys create --tenant acme --scope submit --scope read --name 'web backend'") == 0
     text = installation.out.strip()
