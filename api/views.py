@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field
+from starlette.responses import Response
 
 from api.problems import Problem, document
 from api.progress import Bytes, Progress, progress_of
@@ -181,6 +182,11 @@ class EventList(BaseModel):
 
     items: list[EventView]
     next_cursor: str | None
+
+
+def rendered(view: BaseModel) -> Response:
+    """Return the answer that has the view as JSON; done where it is called, in a thread, and not on the event loop."""
+    return Response(view.model_dump_json(), media_type="application/json")
 
 
 def _urls(job_id: UUID | str) -> dict[str, str]:

@@ -29,6 +29,7 @@ from api.views import (
     cursor,
     job_after,
     job_view,
+    rendered,
     result,
 )
 from api.waiting import waits
@@ -49,6 +50,15 @@ IdempotencyHeader = Annotated[
 ]
 
 
+_ACCEPTED_HEADERS = {
+    "Location": {"description": "Where to look at the job.", "required": True, "schema": {"type": "string"}},
+    "Idempotent-Replayed": {
+        "description": "The job was there already, under the same idempotency key.",
+        "schema": {"type": "string", "const": "true"},
+    },
+}
+
+
 def _body_of(schema: str) -> dict[str, Any]:
     reference = {"$ref": f"#/components/schemas/{schema}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
@@ -60,6 +70,7 @@ def _body_of(schema: str) -> dict[str, Any]:
     response_model=JobAccepted,
     responses={
         200: {"model": JobChecked, "description": "Dry run"},
+        202: {"headers": _ACCEPTED_HEADERS},
         **refusals(400, 401, 403, 409, 413, 415, 429, 503),
     },
     openapi_extra=_body_of("JobRequest"),
@@ -145,29 +156,30 @@ def _json(content: object, status: int, headers: dict[str, str] | None = None) -
     return Response(to_json(content), status, headers, media_type="application/json")
 
 
-@router.get("", responses=refusals(401, 403, 503))
-def list_jobs(key: Reader, front: FrontDep, which: JobsQuery) -> JobList:
+@router.get("", response_model=JobList, responses=refusals(401, 403, 503))
+def list_jobs(key: Reader, front: FrontDep, which: JobsQuery) -> Response:
     """List jobs, newest first. Needs the scope `read`; other tenants' need `admin`."""
     page = queries.list_jobs(front.database, which.filter(key), after=job_after(which.cursor), limit=which.limit)
     items = [job_view(row, wait=wait) for row, wait in zip(page.rows, waits(front, page.rows), strict=True)]
-    return JobList(items=items, next_cursor=cursor(items[-1].id) if page.more else None)
+    return rendered(JobList(items=items, next_cursor=cursor(items[-1].id) if page.more else None))
 
 
-@router.get("/{job_id:uuid}", responses=refusals(401, 403, 404, 503))
-async def show_job(request: Request, job_id: JobId, key: Reader, front: FrontDep, how: WaitQuery) -> JobView:
+@router.get("/{job_id:uuid}", response_model=JobView, responses=refusals(401, 403, 404, 503))
+async def show_job(request: Request, job_id: JobId, key: Reader, front: FrontDep, how: WaitQuery) -> Response:
     """Show a job; with `wait`, as soon as it has ended or the time is over. Needs the scope `read`."""
-    view = await run_in_threadpool(_look, front, job_id, key)
-    if how.seconds and view.state not in FINAL:
+    state, answer = await run_in_threadpool(_look, front, job_id, key)
+    if how.seconds and state not in FINAL:
         await front.waiters.wait(job_id, key, how.seconds, _departure(request))
-        view = await run_in_threadpool(_look, front, job_id, key)
-    return view
+        _, answer = await run_in_threadpool(_look, front, job_id, key)
+    return answer
 
 
-def _look(front: Front, job_id: UUID, key: ApiKey) -> JobView:
+def _look(front: Front, job_id: UUID, key: ApiKey) -> tuple[JobState, Response]:
     row = queries.find_job(front.database, job_id, key)
     sends = row.state == JobState.UPLOADING or queries.in_flight(row).live_bytes > 0
     rate = queries.upload_rate(front.database, job_id) if sends else None
-    return job_view(row, rate, wait=waits(front, [row])[0])
+    view = job_view(row, rate, wait=waits(front, [row])[0])
+    return view.state, rendered(view)
 
 
 async def _departure(request: Request) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from uuid import UUID
 
-from sqlalchemy import func, literal_column, select, text
+from sqlalchemy import bindparam, func, literal_column, select, text
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.engine import result_tuple
 
 from worker.db import sql
 from worker.errors import NotFound
@@ -48,6 +51,9 @@ _SHOWN = (
 """What may be shown of a job: neither its session nor its digests, which are large and nobody's business."""
 _IN_FLIGHT: ColumnElement[Any] = literal_column(f"({sql('in_flight')})").label("in_flight")
 """A column of a job's own row; the planner computes it for the rows of a page only, after sorting and limiting."""
+
+
+_row = result_tuple([str(column.key) for column in (*_SHOWN, _IN_FLIGHT)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +106,19 @@ def find_job(database: Database, job_id: UUID, key: ApiKey) -> Row[Any]:
     Raises:
         NotFound: there is none that the key sees.
     """
-    statement = select(*_SHOWN, _IN_FLIGHT).where(Job.id == job_id)
-    row = _read(database, lambda session: session.execute(statement).one_or_none())
-    if row is None or not key.sees(row.tenant):
+    statement, params = _find_job()
+    row = run_idempotent(database, lambda tx: tx.execute(statement, {**params, "job": job_id}).fetchone())
+    if row is None or not key.sees(row["tenant"]):
         raise NotFound(f"there is no job {job_id}")
-    return row
+    return _row(tuple(row.values()))
+
+
+@cache
+def _find_job() -> tuple[str, Mapping[str, Any]]:
+    """Return the statement as text, and its constants: a session of SQLAlchemy takes longer than all the rest."""
+    statement = select(*_SHOWN, _IN_FLIGHT).where(Job.id == bindparam("job"))
+    compiled = statement.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]
+    return str(compiled), compiled.params
 
 
 def upload_rate(database: Database, job_id: UUID) -> int:
