@@ -90,6 +90,7 @@ BARS = (
     Bar("enqueue", "one by one/s", Side.LEAST, 1000, "enqueue, one by one, jobs/s"),
     Bar("enqueue", "p99 ms while uploads run", Side.MOST, 25, "enqueue at 300/s while uploads run, p99 ms"),
     Bar("enqueue", "by batch/s", Side.LEAST, 20_000, "enqueue by batch, jobs/s"),
+    Bar("large_bodies", "most ms of /healthz", Side.MOST, 250, "/healthz beside the largest bodies, most ms"),
     Bar("enqueue", "p50 ms to the first byte", Side.MOST, 60, "idle, enqueue to first byte, p50 ms"),
     Bar("enqueue", "p99 ms to the first byte", Side.MOST, 250, "idle, enqueue to first byte, p99 ms"),
     *_late("20 ms"),

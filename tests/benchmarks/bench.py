@@ -37,6 +37,7 @@ CASES: dict[str, tuple[tuple[str, ...] | None, tuple[str, ...]]] = {
     "many_files": ((), ()),
     "small_files": ((), ("--jobs", "5000")),
     "enqueue": ((), ()),
+    "large_bodies": (("--seconds", "3"), ()),
     "latency": (("--seconds", "4"), ()),
     "slow_link": ((), ("--long",)),
     "flat_cost": (("--gib", "1", "10"), ("--gib", "1", "100")),
