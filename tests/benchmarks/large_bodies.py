@@ -57,7 +57,7 @@ def main() -> None:
                     f"{size / 1e3:.0f}",
                     f"{per_s:.1f}",
                     *percentiles,
-                    resident(site),
+                    resident(),
                 )
             )
         report.seen_on(site.running)
