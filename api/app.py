@@ -16,6 +16,7 @@ from api.offload import LargeWork
 from api.routes import events, health, jobs, slices, unserved
 from api.schemas import BatchItem, BatchRequest, JobRequest
 from api.submissions import Submissions
+from api.trailers import WithoutTrailers
 from api.waiters import Waiters
 from worker.db import Database
 from worker.jobs.intake import Intake
@@ -115,6 +116,7 @@ def server(settings: Settings) -> Server:
         app,
         host=settings.api_host,
         port=settings.api_port,
+        http=WithoutTrailers,
         log_config=None,
         access_log=False,
         server_header=False,
