@@ -231,7 +231,7 @@ def test_a_wrong_idempotency_key_is_refused(acme: httpx.Client, key: str) -> Non
     is_problem(acme.post("/v1/jobs", json=wish(), headers={"Idempotency-Key": key}), 422, "invalid")
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"key": NaN}', b"[" * 100_000, b'{"key": "\\ud800"}'])
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"key": NaN}', b"[" * 50_000, b'{"key": "\\ud800"}'])
 def test_what_is_no_json_is_refused(acme: httpx.Client, body: bytes) -> None:
     for path in ("/v1/jobs", "/v1/jobs/batch"):
         answer = acme.post(path, content=body, headers={"Content-Type": "application/json"})
