@@ -7,8 +7,10 @@ import signal
 import sys
 
 from api.app import server
+from worker.credentials import warn_of_short_secrets
 from worker.errors import SlicewayError
 from worker.log import set_up
+from worker.redact import redact
 from worker.settings import load_settings
 
 _COLLECT_AFTER = 50_000
@@ -24,11 +26,12 @@ def main() -> int:
         settings = load_settings()
         set_up(settings.log_format, settings.log_level)
         served = server(settings)
+        warn_of_short_secrets()
         gc.freeze()  # what is there now stays: to search it again and again was a fifth of a large batch's time
         gc.set_threshold(_COLLECT_AFTER)
         served.run()
     except SlicewayError as error:
-        sys.stderr.write(f"sliceway: {error.message}. {error.advice}\n")
+        sys.stderr.write(redact(f"sliceway: {error.message}. {error.advice}") + "\n")
         return 2
     return 0
 

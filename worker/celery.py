@@ -25,12 +25,15 @@ from worker.dispatch.wakeup import Wakeup
 from worker.jobs.names import QUEUE
 from worker.log import set_up
 from worker.niceness import yield_to_others
+from worker.redact import redact_json
 from worker.settings import load_settings
 from worker.tasks import entry, slots
 from worker.tasks.liveness import Liveness
 from worker.tasks.runtime import Runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from worker.settings import Settings
 
 FLUSH_EVENTS_EVERY_S = 0.2
@@ -84,13 +87,18 @@ def make_app(settings: Settings) -> Celery:
 
 
 class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Sends the task events that Flower lives on a few times a second, not in every turn of the event loop."""
+    """Sends the task events that Flower lives on a few times a second, not in every turn of the event loop.
+
+    None shows a secret: the texts of errors are redacted on their way.
+    """
 
     requires = ("celery.worker.consumer.events:Events",)
     timer: Any = None
 
     def start(self, parent: Any) -> None:
         """Flush by the clock; the buffer flushes by itself when it is full."""
+        if parent.event_dispatcher is not None:
+            parent.event_dispatcher.send = redacted(parent.event_dispatcher.send)
         if parent.hub is not None:
             parent.event_dispatcher.on_send_buffered = None
             parent.event_dispatcher.buffer_limit = EVENTS_MOST
@@ -101,6 +109,15 @@ class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
         if self.timer is not None:  # a consumer that lost its broker while it started is stopped all the same
             self.timer.cancel()
             parent._flush_events()  # noqa: SLF001
+
+
+def redacted(send: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what sends events as ``send`` does, without the secrets in the texts of errors."""
+
+    def send_redacted(type: str, **fields: Any) -> Any:  # noqa: A002 - Celery's name
+        return send(type, **redact_json(fields) if "exception" in fields else fields)
+
+    return send_redacted
 
 
 class NoAcknowledgements(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -194,4 +211,12 @@ def _on_setup_logging(**_: Any) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-app = make_app(load_settings())
+def _log_as_the_rest(settings: Settings) -> None:
+    """Set the logging up where nothing has yet: Flower has no signal for it, and leaves it alone if it is there."""
+    if not logging.getLogger().handlers:
+        set_up(settings.log_format, settings.log_level)
+
+
+settings = load_settings()
+_log_as_the_rest(settings)
+app = make_app(settings)

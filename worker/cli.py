@@ -77,15 +77,22 @@ def api() -> None:
 @cli.command()
 def worker() -> None:
     """Run worker processes."""
+    from worker.credentials import warn_of_short_secrets  # noqa: PLC0415
     from worker.pool import run  # noqa: PLC0415
 
-    sys.exit(run(_settings()))
+    settings = _settings()
+    settings.profiles  # noqa: B018 - a wrong stores file is told here, once, and not by each process
+    warn_of_short_secrets()
+    sys.exit(run(settings))
 
 
 @cli.command()
 def flower() -> None:
     """Run Flower, behind a password."""
+    from worker.credentials import warn_of_short_secrets  # noqa: PLC0415
+
     settings = _settings()
+    warn_of_short_secrets()
     secret = settings.flower_basic_auth.get_secret_value() if settings.flower_basic_auth else ""
     user, _, password = secret.partition(":")
     if not user or not password:
@@ -161,7 +168,7 @@ def _explain(error: BaseException) -> tuple[str, str, int]:
 
 
 def _tell(message: str, advice: str) -> None:
-    from worker.log import redact  # noqa: PLC0415
+    from worker.redact import redact  # noqa: PLC0415
 
     text = f"{message.rstrip('.')}. {advice}"
     click.echo("sliceway: " + redact(" ".join(text.split())), err=True)

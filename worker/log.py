@@ -14,73 +14,19 @@ import json
 import logging
 import re
 import sys
+import threading
+import traceback
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
+from worker.redact import redact, redact_json
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-HIDDEN = "***"
-_SECRET_NAMES = frozenset(
-    {"authorization", "password", "secret", "secret_id", "secret_key", "api_key", "sign", "signature", "basic_auth"}
-)
-_NAMES = (
-    r"authorization|password|passwd|secret[_-]?(?:id|key)?|api[_-]?key|access[_-]?key"
-    r"|sign|signature|q-signature|q-ak|x-amz-(?:signature|credential|security-token)|x-cos-security-token"
-)
-_PATTERNS = (
-    # scheme://user:password@host, and scheme://:password@host
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/@:'\"]*:)[^\s/@'\"]+(?=@)", re.IGNORECASE), rf"\1{HIDDEN}"),
-    # Authorization: Bearer abc, 'Authorization': 'abc', sign=abc, "secret_key": "abc"
-    (
-        re.compile(
-            rf"(?<![a-z0-9_])((?:{_NAMES})[\"']?\s*[:=]\s*(?:b(?=[\"']))?[\"']?(?:(?:bearer|basic)\s+)?)(?!\*\*\*|b[\"']|(?:bearer|basic)\s)[^\s\"',;&<>)\]}}]+",
-            re.IGNORECASE,
-        ),
-        rf"\1{HIDDEN}",
-    ),
-    (re.compile(r"\b(bearer\s+)(?!\*\*\*)[a-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1{HIDDEN}"),
-    (re.compile(r"\bslw_[A-Za-z0-9_-]{16,}"), f"slw_{HIDDEN}"),
-)
-_HINTS = ("://", "sign", "auth", "pass", "secret", "key", "q-ak", "x-amz-", "x-cos-", "bearer", "slw_")
-_LEAST_LITERAL_CHARS = 6
-_literals: set[str] = set()
 _context: ContextVar[Mapping[str, object]] = ContextVar("sliceway_log_context", default={})  # noqa: B039 - never changed
-
-
-def hide(*secrets: str) -> None:
-    """Let these very words never pass again, wherever they stand. Too short ones would blot out ordinary words."""
-    _literals.update(secret for secret in secrets if len(secret) >= _LEAST_LITERAL_CHARS)
-
-
-def redact(text: str) -> str:
-    """Return the text without passwords in URLs, signatures, authorization values, keys and the words of `hide`."""
-    for literal in _literals:
-        text = text.replace(literal, HIDDEN)
-    lowered = text.lower()
-    if not any(hint in lowered for hint in _HINTS):  # most texts: a tenth of the time
-        return text
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
-    return text
-
-
-def redact_json(value: Any) -> Any:
-    """Return JSON with every string in it redacted, and whatever a secret's name stands before."""
-    match value:
-        case str():
-            return redact(value)
-        case dict():
-            return {
-                name: HIDDEN if name.lower() in _SECRET_NAMES and part is not None else redact_json(part)
-                for name, part in value.items()
-            }
-        case list() | tuple():
-            return [redact_json(part) for part in value]
-        case _:
-            return value
 
 
 @contextmanager
@@ -155,7 +101,7 @@ class JsonFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         line = {"at": self._at(record), "level": record.levelname.lower(), **self._parts(record)}
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json.dumps(line, ensure_ascii=False, default=_shown)
 
 
 class TextFormatter(_Formatter):
@@ -183,8 +129,9 @@ def set_up(
         stream: for tests.
     """
     stream = stream or sys.stderr
+    show_failures_without_secrets()
     text = form == "text" or (form == "auto" and stream.isatty())
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(stream)
     handler.setFormatter(TextFormatter() if text else JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -193,12 +140,39 @@ def set_up(
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
 
+class _Handler(logging.StreamHandler[IO[str]]):
+    """Shows a line that cannot be formatted as little as any other with a secret in it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Say which line it was; logging itself would print its arguments as they are."""
+        sys.stderr.write(redact(f"a line of {record.name} cannot be logged: {traceback.format_exc()}"))
+
+
+def show_failures_without_secrets() -> None:
+    """Have redacted what Python itself prints of an exception that nothing has caught, in any thread."""
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = lambda _kind, error, _trace: _print_exception(error)
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = lambda failed: _print_exception(failed.exc_value)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = lambda failed: _print_exception(failed.exc_value)
+
+
+def _print_exception(error: BaseException | None) -> None:
+    if error is not None and not isinstance(error, SystemExit):
+        sys.stderr.write(redact("".join(traceback.format_exception(error))))
+
+
+def _shown(value: object) -> str:
+    return redact(str(value))
+
+
 def _plain(value: object) -> bool:
     return value is None or isinstance(value, (str, int, float, bool, dict, list, tuple))
 
 
 def _word(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_shown)
     return (
         text
         if text and text.isprintable() and not re.search(r"[\s\"=]", text)

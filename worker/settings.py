@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr, ValidationError, field_validator
 
+from worker.credentials import hide_secrets, read_secrets
 from worker.errors import Refused, SettingsError
 from worker.limits import MIB, PROTOCOLS, canonical_target, check_slice_size, normal_key
+from worker.redact import redact
 from worker.server_settings import ServerSettings
 from worker.timers import Timers
 from worker.urls import Endpoint, ProxyUrl
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from worker.database_url import DatabaseUrl
 
 PREFIX = "SLICEWAY_"
-_SECRETS = ("secret_id", "secret_key")
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -214,6 +215,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """
     known = {variable(field): field for field in Settings.model_fields}
     given = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+    hide_secrets(given, prefix=PREFIX)  # before they are judged: a refusal must not show them either
     if unknown := sorted(set(given) - set(known)):
         raise SettingsError(f"{unknown[0]} is not a setting", advice="Correct its name or remove it.")
     try:
@@ -242,7 +244,7 @@ def load_profiles(file: Path, environ: Mapping[str, str]) -> Profiles:
     if loose := [table for table, profiles in document.items() if not isinstance(profiles, dict)]:
         raise SettingsError(f"{file}: {loose[0]} is not a table; write [{loose[0]}.NAME]")
     stores = {
-        name: _profile(StoreProfile, file, "stores", name, _with_secrets(file, name, table, environ))
+        name: _profile(StoreProfile, file, "stores", name, read_secrets(file, name, table, environ))
         for name, table in document.get("stores", {}).items()
     }
     roots = {
@@ -262,27 +264,5 @@ def _profile(kind: type[_P], file: Path, table: str, name: str, values: Any) -> 
         raise SettingsError(f"{file}: [{table}.{name}] {key}: {_plain(first['msg'])}") from None
 
 
-def _with_secrets(file: Path, name: str, table: Any, environ: Mapping[str, str]) -> Any:
-    """Replace `secret_key_file` and `secret_key_env` by the secret that they lead to."""
-    if not isinstance(table, dict):
-        return table
-    values = dict(table)
-    for secret in _SECRETS:
-        path, env = values.pop(f"{secret}_file", None), values.pop(f"{secret}_env", None)
-        where = f"{file}: [stores.{name}] {secret}"
-        if sum(given is not None for given in (path, env, values.get(secret))) > 1:
-            raise SettingsError(f"{where} is given more than once; keep one of the value, _file and _env")
-        if path is not None:
-            try:
-                values[secret] = (file.parent / path).read_text().strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise SettingsError(f"{where}_file cannot be read: {error}") from error
-        elif env is not None:
-            if not environ.get(env):
-                raise SettingsError(f"{where}_env: the variable {env} is not set")
-            values[secret] = environ[env]
-    return values
-
-
 def _plain(message: str) -> str:
-    return message.removeprefix("Value error, ")
+    return redact(message.removeprefix("Value error, "))

@@ -55,20 +55,16 @@ def _kept(state: State) -> dict[str, str]:
 
 
 def settings_here(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Return the settings, and let none of their secrets into a log line.
+    """Return the settings, with the logging set up as they say.
 
     Raises:
         SettingsError: a setting is missing or wrong.
     """
-    from pydantic import SecretStr  # noqa: PLC0415 - `--help` does without
-
-    from worker.log import hide, set_up  # noqa: PLC0415
+    from worker.log import set_up  # noqa: PLC0415 - `--help` does without
     from worker.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings(environ)
     set_up(settings.log_format, settings.log_level)
-    secrets = [getattr(settings, name) for name in type(settings).model_fields]
-    hide(*(secret.get_secret_value() for secret in secrets if isinstance(secret, SecretStr)))
     return settings
 
 
@@ -101,7 +97,7 @@ def database_of(settings: Settings) -> Iterator[Database]:
 
 def first_line(error: BaseException) -> str:
     """Return an error's text as one line, free of secrets."""
-    from worker.log import redact  # noqa: PLC0415
+    from worker.redact import redact  # noqa: PLC0415
 
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return redact(lines[0] if lines else type(error).__name__)

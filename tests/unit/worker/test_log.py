@@ -1,15 +1,19 @@
-"""What a log line looks like, and that no secret is in it."""
+"""What a log line looks like, and that no secret is in it, nor in what Python prints by itself."""
 
 from __future__ import annotations
 
 import io
 import json
 import logging
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.leaks import leaked
 from worker import log
+from worker.redact import HIDDEN, hide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,49 +26,6 @@ def logging_as_it_was() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-
-
-@pytest.mark.parametrize(
-    ("text", "secret"),
-    [
-        ("postgresql+psycopg://sliceway:fake-secret-1@db/sliceway", "fake-secret-1"),
-        ("cannot reach redis://:fake-secret-2@cache:6379/0", "fake-secret-2"),
-        ("Authorization: Bearer fake-secret-3", "fake-secret-3"),
-        ("authorization=fake-secret-3", "fake-secret-3"),
-        ("{'Authorization': b'ZmFrZS1zZWNyZXQ='}", "ZmFrZS1zZWNyZXQ"),
-        ("GET http://cos/files/v2/1/b/k?sign=ZmFrZQ%3D%3D&op=list", "ZmFrZQ"),
-        ("https://s3/b/k?X-Amz-Signature=feedc0de&X-Amz-Credential=fake-id", "feedc0de"),
-        ("https://s3/b/k?X-Amz-Signature=feedc0de&X-Amz-Credential=fake-id", "fake-id"),
-        ("https://cos/k?q-signature=feedc0de&q-ak=fake-id", "fake-id"),
-        ('{"secret_key": "fake-secret-4"}', "fake-secret-4"),
-        ("the header was 'Bearer fake-secret-5'", "fake-secret-5"),
-        ("key slw_ZmFrZS1zZWNyZXQtZmFrZS1zZWNyZXQ was refused", "ZmFrZS1zZWNyZXQtZmFrZS1zZWNyZXQ"),
-    ],
-)
-def test_no_secret_passes(text: str, secret: str) -> None:
-    shown = log.redact(text)
-    assert secret not in shown
-    assert log.HIDDEN in shown
-    assert log.redact(shown) == shown
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["design=blue", "http://host:8080/a/b", "slice.checkpointed number=7", "idempotency_key is 'a-1'", "mail me@host"],
-)
-def test_ordinary_words_stay(text: str) -> None:
-    assert log.redact(text) == text
-
-
-def test_words_given_to_hide_never_pass_wherever_they_stand() -> None:
-    log.hide("fake-literal-secret", "short")
-    assert log.redact("oops fake-literal-secret!") == f"oops {log.HIDDEN}!"
-    assert log.redact("short") == "short"
-
-
-def test_json_is_redacted_in_depth_and_by_name() -> None:
-    given = {"a": [{"url": "http://c/k?sign=fake-1"}], "password": "x", "token": 7, "n": None}
-    assert log.redact_json(given) == {"a": [{"url": "http://c/k?sign=***"}], "password": "***", "token": 7, "n": None}
 
 
 def test_a_json_line_has_the_event_and_its_keys_and_those_bound() -> None:
@@ -117,3 +78,55 @@ def test_what_is_bound_ends_with_its_block() -> None:
         pass
     log.get_log("x").info("after")
     assert "job_id" not in json.loads(out.getvalue())
+
+
+SECRET = "fake-only-R8kTq2Wv7Zs4"
+
+
+def test_what_is_no_text_is_redacted_as_deep_as_it_lies() -> None:
+    hide(SECRET)
+    out = io.StringIO()
+    for form in ("json", "text"):
+        log.set_up(form, stream=out)  # type: ignore[arg-type]
+        log.get_log("x").error("failed", cause=ValueError(SECRET), all={"of": [ValueError(SECRET), SECRET.encode()]})
+    assert out.getvalue().count(HIDDEN) == 6
+    assert leaked(SECRET, out.getvalue()) == []
+
+
+def test_a_line_that_cannot_be_formatted_shows_nothing_of_its_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    hide(SECRET)
+    log.set_up("text", stream=io.StringIO())
+    logging.getLogger("kombu").warning("lost %d", SECRET)
+    shown = capsys.readouterr().err
+    assert shown.startswith("a line of kombu cannot be logged: Traceback")
+    assert leaked(SECRET, shown) == []
+
+
+_FAILS = """
+import sys, threading
+from worker.log import show_failures_without_secrets
+from worker.redact import hide
+
+class Broken:
+    def __del__(self):
+        raise ValueError(f"deleted {SECRET}")
+
+SECRET = sys.stdin.read()
+hide(SECRET)
+show_failures_without_secrets()
+thread = threading.Thread(target=lambda: int(f"in a thread {SECRET}"))
+thread.start()
+thread.join()
+Broken()
+try:
+    int(SECRET)
+except ValueError as error:
+    raise RuntimeError(f"at last {SECRET}") from error
+"""
+
+
+def test_what_python_itself_prints_of_a_failure_shows_no_secret() -> None:
+    ended = subprocess.run([sys.executable, "-c", _FAILS], input=SECRET, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert [text in ended.stderr for text in ("in a thread ***", "deleted ***", "at last ***")] == [True] * 3
+    assert leaked(SECRET, ended.stderr) == []

@@ -1,0 +1,135 @@
+"""Finds the secrets in settings as they are written, right or wrong: what refuses a setting must not show it either.
+
+A URL that cannot be parsed still has its password somewhere, so each place where one may stand is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from worker.errors import SettingsError
+from worker.log import get_log
+from worker.redact import hide, short_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+BY_REFERENCE = ("secret_id", "secret_key")
+"""Secrets of a store's profile that may be given as `…_file` or `…_env`."""
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+
+_WHOLE = frozenset({"secret_id", "secret_key", "api_key"})
+"""Settings that are a secret, all of them."""
+_USER_AND_PASSWORD = frozenset({"flower_basic_auth"})
+_LIKE_A_URL = re.compile(r"(?:url|proxy|endpoint)$|://")
+_SECRET_OPTION = re.compile(r"pass|secret|token|api_?key", re.IGNORECASE)
+_NAMES_A_ROLE = re.compile(r"\s*postgres", re.IGNORECASE)
+"""A database URL may name its role and no password; elsewhere what stands alone before the @ may be a token."""
+_TOKEN_MIN_CHARS = 16
+SHORT = "a secret of fewer than 8 characters is blanked as a whole word, even where that is an ordinary one"
+SHORT_ADVICE = "Choose a random secret of 24 characters or more."
+log = get_log(__name__)
+
+
+def hide_secrets(settings: Mapping[str, Any], *, prefix: str = "", where: str = "") -> None:
+    """Let no secret of these settings pass from now on.
+
+    Args:
+        settings: by name, as they were given.
+        prefix: what each name begins with.
+        where: what to write before the name of one, to say where it stands.
+    """
+    for name, value in settings.items():
+        hide(*secrets_in(name.removeprefix(prefix).lower(), value), setting=f"{where}{name}")
+
+
+def warn_of_short_secrets() -> None:
+    """Say once, when a role starts, which settings have a secret that is too short to be found in pieces."""
+    if short := short_settings():
+        log.warning("settings.short_secret", settings=short, message=SHORT, advice=SHORT_ADVICE)
+
+
+def read_secrets(file: Path, store: str, table: Any, environ: Mapping[str, str]) -> Any:
+    """Return a store's table with its secrets in the place of `secret_key_file` and `secret_key_env`, and hide them.
+
+    Raises:
+        SettingsError: a secret cannot be read, or is given more than once.
+    """
+    if not isinstance(table, dict):
+        return table
+    values = dict(table)
+    hide_secrets(values, where=f"{file}: [stores.{store}] ")
+    for secret in BY_REFERENCE:
+        path, env = values.pop(f"{secret}_file", None), values.pop(f"{secret}_env", None)
+        where = f"{file}: [stores.{store}] {secret}"
+        if sum(given is not None for given in (path, env, values.get(secret))) > 1:
+            raise SettingsError(f"{where} is given more than once; keep one of the value, _file and _env")
+        if path is not None:
+            try:
+                values[secret] = (file.parent / path).read_text().strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingsError(f"{where}_file cannot be read: {error}") from error
+        elif env is not None:
+            if not environ.get(env):
+                # what is no variable's name may be the secret itself
+                named = env if _VARIABLE.fullmatch(str(env)) else "that it names"
+                raise SettingsError(f"{where}_env: the variable {named} is not set")
+            values[secret] = environ[env]
+    hide_secrets(values, where=f"{file}: [stores.{store}] ")
+    return values
+
+
+def secrets_in(name: str, value: Any) -> Iterator[str]:
+    """Yield every secret that a setting may hold, as written and decoded.
+
+    Args:
+        name: of the setting, in small letters, without a prefix.
+        value: as it was given; of any type, for it may be wrong.
+    """
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from secrets_in(str(key), part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from secrets_in(name, part)
+    elif isinstance(value, str):
+        yield from filter(None, (each.strip() for each in _secrets_in_text(name, value)))
+
+
+def _secrets_in_text(name: str, text: str) -> Iterator[str]:
+    if name in _WHOLE:
+        yield text
+    elif name in _USER_AND_PASSWORD:
+        user, colon, password = text.partition(":")
+        yield password if colon else user
+    elif _LIKE_A_URL.search(name) or _LIKE_A_URL.search(text):
+        several = text.split(";")  # Celery takes a list of brokers
+        for url in several if all("://" in each for each in several) else [text]:
+            for secret in _secrets_in_url(url):
+                yield secret
+                yield unquote(secret)
+
+
+def _secrets_in_url(url: str) -> Iterator[str]:
+    scheme, marked, rest = url.partition("://")
+    if not marked:
+        scheme, rest = "", url
+    # up to the last @: a password that was not encoded may have any character, and a file's name in the path an @
+    userinfo, at, _ = rest.rpartition("@")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    for given in {userinfo, authority.rpartition("@")[0]}:
+        user, colon, password = given.partition(":")
+        if colon:
+            yield password
+        elif len(user) >= _TOKEN_MIN_CHARS and not _NAMES_A_ROLE.match(scheme):
+            yield user
+    if not at and (port := authority.rpartition(":")[2]) != authority and not re.fullmatch(r"[0-9]*|.*\]", port):
+        yield port  # user:password without a host behind it
+        yield rest.partition(":")[2]
+    for given in rest.partition("?")[2].split("&"):
+        option, _, value = given.partition("=")
+        if _SECRET_OPTION.search(option):
+            yield value
