@@ -17,6 +17,8 @@ from celery.worker import state
 from kombu.entity import Queue
 
 from worker import broker_tls
+from worker.authorities import check_authorities
+from worker.credentials import warn_of_short_secrets
 from worker.dispatch import redis_transport
 from worker.dispatch.broker import Broker, check_safe
 from worker.dispatch.dispatcher import Dispatcher
@@ -28,7 +30,7 @@ from worker.niceness import yield_to_others
 from worker.redact import redact_json
 from worker.settings import load_settings
 from worker.tasks import entry, slots
-from worker.tasks.liveness import Liveness
+from worker.tasks.liveness import PARENT_VARIABLE, Liveness
 from worker.tasks.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -147,6 +149,9 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, parent: Any) -> None:
         """Make the process known and let it lead if nobody does."""
         settings = load_settings()
+        if PARENT_VARIABLE not in os.environ:  # else it was the parent's, once: what is wrong later opens the breaker
+            check_authorities(settings.profiles)
+            warn_of_short_secrets()
         yield_to_others(settings.worker_nice)
         check_safe(parent.app)
         rt = self.runtime = self.runtime_type(settings, revoked=lambda task_id: task_id in state.revoked)

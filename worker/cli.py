@@ -77,11 +77,12 @@ def api() -> None:
 @cli.command()
 def worker() -> None:
     """Run worker processes."""
+    from worker.authorities import check_authorities  # noqa: PLC0415
     from worker.credentials import warn_of_short_secrets  # noqa: PLC0415
     from worker.pool import run  # noqa: PLC0415
 
     settings = _settings()
-    settings.profiles  # noqa: B018 - a wrong stores file is told here, once, and not by each process
+    check_authorities(settings.profiles)  # a wrong profile is told here, once, and not by each process
     warn_of_short_secrets()
     sys.exit(run(settings))
 

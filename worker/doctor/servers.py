@@ -15,12 +15,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from worker import broker_tls
+from worker.authorities import unusable_authorities
 from worker.doctor.findings import CONNECT_S, Finding, Level, clock
-from worker.errors import Transient
+from worker.errors import StoreUnusable, Transient
 from worker.limits import MIB
 from worker.sources.file import usable
 from worker.stores.registry import open_store
 from worker.stores.wire_proxy import for_httpx
+from worker.stores.wrong_profile import TLS
 from worker.surroundings import first_line
 
 if TYPE_CHECKING:
@@ -124,6 +126,8 @@ def store_checks(profiles: Sequence[StoreProfile]) -> list[Check]:
 
 def _store(profile: StoreProfile) -> Iterator[Finding]:
     name = f"store {profile.name}"
+    if (why := unusable_authorities(profile.ca_file)) is not None:  # asked for by TLS alone, and wrong all the same
+        raise StoreUnusable(f"ca_file {profile.ca_file} {why}", **TLS)
     store = open_store(profile)
     try:
         store.check()

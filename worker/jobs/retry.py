@@ -33,7 +33,9 @@ BACKOFF_MAX_S = 300.0
 BACKOFF_MIN_S = 0.1
 ROOT_WAIT_MAX_S = 30.0
 STORE_CHANGED_WAIT_S = 30.0
-WAITING_CODES = frozenset({"root_unavailable", "store_unusable", "store_changed"})
+WAITING_CODES = frozenset(
+    {"root_unavailable", "store_unusable", "store_changed", "proxy_unusable", "tls_unusable"},
+)
 """Errors that wait for somebody to put the surroundings right; they have a limit of their own."""
 
 

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from worker.authorities import check_authorities
 from worker.jobs.keys import Scope, create_key, find_key
 from worker.local.errors import LocalError
 from worker.local.postgres import EmbeddedPostgres
@@ -124,7 +125,7 @@ def _plan(state: State, ports: Mapping[str, int], environ: Mapping[str, str]) ->
         given["SLICEWAY_STORES_FILE"] = str(state.stores)
         urls = {f"{name}_url": f"http://127.0.0.1:{port[name]}" for name in ("emulator", "control")}
     settings = load_settings(given)
-    settings.profiles  # noqa: B018 - a wrong stores file is told now, and not in some log
+    check_authorities(settings.profiles)  # a wrong stores file is told now, and not in some log
     return _Plan(state, servers, given, settings, **urls)
 
 

@@ -8,16 +8,18 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx
 
+from worker.secret_matcher import WINDOW_CHARS, SecretMatcher
 from worker.stores.base import Held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _SHOWN_CHARS = 200
+_BLANK = "[secret]"
 _TOKEN_LIKE = re.compile(r"[A-Za-z0-9+/=%_-]{48,}")  # tokens, sessions; longer than any request id or sha
 _SIGN = re.compile(r"(sign|authorization)([=:]\s*)\S+", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -33,15 +35,17 @@ class Answer:
         status: of HTTP.
         code: of the envelope; None where there was no envelope.
         data: of the envelope; empty where it had none.
-        words: status, code, message and request id in one line, for people; free of secrets.
         date: the `Date` header; not read of a success.
         retry_after: the store's wish, if it gave one; not read of a success.
         refused_by_gateway: an XML refusal, which is how an unknown appid or bucket is answered.
+        said: the message as it came, and the request id after it; it may quote what we sent.
+        secrets: what must not be shown of it.
     """
 
     status: int
     code: int | None
-    words: str
+    said: tuple[str, str] = ("", "")
+    secrets: tuple[str, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     date: str | None = None
     retry_after: timedelta | None = None
@@ -51,6 +55,18 @@ class Answer:
     def ok(self) -> bool:
         """Both the envelope and HTTP say success."""
         return self.code == 0 and httpx.codes.is_success(self.status)
+
+    @property
+    def words(self) -> str:
+        """Status, code, message and request id in one line, for people; free of secrets.
+
+        Made when it is asked for: of a success hardly ever, and to clean it takes as long as to read the rest.
+        """
+        matcher = SecretMatcher(self.secrets)
+        message, request_id = (text and _clean(text, matcher) for text in self.said)
+        known = "no JSON" if self.code is None else f"code {self.code}"
+        shown = [f"HTTP {self.status}", known, message, request_id and f"request_id {request_id}"]
+        return ", ".join(filter(None, shown))
 
     @property
     def complete(self) -> bool:
@@ -87,8 +103,16 @@ class Answer:
 
     def details(self) -> dict[str, str]:
         """Return what may be shown to people; URLs without their queries, which may carry a signature."""
-        urls = {name: _bare(url) for name in _URLS if (url := self.text(name))}
+        urls = {name: self._without_secrets(_bare(url)) for name in _URLS if (url := self.text(name))}
         return urls | {name: str(fact) for name in _FACTS if (fact := self.integer(name)) is not None}
+
+    def _without_secrets(self, text: str) -> str:
+        """Return a text of a success without secrets; they are prepared for only if it has a piece of one."""
+        decoded, whole = unquote(text), "\0".join(self.secrets)
+        pieces = (decoded[at : at + WINDOW_CHARS] for at in range(len(decoded) - WINDOW_CHARS + 1))
+        if not any(piece in whole for piece in pieces):
+            return text
+        return SecretMatcher(self.secrets).blank(text, _BLANK)
 
 
 def read_answer(status: int, headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> Answer:
@@ -96,14 +120,11 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes, secrets: S
     envelope = _envelope(body)
     code = envelope.get("code") if envelope else None
     data = envelope.get("data") if envelope else None
-    said = str(envelope.get("message", "")) if envelope else body[:1000].decode("utf-8", "replace")
+    message = str(envelope.get("message", "")) if envelope else body[:1000].decode("utf-8", "replace")
     if code == 0:
-        said = ""  # success says nothing more, and to clean it takes as long as all the rest
+        message = ""  # success says nothing more
     request_id = str(envelope.get("request_id", "")) if envelope else ""
-    words = [f"HTTP {status}", f"code {code}" if envelope else "no JSON", said and _clean(said, secrets)]
-    if request_id:
-        words.append(f"request_id {_clean(request_id, secrets)}")
-    answer = Answer(status, code, ", ".join(filter(None, words)), data if isinstance(data, dict) else {})
+    answer = Answer(status, code, (message, request_id), tuple(secrets), data if isinstance(data, dict) else {})
     if answer.ok:
         return answer
     date = headers.get("date")
@@ -125,9 +146,8 @@ def _envelope(body: bytes) -> dict[str, Any] | None:
     return value
 
 
-def _clean(text: str, secrets: Sequence[str]) -> str:
-    for secret in filter(None, secrets):
-        text = text.replace(secret, "[secret]")
+def _clean(text: str, matcher: SecretMatcher) -> str:
+    text = matcher.blank(text, _BLANK)
     text = _TOKEN_LIKE.sub("[...]", _SIGN.sub(r"\1\2[...]", text))
     if not text.isprintable():
         text = "".join(char if char.isprintable() else " " for char in text)

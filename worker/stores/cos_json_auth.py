@@ -63,8 +63,10 @@ class CosJsonAuth(httpx.Auth):
         self._signer = signer
         self._key = key
         self._once = once
+        self.token = ""
+        """What the request was signed with, for those who keep it out of what they show."""
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Put a fresh token into the header."""
-        request.headers["Authorization"] = self._signer.token(self._key, once=self._once)
+        request.headers["Authorization"] = self.token = self._signer.token(self._key, once=self._once)
         yield request

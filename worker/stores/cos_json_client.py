@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import ssl
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 import httpx
 
 from worker.errors import Interrupted, Stop, Transient, Unknown
+from worker.redact import HIDDEN, redact, scrub
+from worker.secret_matcher import SecretMatcher
 from worker.stores.cos_json_answer import Answer, read_answer
 from worker.stores.cos_json_auth import CosJsonAuth, Signer
 from worker.stores.cos_json_errors import RESIGNED, Kind, Op, broken, failure, kind_of
@@ -21,12 +24,14 @@ from worker.stores.cos_json_sign import file_id
 from worker.stores.wire import Wire
 from worker.stores.wire_connection import Transfer
 from worker.stores.wire_proxy import ProxyTransport
+from worker.stores.wrong_profile import authorities
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from worker.settings import StoreProfile
     from worker.stores.base import Guard
+    from worker.urls import ProxyUrl
 
 ANSWER_MAX_BYTES = 1024 * 1024
 LIST_MAX_BYTES = 32 * 1024 * 1024
@@ -70,7 +75,8 @@ class CosJsonClient:
     ) -> None:
         self._profile = profile
         self._signer = Signer(profile)
-        self._secrets = (profile.secret_key.get_secret_value(), profile.secret_id.get_secret_value())
+        signing = (profile.secret_key.get_secret_value(), profile.secret_id.get_secret_value())
+        self._secrets = (*signing, *_given_to_proxy(profile.proxy))
         self._way = transport or _direct_or_by_proxy(profile)
         # httpx adds the host by itself, but not to a request whose body is a stream
         self._base = f"{profile.endpoint}/files/v2"
@@ -112,8 +118,11 @@ class CosJsonClient:
             finally:
                 response.close()  # with the body unread, this closes the connection instead of returning it
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise broken(ask.op, ask.key, error) from error
-        return read_answer(response.status_code, response.headers, body, self._secrets)
+            # what cannot be read as an answer is quoted: it may echo what we sent
+            echoed = SecretMatcher((*self._secrets, auth.token))
+            scrub(error, lambda text: redact(echoed.blank(text, HIDDEN)))
+            raise broken(ask.op, ask.key, error, by_proxy=self._profile.proxy is not None) from error
+        return read_answer(response.status_code, response.headers, body, (*self._secrets, auth.token))
 
     def _request(self, ask: Ask, guard: Guard) -> httpx.Request:
         profile = self._profile
@@ -162,7 +171,7 @@ def _decoded(response: httpx.Response) -> Iterable[bytes]:
 def _trust(profile: StoreProfile) -> ssl.SSLContext:
     """Return whom to believe: the profile's authority, or the system's."""
     if profile.endpoint.tls:
-        return ssl.create_default_context(cafile=profile.ca_file)
+        return authorities(profile)
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # nobody; loading authorities takes 50 ms that plain HTTP can save
 
 
@@ -171,6 +180,14 @@ def _direct_or_by_proxy(profile: StoreProfile) -> httpx.BaseTransport:
     if profile.proxy is None:
         return Wire(str(profile.endpoint), _trust(profile), idle_max_s=_IDLE_MAX_S, keep=profile.max_in_flight)
     return ProxyTransport(profile.proxy, _trust(profile), idle_max_s=_IDLE_MAX_S, keep=profile.max_in_flight)
+
+
+def _given_to_proxy(proxy: ProxyUrl | None) -> tuple[str, ...]:
+    """Return what a proxy may echo of our credentials: the password, and the value that its header has."""
+    if proxy is None or proxy.password is None:
+        return ()
+    password = proxy.password.reveal()
+    return password, base64.b64encode(f"{proxy.user or ''}:{password}".encode()).decode()
 
 
 class _Guarded(httpx.SyncByteStream):

@@ -6,7 +6,6 @@ with a kind for each; what a kind means for an operation stands in `failure`.
 
 from __future__ import annotations
 
-import ssl
 from enum import StrEnum, auto
 from typing import TYPE_CHECKING
 
@@ -23,9 +22,10 @@ from worker.errors import (
     Transient,
     Unknown,
 )
+from worker.stores.wrong_profile import PROXY, fault_of_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from worker.stores.cos_json_answer import Answer
 
@@ -44,6 +44,7 @@ class Op(StrEnum):
 
 _PUBLISHING = frozenset({Op.FINISH, Op.UPLOAD})  # without a clear answer, the object may be there or not
 _NOT_BEGUN = frozenset({408, 503})
+_PROXY_REFUSES = 407
 _IN_SESSION = frozenset({Op.DATA, Op.LIST, Op.FINISH})
 _NAMES_NOTHING = frozenset({Op.STAT, Op.DELETE})  # neither a session nor bytes: nothing can be wrong with them
 
@@ -190,6 +191,8 @@ def failure(op: Op, key: str, answer: Answer) -> StoreError:
         return _for_later(kind, op, message, answer)
     if kind in {Kind.SESSION, Kind.DIGEST, Kind.MISSING, Kind.UNFINISHED, Kind.INCOMPLETE}:
         return _of_the_upload(kind, op, message, answer)
+    if answer.status == _PROXY_REFUSES and kind is Kind.UNUSABLE:
+        return StoreUnusable(message, answer=answer.words, **PROXY)
     advice = _CLOCK_ADVICE if kind is Kind.CLOCK else None
     return _PLAIN.get(kind, Permanent)(message, advice=advice, answer=answer.words)
 
@@ -217,16 +220,20 @@ def _of_the_upload(kind: Kind, op: Op, message: str, answer: Answer) -> StoreErr
     return Permanent(message, answer=words)
 
 
-def broken(op: Op, key: str, error: httpx.HTTPError | httpx.InvalidURL) -> StoreError:
-    """Return the error for a request that got no whole answer."""
-    # Texts of httpx and of the system below it name hosts and causes, never headers.
+def broken(op: Op, key: str, error: httpx.HTTPError | httpx.InvalidURL, *, by_proxy: bool = False) -> StoreError:
+    """Return the error for a request that got no whole answer.
+
+    Args:
+        op: the operation.
+        key: the object's.
+        error: what httpx raised, scrubbed of secrets: its text may quote the peer.
+        by_proxy: whether the request went through a proxy.
+    """
     message = (
         f"{op} of {key!r}: no answer from the store ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
     )
-    if any(isinstance(below, ssl.SSLCertVerificationError) for below in _chain(error)):
-        return StoreUnusable(message, advice="Set the store's ca_file, or correct its endpoint.")
-    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
-        return StoreUnusable(message, advice="Correct the store's endpoint.")
+    if fault := fault_of_profile(error, by_proxy=by_proxy):
+        return StoreUnusable(message, **fault)
     if isinstance(error, httpx.LocalProtocolError):
         return Permanent(message)
     never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError)
@@ -235,13 +242,6 @@ def broken(op: Op, key: str, error: httpx.HTTPError | httpx.InvalidURL) -> Store
     lost = kind(message, code=words.get("code"), advice=words.get("advice"))
     lost.unanswered = not never_sent
     return lost
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what led to it, also where a pool hid that from tracebacks (`from None`)."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _by_status(answer: Answer) -> Kind:

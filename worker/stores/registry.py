@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.errors import SettingsError
+import httpx
+
+from worker.errors import StoreUnusable
+from worker.redact import redact
 from worker.stores.cos_json import CosJsonStore
+from worker.stores.wrong_profile import ENDPOINT, PROXY
 
 if TYPE_CHECKING:
     from worker.settings import StoreProfile
@@ -16,9 +20,12 @@ def open_store(profile: StoreProfile) -> StoreDriver:
     """Return the driver that speaks the profile's protocol; sends nothing yet.
 
     Raises:
-        SettingsError: its `ca_file` or `proxy` cannot be used.
+        StoreUnusable: its `ca_file`, `endpoint` or `proxy` cannot be used. A job waits for it, as for all that is wrong with a
+            profile.
     """
     try:
         return CosJsonStore(profile)
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"[stores.{profile.name}] ca_file or proxy cannot be used: {error}") from error
+    except (ValueError, LookupError, ImportError, httpx.InvalidURL) as error:
+        fault = ENDPOINT if profile.proxy is None else PROXY
+        message = f"[stores.{profile.name}] endpoint or proxy cannot be used: {redact(str(error))}"
+        raise StoreUnusable(message, **fault) from error

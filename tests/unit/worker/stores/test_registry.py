@@ -1,15 +1,24 @@
+"""Which driver speaks for a profile, and what becomes of a profile that none can use."""
+
 from __future__ import annotations
 
+import traceback
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
-from worker.errors import SettingsError
+from tests.support.leaks import leaked
+from worker.errors import StoreUnusable
+from worker.jobs.retry import Again, History, decide
 from worker.settings import StoreProfile
 from worker.stores.cos_json import CosJsonStore
 from worker.stores.registry import open_store
+from worker.urls import Endpoint, ProxyUrl, Secret
+
+NEVER_FAILED = History(0, None, None, 0, timedelta(days=1), timedelta(days=7))
 
 
 def profile(**changes: Any) -> StoreProfile:
@@ -31,6 +40,28 @@ def test_the_protocol_of_the_profile_chooses_the_driver() -> None:
     driver.close()
 
 
-def test_a_profile_that_cannot_be_used_is_named() -> None:
-    with pytest.raises(SettingsError, match=r"\[stores.main\]"):
-        open_store(profile(ca_file=Path("/nonexistent/ca.pem")))
+SECRET = "fake/pr0xy-Pa55Word+Zk3W"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ({"ca_file": Path("/nonexistent/ca.pem")}, "tls_unusable"),
+        ({"ca_file": Path(__file__)}, "tls_unusable"),
+        ({"ca_file": Path(__file__).parent}, "tls_unusable"),
+        ({"proxy": ProxyUrl("http", "no-name-" + "é" * 70, user="me", password=Secret(SECRET))}, "proxy_unusable"),
+        ({"endpoint": Endpoint("https", "no-name-" + "é" * 70)}, "store_unusable"),
+    ],
+)
+def test_a_profile_that_cannot_be_used_is_named_and_its_jobs_wait(wrong: dict[str, Any], code: str) -> None:
+    """A job that meets it opens the breaker and waits, and no text shows a secret."""
+    used = profile().model_copy(update=wrong)  # as it stands: what the settings refuse may still come to be
+    with pytest.raises(StoreUnusable, match=r"^\[stores.main\] (ca_file|endpoint or proxy) ") as caught:
+        open_store(used)
+    error = caught.value
+    assert error.code == code
+    decision = decide(error, NEVER_FAILED)
+    assert isinstance(decision, Again)
+    assert (decision.attempt, decision.error is not None and decision.error["code"]) == (False, code)
+    shown = "".join(traceback.format_exception(error))
+    assert leaked(SECRET, shown) == []

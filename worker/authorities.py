@@ -1,0 +1,37 @@
+"""The files of authorities that profiles name, judged before any of them is needed."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+from worker.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from worker.settings import Profiles
+
+
+def check_authorities(profiles: Profiles) -> None:
+    """See that each store's `ca_file` holds certificates: where workers start, for the API needs none of them.
+
+    Raises:
+        SettingsError: one cannot be used; names it.
+    """
+    for profile in profiles.stores.values():
+        if (why := unusable_authorities(profile.ca_file)) is not None:
+            raise SettingsError(f"[stores.{profile.name}] ca_file {profile.ca_file} {why}")
+
+
+def unusable_authorities(ca_file: Path | None) -> str | None:
+    """Say why a file of authorities cannot be used; None if it can, or there is none."""
+    if ca_file is None:
+        return None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
+    except ssl.SSLError:  # an OSError, too
+        return "holds no certificate in PEM"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None
