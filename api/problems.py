@@ -152,7 +152,7 @@ def document(refused: Refused, instance: str | None = None) -> dict[str, Any]:
         "advice": refused.advice,
     }
     if instance is not None:
-        members["instance"] = instance
+        members["instance"] = redact(instance)
     return {**members, **redact_json(refused.extra)}
 
 

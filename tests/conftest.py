@@ -22,6 +22,7 @@ import redis
 from psycopg import sql
 from pydantic import SecretStr
 
+from worker import redact
 from worker.emulator.config import Account, EmulatorConfig
 from worker.emulator.server import Emulator
 from worker.local.postgres import EmbeddedPostgres
@@ -60,6 +61,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         rank[item] = KINDS.index(kind)
         item.add_marker(kind)
     items.sort(key=rank.__getitem__)
+
+
+@pytest.fixture(autouse=True)
+def secrets_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what a test hides (short words, too) be shown again to the next; what was hidden before stays so."""
+    monkeypatch.setattr(redact, "_known", redact._known)
+    monkeypatch.setattr(redact, "_short", dict(redact._short))
 
 
 def _loopback_only(event: str, args: tuple[Any, ...]) -> None:

@@ -16,6 +16,7 @@ from worker.cli_admin import doctor, keys, migrate, stores
 from worker.cli_drill import drill
 from worker.cli_jobs import jobs, put
 from worker.errors import SettingsError, SlicewayError
+from worker.log import show_failures_without_secrets
 from worker.urls import Host
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:
         message, advice, code = _explain(error)
         if code == FAILED and os.environ.get("SLICEWAY_LOG_LEVEL") == "debug":
+            show_failures_without_secrets()
             raise
         _tell(message, advice)
         return code

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.errors import SettingsError, SlicewayError
+from worker.redact import redact_json
 from worker.terminal import finding_line, json_option, print_json, print_table
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def doctor(*, as_json: bool) -> None:
 
 def _report(found: Sequence[Any], *, as_json: bool) -> None:
     if as_json:
-        print_json([asdict(finding) for finding in found])
+        print_json(redact_json([asdict(finding) for finding in found]))
         return
     width = max((len(finding.check) for finding in found), default=0)
     for finding in found:

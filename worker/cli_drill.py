@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.errors import SlicewayError
+from worker.redact import redact_json
 from worker.terminal import finding_line, json_option, print_json
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def drill(*, store: str | None, root: str | None, size_mib: int, timeout_s: int,
         raise
     finally:
         if as_json:
-            print_json(report.document(outcome))
+            print_json(redact_json(report.document(outcome)))
     if not as_json:
         click.echo(f"Proven: {_sum(report.figures)}")
 

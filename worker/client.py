@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
+from worker.credentials import hide_environment
 from worker.errors import SettingsError, SlicewayError
 from worker.surroundings import Unreachable
 from worker.urls import Endpoint, UrlError
@@ -36,6 +37,7 @@ class Client:
         Raises:
             SettingsError: it names no key, or the URL is wrong.
         """
+        hide_environment(environ)
         key = environ.get("SLICEWAY_API_KEY")
         if not key:
             raise SettingsError(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+PREFIX = "SLICEWAY_"
 BY_REFERENCE = ("secret_id", "secret_key")
 """Secrets of a store's profile that may be given as `…_file` or `…_env`."""
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -32,6 +33,11 @@ _TOKEN_MIN_CHARS = 16
 SHORT = "a secret of fewer than 8 characters is blanked as a whole word, even where that is an ordinary one"
 SHORT_ADVICE = "Choose a random secret of 24 characters or more."
 log = get_log(__name__)
+
+
+def hide_environment(environ: Mapping[str, str]) -> None:
+    """Let no secret of our variables pass from now on. Do it before they are judged: a refusal must show none."""
+    hide_secrets({name: value for name, value in environ.items() if name.startswith(PREFIX)}, prefix=PREFIX)
 
 
 def hide_secrets(settings: Mapping[str, Any], *, prefix: str = "", where: str = "") -> None:

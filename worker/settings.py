@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr, ValidationError, field_validator
 
-from worker.credentials import hide_secrets, read_secrets
+from worker.credentials import PREFIX, hide_environment, read_secrets
 from worker.errors import Refused, SettingsError
 from worker.limits import MIB, PROTOCOLS, canonical_target, check_slice_size, normal_key
-from worker.redact import redact
+from worker.redact import hide, redact
 from worker.server_settings import ServerSettings
 from worker.timers import Timers
 from worker.urls import Endpoint, ProxyUrl
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from worker.database_url import DatabaseUrl
 
-PREFIX = "SLICEWAY_"
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -213,9 +212,9 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     Raises:
         SettingsError: a variable is missing, wrong or unknown; names it.
     """
+    hide_environment(environ)
     known = {variable(field): field for field in Settings.model_fields}
     given = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
-    hide_secrets(given, prefix=PREFIX)  # before they are judged: a refusal must not show them either
     if unknown := sorted(set(given) - set(known)):
         raise SettingsError(f"{unknown[0]} is not a setting", advice="Correct its name or remove it.")
     try:
@@ -225,6 +224,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         field = str(first["loc"][0]) if first["loc"] else ""
         what = "is not set" if first["type"] == "missing" else f"is wrong: {_plain(first['msg'])}"
         raise SettingsError(f"{variable(field)} {what}") from None
+    hide(*made.secrets)
     made.broker  # noqa: B018 - judged now, and not where a worker connects
     return made
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.redact import redact
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -31,9 +33,9 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def finding_line(finding: Any, width: int) -> str:
-    """Return what a check or a step has found, in one line; its name takes so many columns."""
+    """Return what a check or a step has found, in one line without secrets; its name takes so many columns."""
     advice = f"; {finding.advice}" if finding.advice else ""
-    return f"{finding.level:6}  {finding.check:{width}}  {finding.text}{advice}"
+    return redact(f"{finding.level:6}  {finding.check:{width}}  {finding.text}{advice}")
 
 
 def acknowledged_bytes(progress: Mapping[str, Any]) -> int:

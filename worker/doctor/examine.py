@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from worker.credentials import SHORT, SHORT_ADVICE
 from worker.doctor import servers
 from worker.doctor.database import database
 from worker.doctor.findings import Finding, Level, run
 from worker.errors import SlicewayError
+from worker.redact import short_settings
 from worker.settings import Profiles
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ def examine(settings: Settings) -> list[Finding]:
         profiles, stores = Profiles(stores={}, roots={}), []
     else:
         stores = [*servers.store_checks(list(profiles.stores.values())), ("roots", lambda: servers.roots(profiles))]
+    if short := short_settings():
+        found.append(Finding("secrets", Level.NOTE, f"{', '.join(short)}: {SHORT}", SHORT_ADVICE))
     return found + run(
         [
             ("database", lambda: database(settings, profiles)),
