@@ -71,7 +71,10 @@ def redact(text: str) -> str:
     """Return the text without the secrets of `hide`, and without what stands where secrets stand."""
     text = _known.blank(text, HIDDEN)
     lowered = text.lower()
-    if not any(hint in lowered for hint in _HINTS):  # most texts: a tenth of the time
+    for hint in _HINTS:  # a loop and no `any`: most texts end here
+        if hint in lowered:
+            break
+    else:
         return text
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)

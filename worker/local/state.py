@@ -16,7 +16,9 @@ from worker.local.secret import write_secret
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-APPID, BUCKET, SECRET_ID = "1250000000", "uploads", "local"
+APPID, BUCKET, SECRET_ID = "1250000000", "uploads", "AKID0up0local0key"
+_OLD_SECRET_ID = "local"  # noqa: S105 - its name, and of an emulator
+"""Of state folders that 0.1 has made: as short as it is, it is blanked wherever the word stands."""
 _KEPT = "# kept by `sliceway up`"
 _STORES = """\
 # Where uploads may go, and where files may come from. Add your own stores and roots, then start again.
@@ -92,6 +94,12 @@ class State:
     def emulator_key(self) -> Path:
         """The secret that uploads to the emulator are signed with."""
         return self.folder / "emulator-key"
+
+    @property
+    def secret_id(self) -> str:
+        """What the emulator's key is called: in a folder that is there already, as its stores file has it."""
+        old = f'secret_id = "{_OLD_SECRET_ID}"'
+        return _OLD_SECRET_ID if self.stores.exists() and old in self.stores.read_text() else SECRET_ID
 
     @property
     def stores(self) -> Path:

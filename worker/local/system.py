@@ -14,7 +14,7 @@ from worker.local.errors import LocalError
 from worker.local.postgres import EmbeddedPostgres
 from worker.local.program import Program, answers
 from worker.local.secret import remembered_secret, write_secret
-from worker.local.state import APPID, BUCKET, SECRET_ID
+from worker.local.state import APPID, BUCKET
 from worker.local.supervisor import Supervisor
 from worker.local.valkey import EmbeddedValkey
 from worker.settings import load_settings
@@ -137,7 +137,7 @@ def _emulator(state: State, port: int, control_port: int) -> Program:
         "--control-port": control_port,
         "--appid": APPID,
         "--bucket": BUCKET,
-        "--secret-id": SECRET_ID,
+        "--secret-id": state.secret_id,
         "--secret-key-file": state.emulator_key,
     }
     words = [str(word) for option in options.items() for word in option]

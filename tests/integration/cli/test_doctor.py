@@ -148,3 +148,25 @@ def test_a_wrong_setting_or_stores_file_is_a_finding(
     monkeypatch.setenv("SLICEWAY_API_PORT", "many")
     level, text = found(healthy, 1)["settings"]
     assert (level, "SLICEWAY_API_PORT" in text) == ("failed", True)
+
+
+@pytest.mark.parametrize(("content", "why"), [(None, "cannot be read: No such file"), ("none", "no certificate in PEM")])
+def test_a_file_of_authorities_that_cannot_be_used_is_named_at_start_and_by_the_doctor(
+    healthy: Any, tmp_path: Path, content: str | None, why: str
+) -> None:
+    authorities, file = tmp_path / "authorities.pem", tmp_path / "stores.toml"
+    if content is not None:
+        authorities.write_text(content)
+    file.write_text(file.read_text().replace("[roots.media]", f'ca_file = "{authorities}"\n[roots.media]'))
+    level, text = found(healthy, 1)["store main"]
+    assert (level, str(authorities) in text, why in text) == ("failed", True, True)
+    healthy.fails("worker", 2, "[stores.main] ca_file", why)
+    assert len(healthy.err.splitlines()) == 1
+
+
+def test_a_short_secret_is_noted(healthy: Any, tmp_path: Path) -> None:
+    file = tmp_path / "stores.toml"
+    file.write_text(file.read_text().replace("secret_id = ", 'secret_id = "fAk3iD" # '))
+    level, text = found(healthy, 1)["secrets"]
+    assert (level, "[stores.main] secret_id" in text) == ("note", True)
+    assert "fAk3iD" not in healthy.out

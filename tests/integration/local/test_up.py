@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from tests.support.leaks import leaked
 from worker.local.ports import free_port
 from worker.local.process import wait_until
 
@@ -107,7 +108,7 @@ def test_next_start_is_back_where_it_was(start: Callable[..., Up], server_folder
     second = start(folder)
     second.wait_until_up()
     assert second.addresses() == first.addresses()
-    assert (folder / "api-key").read_text().strip() in first.said
+    assert first.said.count((folder / "api-key").read_text().strip()) == 1
     assert (folder / "api-key").read_text().strip() not in second.said
     with second.api() as api:
         assert api.get(f"/v1/jobs/{job}").json()["state"] == "succeeded"
@@ -150,6 +151,28 @@ def test_wrong_setting_is_named_before_anything_starts(start: Callable[..., Up],
     output, _ = up.process.communicate(timeout=240)
     assert "SLICEWAY_WORKER_PROCESSES is wrong" in output
     assert not (server_folder / "wrong/postgres/data").exists()
+
+
+def test_nothing_that_it_runs_shows_a_secret(start: Callable[..., Up], server_folder: Path) -> None:
+    """Neither a log, nor the arguments of any process, which everyone on the machine may read."""
+    folder = server_folder / "secretive"
+    up = start(folder)
+    up.wait_until_up()
+    upload(up, folder, "one.bin")
+    files = ("api-key", "flower-password", "emulator-key", "postgres/password", "valkey/password")
+    secrets = {name: (folder / name).read_text().strip() for name in files}
+    arguments = "\n".join(processes_with(str(folder)))
+    assert len(arguments.splitlines()) >= len(
+        ("postgres", "valkey", "emulator", "api", "flower", "worker", "its child")
+    )
+    said = up.said.replace(secrets["api-key"], "", 1) + up.command("doctor") + arguments + up.end(signal.SIGTERM)
+    logs = [*folder.glob("logs/*.log"), *folder.glob("*/*.log")]
+    assert len(logs) >= len(files)
+    shown = {"output": said} | {log.name: log.read_text(errors="replace") for log in logs}
+    assert {
+        (name, where) for name, secret in secrets.items() for where in shown if leaked(secret, shown[where])
+    } == set()
+    assert not [where for where, text in shown.items() if "settings.short_secret" in text]
 
 
 def processes_with(text: str) -> list[str]:
