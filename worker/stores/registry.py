@@ -20,8 +20,7 @@ def open_store(profile: StoreProfile) -> StoreDriver:
     """Return the driver that speaks the profile's protocol; sends nothing yet.
 
     Raises:
-        StoreUnusable: its `ca_file`, `endpoint` or `proxy` cannot be used. A job waits for it, as for all that is wrong with a
-            profile.
+        StoreUnusable: its `ca_file`, `endpoint` or `proxy` cannot be used; its jobs wait.
     """
     try:
         return CosJsonStore(profile)

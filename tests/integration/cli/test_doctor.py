@@ -150,7 +150,9 @@ def test_a_wrong_setting_or_stores_file_is_a_finding(
     assert (level, "SLICEWAY_API_PORT" in text) == ("failed", True)
 
 
-@pytest.mark.parametrize(("content", "why"), [(None, "cannot be read: No such file"), ("none", "no certificate in PEM")])
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "cannot be read: No such file"), ("none", "no certificate in PEM")]
+)
 def test_a_file_of_authorities_that_cannot_be_used_is_named_at_start_and_by_the_doctor(
     healthy: Any, tmp_path: Path, content: str | None, why: str
 ) -> None:
