@@ -30,7 +30,7 @@ test: $(READY)  ## all tests but the fault suite; PYTEST_ARGS="-k checkpoint" fo
 faults: $(READY)  ## the fault suite, short form: everything is killed, emptied, cut and lied to
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/faults $(PYTEST_ARGS)
 
-faults-long: $(READY)  ## kill loops and their figures; SEED=1 MINUTES=30 FAULTS_ARGS="--timers shipped"
+faults-long: $(READY)  ## kill loops and their figures; SEED=1 MINUTES=30 FAULTS_ARGS="--timers shipped"; or "--sources 60"
 	@$(BIN)/python -m tests.faults --seed $(SEED) --minutes $(MINUTES) $(FAULTS_ARGS)
 
 bench: $(READY)  ## every benchmark, 20 minutes on a quiet machine; writes its tables into docs/benchmarks.md

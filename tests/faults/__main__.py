@@ -1,8 +1,9 @@
-"""`python -m tests.faults`: the kill loops in their long form; exit code 1 if anything is wrong."""
+"""`python -m tests.faults`: the kill loops and races in their long form; exit code 1 if anything is wrong."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import shutil
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tests.faults.chaos.drills import Drills
 from tests.faults.chaos.run import Plan, Run
+from tests.support.source_race import SourceRace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="sliceway-faults-"))
     folder.chmod(0o711)  # the embedded database may run as another user
     began = time.monotonic()
+    if given.sources:
+        return _race(given.seed, given.sources, folder)
     run = _drills(given, folder) if given.recovery else _run(given, folder)
     try:
         run.play()
@@ -45,6 +49,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _drills(given: argparse.Namespace, folder: Path) -> Drills:
     say(f"seed {given.seed}, {given.rounds} rounds of one fault at a time, shipped timers, in {folder}")
     return Drills(given.seed, given.rounds, folder)
+
+
+def _race(seed: int, seconds: float, folder: Path) -> int:
+    mounts = os.geteuid() == 0
+    say(f"seed {seed}, {seconds:g} s of opening files that are renamed, linked" + (", unmounted" if mounts else ""))
+    if not mounts:
+        say("NOT TESTED HERE: unmounted roots; only root can mount")
+    race = SourceRace(folder, seed, mounts=mounts)
+    race.play(seconds=seconds)
+    shutil.rmtree(folder)
+    say(f"{race.came_of.total():,} opened: {dict(race.came_of.most_common())}")
+    for what, times in race.wrong.items():
+        say(f"WRONG: {what}, {times} times")
+    return 1 if race.wrong else 0
 
 
 def _run(given: argparse.Namespace, folder: Path) -> Run:
@@ -99,6 +117,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--recovery", action="store_true", help="one fault at a time, shipped timers, and their targets"
     )
     parser.add_argument("--rounds", type=int, default=30, help="of --recovery: how often each (default: %(default)s)")
+    parser.add_argument(
+        "--sources", type=float, default=0, metavar="SECONDS", help="the race for files below a root, for so long"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the folder though nothing is wrong")
     return parser.parse_args(argv)
 

@@ -55,13 +55,14 @@ def open_file(root: RootProfile, path: str, expected: Fingerprint | None = None)
         raise
 
 
-def usable(root: RootProfile) -> str | None:
+def usable(root: RootProfile, base: str | None = None) -> str | None:
     """Return None if files can be read below the root here, else why not, in a few words.
 
-    An empty root counts as unusable: it is what the mount point of a volume that is not mounted looks like.
+    An empty root counts as unusable: it is what the mount point of a volume that is not mounted looks like. ``base`` is
+    where the root is open already.
     """
     try:
-        with os.scandir(root.path) as entries:
+        with os.scandir(base or root.path) as entries:
             return None if next(entries, None) else "is empty, as the mount point of an unmounted volume is"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
@@ -166,7 +167,7 @@ def _locate(root: RootProfile, path: str) -> tuple[int, os.stat_result]:
             os.close(handle)
             raise
     except (OSError, UnicodeEncodeError) as error:
-        _fail(root, path, error)
+        _fail(root, path, error, _link(base))  # what it was missed in, and not what is mounted there by now
     finally:
         os.close(base)
 
@@ -191,15 +192,32 @@ def _joined(base: str, path: str) -> str:
 
 
 def _approved(root: RootProfile, path: str, base: int, handle: int) -> os.stat_result:
+    """Return what the handle is, if it is a regular file inside the directory that ``base`` is.
+
+    Inside is decided by the kernel's names of both, which mean something only while they lead to both: of a volume that
+    was unmounted meanwhile (`umount --lazy`) the names begin at the volume, so that its top is "/" and all is inside.
+    The base's name is therefore proven after both were read.
+    """
     found = os.fstat(handle)
     if found.st_nlink == 0:
         raise SourceGone(f"{root.name}:{path} was removed while it was being opened")
-    inside = _place(base).rstrip("/") + "/"
-    if not f"{_place(handle)}/".startswith(inside):
+    inside, place = _place(base), _place(handle)
+    if not _leads_to(inside, base):
+        raise RootUnavailable(f"root {root.name} ({root.path}) was unmounted or moved while a file was being opened")
+    if not f"{place}/".startswith(inside.rstrip("/") + "/"):
+        if not _leads_to(place, handle):  # on a volume below the root, or it is being renamed
+            raise RootUnavailable(f"{root.name}:{path} was unmounted or moved while it was being opened")
         raise SourceRefused(f"{root.name}:{path} is a link that leads out of the root")
     if not stat.S_ISREG(found.st_mode):
         raise SourceRefused(f"{root.name}:{path} is not a regular file")
     return found
+
+
+def _leads_to(place: str, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.lstat(place), os.fstat(handle))
+    except OSError:
+        return False
 
 
 def _place(handle: int) -> str:
@@ -211,16 +229,19 @@ def _link(handle: int) -> str:
     return f"/proc/self/fd/{handle}"
 
 
-def _fail(root: RootProfile, path: str, error: OSError | UnicodeEncodeError) -> NoReturn:
-    raise _mapped(root, path, error) from error
+def _fail(root: RootProfile, path: str, error: OSError | UnicodeEncodeError, base: str | None = None) -> NoReturn:
+    raise _mapped(root, path, error, base) from error
 
 
-def _mapped(root: RootProfile, path: str, error: OSError | UnicodeEncodeError) -> SourceError:
-    """Say whose fault a failure is: the path's, the file's, or (all else) the volume's, which may come back."""
+def _mapped(root: RootProfile, path: str, error: OSError | UnicodeEncodeError, base: str | None = None) -> SourceError:
+    """Say whose fault a failure is: the path's, the file's, or (all else) the volume's, which may come back.
+
+    ``base``: where the root is open.
+    """
     named = f"{root.name}:{path}"
     if isinstance(error, UnicodeEncodeError):
         return SourceRefused(f"{root.name}:{path!r} cannot be a file's name")
-    if reason := usable(root):
+    if reason := usable(root, base):
         return RootUnavailable(f"root {root.name} ({root.path}) {reason}")
     if error.errno in _ABSENT:
         return SourceGone(f"{named}: there is no such file")
