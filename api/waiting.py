@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from worker.errors import StoreUnusable
 from worker.jobs import queries
-from worker.jobs.places import store_of
+from worker.jobs.places import check_tenant, store_of
 from worker.redact import redact_json
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _shown(row: Row[Any], reason: _Reason) -> dict[str, Any]:
 
 
 def _reasons(front: Front, rows: Sequence[Row[Any]]) -> dict[UUID, _Reason]:
-    """Return why jobs wait for their store: it left the API's stores file, or its breaker is open.
+    """Return why jobs wait for their store: the API's stores file serves them no longer, or its breaker is open.
 
     A job with something under way waits for neither.
     """
@@ -64,8 +64,9 @@ def _reasons(front: Front, rows: Sequence[Row[Any]]) -> dict[UUID, _Reason]:
 def _changed(front: Front, row: Row[Any]) -> dict[str, Any] | None:
     try:
         store_of(front.settings.profiles, row.store, row.key, row.target)
+        check_tenant(front.settings.profiles, row.tenant, row.store, row.key, row.source)
     except StoreUnusable as error:
         if (row.error or {}).get("code") == error.code:
             return None  # a worker has said so, and when
-        return {"code": error.code, "message": f"{error.message} of the API", "advice": error.advice}
+        return {"code": error.code, "message": f"{error.message}, by the API's stores file", "advice": error.advice}
     return None

@@ -15,6 +15,7 @@ from worker.errors import Refused, SettingsError
 from worker.limits import MIB, PROTOCOLS, canonical_target, check_slice_size, normal_key
 from worker.redact import hide, redact
 from worker.server_settings import ServerSettings
+from worker.tenants import EVERYBODY, Prefix, Prefixed, Tenanted
 from worker.timers import Timers
 from worker.urls import Endpoint, ProxyUrl
 
@@ -35,7 +36,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class StoreProfile(_Frozen):
+class StoreProfile(_Frozen, Prefixed):
     """A place that jobs may be written to: `[stores.NAME]` in the stores file.
 
     Each secret is given by value, or as `secret_key_file` (a path), or as `secret_key_env` (a variable's name).
@@ -48,7 +49,8 @@ class StoreProfile(_Frozen):
     bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     secret_id: SecretStr
     secret_key: SecretStr
-    tenants: tuple[str, ...] = ("*",)
+    tenants: tuple[str, ...] = (EVERYBODY,)
+    prefix: Prefix | None = None
     dry_run_sees: Literal["all", "own"] = "all"
     slice_bytes: int = 3 * MIB
     mark: Literal["auto", "always"] = "auto"
@@ -68,10 +70,6 @@ class StoreProfile(_Frozen):
             return check_slice_size(value, info.data["protocol"]) if "protocol" in info.data else value
         except Refused as refused:
             raise ValueError(refused.message) from None
-
-    def allows(self, tenant: str) -> bool:
-        """Say whether the tenant may write here."""
-        return "*" in self.tenants or tenant in self.tenants
 
     def target(self, key: str) -> str:
         """Return the canonical name of the place that ``key`` has in this store; checks the key.
@@ -93,12 +91,12 @@ class StoreProfile(_Frozen):
         return min(self.slice_bytes, PROTOCOLS[self.protocol].whole_bytes)
 
 
-class RootProfile(_Frozen):
+class RootProfile(_Frozen, Tenanted):
     """A folder that files may be read from: `[roots.NAME]` in the stores file."""
 
     name: str
     path: Path
-    tenants: tuple[str, ...] = ("*",)
+    tenants: tuple[str, ...] = (EVERYBODY,)
     fingerprint: Literal["strict", "size-mtime"] = "strict"
 
     @field_validator("path")
@@ -107,10 +105,6 @@ class RootProfile(_Frozen):
         if not value.is_absolute():
             raise ValueError("must be an absolute path")
         return value
-
-    def allows(self, tenant: str) -> bool:
-        """Say whether the tenant may read here."""
-        return "*" in self.tenants or tenant in self.tenants
 
 
 class Settings(ServerSettings):

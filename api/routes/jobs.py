@@ -193,7 +193,7 @@ def retry_job(job_id: JobId, key: Operator, front: FrontDep, how: RetryQuery) ->
     # not repeated where its answer is lost: the job may have failed again since, or succeeded, and a second retry would
     # send it to work against what its operator has seen, or refuse what was done
     with front.database.transaction() as tx:
-        state = service.retry(tx, job_id, key, force=how.force)
+        state = service.retry(tx, job_id, key, front.settings.profiles, force=how.force)
     return JobMoved(id=job_id, state=state)
 
 

@@ -17,7 +17,7 @@ from worker.drill import watch
 from worker.drill.canary import Canary, Death
 from worker.drill.cleaning import END_S, Cleaning
 from worker.drill.proof import Expected, verify
-from worker.drill.site import NotProven, Site, ready
+from worker.drill.site import NotProven, Site, folder_of, ready
 from worker.errors import SlicewayError
 from worker.jobs.states import FINAL, JobState
 from worker.limits import MIB
@@ -83,6 +83,7 @@ class Drill:
             NotProven: it cannot.
         """
         self._report.add(ready(self._site, self._database))
+        self._prefix = folder_of(self._site, self._database) + self._prefix
         try:
             self._client.enqueue(self._wish(1), self._prefix, dry_run=True)
             self._client.cancel(str(uuid.uuid4()))

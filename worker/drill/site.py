@@ -10,6 +10,7 @@ from worker.doctor.examine import examine
 from worker.doctor.findings import Finding, Level
 from worker.drill import watch
 from worker.errors import SettingsError, SlicewayError
+from worker.jobs.keys import find_key
 from worker.limits import PROTOCOLS
 from worker.sources.file import usable
 
@@ -104,6 +105,14 @@ def _the_one(what: str, there: Mapping[str, _Profile], name: str | None) -> _Pro
     if name not in there:
         raise SettingsError(f"there is no {what} {name!r}", advice=f"There are: {names}.")
     return there[name]
+
+
+def folder_of(site: Site, database: Database) -> str:
+    """Return what the keys of the drill's tenant begin with; for a key that opens nothing the API has the words."""
+    given = site.settings.api_key
+    with database.connection() as tx:
+        key = find_key(tx, given.get_secret_value()) if given is not None else None
+    return "" if key is None else site.store.key_prefix(key.tenant)
 
 
 def ready(site: Site, database: Database) -> Finding:

@@ -68,7 +68,7 @@ class Intake:
         store = self._store(wish.store, tenant)
         self._check_source(wish, tenant)
         _check_verify(wish, store.protocol)
-        key = normal_key(wish.key, store.protocol)
+        key = _key(wish, store, tenant)
         return NewJob(
             id=new_id(),
             tenant=tenant,
@@ -112,6 +112,17 @@ class Intake:
                 code="bad_path",
                 advice=f"Give a relative path without '.', '..' and empty parts, of at most {PATH_MAX_BYTES} bytes.",
             )
+
+
+def _key(wish: Wish, store: StoreProfile, tenant: str) -> str:
+    key, prefix = normal_key(wish.key, store.protocol), store.key_prefix(tenant)
+    if not key.startswith(prefix):
+        raise Refused(
+            f"key {key!r} is not below {prefix!r}, where tenant {tenant!r} writes in store {store.name!r}",
+            code="bad_key",
+            advice=f"Begin the key with {prefix!r}.",
+        )
+    return key
 
 
 def _place(store: StoreProfile) -> str:

@@ -1,12 +1,16 @@
-"""Whether a job's store still is where it was when the job came."""
+"""Whether a job's profiles still serve it: its store is where it was when the job came, and its tenant may use both."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from worker.errors import StoreUnusable
+from worker.errors import Conflict, StoreUnusable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from worker.db import Tx
     from worker.settings import Profiles, StoreProfile
 
 
@@ -25,3 +29,44 @@ def store_of(profiles: Profiles, store: str, key: str, target: str) -> StoreProf
             advice="Put the profile back as it was, or cancel the jobs that wait for it.",
         )
     return profiles.stores[store]
+
+
+def check_tenant(profiles: Profiles, tenant: str, store: str, key: str, source: Mapping[str, Any]) -> None:
+    """See that the job's tenant may still read from its root, and write to its key.
+
+    A profile that there is not is none of this function's business.
+
+    Raises:
+        StoreUnusable: `tenant_not_allowed`: a list of tenants or a prefix was changed since the job came.
+    """
+    place, root = profiles.stores.get(store), profiles.roots.get(source.get("root", ""))
+    if root is not None and not root.allows(tenant):
+        _not_allowed(f"tenant {tenant!r} may not read from root {root.name!r} any more")
+    if place is None:
+        return
+    if not place.allows(tenant):
+        _not_allowed(f"tenant {tenant!r} may not write to store {store!r} any more")
+    if not key.startswith(prefix := place.key_prefix(tenant)):
+        _not_allowed(f"tenant {tenant!r} writes below {prefix!r} in store {store!r}, and {key!r} is not there")
+
+
+def check_retry(tx: Tx, profiles: Profiles, job_id: UUID) -> None:
+    """See that the tenant of a job that was put back to work may use its profiles; a refusal rolls that back.
+
+    Raises:
+        Conflict: `tenant_not_allowed`.
+    """
+    row = tx.execute("SELECT tenant, store, key, source FROM job WHERE id = %s", (job_id,)).fetchone()
+    assert row is not None
+    try:
+        check_tenant(profiles, **row)
+    except StoreUnusable as refused:
+        raise Conflict(refused.message, code=refused.code, advice=refused.advice) from None
+
+
+def _not_allowed(message: str) -> NoReturn:
+    raise StoreUnusable(
+        message,
+        code="tenant_not_allowed",
+        advice="Cancel the job, or let the tenant do it again: see `tenants` and `prefix` in the stores file.",
+    )

@@ -33,9 +33,9 @@ BACKOFF_MAX_S = 300.0
 BACKOFF_MIN_S = 0.1
 ROOT_WAIT_MAX_S = 30.0
 STORE_CHANGED_WAIT_S = 30.0
-WAITING_CODES = frozenset(
-    {"root_unavailable", "store_unusable", "store_changed", "proxy_unusable", "tls_unusable"},
-)
+PROFILE_CODES = frozenset({"store_changed", "tenant_not_allowed"})
+"""Errors of a job whose profiles serve it no longer. They serve others: its store's breaker stays closed."""
+WAITING_CODES = PROFILE_CODES | {"root_unavailable", "store_unusable", "proxy_unusable", "tls_unusable"}
 """Errors that wait for somebody to put the surroundings right; they have a limit of their own."""
 
 
@@ -145,7 +145,7 @@ def decide(  # noqa: PLR0911 - one row a class of failure
 
 
 def _profile(error: StoreError) -> bool:
-    return error.code == "store_changed"
+    return error.code in PROFILE_CODES
 
 
 def _waiting(told: dict[str, Any], history: History, delay: timedelta | None) -> Decision:

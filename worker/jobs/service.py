@@ -16,6 +16,7 @@ import psycopg
 from worker.db import sql
 from worker.errors import Conflict, NotFound, QuotaExceeded, Refused
 from worker.jobs import transitions
+from worker.jobs.places import check_retry
 from worker.jobs.states import JobState
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from worker.db import Tx
     from worker.jobs.keys import ApiKey
     from worker.jobs.transitions import NewJob
+    from worker.settings import Profiles
 
 _ROUNDS = 4
 _COUNT_EVERY_S = 1.0
@@ -270,16 +272,16 @@ def cancel(tx: Tx, job_id: UUID, key: ApiKey) -> JobState:
     return transitions.cancel(tx, job_id, key.actor)
 
 
-def retry(tx: Tx, job_id: UUID, key: ApiKey, *, force: bool) -> JobState:
+def retry(tx: Tx, job_id: UUID, key: ApiKey, profiles: Profiles, *, force: bool) -> JobState:
     """Put a failed, cancelled or paused job that the key sees back to work; returns its new state. In a transaction.
 
     Raises:
         NotFound: there is none.
-        Conflict: ``key_busy``, ``superseded`` (unless forced) or ``not_retryable``.
+        Conflict: ``key_busy``, ``superseded`` (unless forced), ``not_retryable`` or ``tenant_not_allowed``.
     """
     _check_seen(tx, job_id, key)
     try:
-        return transitions.retry(tx, job_id, key.actor, force=force)
+        state = transitions.retry(tx, job_id, key.actor, force=force)
     except Conflict as conflict:
         other = conflict.extra.get("job_id")
         if other is None or _is_seen(tx, other, key):
@@ -287,6 +289,8 @@ def retry(tx: Tx, job_id: UUID, key: ApiKey, *, force: bool) -> JobState:
         raise Conflict(
             "a job of another tenant has put a newer object there since", code=conflict.code, advice=conflict.advice
         ) from None
+    check_retry(tx, profiles, job_id)
+    return state
 
 
 def _check_seen(tx: Tx, job_id: UUID, key: ApiKey) -> None:

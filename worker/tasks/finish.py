@@ -47,7 +47,7 @@ def run_finish(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
 
 
 def _complete(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
-    store = rt.store(rt.profile(row))
+    store = rt.store(rt.profile_for_upload(row))
     rt.source(row).close()  # it is still what was uploaded, or this raises
     _refuse_slices_adopted_by_size(rt, claim, row, guard)
     listing = _listed(store, row, guard)

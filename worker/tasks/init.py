@@ -43,7 +43,7 @@ def run_init(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     Raises:
         SlicewayError: as the source, the store and the guard have it.
     """
-    profile = rt.profile(row)
+    profile = rt.profile_for_upload(row)
     store = rt.store(profile)
     with open_for_init(rt, claim, row, guard) as source:
         known = {key: row[key] for key in ("hashing", "digests", "existed")}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from worker.errors import Interrupted, Stop, StoreUnusable
 from worker.jobs import leases, transitions
 from worker.jobs.leases import Claim, Deferral
-from worker.jobs.retry import Again, Decision, Fresh, GiveUp, History, decide
+from worker.jobs.retry import PROFILE_CODES, Again, Decision, Fresh, GiveUp, History, decide
 from worker.log import get_log
 from worker.redact import redact_json
 
@@ -49,7 +49,7 @@ def settle(rt: Runtime, claim: Claim, row: Row | None, error: Exception, guard: 
 
     def write(tx: Tx) -> None:
         with tx.transaction():
-            if isinstance(error, StoreUnusable) and error.code != "store_changed" and isinstance(decision, Again):
+            if _blames_store(error) and isinstance(decision, Again):
                 _open_breaker(tx, row["store"], redact_json(decision.error), rt.timers.probe_s)
             if isinstance(error, Interrupted) and error.stop is Stop.REVOKED:
                 transitions.pause(tx, claim.job_id, "operator", REVOKED)
@@ -58,6 +58,10 @@ def settle(rt: Runtime, claim: Claim, row: Row | None, error: Exception, guard: 
     rt.write(write, guard)
     rt.nudge()
     return decision
+
+
+def _blames_store(error: Exception) -> bool:
+    return isinstance(error, StoreUnusable) and error.code not in PROFILE_CODES
 
 
 def _history(rt: Runtime, row: Row) -> History:

@@ -13,7 +13,7 @@ from uuid import uuid4
 from worker.db import UNAVAILABLE, Database
 from worker.errors import Interrupted, RootUnavailable, StaleClaim, Stop
 from worker.jobs import leases
-from worker.jobs.places import store_of
+from worker.jobs.places import check_tenant, store_of
 from worker.sources.file import open_file
 from worker.stores.registry import open_store
 from worker.tasks.checkpoints import Checkpoints
@@ -158,6 +158,15 @@ class Runtime:
             StoreUnusable: `store_changed`: the profile is gone, or leads to another place than when the job came.
         """
         return store_of(self.settings.profiles, row["store"], row["key"], row["target"])
+
+    def profile_for_upload(self, row: Row) -> StoreProfile:
+        """Return the same, if the job's tenant may use it; what is to be cleaned up asks nobody.
+
+        Raises:
+            StoreUnusable: `store_changed`, or `tenant_not_allowed`.
+        """
+        check_tenant(self.settings.profiles, row["tenant"], row["store"], row["key"], row["source"])
+        return self.profile(row)
 
     def store(self, profile: StoreProfile) -> StoreDriver:
         """Return the process's driver for a store, with its pooled connections."""

@@ -43,7 +43,7 @@ def send_slice(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     Raises:
         SlicewayError: as the source, the store and the guard have it; `StaleClaim` if the checkpoint came too late.
     """
-    store = rt.store(rt.profile(row))
+    store = rt.store(rt.profile_for_upload(row))
     put = Put() if _is_held(store, row, guard) else _put(rt, store, row, guard)
     tag, digest = (put.tag, put.digest) if isinstance(put, Put) else (None, None)
     done = Acknowledged(claim, tag, digest)

@@ -49,7 +49,7 @@ def test_a_job_that_never_began_is_cancelled_at_once(bench: Bench) -> None:
     assert bench.row(job)["finished_at"] is not None
 
 
-UNTOUCHED = ("root_unavailable", "store_unusable", "store_changed")
+UNTOUCHED = ("root_unavailable", "store_unusable", "store_changed", "tenant_not_allowed")
 
 
 def deferred(bench: Bench, *codes: str | None) -> UUID:

@@ -164,6 +164,13 @@ def test_a_store_is_open_to_every_tenant_unless_it_says_so(file: Path) -> None:
     assert profiles(file, STORE).stores["main"].allows("anybody")
 
 
+@pytest.mark.parametrize(
+    ("line", "begins"), [("", ""), ('prefix = "{tenant}/"', "a/"), ('prefix = "in/{tenant}-up/"', "in/a-up/")]
+)
+def test_a_store_says_what_a_tenants_keys_begin_with(file: Path, line: str, begins: str) -> None:
+    assert profiles(file, STORE + line).stores["main"].key_prefix("a") == begins
+
+
 def test_a_root_has_what_its_table_says(file: Path) -> None:
     root = profiles(file, '[roots.media]\npath = "/srv/media"\ntenants = ["a"]').roots["media"]
     assert (root.name, root.path) == ("media", Path("/srv/media"))
@@ -232,6 +239,13 @@ def test_a_secret_that_is_not_there_is_named(file: Path, tmp_path: Path) -> None
         ("connect_timeout_s = 0", "connect_timeout_s"),
         ("signature_ttl_s = 5", "signature_ttl_s"),
         ('mark = "never"', "mark"),
+        ('prefix = "{tenant}"', "prefix"),
+        ('prefix = "/{tenant}/"', "prefix"),
+        ('prefix = "{tenant}//"', "prefix"),
+        ('prefix = "a/../{tenant}/"', "prefix"),
+        ('prefix = "{tenants}/"', "prefix"),
+        ('prefix = "{{tenant}}/"', "prefix"),
+        ('prefix = "/"', "prefix"),
         ('endpiont = "http://cos"', "endpiont"),
     ],
 )

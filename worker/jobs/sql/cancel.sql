@@ -7,7 +7,7 @@ WITH parent AS MATERIALIZED (
     started_at IS NULL OR state = 'queued' AND session IS NULL AND (
       SELECT count(*) FILTER (WHERE kind = 'init_claimed') = count(*) FILTER (
         WHERE kind = 'init_deferred' AND cause ->> 'code' IN (
-          'root_unavailable', 'store_changed', 'store_unusable', 'proxy_unusable', 'tls_unusable'))
+          'root_unavailable', 'store_changed', 'store_unusable', 'proxy_unusable', 'tls_unusable', 'tenant_not_allowed'))
       FROM event WHERE job_id = job.id
     ) AND EXISTS (SELECT FROM job seen WHERE seen.id = job.id AND seen.updated_at = job.updated_at AND seen.token = job.token
     ) AS untouched

@@ -7,7 +7,7 @@ UPDATE slice s SET
   claimed_at = now(),
   sends = s.sends + 1
 FROM (
-  SELECT epoch, state, paused_at, source, fingerprint, store, key, target, session, failing_since, error, retry_for_s,
+  SELECT epoch, state, paused_at, tenant, source, fingerprint, store, key, target, session, failing_since, error, retry_for_s,
          session_losses
   FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE
 ) AS j
@@ -16,7 +16,7 @@ WHERE j.epoch = %(epoch)s AND j.state = 'uploading' AND j.paused_at IS NULL
   -- a CASE, lest it be looked for among all that are in flight
   AND CASE s.state WHEN 'dispatched' THEN true WHEN 'sending' THEN %(again)s AND s.worker = %(worker)s ELSE false END
 RETURNING s.offset_bytes, s.size_bytes AS slice_size_bytes, s.attempts, s.dispatched_at, s.error AS slice_error,
-  j.source, j.fingerprint, j.store, j.key, j.target, j.session, j.error, j.retry_for_s, j.session_losses,
+  j.tenant, j.source, j.fingerprint, j.store, j.key, j.target, j.session, j.error, j.retry_for_s, j.session_losses,
   extract(epoch FROM now() - j.failing_since)::float8 AS failing_for_s,
   EXISTS (SELECT FROM breaker b WHERE b.store = j.store) AS breaker_open,
   set_config('synchronous_commit', 'off', true)

@@ -100,6 +100,17 @@ def test_a_wish_that_breaks_a_rule_is_refused(intake: Intake, wish: Wish, code: 
     assert refused.value.code == code
 
 
+def test_a_key_outside_the_tenants_prefix_is_refused_by_its_name(settings: Settings) -> None:
+    profiles = settings.profiles
+    below = profiles.stores["main"].model_copy(update={"prefix": "in/{tenant}/", "tenants": ("*",)})
+    intake = Intake(settings.model_copy(update={"profiles": profiles.model_copy(update={"stores": {"main": below}})}))
+    assert intake.new_job(WISH._replace(key="in/acme/a.mp4"), "acme").key == "in/acme/a.mp4"
+    for key in ("a.mp4", "in/acme.mp4", "in/acme2/a.mp4", "IN/acme/a.mp4", "in/umbrella/a.mp4", "x/in/acme/a.mp4"):
+        with pytest.raises(Refused, match="'in/acme/'") as refused:
+            intake.new_job(WISH._replace(key=key), "acme")
+        assert (refused.value.code, refused.value.advice) == ("bad_key", "Begin the key with 'in/acme/'.")
+
+
 def test_another_tenant_is_told_nothing_of_what_is_there(intake: Intake) -> None:
     with pytest.raises(Refused) as of_others:
         intake.new_job(WISH, "umbrella")

@@ -1,0 +1,101 @@
+"""Jobs whose tenant is taken off a list: not begun, not sent, not finished; and nothing else waits for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.acceptance.installation import MIB
+
+if TYPE_CHECKING:
+    from tests.acceptance.installation import Installation
+    from tests.acceptance.job import Job
+
+#: The wait between two looks at the lists, 30 s, is shorter.
+SHORT = {"SLICEWAY_TIME_SCALE": "0.05"}
+CHANGES = {
+    "store": ("[stores.main]", '[stores.main]\ntenants = ["umbrella"]'),
+    "root": ("[roots.media]", '[roots.media]\ntenants = ["umbrella"]'),
+    "prefix": ("[stores.main]", '[stores.main]\nprefix = "{tenant}/"'),
+}
+
+
+def without_acme(site: Installation, change: str) -> dict[str, str]:
+    """Settings of workers whose stores file has `acme`, the tenant of all jobs here, off a list."""
+    stores = site.folder / f"stores-{change}.toml"
+    stores.write_text((site.folder / "stores.toml").read_text().replace(*CHANGES[change]))
+    return SHORT | {"SLICEWAY_STORES_FILE": str(stores)}
+
+
+def waits(job: Job) -> bool:
+    """Whether a worker has said why it does not go on."""
+    parts = [job.row, *job.slices]
+    return any((row["error"] or {}).get("code") == "tenant_not_allowed" for row in parts)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_job_is_not_begun(site: Installation, change: str) -> None:
+    site.workers(1, **without_acme(site, change))
+    job = site.enqueue(2 * MIB)
+    site.until(lambda: waits(job), "its reason")
+    assert (job.state, job.row["attempts"], job.asked("init")) == ("queued", 0, [])
+    assert job.view["error"]["code"] == "tenant_not_allowed"
+    assert site.sql("SELECT * FROM breaker") == []
+    twin = site.enqueue(1000, store="twin") if change != "root" else None
+    if twin is not None:  # what is not on the list holds up nothing else
+        twin.succeeds()
+    assert job.state == "queued"
+    site.workers(1, **SHORT)
+    job.succeeds()
+    assert job.row["attempts"] == 0
+
+
+def test_a_slice_is_not_sent(site: Installation) -> None:
+    site.workers(1)
+    key = site.fresh_key()
+    let_go = site.store.hold("data", key, offset=0)
+    job = site.enqueue(2 * MIB, key)
+    site.store.held("data", job.key)
+    site.until(lambda: job.done() == 3, "the others")
+    site.workers(0)
+    let_go()
+    sent = len(job.asked("data"))
+    site.workers(1, **without_acme(site, "store"))
+    site.until(lambda: waits(job), "its reason")
+    assert (job.state, len(job.asked("data"))) == ("uploading", sent)
+    site.workers(1, **SHORT)
+    job.succeeds()
+
+
+def test_an_upload_is_not_finished(site: Installation) -> None:
+    site.workers(1)
+    key = site.fresh_key()
+    site.store.control.add_rule("error", op="finish", path=key, status=503, code=-196)
+    job = site.enqueue(2 * MIB, key)
+    site.until(lambda: job.state == "finishing" and job.row["error"], "the finish that had no effect")
+    site.workers(0)
+    site.store.control.clear_rules()
+    asked = len(job.asked("finish"))
+    site.workers(1, **without_acme(site, "root"))
+    site.until(lambda: waits(job), "its reason")
+    assert (job.state, len(job.asked("finish"))) == ("finishing", asked)
+    assert site.store.object_at(key) is None
+    site.workers(1, **SHORT)
+    job.succeeds()
+
+
+def test_a_cancel_cleans_up_whatever_the_lists_say(site: Installation) -> None:
+    site.workers(1)
+    key = site.fresh_key()
+    let_go = site.store.hold("data", key, offset=0)
+    job = site.enqueue(2 * MIB, key)
+    site.store.held("data", job.key)
+    site.workers(0)
+    let_go()
+    site.workers(1, **without_acme(site, "store"))
+    site.until(lambda: waits(job), "its reason")
+    job.act("cancel")
+    job.reaches("cancelled")
+    assert "session_left_open" not in job.kinds
+    assert job.key not in site.store.unfinished()
