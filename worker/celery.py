@@ -63,6 +63,7 @@ def make_app(settings: Settings) -> Celery:
         task_acks_late=False,
         worker_send_task_events=True,  # Flower
         task_send_sent_event=False,
+        worker_consumer="worker.consumer:Consumer",
         worker_pool="worker.threads:TaskPool",
         worker_concurrency=slots.most_tasks(settings.worker_threads),
         worker_prefetch_multiplier=1,
@@ -72,6 +73,7 @@ def make_app(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the upload does not need the broker
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_channel_error_retry=True,  # a server that refuses a command does not do so for ever
         broker_connection_timeout=2,
         broker_transport_options={
             "socket_timeout": 5,

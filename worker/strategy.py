@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.app.task import Context
 from celery.app.trace import TraceInfo, traceback_clear
-from celery.exceptions import Ignore, Retry
+from celery.exceptions import Ignore, InvalidTaskError, Retry
 from celery.states import FAILURE, RETRY
 from celery.worker.request import Request
 from celery.worker.state import revoked, task_ready, task_reserved
@@ -34,7 +34,14 @@ class Delivery(Request):  # type: ignore[misc]
     """A message that was received, until its task has ended."""
 
     def run(self) -> None:
-        """Run the task in this thread; whatever becomes of it is told."""
+        """Run the task in this thread; whatever becomes of it is told, and its slot is free again."""
+        try:
+            self._run()
+        except BaseException:
+            task_ready(self)
+            raise
+
+    def _run(self) -> None:
         began_s = monotonic()
         self.on_accepted(os.getpid(), began_s)
         context = Context(self.request_dict, called_directly=False, headers={})  # headers left out are looked for
@@ -99,7 +106,11 @@ def strategy(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
 
 
 def _parts(message: Message) -> list[Any] | None:
-    """Return what a message says if it is as our dispatcher writes them."""
+    """Return what a message says if it is as our dispatcher writes them.
+
+    Raises:
+        InvalidTaskError: no task can be called with it.
+    """
     headers = message.headers
     if message.content_type != "application/json" or headers.get("eta") or headers.get("expires"):
         return None
@@ -107,4 +118,10 @@ def _parts(message: Message) -> list[Any] | None:
         parts = json.loads(message.body)
     except ValueError:
         return None
-    return parts if isinstance(parts, list) and len(parts) == _BODY_PARTS else None
+    if isinstance(parts, dict):
+        raise InvalidTaskError("it is of an older protocol")
+    if not isinstance(parts, list) or len(parts) != _BODY_PARTS:
+        return None
+    if not isinstance(parts[0], list) or not isinstance(parts[1], dict):
+        raise InvalidTaskError("its arguments are no list and no object")
+    return parts

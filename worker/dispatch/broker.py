@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kombu.entity import Queue
 from kombu.exceptions import BatchPublishError, OperationalError
+from redis.exceptions import ResponseError
 
 from worker.broker_tls import failure
 from worker.dispatch.envelope import Envelope, Hint, publish
@@ -162,6 +163,6 @@ def _memory_policy(connection: Connection) -> str | None:
         return None
     try:
         policy: str | None = client.config_get("maxmemory-policy").get("maxmemory-policy")
-    except client.ResponseError:
-        return None  # a managed server that does not show its settings
+    except ResponseError:
+        return None  # a server that shows its settings to nobody, or not to this user
     return policy

@@ -6,6 +6,7 @@
 - No socket is given to the event loop that it watches already: two system calls for each, in each of its turns.
 - Nothing is looked up for a channel that waits for an answer; kombu does it in each turn of the loop.
 - Who consumes one queue asks for its messages in the same bytes each time, made once.
+- What is no message is dropped with a line in the log; in kombu it ends the process, whoever has written it.
 """
 
 # mypy: allow-untyped-calls
@@ -15,7 +16,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from kombu.transport import TRANSPORT_ALIASES, _transport_cache, redis
+from kombu.transport.virtual import Empty
 from redis.exceptions import OutOfMemoryError
+
+from worker.log import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
 
 
 SCHEMES = ("redis", "rediss")
+log = get_log(__name__)
+_PARTS = ("headers", "properties")
+_WHY_CHARS = 200
 
 
 def register() -> None:
@@ -83,6 +90,30 @@ class Channel(redis.Channel):
         self._in_poll, self._brpop_sent_at = connection, monotonic()
         connection.send_packed_command(self._question)
 
+    def _brpop_read(self, **options: Any) -> Any:
+        """Deliver a message of the queue, whatever it is."""
+        try:
+            return super()._brpop_read(**options)
+        except (Empty, *self.connection.lost_errors):
+            raise
+        except Exception as error:  # noqa: BLE001 - the message's fault: it ended the process
+            _refuse(error)
+            return True
+
+    def _receive_one(self, client: Any) -> Any:
+        """Deliver a control command or an event, whatever it is."""
+        try:
+            return super()._receive_one(client)
+        except (Empty, *self.connection.lost_errors):
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            _refuse(error)
+            return True
+
+
+def _refuse(error: Exception) -> None:
+    log.warning("message.refused", why=f"{type(error).__name__}: {error}"[:_WHY_CHARS])
+
 
 class Poller(redis.MultiChannelPoller):
     """Names the sockets that are to be watched and are not."""
@@ -110,10 +141,27 @@ class Transport(redis.Transport):
     Channel = Channel
     cycle: Any
     connection_errors = (*redis.Transport.connection_errors, OutOfMemoryError)
+    lost_errors = tuple(
+        kind for kind in (*connection_errors, *redis.Transport.channel_errors) if not issubclass(kind, KeyError)
+    )
+    """Those that are no message's fault."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.cycle = Poller()
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        """Hand a message to whoever consumes the queue.
+
+        Raises:
+            ValueError: it is none, or is compressed: a few bytes could become any number of bytes.
+        """
+        headers, properties = map(message.get, _PARTS) if isinstance(message, dict) else (None, None)
+        if not isinstance(headers, dict) or not isinstance(properties, dict) or "delivery_tag" not in properties:
+            raise ValueError("it has not the parts of a message")
+        if headers.get("compression"):
+            raise ValueError("it is compressed: ours never are")
+        super()._deliver(message, queue)
 
     def register_with_event_loop(self, connection: Any, loop: Hub) -> None:
         """Let the loop watch the sockets, from now on and after they are made anew."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
-from uuid import UUID
 
 from celery import shared_task, signals
 from celery.exceptions import Ignore, Retry
@@ -18,6 +17,7 @@ from celery.exceptions import Ignore, Retry
 from worker.db import UNAVAILABLE
 from worker.errors import Interrupted, SlicewayError, StaleClaim, Stop
 from worker.jobs import transitions
+from worker.jobs.arguments import Malformed, read
 from worker.jobs.leases import Claim
 from worker.jobs.names import TaskName
 from worker.jobs.retry import GiveUp
@@ -32,6 +32,7 @@ from worker.tasks.slice import claim_slice, send_slice
 if TYPE_CHECKING:
     from celery import Task
 
+    from worker.jobs.arguments import Arguments
     from worker.tasks.guard import ClaimGuard
     from worker.tasks.runtime import Runtime
     from worker.timers import Timers
@@ -54,7 +55,7 @@ def serve(runtime: Runtime | None) -> None:
 
 
 @shared_task(name=TaskName.SLICE, **_OPTIONS)
-def slice_task(self: Task, **message: Any) -> None:
+def slice_task(self: Task, *_: Any, **message: Any) -> None:
     """Send one slice."""
 
     def take(rt: Runtime, claim: Claim, guard: ClaimGuard, *, again: bool) -> Row:
@@ -64,19 +65,19 @@ def slice_task(self: Task, **message: Any) -> None:
 
 
 @shared_task(name=TaskName.INIT, **_OPTIONS)
-def init_task(self: Task, **message: Any) -> None:
+def init_task(self: Task, *_: Any, **message: Any) -> None:
     """Begin an upload, or take it up again; a small file is stored here at once."""
     _perform(self, message, _init_limit_s, _step(JobState.QUEUED, _init_limit_s), run_init)
 
 
 @shared_task(name=TaskName.FINISH, **_OPTIONS)
-def finish_task(self: Task, **message: Any) -> None:
+def finish_task(self: Task, *_: Any, **message: Any) -> None:
     """Complete the object and look for proof."""
     _perform(self, message, _finish_limit_s, _step(JobState.FINISHING, _finish_limit_s), run_finish)
 
 
 @shared_task(name=TaskName.ABORT, **_OPTIONS)
-def abort_task(self: Task, **message: Any) -> None:
+def abort_task(self: Task, *_: Any, **message: Any) -> None:
     """Clean up after a cancel."""
     _perform(self, message, _finish_limit_s, _step(JobState.CANCELLING, _finish_limit_s), run_abort)
 
@@ -104,11 +105,12 @@ def _perform(
     rt = _runtime
     if rt is None:  # the process is on its way out; the row is handed out again
         raise Ignore
+    given = _read(task, message)
     limit_s = limit(rt.timers)
-    claim = Claim(UUID(message["job"]), message.get("number"), message["token"], message["epoch"], rt.worker)
-    with bound(job_id=message["job"], number=claim.number, token=claim.token, epoch=claim.epoch):
+    claim = Claim(given.job, given.number, given.token, given.epoch, rt.worker)
+    with bound(job_id=str(claim.job_id), number=claim.number, token=claim.token, epoch=claim.epoch):
         try:
-            with rt.guard(claim, task.request.id, limit_s, alone=message.get("alone", False)) as guard:
+            with rt.guard(claim, task.request.id, limit_s, alone=given.alone) as guard:
                 _run(rt, claim, guard, lambda: _take(rt, claim, guard, take, limit_s), work)
         except StaleClaim as error:
             log.debug("claim.stale", message=error.message)
@@ -118,6 +120,19 @@ def _perform(
         except UNAVAILABLE as error:
             log.warning("claim.left", error=str(error))
             raise Ignore from error
+
+
+def _read(task: Task, message: Row) -> Arguments:
+    """Return what the message says.
+
+    Raises:
+        Ignore: whoever wrote it is no dispatcher of ours; one line in the log says so.
+    """
+    try:
+        return read(task.name, message, task.request.args or ())
+    except Malformed as error:
+        log.warning("message.refused", why=str(error), task=task.name, task_id=task.request.id)
+        raise Ignore from error
 
 
 def _take(rt: Runtime, claim: Claim, guard: ClaimGuard, take: Callable[..., Row], limit_s: float) -> Row:
@@ -179,12 +194,18 @@ def _give_back(rt: Runtime, claim: Claim, row: Row | None, error: Exception, gua
 
 
 @signals.task_revoked.connect
-def _on_revoked(request: Any = None, terminated: bool = False, **_: Any) -> None:
-    """Pause the job whose waiting task was revoked: the message is gone, and its id will be discarded for ever."""
+def _on_revoked(request: Any = None, terminated: bool = False, expired: bool = False, **_: Any) -> None:
+    """Pause the job whose waiting task was revoked: the message is gone, and its id will be discarded for ever.
+
+    Nobody has revoked a message that has expired: ours never do, so somebody else has written it.
+    """
     rt = _runtime
-    if rt is None or terminated or not request.kwargs.get("job"):
+    if rt is None or terminated or expired:
         return
-    job_id = UUID(request.kwargs["job"])
+    try:
+        job_id = read(request.task.name, request.kwargs, request.args).job
+    except Malformed:
+        return
     with rt.db.connection() as tx:
         transitions.pause(tx, job_id, "operator", REVOKED)
     log.warning("task.revoked", job_id=str(job_id))
