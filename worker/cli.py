@@ -102,12 +102,10 @@ def flower() -> None:
             "SLICEWAY_FLOWER_BASIC_AUTH is not set to user:password, and Flower can stop workers",
             advice="Set it; whoever opens Flower is asked for it.",
         )
-    environ = os.environ | {"FLOWER_BASIC_AUTH": secret}  # not an argument: those are seen by everyone on the machine
+    environ = dict(os.environ)
     if settings.broker.scheme == "amqps":  # else its broker page sends the broker's password over plain HTTP
         environ.setdefault("FLOWER_BROKER_API", f"https://{Host(settings.broker.host, _RABBITMQ_HTTPS)}/api/")
-    argv = [sys.executable, "-m", "celery", "-A", "worker", "flower"]
-    argv += [f"--address={settings.flower_host}", f"--port={settings.flower_port}"]
-    os.execve(sys.executable, argv, environ)  # noqa: S606
+    os.execve(sys.executable, [sys.executable, "-m", "worker.flower"], environ)  # noqa: S606
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
