@@ -42,7 +42,7 @@ class StoreServer:
         self._past: list[Row] = []
         self._ports = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self._ports[0]}"
-        self.control = Control(f"http://127.0.0.1:{self._ports[1]}")
+        self.control = Control(f"http://127.0.0.1:{self._ports[1]}", folder / "data" / "control-token")
         self.start()
 
     def start(self) -> None:

@@ -184,7 +184,7 @@ def bed(
         stores.write_text(_stores(url, folder / "files") + more_stores(ports[0]))
         try:
             with system({"SLICEWAY_STORES_FILE": str(stores), **(settings or {})}) as (_, running):
-                control = Control(f"http://127.0.0.1:{ports[1]}")
+                control = Control(f"http://127.0.0.1:{ports[1]}", folder / "objects" / "control-token")
                 control.change(instant_upload=False)  # the same bytes come again and again, and are to be sent
                 yield Bed(folder, running, url, control)
         finally:

@@ -33,7 +33,8 @@ def run(config: EmulatorConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with Emulator(config) as emulator:
-        sys.stdout.write(f"emulator: store {emulator.url} control {emulator.control_url}\n")
+        where = f"store {emulator.url} control {emulator.control_url} token {emulator.token_file}"
+        sys.stdout.write(f"emulator: {where}\n")
         sys.stdout.flush()
         stop.wait()
 

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 _TIMEOUT_S = 90.0
 
@@ -24,10 +25,12 @@ class Control:
 
     Args:
         url: `Emulator.control_url`.
+        token_file: `Emulator.token_file`; read anew for each request, since a start of the emulator changes it.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token_file: Path) -> None:
         self._url = url.rstrip("/")
+        self._token_file = token_file
         # No proxy: the endpoint is on this machine, whatever the environment says.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -112,7 +115,8 @@ class Control:
 
     def _call(self, method: str, path: str, body: object = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data=data, method=method)  # noqa: S310 - our own http address
+        headers = {"Authorization": f"Bearer {self._token_file.read_text()}"}
+        request = urllib.request.Request(self._url + path, data, headers, method=method)  # noqa: S310 - our own address
         try:
             with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
                 return json.loads(answer.read())

@@ -1,9 +1,10 @@
-"""The control endpoint: faults, the request journal, settings, and a look (or a hand) inside. On loopback only."""
+"""The control endpoint, on loopback for whoever has the token: faults, the request journal, settings, a hand inside."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
+import hmac
 import json
 import re
 import time
@@ -14,6 +15,7 @@ from worker.emulator.config import MIB, Settings
 from worker.emulator.faults import Rule
 from worker.emulator.form import Content
 from worker.emulator.http import Answer
+from worker.emulator.private import CONTROL_FILE
 from worker.emulator.refusals import PlainRefusal, Refusal
 from worker.emulator.targets import Target, target_of
 from worker.emulator.uploads import Intent
@@ -28,7 +30,7 @@ _LONGEST_WAIT_S = 60.0
 
 
 class ControlService:
-    """Answers control requests about one store.
+    """Answers control requests about one store; all but `GET /health` need `Authorization: Bearer <token>`.
 
     | request | does |
     | --- | --- |
@@ -42,8 +44,9 @@ class ControlService:
     | `GET, POST /objects` | objects of `?bucket=`; plant one |
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, token: str) -> None:
         self._store = store
+        self._authorization = f"Bearer {token}".encode()
         self._routes: dict[tuple[str, str], Callable[[dict[str, str], Any], Any]] = {
             ("GET", "/health"): lambda *_: {},
             ("GET", "/rules"): lambda *_: [rule.to_json() for rule in store.plan.rules()],
@@ -63,8 +66,9 @@ class ControlService:
 
     def handle(self, connection: Connection, request: Request) -> bool:
         """Answers one request and returns whether the connection can serve another."""
+        body = connection.read_body() or b"null"
         try:
-            status, value = 200, self._carry_out(request, json.loads(connection.read_body() or b"null"))
+            status, value = self._admit(request) or (200, self._carry_out(request, json.loads(body)))
         except LookupError:
             status, value = 404, {"error": f"there is no {request.method} {request.path} here"}
         except (ValueError, TypeError, AttributeError, Refusal, PlainRefusal) as error:
@@ -72,6 +76,13 @@ class ControlService:
         answer = Answer(status, json.dumps(value).encode(), "application/json")
         connection.send(answer.head(now_s=time.time(), keep_alive=request.keep_alive) + answer.body)
         return request.keep_alive
+
+    def _admit(self, request: Request) -> tuple[int, dict[str, str]] | None:
+        """Returns what is answered to somebody without the token."""
+        given = request.headers.get("authorization", "").encode()
+        if (request.method, request.path) == ("GET", "/health") or hmac.compare_digest(given, self._authorization):
+            return None
+        return 401, {"error": f"Authorization: Bearer <what {CONTROL_FILE} in the data folder has> is missing or wrong"}
 
     def _carry_out(self, request: Request, body: Any) -> Any:
         if request.method == "DELETE" and (rule := re.fullmatch(r"/rules/(\d+)", request.path)):

@@ -12,6 +12,8 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
+from worker.emulator.private import private_folder
+
 if TYPE_CHECKING:
     from collections.abc import Collection
     from io import FileIO
@@ -28,7 +30,7 @@ class Disk:
     """
 
     def __init__(self, folder: Path, *, fsync: bool, discard: bool = False) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         self._folder = folder
         self._fsync = fsync
         self._discard = discard

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Self
 from worker.emulator.control_server import ControlService
 from worker.emulator.http import Connection
 from worker.emulator.listener import Listener
+from worker.emulator.private import CONTROL_FILE, fresh_token
 from worker.emulator.service import Service
 from worker.emulator.store import Store
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     from worker.emulator.config import EmulatorConfig
@@ -53,6 +55,11 @@ class Emulator:
         assert self._parts is not None, "the emulator is not started"
         return self._parts[2].url
 
+    @property
+    def token_file(self) -> Path:
+        """The file with the token that opens the control endpoint; another one at each start."""
+        return self._config.data_dir / CONTROL_FILE
+
     def start(self) -> None:
         """Opens the data folder and serves in the background.
 
@@ -69,9 +76,11 @@ class Emulator:
             serving = Listener((config.host, config.port), functools.partial(connect, throttle=store.throttle))
             undo.callback(serving.stop)
             controlling = Listener(("127.0.0.1", config.control_port), connect)
+            undo.callback(controlling.stop)
+            token = fresh_token(self.token_file)
             undo.pop_all()
         serving.start(Service(store))
-        controlling.start(ControlService(store))
+        controlling.start(ControlService(store, token))
         self._parts = store, serving, controlling
 
     def stop(self) -> None:

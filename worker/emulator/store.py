@@ -15,6 +15,7 @@ from worker.emulator.journal import Journal
 from worker.emulator.ledger import Ledger
 from worker.emulator.objects import Objects
 from worker.emulator.operations import Operations
+from worker.emulator.private import private_file, private_folder
 from worker.emulator.records import Records
 from worker.emulator.throttle import Throttle
 from worker.emulator.uploads import Uploads
@@ -34,7 +35,7 @@ class Store:
     """
 
     def __init__(self, config: EmulatorConfig) -> None:
-        config.data_dir.mkdir(parents=True, exist_ok=True)
+        private_folder(config.data_dir)
         self._lock = _lock(config.data_dir)
         self.config = config
         self.settings = Settings.of(config)
@@ -45,6 +46,7 @@ class Store:
         self.journal = Journal(config.journal_length)
         self.ledger = Ledger(config.journal_file)
         self.plan = FaultPlan()
+        private_file(config.data_dir / "records.sqlite3")  # what SQLite puts beside it has the same mode
         self.records = Records(config.data_dir / "records.sqlite3", fsync=config.fsync)
         self.disk = Disk(config.data_dir / "content", fsync=config.fsync, discard=config.discard)
         self.disk.sweep(self.records.contents())
@@ -69,6 +71,7 @@ class Store:
 
 def _lock(folder: Path) -> TextIO:
     """Keeps others out of the folder until the file returned is closed, by whatever end of this process."""
+    private_file(folder / "lock")
     file = (folder / "lock").open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

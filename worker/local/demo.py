@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from worker.emulator.control import Control
+from worker.emulator.private import CONTROL_FILE
 from worker.errors import SlicewayError
 from worker.local.errors import LocalError
 from worker.local.narrator import Narrator
@@ -83,7 +84,7 @@ class _Demo:
     narrator: Narrator
 
     def play(self, size_bytes: int, rate_bytes_per_s: int) -> None:
-        control = Control(self.running.control_url or "")
+        control = Control(self.running.control_url or "", self.state.objects / CONTROL_FILE)
         control.change(rate_bytes_per_s=rate_bytes_per_s)
         sha1 = _make_file(self.state.files / _PATH, size_bytes)
         self.narrator.say(f"Made {_PATH}: {size_bytes:,} random bytes, SHA-1 {sha1}")

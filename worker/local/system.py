@@ -145,7 +145,7 @@ def _emulator(state: State, port: int, control_port: int) -> Program:
         "emulator",
         [sys.executable, "-m", "worker.emulator", *words],
         log=state.logs / "emulator.log",
-        ready=lambda: answers("127.0.0.1", control_port, "/settings"),
+        ready=lambda: answers("127.0.0.1", control_port, "/health"),
     )
 
 

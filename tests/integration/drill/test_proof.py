@@ -63,7 +63,7 @@ def test_every_other_is_told(verified: Callable[[Expected], Finding], wanted: Ex
 def test_an_object_that_cannot_be_read_back_is_a_note_that_says_why(
     verified: Callable[[Expected], Finding], emulator: Emulator
 ) -> None:
-    Control(emulator.control_url).add_rule("raw", op="download", status=403, body="no")
+    Control(emulator.control_url, emulator.token_file).add_rule("raw", op="download", status=403, body="no")
     found = verified(WANTED)
     assert (found.level, found.text.endswith(f"/{WANTED.key} answers HTTP 403")) == (Level.NOTE, True)
 

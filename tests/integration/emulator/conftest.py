@@ -7,6 +7,7 @@ import hmac
 import itertools
 import ssl
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -19,7 +20,6 @@ from worker.emulator.server import Emulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 KIB = 1024
 APPID, BUCKET, SECRET_ID, SECRET_KEY = "10055004", "uploads", "fake-secret-id", "fake-secret-key"
@@ -30,10 +30,11 @@ class Cos:
 
     SLICE = 512 * KIB
 
-    def __init__(self, url: str, control_url: str = "") -> None:
+    def __init__(self, url: str, control_url: str = "", token_file: str | Path = "") -> None:
         self.url = url
         self.address = (urlsplit(url).hostname or "", urlsplit(url).port or 0)
-        self.control = Control(control_url)
+        self.control_url, self.token_file = control_url, Path(token_file)
+        self.control = Control(control_url, self.token_file)
         # Loading certificates would take longer than most tests here, and nothing is encrypted.
         self.http = httpx.Client(trust_env=False, timeout=120, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         self._random = itertools.count(1)
@@ -118,7 +119,7 @@ def start_cos(tmp_path: Path) -> Iterator[Callable[..., Cos]]:
         config = {"data_dir": tmp_path / "data", "accounts": accounts, "fsync": False, **fields}
         emulator = Emulator(EmulatorConfig(**config))
         emulator.start()
-        running.append((emulator, Cos(emulator.url, emulator.control_url)))
+        running.append((emulator, Cos(emulator.url, emulator.control_url, emulator.token_file)))
         return running[-1][1]
 
     yield start

@@ -86,3 +86,32 @@ def test_uploads_are_held_to_a_rate_that_can_be_lifted(start_cos: Callable[..., 
 def test_what_does_not_exist_is_said_so(cos: Any) -> None:
     with pytest.raises(ControlError, match="/nothing"):
         cos.control._call("GET", "/nothing")
+
+
+def test_nobody_without_the_token_is_answered_but_that_it_runs(start_cos: Callable[..., Any]) -> None:
+    cos = start_cos()
+    base, token = cos.control_url, cos.token_file.read_text()
+    for given in (None, "", token, "Bearer", "Bearer x", f"Bearer {token}x", f"Basic {token}", f"Bearer {token[:-1]}"):
+        headers = {} if given is None else {"Authorization": given}
+        for method, path in (("GET", "/settings"), ("PATCH", "/settings"), ("GET", "/requests"), ("DELETE", "/rules"),
+                             ("DELETE", "/rules/1"), ("POST", "/objects"), ("GET", "/nowhere")):  # fmt: skip
+            answer = cos.http.request(method, base + path, headers=headers, content=b"{}")
+            assert (answer.status_code, token in answer.text) == (401, False)
+        assert cos.http.get(f"{base}/health", headers=headers).status_code == 200
+    assert cos.control.settings()
+    cos = start_cos()
+    assert cos.token_file.read_text() != token
+    assert cos.http.get(f"{cos.control_url}/settings", headers={"Authorization": f"Bearer {token}"}).status_code == 401
+
+
+def test_what_it_keeps_is_for_its_user_alone(start_cos: Callable[..., Any]) -> None:
+    cos = start_cos()
+    folder = cos.token_file.parent
+    cos.upload("a.bin", b"content")
+    for path in (folder, folder / "content", *folder.glob("*.*"), folder / "lock"):  # as an older release left them
+        path.chmod(0o755)
+    cos = start_cos()
+    cos.upload("b.bin", b"content")
+    found = [folder, *folder.rglob("*")]
+    assert {"records.sqlite3", "content", "control-token", "lock"} < {path.name for path in found}
+    assert {path.name: oct(path.stat().st_mode & 0o077) for path in found if path.stat().st_mode & 0o077} == {}

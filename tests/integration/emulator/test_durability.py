@@ -34,7 +34,7 @@ def run_cos(tmp_path: Path, cos: Any) -> Iterator[Callable[[], Any]]:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         words = process.stdout.readline().split()
-        client = kind(words[2], words[4])
+        client = kind(*words[2::2])
         client.process = process
         try:
             yield client

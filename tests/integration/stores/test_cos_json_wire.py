@@ -46,7 +46,7 @@ DATA = b"".join(bytes([number]) * MIB for number in range(3)) + b"the end"
 
 @pytest.fixture
 def control(emulator: Emulator) -> Control:
-    return Control(emulator.control_url)
+    return Control(emulator.control_url, emulator.token_file)
 
 
 @pytest.fixture

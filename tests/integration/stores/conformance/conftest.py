@@ -116,7 +116,7 @@ class CosJsonBench:
         self._emulator = emulator
         self._profile = profile
         self._opened: list[StoreDriver] = []
-        self.control = Control(emulator.control_url)
+        self.control = Control(emulator.control_url, emulator.token_file)
         self.driver = self.open()
         self.secrets = (profile.secret_id.get_secret_value(), profile.secret_key.get_secret_value())
 
