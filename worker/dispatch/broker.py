@@ -161,8 +161,10 @@ def _redis(channel: Any) -> Any:
 def _memory_policy(connection: Connection) -> str | None:
     if (client := _redis(connection.default_channel)) is None:
         return None
-    try:
-        policy: str | None = client.config_get("maxmemory-policy").get("maxmemory-policy")
-    except ResponseError:
-        return None  # a server that shows its settings to nobody, or not to this user
+    policy: str | None = None
+    with suppress(ResponseError):  # a server that shows its settings to nobody, or not to this user
+        policy = client.info("memory").get("maxmemory_policy")
+    if policy is None:
+        with suppress(ResponseError):
+            policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
     return policy

@@ -6,7 +6,7 @@ import email.utils
 import os
 import ssl
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import redis
@@ -26,7 +26,7 @@ from worker.stores.wrong_profile import TLS
 from worker.surroundings import first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from worker.broker_url import BrokerUrl
     from worker.doctor.findings import Check
@@ -64,15 +64,21 @@ def _broker(url: BrokerUrl) -> Iterator[Finding]:
         yield Finding("broker", Level.OK, "reachable")
         return
     with _client(url) as client:
-        info = client.info("server")
+        client.ping()
+        info, hidden = _broker_info(client)
         yield Finding("broker", Level.OK, f"Redis protocol, version {info.get('redis_version', 'unknown')}")
         try:
-            yield from _broker_settings(client)
+            config = client.config_get("maxmemory-policy", "appendonly", "save", "timeout")
         except redis.ResponseError:
-            yield Finding(
-                "broker settings", Level.NOTE, "it does not show them", "See that maxmemory-policy is noeviction."
-            )
-        yield from _broker_room(client)
+            config = {"maxmemory-policy": info["maxmemory_policy"]} if "maxmemory_policy" in info else {}
+            yield _not_seen("timeout and persistence", "CONFIG", "See that timeout is 0, or 60 and more.")
+        if "maxmemory-policy" in config:
+            yield from _broker_settings(config)
+        else:
+            yield _not_seen("memory", "CONFIG", "See that maxmemory-policy is noeviction.")
+        if hidden:
+            yield _not_seen("room", "INFO", "See that used_memory stays well below maxmemory.")
+        yield from _broker_room(info)
 
 
 def _client(url: BrokerUrl) -> redis.Redis:
@@ -90,9 +96,20 @@ def _client(url: BrokerUrl) -> redis.Redis:
     )
 
 
-def _broker_settings(client: redis.Redis) -> Iterator[Finding]:
-    config = client.config_get("maxmemory-policy", "appendonly", "save", "timeout")
-    policy = config.get("maxmemory-policy", "noeviction")
+def _broker_info(client: redis.Redis) -> tuple[dict[str, Any], bool]:
+    """Return what the server says of itself and its memory, and whether it refuses to."""
+    try:
+        return {**client.info("server"), **client.info("memory")}, False
+    except redis.ResponseError:
+        return {}, True
+
+
+def _not_seen(what: str, command: str, advice: str) -> Finding:
+    return Finding(f"broker {what}", Level.NOTE, f"not seen: the server refuses {command}", advice)
+
+
+def _broker_settings(config: Mapping[str, Any]) -> Iterator[Finding]:
+    policy = config["maxmemory-policy"]
     if policy != "noeviction":
         text = f"maxmemory-policy is {policy}: it may drop messages, and jobs stall until they are published again"
         yield Finding("broker memory", Level.FAILED, text, "Set maxmemory-policy to noeviction.")
@@ -101,12 +118,11 @@ def _broker_settings(client: redis.Redis) -> Iterator[Finding]:
     if 0 < int(config.get("timeout") or 0) < _IDLE_LEAST_S:
         text = f"it closes connections that are idle for {config['timeout']} s"
         yield Finding("broker timeout", Level.NOTE, text, f"Set timeout to 0, or to {_IDLE_LEAST_S} and more.")
-    if config.get("appendonly") != "yes" and not config.get("save"):
+    if config.get("appendonly") == "no" and not config.get("save"):
         yield Finding("broker persistence", Level.OK, "none, and none is needed: all in it can be made again")
 
 
-def _broker_room(client: redis.Redis) -> Iterator[Finding]:
-    memory = client.info("memory")
+def _broker_room(memory: Mapping[str, Any]) -> Iterator[Finding]:
     used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory") or 0)
     if not most:
         return

@@ -1,0 +1,116 @@
+"""A broker whose user may do no more than docs/operating.md says, or that shows nothing of itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from celery import Celery
+from sqlalchemy import make_url
+
+from tests.acceptance.installation import MIB
+from tests.acceptance.test_flower import Flower
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.acceptance.installation import Installation
+
+MANUAL = Path(__file__).parents[2] / "docs" / "operating.md"
+PASSWORD = "fake-secret-broker"
+
+
+def rules(database: str | None) -> list[str]:
+    """The rules of the user that the manual has, for a database of the broker."""
+    [line] = re.findall(r"^ +ACL SETUSER sliceway (.+)$", MANUAL.read_text().replace("\\\n", ""), re.MULTILINE)
+    words: list[str] = line.split()
+    return [word.replace("&/0.", f"&/{database}.") for word in words if not word.startswith(">")]
+
+
+@pytest.fixture
+def least(site: Installation, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The broker's URL for a user that may do what `request.param` says."""
+    url = make_url(site.broker_url)
+    name = f"least-{url.database}"
+    with site.broker() as broker:
+        broker.execute_command("ACL", "SETUSER", name, "reset", f">{PASSWORD}", *(request.param or rules(url.database)))
+        broker.execute_command("ACL", "LOG", "RESET")
+        yield url.set(username=name, password=PASSWORD).render_as_string(hide_password=False)
+        broker.execute_command("ACL", "DELUSER", name)
+
+
+def denied(site: Installation) -> list[str]:
+    """What the user wanted to do and may not."""
+    with site.broker() as broker:
+        log = broker.execute_command("ACL", "LOG")
+    return [str(entry) for entry in log if b"least-" in str(entry).encode()]
+
+
+def doctor(site: Installation, url: str) -> dict[str, tuple[str, str]]:
+    """What the doctor says of the broker."""
+    command = [sys.executable, "-c", "from worker.cli import main; main()", "doctor", "--json"]
+    done = subprocess.run(
+        command, env=site.environ | {"SLICEWAY_BROKER_URL": url}, capture_output=True, text=True, check=False
+    )
+    findings = json.loads(done.stdout)
+    return {each["check"]: (each["level"], each["text"]) for each in findings if "broker" in each["check"]}
+
+
+@pytest.mark.parametrize("least", [None], indirect=True, ids=["of-the-manual"])
+def test_the_least_user_of_the_manual_is_enough(site: Installation, least: str) -> None:
+    workers = site.workers(2, SLICEWAY_BROKER_URL=least)
+    key = site.fresh_key()
+    let_go = site.store.hold("data", key, offset=0, count=1)
+    job = site.enqueue(5 * MIB, key)
+    site.store.held("data", key)
+    victim = site.holder(job, 0)
+    assert victim in workers
+    victim.kill()
+    site.until(lambda: "worker_lost" in job.kinds, "its claims freed")
+    let_go()
+    job.succeeds()
+    site.environ["SLICEWAY_BROKER_URL"], before = least, site.environ["SLICEWAY_BROKER_URL"]
+    flower = Flower(site)
+    site.environ["SLICEWAY_BROKER_URL"] = before
+    try:
+        seen = site.enqueue(2 * MIB)
+        seen.succeeds()
+        site.until(lambda: len(flower.tasks(seen)) > 1, "Flower seeing its slices")
+        with Celery(broker=least) as app:
+            assert app.control.ping(timeout=5)
+    finally:
+        flower.close()
+    found = doctor(site, least)
+    assert found["broker"][0] == "ok"
+    assert {level for level, _ in found.values()} <= {"ok", "note"}
+    assert denied(site) == []
+
+
+NO_CONFIG = ["on", "~*", "&*", "+@all", "-config"]
+HIDDEN = ("note", "not seen: the server refuses CONFIG")
+
+
+@pytest.mark.parametrize("least", [NO_CONFIG], indirect=True, ids=["no-config"])
+def test_a_broker_without_config_works(site: Installation, least: str) -> None:
+    [worker] = site.workers(1, SLICEWAY_BROKER_URL=least)
+    site.enqueue(2 * MIB).succeeds()
+    assert worker.alive
+    found = doctor(site, least)
+    assert (found["broker"][0], found["broker memory"][0]) == ("ok", "ok")
+    assert found["broker timeout and persistence"] == HIDDEN
+
+
+@pytest.mark.parametrize("least", [[*NO_CONFIG, "-info"]], indirect=True, ids=["no-config-no-info"])
+def test_a_broker_that_shows_nothing_of_itself_works(site: Installation, least: str) -> None:
+    [worker] = site.workers(1, SLICEWAY_BROKER_URL=least)
+    site.enqueue(2 * MIB).succeeds()
+    assert worker.alive
+    found = doctor(site, least)
+    assert found["broker"][0] == "ok"
+    assert found["broker timeout and persistence"] == found["broker memory"] == HIDDEN
+    assert found["broker room"] == ("note", "not seen: the server refuses INFO")
