@@ -103,7 +103,7 @@ _FORGED: dict[str, Any] = {
     "unknown-compression": message(headers={"compression": "nothing"}),
     "compression-list": message(headers={"compression": []}),
     "compression-bomb": message(
-        headers={"compression": "zlib"}, body=base64.b64encode(zlib.compress(b" " * 64 * LONG)).decode()
+        headers={"compression": "zlib"}, body=base64.b64encode(zlib.compress(b" " * 8 * LONG)).decode()
     ),
     "no-body": without("body"),
     "body-null": message(body=None),
