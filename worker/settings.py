@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr, ValidationError, field_validator
 
+from worker.api_limits import ApiLimits
 from worker.credentials import PREFIX, hide_environment, read_secrets
 from worker.errors import Refused, SettingsError
 from worker.limits import MIB, PROTOCOLS, canonical_target, check_slice_size, normal_key
@@ -107,7 +108,7 @@ class RootProfile(_Frozen, Tenanted):
         return value
 
 
-class Settings(ServerSettings):
+class Settings(ServerSettings, ApiLimits):
     """Everything that can be set; `docs/settings.md` has the same table, and a test compares the two.
 
     A field named `api_port` is read from `SLICEWAY_API_PORT`. Durations are seconds, sizes bytes.
