@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,15 @@ from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
 from api import auth, handlers, problems
+from api.acceptor import Acceptor
+from api.bodies import BodyLimits
+from api.connections import connections_of
 from api.deps import Front
+from api.http_protocol import protocol_for
 from api.offload import LargeWork
 from api.routes import events, health, jobs, slices, unserved
 from api.schemas import BatchItem, BatchRequest, JobRequest
 from api.submissions import Submissions
-from api.trailers import WithoutTrailers
 from api.waiters import Waiters
 from worker.db import Database
 from worker.jobs.intake import Intake
@@ -84,6 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (jobs, slices, events, health, unserved):
         app.include_router(routes.router)
     handlers.install(app)
+    app.add_middleware(BodyLimits, limits=settings)  # the outermost
     return app
 
 
@@ -97,15 +102,40 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 class Server(uvicorn.Server):
-    """Lets those who wait for a job go as soon as it is to stop, instead of waiting for them."""
+    """Accepts by itself, and lets those who wait for a job go as soon as it is to stop."""
 
-    def __init__(self, config: uvicorn.Config, waiters: Waiters) -> None:
+    def __init__(self, config: uvicorn.Config, front: Front) -> None:
         super().__init__(config)
-        self.waiters = waiters
+        self.front = front
+        self._acceptors: list[Acceptor] = []
+
+    @property
+    def waiters(self) -> Waiters:
+        """Those who wait for a job."""
+        return self.front.waiters
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        if self.started and isinstance(loop, asyncio.SelectorEventLoop):  # others accept in ways of their own
+            connections = connections_of(self.server_state, self.front.settings, loop)
+            self._acceptors = [
+                Acceptor(loop, listening, self._make_protocol, connections)
+                for server in self.servers
+                for listening in server.sockets
+            ]
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop serving."""
-        self.waiters.stop()
+        for acceptor in self._acceptors:
+            acceptor.close()
+        self.front.waiters.stop()
         await super().shutdown(sockets)
 
 
@@ -116,10 +146,11 @@ def server(settings: Settings) -> Server:
         app,
         host=settings.api_host,
         port=settings.api_port,
-        http=WithoutTrailers,
+        http=protocol_for(settings),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
     )
-    return Server(config, app.state.front.waiters)
+    return Server(config, app.state.front)

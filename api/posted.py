@@ -16,8 +16,6 @@ from api.problems import TooLarge, UnsupportedMediaType
 from worker.jobs.keys import ApiKey
 from worker.limits import BATCH_MAX_BYTES, REQUEST_MAX_BYTES
 
-_DRAINED_BYTES = 4 * BATCH_MAX_BYTES
-
 
 @dataclass(frozen=True, slots=True)
 class Posted:
@@ -30,8 +28,8 @@ class Posted:
 
 def _bounded(most_bytes: int) -> Callable[[Request], Awaitable[Posted]]:
     async def posted(request: Request) -> Posted:
-        body = await _body(request, most_bytes)
-        return Posted(body, await submitter(request), front_of(request))
+        key = await submitter(request)  # before the body: a stranger's is not read
+        return Posted(await _body(request, most_bytes), key, front_of(request))
 
     return posted
 
@@ -44,12 +42,9 @@ async def _body(request: Request, most_bytes: int) -> bytes:
     taken = 0
     async for piece in request.stream():
         taken += len(piece)
-        if taken <= most_bytes:
-            pieces.append(piece)
-        elif taken > _DRAINED_BYTES:  # until then it is read to its end: a client that still sends hears no answer
-            break
-    if taken > most_bytes:
-        raise TooLarge(f"the body is larger than {most_bytes} bytes")
+        if taken > most_bytes:
+            raise TooLarge(f"the body is larger than {most_bytes} bytes")
+        pieces.append(piece)
     return b"".join(pieces)
 
 

@@ -137,7 +137,7 @@ def refusals(*statuses: int, judges: bool = True) -> dict[int | str, dict[str, A
             "content": {MEDIA_TYPE: {"schema": schema}},
             **({"headers": _HEADERS[status]} if status in _HEADERS else {}),
         }
-        for status in sorted({*statuses, 400, 500, *([422] if judges else [])})
+        for status in sorted({*statuses, 400, 408, 414, 431, 500, *([422] if judges else [])})
     }
 
 

@@ -183,8 +183,9 @@ def _look(front: Front, job_id: UUID, key: ApiKey) -> tuple[JobState, Response]:
 
 
 async def _departure(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    with suppress(Refused):  # a body that is too large or too slow
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
 
 
 @router.post("/{job_id:uuid}/retry", responses=refusals(401, 403, 404, 409, 503))

@@ -19,7 +19,7 @@ from worker.jobs.states import FINAL
 from worker.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from api.submissions import Submissions
@@ -81,6 +81,7 @@ class Api:
     waiters: Waiters
     submissions: Submissions
     stop: Callable[[], None]
+    connections: Collection[Any]
     _clients: ExitStack = field(default_factory=ExitStack)
 
     def client(self, tenant: str = "acme", scopes: str = "submit read operate") -> httpx.Client:
@@ -126,8 +127,8 @@ def running_api(settings: Settings) -> Iterator[Api]:
             thread.join(0.01)
         port = api.servers[0].sockets[0].getsockname()[1]
         with closing(Database(settings.database_url, application="tests")) as database, ExitStack() as clients:
-            url = f"http://127.0.0.1:{port}"
-            yield Api(url, settings, database, api.waiters, api.config.app.state.front.submissions, stop, clients)
+            url, state = f"http://127.0.0.1:{port}", api.server_state
+            yield Api(url, settings, database, api.waiters, api.front.submissions, stop, state.connections, clients)
     finally:
         stop()
 

@@ -1,0 +1,170 @@
+"""Key before body, and the limits on bodies: with the API's own server, and with uvicorn's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import uvicorn
+
+from api.app import create_app
+from api.http_protocol import protocol_for
+from tests.acceptance.deadline import DEADLINE_S
+from tests.integration.api.conftest import settings_of
+from tests.support.wire import Wire
+from worker.db import Database
+from worker.jobs.keys import Scope, create_key
+from worker.local.process import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MIB = 1024 * 1024
+SERVERS = ["limited", "limited, unix socket", "httptools", "h11"]
+JOB = b'{"source": {"kind": "file", "root": "media", "path": "a.mp4"}, "store": "main", "key": "a"}'
+
+
+@contextmanager
+def running(server: uvicorn.Server) -> Iterator[None]:
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert wait_until(lambda: server.started, timeout_s=DEADLINE_S)
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(DEADLINE_S)
+
+
+@pytest.fixture
+def key(database_url: str) -> str:
+    """The header field of a key that may submit."""
+    database = Database(database_url, application="tests")
+    with database.transaction() as tx:
+        _, text = create_key(tx, "acme", [Scope.SUBMIT, Scope.READ])
+    database.close()
+    return f"Authorization: Bearer {text}"
+
+
+Connect = Callable[[], Wire]
+
+
+@pytest.fixture(params=SERVERS)
+def serve(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Iterator[Callable[..., Connect]]:
+    """Start the application behind one of the servers, none of which is that of `sliceway api`, with some limits."""
+    with ExitStack() as stack:
+
+        def start(**limits: str) -> Connect:
+            environ = {f"SLICEWAY_API_{name}": value for name, value in limits.items()}
+            settings = settings_of(database_url, tmp_path / "stores.toml", **environ)
+            protocol: Any = protocol_for(settings) if "limited" in request.param else request.param
+            unix = str(tmp_path / "api") if "unix" in request.param else None
+            server = uvicorn.Server(
+                uvicorn.Config(create_app(settings), uds=unix, port=0, http=protocol, log_config=None)
+            )
+            stack.enter_context(running(server))
+            return lambda: Wire(unix or server.servers[0].sockets[0].getsockname()[1])
+
+        yield start
+
+
+@pytest.fixture
+def connect(serve: Callable[..., Connect]) -> Connect:
+    """Connect to the application behind a server, with as much time as a loaded machine takes."""
+    return serve(BODY_TIMEOUT_S=f"{DEADLINE_S}", LINGER_S=f"{DEADLINE_S}")
+
+
+def is_the_last(wire: Wire, status: int, code: str) -> None:
+    reply = wire.reply()
+    assert (reply.status, reply.problem()["code"], reply.fields["connection"]) == (status, code, "close")
+
+
+@pytest.mark.parametrize("field", ["X: no key", "Authorization: Bearer slw_unknown"])
+@pytest.mark.parametrize("length", ["Content-Length: 4194885", "Transfer-Encoding: chunked"])
+def test_a_stranger_is_answered_before_the_body_and_can_read_that(connect: Connect, field: str, length: str) -> None:
+    for path in ("/v1/jobs", "/v1/jobs/batch"):
+        with connect() as wire:
+            wire.request("POST", path, field, length)
+            is_the_last(wire, 401, "unauthenticated")  # of the body, nothing was sent
+        with connect() as wire:
+            body = (b"10000\r\n" + b" " * 0x10000 + b"\r\n") * 64 + b"0\r\n\r\n"
+            wire.request("POST", path, field, length, body=body)  # all of it, before the answer is read
+            is_the_last(wire, 401, "unauthenticated")
+            assert wire.end() == b""
+
+
+def test_a_body_that_waits_to_be_asked_for_is_not(connect: Connect, key: str) -> None:
+    fields = ("Expect: 100-continue", f"Content-Length: {len(JOB)}")
+    with connect() as wire:
+        wire.request("POST", "/v1/jobs", *fields)
+        is_the_last(wire, 401, "unauthenticated")
+    with connect() as wire:
+        wire.request("POST", "/v1/jobs", key, *fields)
+        assert wire.reply().status == 100
+        assert wire.send(JOB).reply().status == 202
+
+
+def test_a_small_body_that_is_there_keeps_the_connection(connect: Connect) -> None:
+    with connect() as wire:
+        for path, status in [("/v1/jobs", 401), ("/nowhere", 404), ("/healthz", 405)]:
+            wire.request("POST", path, f"Content-Length: {len(JOB)}", body=JOB)
+            assert wire.reply().status == status
+        assert wire.request("GET", "/healthz").reply().status == 200
+
+
+def test_a_slow_body_is_timed_out(serve: Callable[..., Connect], key: str) -> None:
+    with serve(BODY_TIMEOUT_S="0.3", LINGER_S="0.3")() as wire:
+        wire.request("POST", "/v1/jobs", key, f"Content-Length: {len(JOB)}", body=JOB[:-1])
+        is_the_last(wire, 408, "request_timeout")
+        assert wire.end() == b""
+
+
+def test_a_large_body_is_refused_by_its_length(connect: Connect, key: str) -> None:
+    with connect() as wire:
+        wire.request("POST", "/v1/jobs/batch", key, f"Content-Length: {8 * MIB + 1}")
+        is_the_last(wire, 413, "too_large")
+    with connect() as wire:
+        wire.request("POST", "/v1/jobs", key, f"Content-Length: {2 * MIB}", body=b" " * 2 * MIB)
+        is_the_last(wire, 413, "too_large")
+        assert wire.end() == b""
+
+
+def test_a_chunked_body_is_refused_when_it_is_too_large(connect: Connect, key: str) -> None:
+    chunk = b"%x\r\n" % MIB + b" " * MIB + b"\r\n"
+    with connect() as wire:
+        wire.request("POST", "/v1/jobs/batch", key, "Transfer-Encoding: chunked", body=chunk * 9 + b"0\r\n\r\n")
+        is_the_last(wire, 413, "too_large")
+        assert wire.end() == b""
+
+
+def test_what_reads_no_body_bounds_it_too(serve: Callable[..., Connect], key: str) -> None:
+    connect = serve(BODY_TIMEOUT_S="0.3", LINGER_S="0.3")
+    job = "/v1/jobs/01890000-0000-7000-8000-000000000000"
+    for method, path in [("GET", "/healthz"), ("GET", f"{job}?wait=30s"), ("POST", f"{job}/retry")]:
+        with connect() as wire:
+            wire.request(method, path, key, "Content-Length: 10000000")
+            assert wire.reply().fields["connection"] == "close"
+            assert wire.end() == b""
+
+
+def test_a_body_in_pieces_is_taken(connect: Connect, key: str) -> None:
+    with connect() as wire:
+        wire.request("POST", "/v1/jobs/batch", key, "Transfer-Encoding: chunked")
+        for piece in (b'{"jobs": [', JOB, b", ", JOB.replace(b'"a"', b'"b"'), b" " * 300_000, b"]}"):
+            wire.send(b"%x\r\n" % len(piece) + piece + b"\r\n")
+        reply = wire.send(b"0\r\n\r\n").reply()
+        assert (reply.status, reply.body.count(b'"status":202')) == (200, 2)
+        assert wire.request("GET", "/healthz").reply().status == 200
+
+
+def test_what_has_come_of_a_body_buys_it_time_at_the_low_speed(serve: Callable[..., Connect], key: str) -> None:
+    with serve(BODY_TIMEOUT_S="0.2", LOW_SPEED_BYTES_PER_S="10")() as wire:
+        body = JOB + b" " * 10_000
+        wire.request("POST", "/v1/jobs", key, f"Content-Length: {len(body)}", body=body[:-1])
+        pause = threading.Event()
+        pause.wait(1)  # five times the time for nothing
+        assert wire.send(body[-1:]).reply().status == 202
