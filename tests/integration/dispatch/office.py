@@ -108,7 +108,12 @@ class Office:
         return Settings.model_validate({"database_url": self.url, "broker_url": self.broker_url} | short | values)
 
     def start(
-        self, *, caps: Mapping[str, int] | None = None, broker: type[Broker] = Broker, **settings: Any
+        self,
+        *,
+        caps: Mapping[str, int] | None = None,
+        broker: type[Broker] = Broker,
+        listens_at: str | None = None,
+        **settings: Any,
     ) -> Running:
         """Start a dispatcher."""
         app = Celery("office", broker=self.broker_url, set_as_current=False)
@@ -120,8 +125,8 @@ class Office:
         )
         db, holder = Database(self.url, application="office"), uuid4()
         dispatcher = Dispatcher(
-            db=db, broker=broker(app), wakeup=Wakeup(self.url), settings=self.settings(**settings), holder=holder,
-            store_caps=caps or {},
+            db=db, broker=broker(app), wakeup=Wakeup(listens_at or self.url), settings=self.settings(**settings),
+            holder=holder, store_caps=caps or {},
         )  # fmt: skip
         thread = threading.Thread(target=dispatcher.run, daemon=True)
         thread.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -334,3 +335,17 @@ def until_both_lead(office: Office) -> None:
         return all(running.dispatcher.leads for running in office.running)
 
     eventually(both, "only one leads")
+
+
+@pytest.mark.usefixtures("slots")
+@pytest.mark.parametrize(
+    "listens_at", ["postgresql://127.0.0.1:{port}/x", "postgresql://127.0.0.1:1/x", "no url at all"]
+)
+def test_a_leader_that_cannot_listen_polls(office: Office, listens_at: str) -> None:
+    """A server that takes the connection and says nothing, one that is nowhere, and an error of another kind."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        leader = office.leading(listens_at=listens_at.format(port=silent.getsockname()[1]))
+        for count in (1, 2):
+            office.bench.enqueue()
+            office.wait_for(count)
+        assert leader.dispatcher.leads

@@ -22,6 +22,7 @@ from worker.database_url import LIBPQ, DatabaseUrl
 from worker.db import conninfo
 from worker.errors import SettingsError
 from worker.settings import load_settings
+from worker.stores.wire_proxy import for_httpx
 from worker.urls import Endpoint, Host, ProxyUrl, Secret, UrlError
 
 LEAST = {"SLICEWAY_DATABASE_URL": "postgresql+psycopg://u@db/s", "SLICEWAY_BROKER_URL": "redis://cache:6379/0"}
@@ -65,6 +66,9 @@ def test_kombu_gets_the_password_that_was_encoded(password: str) -> None:
 def test_a_proxy_gets_the_password_that_was_encoded(password: str) -> None:
     made = ProxyUrl.of(f"http://u:{quote(password, safe='')}@proxy:3128")
     assert (made.user, made.password, str(made)) == ("u", Secret(password), "http://proxy:3128")
+    passed_on = for_httpx(made)
+    assert passed_on is not None
+    assert (passed_on.raw_auth, str(passed_on.url)) == ((b"u", password.encode()), "http://proxy:3128")
 
 
 @pytest.mark.parametrize("password", ["a/b", "a?b", "a#b", "a@b", "a:b", "a b", "12/34", "a%zz"])
