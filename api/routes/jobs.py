@@ -35,7 +35,7 @@ from api.views import (
 from api.waiting import waits
 from worker.db import Tx
 from worker.errors import NotSupported, Refused
-from worker.jobs import queries, service
+from worker.jobs import actions, queries, service
 from worker.jobs.keys import ApiKey
 from worker.jobs.service import Accepted, Submission
 from worker.jobs.states import FINAL, JobState
@@ -194,7 +194,7 @@ def retry_job(job_id: JobId, key: Operator, front: FrontDep, how: RetryQuery) ->
     # not repeated where its answer is lost: the job may have failed again since, or succeeded, and a second retry would
     # send it to work against what its operator has seen, or refuse what was done
     with front.database.transaction() as tx:
-        state = service.retry(tx, job_id, key, front.settings.profiles, force=how.force)
+        state = actions.retry(tx, job_id, key, front.settings.profiles, force=how.force)
     return JobMoved(id=job_id, state=state)
 
 
@@ -204,7 +204,7 @@ def cancel_job(job_id: JobId, key: Operator, front: FrontDep) -> JobMoved:
 
     def cancel(connection: Tx) -> JobState:
         with connection.transaction():
-            return service.cancel(connection, job_id, key)
+            return actions.cancel(connection, job_id, key)
 
     state = run_idempotent(front.database, cancel)  # a job that is being cancelled is what was asked for
     return JobMoved(id=job_id, state=state)
