@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import httptools
@@ -43,16 +44,17 @@ class _Closer:
     __slots__ = ("_protocol", "is_closing", "write")
 
     def __init__(self, protocol: LimitedProtocol, transport: asyncio.Transport) -> None:
-        self._protocol = protocol
+        self._protocol = weakref.ref(protocol)  # no cycle: the API's process collects them seldom
         self.write = transport.write
         self.is_closing = transport.is_closing
 
     def close(self) -> None:
-        self._protocol.close_after_answer()
+        if (protocol := self._protocol()) is not None:
+            protocol.close_after_answer()
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection. Only the application's deadlines run while a request is under way: a long poll is not cut."""
+    """One connection. No deadline of its own runs while a request is under way: a long poll is not cut."""
 
     settings: ClassVar[Settings | None] = None
     """Where the limits are; None: the environment."""
@@ -164,6 +166,7 @@ class LimitedProtocol(HttpToolsProtocol):
             return False
         except httptools.HttpParserError:
             refusal = self._refusal or BadRequest("the request is no HTTP/1.1", advice="Send HTTP/1.1.")
+            self._refusal = refusal.__traceback__ = None  # whose frames hold this connection and all that was read
             self._refuse(refusal, refusal.code)
             return False
         return not self._in_head or self._head_fits(len(piece))
@@ -185,8 +188,6 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
-
-    # --- what the parser finds
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the URL."""
@@ -243,10 +244,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def close_after_answer(self) -> None:
         """Close the connection after its last answer, gently while its client still sends."""
-        if self._in_head and not self._held and not self._dropping:
-            self.transport.close()
-        else:
-            self._linger()
+        whole = self._in_head and not self._held and not self._dropping
+        (self.transport.close if whole else self._linger)()
 
     def shutdown(self) -> None:
         """Close what has no request under way; a client that only hears a refusal is not waited for."""

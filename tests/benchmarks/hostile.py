@@ -8,6 +8,7 @@ with its database: memory is its PSS, log its standard error.
 
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 import os
@@ -24,13 +25,14 @@ from report import Report, parser
 from rig import MIB, Sampler, cpu_s, out, pss_bytes, system
 
 from worker.local.ports import free_port
+from worker.local.postgres import EmbeddedPostgres
 from worker.local.process import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from worker.local.system import Running
+    from worker.local.state import State
 
 ATTACKERS = 2
 OPEN_FILES = 1024
@@ -73,7 +75,7 @@ def main() -> None:
     report, outcomes = Report(), {}
     with system() as (state, running):
         for kind in given.kinds:
-            with api(running, state.folder / "hostile.log") as (port, pid, log):
+            with api(state) as (port, pid, log):
                 outcomes[kind] = under(kind, port, pid, log, given.seconds)
             out.print(" ".join(outcomes[kind].row(kind, given.seconds)))
         report.seen_on(running)
@@ -92,15 +94,16 @@ def main() -> None:
 
 
 @contextmanager
-def api(running: Running, log: Path) -> Iterator[tuple[int, int, Path]]:
+def api(state: State) -> Iterator[tuple[int, int, Path]]:
     """An API of its own on the system's database; its port, its process, its log."""
-    port = free_port()
+    port, log = free_port(), state.folder / "hostile.log"
+    ports = json.loads((state.folder / "ports.json").read_text())
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
     environ |= {
-        "SLICEWAY_DATABASE_URL": running.settings.database_url, "SLICEWAY_BROKER_URL": running.settings.broker_url,
-        "SLICEWAY_STORES_FILE": str(running.settings.stores_file), "SLICEWAY_API_PORT": str(port),
-        "SLICEWAY_API_HOST": "127.0.0.1",
-    }  # fmt: skip
+        "SLICEWAY_DATABASE_URL": EmbeddedPostgres(state.folder / "postgres", port=ports["postgres"]).url,
+        "SLICEWAY_BROKER_URL": "redis://127.0.0.1:1/0",  # an API needs none
+        "SLICEWAY_API_PORT": str(port),
+    }
     command = ["sh", "-c", f"ulimit -n {OPEN_FILES}; exec {sys.executable} -m api"]
     with log.open("wb") as stream:
         process = subprocess.Popen(command, env=environ, stderr=stream)
