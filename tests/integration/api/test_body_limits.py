@@ -162,9 +162,11 @@ def test_a_body_in_pieces_is_taken(connect: Connect, key: str) -> None:
 
 
 def test_what_has_come_of_a_body_buys_it_time_at_the_low_speed(serve: Callable[..., Connect], key: str) -> None:
-    with serve(BODY_TIMEOUT_S="0.2", LOW_SPEED_BYTES_PER_S="10")() as wire:
-        body = JOB + b" " * 10_000
-        wire.request("POST", "/v1/jobs", key, f"Content-Length: {len(body)}", body=body[:-1])
-        pause = threading.Event()
-        pause.wait(1)  # five times the time for nothing
+    connect = serve(BODY_TIMEOUT_S="0.2", LOW_SPEED_BYTES_PER_S="10")
+    body = JOB + b" " * 10_000
+    length = f"Content-Length: {len(body)}"
+    with connect() as wire, connect() as other:
+        wire.request("POST", "/v1/jobs", key, length, body=body[:-1])
+        other.request("POST", "/v1/jobs", key, length)
+        assert other.reply().status == 408  # began later, and has sent nothing
         assert wire.send(body[-1:]).reply().status == 202
