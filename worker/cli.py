@@ -94,7 +94,6 @@ def flower() -> None:
     from worker.credentials import warn_of_short_secrets  # noqa: PLC0415
 
     settings = _settings()
-    warn_of_short_secrets()
     secret = settings.flower_basic_auth.get_secret_value() if settings.flower_basic_auth else ""
     user, _, password = secret.partition(":")
     if not user or not password:
@@ -102,6 +101,7 @@ def flower() -> None:
             "SLICEWAY_FLOWER_BASIC_AUTH is not set to user:password, and Flower can stop workers",
             advice="Set it; whoever opens Flower is asked for it.",
         )
+    warn_of_short_secrets()
     environ = dict(os.environ)
     if settings.broker.scheme == "amqps":  # else its broker page sends the broker's password over plain HTTP
         environ.setdefault("FLOWER_BROKER_API", f"https://{Host(settings.broker.host, _RABBITMQ_HTTPS)}/api/")

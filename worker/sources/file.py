@@ -181,8 +181,11 @@ def _opened(root: RootProfile, path: str, base: int) -> int:
             return handle
     if handle >= 0:
         os.close(handle)
+    inside = _place(base)
+    if not _leads_to(inside, base):  # "/" then, and every absolute link begins with that
+        raise RootUnavailable(f"root {root.name} ({root.path}) was unmounted or moved while a file was being opened")
     try:
-        return open_beneath(base, path, (str(root.path), _place(base)))
+        return open_beneath(base, path, (str(root.path), inside))
     except LeadsOut as error:
         raise SourceRefused(f"{root.name}:{path} is a link that leads out of the root") from error
 

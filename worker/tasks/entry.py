@@ -203,7 +203,7 @@ def _on_revoked(request: Any = None, terminated: bool = False, expired: bool = F
     if rt is None or terminated or expired:
         return
     try:
-        job_id = read(request.task.name, request.kwargs, request.args).job
+        job_id = read(request.task, request.kwargs, request.args).job
     except Malformed:
         return
     with rt.db.connection() as tx:

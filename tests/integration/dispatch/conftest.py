@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def office(database_url: str, broker_url: str) -> Iterator[Office]:
     database = Database(database_url)
     with redis.Redis.from_url(broker_url) as queue:
-        made = Office(Bench(database), database_url, broker_url, queue)
+        made = Office(Bench(database, database_url), database_url, broker_url, queue)
         made.bench.know_link()
         yield made
         made.stop()

@@ -34,13 +34,9 @@ class Bench:
     """One database, one worker that lives, and everything that a test does with jobs."""
 
     db: Database
+    url: str
     worker: UUID = field(default_factory=uuid4)
     last_ms: int = 0
-
-    @property
-    def url(self) -> str:
-        """Where the database is."""
-        return self.db.engine.url.render_as_string(hide_password=False)
 
     def clear(self) -> None:
         """Forget everything."""

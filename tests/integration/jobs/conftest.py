@@ -17,16 +17,19 @@ if TYPE_CHECKING:
     from worker.local.postgres import EmbeddedPostgres
 
 
+JOBS = "jobs"
+
+
 @pytest.fixture(scope="session")
 def jobs_database(postgres: EmbeddedPostgres, template_database: str) -> Iterator[Database]:
     """One database for all tests of statements: they empty it, which is faster than a new one each."""
-    yield from _database(postgres, template_database, "jobs")
+    yield from _database(postgres, template_database, JOBS)
 
 
 @pytest.fixture
-def bench(jobs_database: Database) -> Bench:
+def bench(postgres: EmbeddedPostgres, jobs_database: Database) -> Bench:
     """An empty bench with one worker."""
-    made = Bench(jobs_database)
+    made = Bench(jobs_database, postgres.url_of(JOBS))
     made.clear()
     made.worker = made.start_worker()
     return made
@@ -35,8 +38,9 @@ def bench(jobs_database: Database) -> Bench:
 @pytest.fixture(scope="module")
 def shared_bench(postgres: EmbeddedPostgres, template_database: str, request: pytest.FixtureRequest) -> Iterator[Bench]:
     """A bench for a whole module whose tests commit nothing."""
-    for database in _database(postgres, template_database, request.module.__name__.rpartition(".")[-1]):
-        made = Bench(database)
+    name = request.module.__name__.rpartition(".")[-1]
+    for database in _database(postgres, template_database, name):
+        made = Bench(database, postgres.url_of(name))
         made.worker = made.start_worker()
         yield made
 
