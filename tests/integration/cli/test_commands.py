@@ -234,7 +234,7 @@ def test_ctrl_c_leaves_the_upload_running_and_says_how_to_end_it(
 
 
 def test_flower_does_not_start_without_a_password(installation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for wrong in (None, "", "user", "user:", ":fake-secret"):
+    for wrong in (None, "", "operator", "operator:", ":fake-secret"):
         if wrong is not None:
             monkeypatch.setenv("SLICEWAY_FLOWER_BASIC_AUTH", wrong)
         installation.fails("flower", 2, "SLICEWAY_FLOWER_BASIC_AUTH", "user:password")
