@@ -138,7 +138,7 @@ class _EdgeClient:
         if isinstance(heard, Cut):
             raise broken(ask.op, ask.key, httpx.ReadError("the connection was cut"))
         assert isinstance(heard, Answered), heard
-        answer = Answer(200 if heard.code == 0 else 409, heard.code, f"code {heard.code}", heard.data or {})
+        answer = Answer(200 if heard.code == 0 else 409, heard.code, (f"code {heard.code}", ""), data=heard.data or {})
         if answer.ok or kind_of(answer) in ask.accept:
             return answer
         raise failure(ask.op, ask.key, answer)

@@ -210,7 +210,7 @@ def test_store_in_memory_answers_as_the_emulator_does(seed: int, store_profile: 
         store, code, data = respond(store, op, ours, content or b"")
         told = {name: (data or {}).get(name) for name in TOLD}
         assert (code, told) == (answer.code, {name: answer.data.get(name) for name in TOLD}), (turn, op, fields)
-        assert Answer(200, 0, "", data or {}).sha() == answer.sha(), (turn, op)
+        assert Answer(200, 0, data=data or {}).sha() == answer.sha(), (turn, op)
         assert ("access_url" in (data or {})) == answer.complete, (turn, op)
         codes.add((op, code))
         if op is Op.INIT and answer.ok:
