@@ -20,8 +20,15 @@ if TYPE_CHECKING:
 
 HOME = Path(__file__).parents[2]
 #: Where work is done: what runs in the processes of API and worker.
-ROOMS = ("api", "worker/celery.py", "worker/dispatch", "worker/jobs/service.py", "worker/tasks")
-STATEMENTS = ("worker.jobs.transitions", "worker.jobs.leases", "worker.jobs.service")
+ROOMS = (
+    "api",
+    "worker/celery.py",
+    "worker/dispatch",
+    "worker/jobs/actions.py",
+    "worker/jobs/service.py",
+    "worker/tasks",
+)
+STATEMENTS = ("worker.jobs.transitions", "worker.jobs.leases", "worker.jobs.actions", "worker.jobs.service")
 STORE, BROKER = "worker.stores.base", "worker.dispatch.broker"
 #: The broker's calls that leave nothing behind; all its others are edges.
 BROKER_READS = frozenset({"length", "close"})
