@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import SettingsError
+from worker.redact import chain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from worker.broker_url import BrokerTls, BrokerUrl
@@ -94,7 +95,7 @@ def for_kombu(url: BrokerUrl) -> dict[str, Any] | bool:
 
 def failure(error: BaseException) -> tuple[str, str] | None:
     """Return what a failure of TLS is and what to do about it; None if it is another failure."""
-    for each in _chain(error):
+    for each in chain(error):
         if isinstance(each, ssl.SSLCertVerificationError):
             if "ostname mismatch" in each.verify_message or "IP address mismatch" in each.verify_message:
                 what = f"the broker's certificate is for another host: {each.verify_message.rstrip('.')}"
@@ -109,11 +110,3 @@ def failure(error: BaseException) -> tuple[str, str] | None:
             what = f"TLS with the broker fails: {reason}"
             return what, "See that the port in SLICEWAY_BROKER_URL is the one for TLS."
     return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
