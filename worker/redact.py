@@ -26,8 +26,8 @@ _NAMES = (
     r"|sign|signature|q-signature|q-ak|x-amz-(?:signature|credential|security-token)|x-cos-security-token"
 )
 _PATTERNS = (
-    # scheme://user:password@host, and scheme://:password@host
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/@:'\"]*:)[^\s/@'\"]+(?=@)", re.IGNORECASE), rf"\1{HIDDEN}"),
+    # scheme://user:secret@host, and scheme://:secret@host; "password" stands in the examples of our own advice
+    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/@:'\"]*:)(?!password@)[^\s/@'\"]+(?=@)", re.IGNORECASE), rf"\1{HIDDEN}"),
     # Authorization: Bearer abc, 'Authorization': 'abc', sign=abc, "secret_key": "abc"
     (
         re.compile(

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.leaks import leaked
+from worker import broker_url, database_url, urls
 from worker import redact as redact_module
 from worker.redact import HIDDEN, hide, redact, redact_json, scrub, short_settings
 from worker.secret_matcher import SecretMatcher
@@ -166,3 +167,8 @@ def test_looking_costs_a_line_little_whatever_the_secrets() -> None:
     matcher = SecretMatcher([base64.b64encode(chance.randbytes(30)).decode() for _ in range(200)])
     text = "".join(chance.choices("abcdefghijklmnopqrstuvwxyz ", k=100_000))
     assert matcher.blank(text, "") == text
+
+
+@pytest.mark.parametrize("example", [urls.PROXY_EXAMPLE, database_url.EXAMPLE, broker_url.EXAMPLE])
+def test_the_example_in_an_advice_is_shown_as_it_is_to_be_written(example: str) -> None:
+    assert redact(f"it is no URL; write {example}") == f"it is no URL; write {example}"
