@@ -168,7 +168,7 @@ def test_claims_of_slices_whose_answers_are_lost_are_taken_up_again(site: Networ
         site.lines[Server.POSTGRES],
         claimant(site, far),
         lambda: job.act("retry"),
-        lambda: all(row["state"] == "sending" for row in job.slices),
+        lambda: any(row["state"] == "sending" for row in job.slices),  # a link that was slow gets one at a time
     )
     assert job.succeeds()["slices"]["deaths"] == 0
     assert job.sent_twice_bytes() == 0
