@@ -6,6 +6,7 @@ import functools
 import ipaddress
 import math
 import resource
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary
 
@@ -24,6 +25,9 @@ LINGERING_MAX = 64
 STALLED_MAX = 100
 """Connections whose client takes nothing of an answer that waits for it; beyond it the oldest is cut. Each may hold an
 answer in memory."""
+PIPELINED_BURST = 8
+"""Requests taken in one turn of the event loop from connections that had sent them before the last answer. All of them
+at once, a turn would last as long as there are such connections, and a new one waits for several."""
 _OTHER_DESCRIPTORS = 64
 _FLOOR = 16
 _TICK_MAX_S = 1.0
@@ -39,6 +43,9 @@ class Connection(Protocol):
 
     def overdue(self) -> None:
         """Do what belongs to a deadline that has passed."""
+
+    def go_on(self) -> None:
+        """Take the next of its pipelined requests."""
 
 
 def connection_limit(settings: Settings, open_files: int | None = None) -> int:
@@ -89,6 +96,7 @@ class Connections:
         self._idle: dict[str, dict[Connection, None]] = {}
         self._lingering: dict[Connection, None] = {}
         self._stalled: dict[Connection, None] = {}
+        self._pipelined: deque[Connection] = deque()
         self._ticking: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -138,6 +146,19 @@ class Connections:
     def flowing(self, connection: Connection) -> None:
         """Note that its client takes its answer again."""
         self._stalled.pop(connection, None)
+
+    def pipelined(self, connection: Connection) -> None:
+        """Let it take its next request when it is its turn among those that have one."""
+        if not self._pipelined:
+            self._loop.call_soon(self._go_on)
+        self._pipelined.append(connection)
+
+    def _go_on(self) -> None:
+        turn = [self._pipelined.popleft() for _ in range(min(PIPELINED_BURST, len(self._pipelined)))]
+        if self._pipelined:
+            self._loop.call_soon(self._go_on)
+        for connection in turn:
+            connection.go_on()
 
     def evict(self, address: str | None = None) -> bool:
         """Cut the longest idle connection, of this address if one is named; say whether there was one."""

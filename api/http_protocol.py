@@ -7,17 +7,17 @@ every pipelined request at once, and resets a connection whose client still send
 from __future__ import annotations
 
 import functools
-import json
 import math
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.connections import connections_of
 from api.limits import LINGERING_CLOSE, HeadTooLarge, RequestTimeout, TooManyConnections, UrlTooLong
-from api.problems import MEDIA_TYPE, BadRequest, document
+from api.problems import BadRequest, Unauthenticated
+from api.refusing import is_keyless, last_answer
 from worker.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -133,7 +133,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what was received, one request after the other."""
         if self._dropping:
-            self._drop(len(data))
+            self._dropped_bytes += len(data)
+            if self._dropped_bytes > _DROPPED_MAX_BYTES:
+                self.transport.close()
             return
         self._unset_keepalive_if_required()
         self._feed(data, 0)
@@ -207,6 +209,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Hand the request to the application."""
+        if is_keyless(self.url, self.headers):  # the application would say so, too, at five times the price
+            self._refusal = Unauthenticated("the request has no key")
+            raise self._refusal
         super().on_headers_complete()
         self._in_head = False
         self.cycle.transport = self._closer  # type: ignore[assignment]
@@ -227,14 +232,19 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._dropping or self.transport.is_closing():
             return
+        if self._held:
+            self.flow.pause_reading()
         if self._answering():
-            if self._held:
-                self.flow.pause_reading()
             return
-        self._table.idle(self)
         if not self._in_head:  # an application that let the rest of a body come
             self.deadline = self.loop.time() + self.limits.api_body_timeout_s
-        if self._held:
+        (self._table.pipelined if self._held else self._table.idle)(self)
+
+    def go_on(self) -> None:
+        """Parse what was pipelined, up to the next request."""
+        if self._held and not self._dropping and not self.transport.is_closing():
+            self._table.idle(self)
+            self.flow.resume_reading()
             (data, start), self._held = (self._held, self._held_from), b""
             self._unset_keepalive_if_required()
             self._feed(data, start)
@@ -265,13 +275,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if started:
                 self.transport.abort()
                 return
-        content = json.dumps(document(refused)).encode()
-        fields = [*self.server_state.default_headers, (b"content-type", MEDIA_TYPE.encode())]
-        fields += [(b"content-length", b"%d" % len(content)), (b"connection", b"close")]
-        if refused.status == TooManyConnections.status:
-            fields.append((b"retry-after", b"2"))
-        lines = [b"%b: %b\r\n" % field for field in fields]
-        self.transport.write(b"".join([STATUS_LINE[refused.status], *lines, b"\r\n", content]))
+        self.transport.write(last_answer(refused, self.server_state.default_headers, self.url))
         self._linger()
 
     def _linger(self) -> None:
@@ -287,11 +291,6 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._table.lingering(self)
-
-    def _drop(self, size: int) -> None:
-        self._dropped_bytes += size
-        if self._dropped_bytes > _DROPPED_MAX_BYTES:
-            self.transport.close()
 
 
 def protocol_for(settings: Settings) -> type[LimitedProtocol]:

@@ -158,13 +158,19 @@ def document(refused: Refused, instance: str | None = None) -> dict[str, Any]:
 
 def answer(refused: Refused, request: Request, headers: Mapping[str, str] | None = None) -> Response:
     """Return the problem document as a response, with the headers that belong to its status."""
-    more = dict(headers or {})
-    if refused.status in _RETRY_AFTER_S:
-        more.setdefault("Retry-After", str(_RETRY_AFTER_S[refused.status]))
-    if refused.status == HTTPStatus.UNAUTHORIZED:
-        more.setdefault("WWW-Authenticate", "Bearer")
     content = json.dumps(document(refused, path_of(request)))
+    more = headers_of(refused) | dict(headers or {})
     return Response(content, status_code=refused.status, headers=more, media_type=MEDIA_TYPE)
+
+
+def headers_of(refused: Refused) -> dict[str, str]:
+    """Return the headers that belong to the refusal's status."""
+    more = {}
+    if refused.status in _RETRY_AFTER_S:
+        more["Retry-After"] = str(_RETRY_AFTER_S[refused.status])
+    if refused.status == HTTPStatus.UNAUTHORIZED:
+        more["WWW-Authenticate"] = "Bearer"
+    return more
 
 
 def invalid(errors: Sequence[Mapping[str, Any]], unlisted: int = 0) -> Refused:

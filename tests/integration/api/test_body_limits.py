@@ -111,7 +111,7 @@ def test_a_body_that_waits_to_be_asked_for_is_not(connect: Connect, key: str) ->
 def test_a_small_body_that_is_there_keeps_the_connection(connect: Connect) -> None:
     with connect() as wire:
         for path, status in [("/v1/jobs", 401), ("/nowhere", 404), ("/healthz", 405)]:
-            wire.request("POST", path, f"Content-Length: {len(JOB)}", body=JOB)
+            wire.request("POST", path, "Authorization: Bearer slw_unknown", f"Content-Length: {len(JOB)}", body=JOB)
             assert wire.reply().status == status
         assert wire.request("GET", "/healthz").reply().status == 200
 

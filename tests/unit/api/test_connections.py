@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import resource
 
 import pytest
 
-from api.connections import address_of, connection_limit
+from api.connections import PIPELINED_BURST, Connections, address_of, connection_limit
 from api.limits import LOG_EVERY_S, RefusalLog
+from api.refusing import is_keyless
 from worker.settings import load_settings
 
 SETTINGS = load_settings(
@@ -61,3 +63,50 @@ def test_a_flood_is_a_line_a_minute_for_each_reason(caplog: pytest.LogCaptureFix
         assert counts() == [("idle", 999)]
         log.note("idle")
         assert counts() == []
+
+
+class _Pipelining:
+    """A connection that always has another request."""
+
+    transport: asyncio.Transport
+    deadline = 0.0
+
+    def __init__(self, table: Connections, took: list[object]) -> None:
+        self._table, self._took = table, took
+
+    def overdue(self) -> None: ...
+
+    def go_on(self) -> None:
+        self._took.append(self)
+        self._table.pipelined(self)
+
+
+def test_pipelined_requests_take_turns_and_leave_room_for_others() -> None:
+    async def turns() -> list[object]:
+        table, took = Connections(SETTINGS, asyncio.get_running_loop()), list[object]()
+        for _ in range(3 * PIPELINED_BURST):
+            table.pipelined(_Pipelining(table, took))
+        for turn in range(1, 7):
+            await asyncio.sleep(0)
+            assert len(took) == turn * PIPELINED_BURST
+        return list(took)  # before the loop is cleaned up, in turns of its own
+
+    took = asyncio.run(turns())
+    assert {took.count(each) for each in took} == {2}
+
+
+@pytest.mark.parametrize(
+    ("url", "fields", "keyless"),
+    [
+        (b"/v1/jobs", [(b"content-length", b"9")], True),
+        (b"/v1/jobs?x=1", [(b"host", b"api"), (b"transfer-encoding", b"chunked")], True),
+        (b"/v1/jobs", [(b"content-length", b"0")], False),
+        (b"/v1/jobs", [(b"host", b"api")], False),
+        (b"/v1/jobs", [(b"content-length", b"9"), (b"authorization", b"")], False),
+        (b"/healthz", [(b"content-length", b"9")], False),
+    ],
+)
+def test_what_has_a_body_and_no_key_is_seen_in_its_head(
+    url: bytes, fields: list[tuple[bytes, bytes]], keyless: bool
+) -> None:
+    assert is_keyless(url, fields) is keyless
