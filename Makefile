@@ -33,7 +33,7 @@ faults: $(READY)  ## the fault suite, short form: everything is killed, emptied,
 faults-long: $(READY)  ## kill loops and their figures; SEED=1 MINUTES=30 FAULTS_ARGS="--timers shipped"; or "--sources 60"
 	@$(BIN)/python -m tests.faults --seed $(SEED) --minutes $(MINUTES) $(FAULTS_ARGS)
 
-bench: $(READY)  ## every benchmark, 20 minutes on a quiet machine; writes its tables into docs/benchmarks.md
+bench: $(READY)  ## every benchmark, 25 minutes on a quiet machine; writes its tables into docs/benchmarks.md
 	@$(BIN)/python tests/benchmarks/bench.py $(BENCH_ARGS)
 
 check: format lint types contracts test  ## everything that must hold before a push
