@@ -18,6 +18,7 @@ from worker.cli_jobs import jobs, put
 from worker.errors import SettingsError, SlicewayError
 from worker.log import show_failures_without_secrets
 from worker.urls import Host
+from worker.variables import without_service_links
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +103,7 @@ def flower() -> None:
             advice="Set it; whoever opens Flower is asked for it.",
         )
     warn_of_short_secrets()
-    environ = dict(os.environ)
+    environ = without_service_links(os.environ)  # Flower takes FLOWER_PORT for a setting of its own
     if settings.broker.scheme == "amqps":  # else its broker page sends the broker's password over plain HTTP
         environ.setdefault("FLOWER_BROKER_API", f"https://{Host(settings.broker.host, _RABBITMQ_HTTPS)}/api/")
     os.execve(sys.executable, [sys.executable, "-m", "worker.flower"], environ)  # noqa: S606

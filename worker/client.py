@@ -11,6 +11,7 @@ from worker.credentials import hide_environment
 from worker.errors import SettingsError, SlicewayError
 from worker.surroundings import Unreachable
 from worker.urls import Endpoint, UrlError
+from worker.variables import given
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,14 +39,14 @@ class Client:
             SettingsError: it names no key, or the URL is wrong.
         """
         hide_environment(environ)
-        key = environ.get("SLICEWAY_API_KEY")
-        if not key:
+        variables = given(environ)
+        if not (key := variables.get("SLICEWAY_API_KEY")):
             raise SettingsError(
                 "SLICEWAY_API_KEY is not set",
                 advice="Set it to a key from `sliceway keys create`; or start everything here with `sliceway up`.",
             )
         try:
-            url = Endpoint.of(environ.get("SLICEWAY_API_URL") or "http://127.0.0.1:8080")
+            url = Endpoint.of(variables.get("SLICEWAY_API_URL") or "http://127.0.0.1:8080")
         except UrlError as error:
             raise SettingsError(f"SLICEWAY_API_URL is wrong: {error}") from None
         headers = {"Authorization": f"Bearer {key}"}

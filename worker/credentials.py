@@ -12,12 +12,12 @@ from urllib.parse import unquote
 from worker.errors import SettingsError
 from worker.log import get_log
 from worker.redact import hide, short_settings
+from worker.variables import PREFIX, stripped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-PREFIX = "SLICEWAY_"
 BY_REFERENCE = ("secret_id", "secret_key")
 """Secrets of a store's profile that may be given as `…_file` or `…_env`."""
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -75,17 +75,40 @@ def read_secrets(file: Path, store: str, table: Any, environ: Mapping[str, str])
             raise SettingsError(f"{where} is given more than once; keep one of the value, _file and _env")
         if path is not None:
             try:
-                values[secret] = (file.parent / path).read_text().strip()
+                text = (file.parent / path).read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 raise SettingsError(f"{where}_file cannot be read: {error}") from error
+            values[secret] = _usable(text, f"{where}_file: {path}")
         elif env is not None:
             if not environ.get(env):
                 # what is no variable's name may be the secret itself
                 named = env if _VARIABLE.fullmatch(str(env)) else "that it names"
                 raise SettingsError(f"{where}_env: the variable {named} is not set")
-            values[secret] = environ[env]
+            values[secret] = _usable(environ[env], f"{where}_env: the variable {env}")
     hide_secrets(values, where=f"{file}: [stores.{store}] ")
     return values
+
+
+def checked_secret(text: str) -> str:
+    """Return a secret without what is around it.
+
+    Raises:
+        ValueError: nothing is left, or there is a character in it that none has.
+    """
+    secret = stripped(text)
+    if not secret:
+        raise ValueError("is empty")
+    if not secret.isprintable():
+        raise ValueError("has a character that cannot be printed, such as a line break")
+    return secret
+
+
+def _usable(text: str, where: str) -> str:
+    hide(stripped(text))
+    try:
+        return checked_secret(text)
+    except ValueError as error:
+        raise SettingsError(f"{where} {error}") from None
 
 
 def secrets_in(name: str, value: Any) -> Iterator[str]:
@@ -102,7 +125,7 @@ def secrets_in(name: str, value: Any) -> Iterator[str]:
         for part in value:
             yield from secrets_in(name, part)
     elif isinstance(value, str):
-        yield from filter(None, (each.strip() for each in _secrets_in_text(name, value)))
+        yield from filter(None, (stripped(each) for each in _secrets_in_text(name, value)))
 
 
 def _secrets_in_text(name: str, text: str) -> Iterator[str]:

@@ -8,10 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
 from worker.api_limits import ApiLimits
-from worker.credentials import PREFIX, hide_environment, read_secrets
+from worker.credentials import BY_REFERENCE, checked_secret, hide_environment, read_secrets
 from worker.errors import Refused, SettingsError
 from worker.limits import MIB, PROTOCOLS, canonical_target, check_slice_size, normal_key
 from worker.redact import hide, redact
@@ -19,6 +28,7 @@ from worker.server_settings import ServerSettings
 from worker.tenants import EVERYBODY, Prefix, Prefixed, Tenanted
 from worker.timers import Timers
 from worker.urls import Endpoint, ProxyUrl
+from worker.variables import PREFIX, given, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +41,7 @@ if TYPE_CHECKING:
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 _Endpoint = Annotated[Endpoint, PlainValidator(Endpoint.of)]
+_Secret = Annotated[SecretStr, AfterValidator(lambda value: SecretStr(checked_secret(value.get_secret_value())))]
 
 
 class _Frozen(BaseModel):
@@ -48,8 +59,8 @@ class StoreProfile(_Frozen, Prefixed):
     endpoint: _Endpoint
     appid: Annotated[str, Field(pattern=r"^[0-9]+$")]
     bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-    secret_id: SecretStr
-    secret_key: SecretStr
+    secret_id: _Secret
+    secret_key: _Secret
     tenants: tuple[str, ...] = (EVERYBODY,)
     prefix: Prefix | None = None
     dry_run_sees: Literal["all", "own"] = "all"
@@ -121,7 +132,7 @@ class Settings(ServerSettings, ApiLimits):
     api_url: _Endpoint = Field(
         default=Endpoint("http", "127.0.0.1", 8080), description="Where the command line finds the API."
     )
-    api_key: SecretStr | None = Field(default=None, description="The key that the command line sends.")
+    api_key: _Secret | None = Field(default=None, description="The key that the command line sends.")
     api_threads: Positive = Field(default=16, description="Requests that one API process serves at once.")
     max_live_jobs: Positive = Field(default=100_000, description="Live jobs a tenant may have.")
     worker_processes: Positive = Field(
@@ -150,7 +161,7 @@ class Settings(ServerSettings, ApiLimits):
     )
     flower_host: str = Field(default="127.0.0.1", description="Address that Flower listens on.")
     flower_port: Annotated[int, Field(ge=0, le=65535)] = Field(default=5555, description="Port of Flower.")
-    flower_basic_auth: SecretStr | None = Field(
+    flower_basic_auth: _Secret | None = Field(
         default=None, description="`user:password` for Flower; it does not start without."
     )
     log_format: Literal["auto", "json", "text"] = Field(
@@ -209,11 +220,12 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """
     hide_environment(environ)
     known = {variable(field): field for field in Settings.model_fields}
-    given = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
-    if unknown := sorted(set(given) - set(known)):
-        raise SettingsError(f"{unknown[0]} is not a setting", advice="Correct its name or remove it.")
+    values = given(environ)
+    if unknown := sorted(set(values) - set(known)):
+        meant = nearest(unknown[0], known)
+        raise SettingsError(f"{unknown[0]} is not a setting{meant}", advice="Correct its name or remove it.")
     try:
-        made = Settings.model_validate({known[name]: value for name, value in given.items() if value != ""})
+        made = Settings.model_validate({known[name]: value for name, value in values.items()})
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else ""
@@ -231,7 +243,7 @@ def load_profiles(file: Path, environ: Mapping[str, str]) -> Profiles:
         SettingsError: the file cannot be read, or a table in it is wrong; names the table and the key.
     """
     try:
-        document = tomllib.loads(file.read_text())
+        document = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{PREFIX}STORES_FILE {file} cannot be read: {error}") from error
     if unknown := sorted(set(document) - {"stores", "roots"}):
@@ -254,9 +266,18 @@ def _profile(kind: type[_P], file: Path, table: str, name: str, values: Any) -> 
     try:
         return kind.model_validate({**values, "name": name})
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"{file}: [{table}.{name}] {key}: {_plain(first['msg'])}") from None
+        # a misspelt key first: what then seems to be missing is there under another name
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+        key, what = ".".join(str(part) for part in first["loc"]), _plain(first["msg"])
+        if first["type"] == "extra_forbidden":
+            what = f"is not known{nearest(key, _keys_of(kind))}"
+        raise SettingsError(f"{file}: [{table}.{name}] {key}: {what}") from None
+
+
+def _keys_of(kind: type[BaseModel]) -> list[str]:
+    """Return what may stand in a table of the stores file."""
+    referred = [f"{secret}_{how}" for secret in BY_REFERENCE for how in ("file", "env") if secret in kind.model_fields]
+    return [*(name for name in kind.model_fields if name != "name"), *referred]
 
 
 def _plain(message: str) -> str:

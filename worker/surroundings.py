@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from worker.errors import SlicewayError
 from worker.local.errors import LocalError
 from worker.local.state import State, default_state
+from worker.variables import without_service_links
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +28,7 @@ class Unreachable(SlicewayError):
 
 def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment; if it names neither database nor API, with what `sliceway up` keeps in its folder."""
-    given = dict(environ)
+    given = without_service_links(environ)
     if not {"SLICEWAY_DATABASE_URL", "SLICEWAY_API_URL", "SLICEWAY_API_KEY"} & set(given):
         state = State(default_state(environ).absolute())
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.errors import SettingsError, SlicewayError
+from worker.variables import given
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,14 +43,14 @@ def source_of(file: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
 def _roots(environ: Mapping[str, str]) -> dict[str, Path]:
     """Return the roots of the stores file; its secrets, which may not be ours to read, are left alone."""
-    named = environ.get("SLICEWAY_STORES_FILE")
+    named = given(environ).get("SLICEWAY_STORES_FILE")
     if not named:
         raise SettingsError(
             "SLICEWAY_STORES_FILE is not set, so the roots are not known",
             advice="Set it to the stores file that API and workers use.",
         )
     try:
-        tables = tomllib.loads(Path(named).read_text()).get("roots", {})
+        tables = tomllib.loads(Path(named).read_text(encoding="utf-8-sig")).get("roots", {})
         return {name: Path(table["path"]).resolve() for name, table in tables.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise SettingsError(f"SLICEWAY_STORES_FILE {named} cannot be read: {error!r}") from error

@@ -18,6 +18,7 @@ from worker.local.state import APPID, BUCKET
 from worker.local.supervisor import Supervisor
 from worker.local.valkey import EmbeddedValkey
 from worker.settings import load_settings
+from worker.variables import without_service_links
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -106,7 +107,7 @@ def _plan(state: State, ports: Mapping[str, int], environ: Mapping[str, str]) ->
         "SLICEWAY_LOG_FORMAT": "text",
         "PYTHONUNBUFFERED": "1",
     }
-    given = usual | dict(environ) | {"SLICEWAY_STATE_DIR": str(state.folder)}
+    given = usual | without_service_links(environ) | {"SLICEWAY_STATE_DIR": str(state.folder)}
     api_host = _reachable(given.get("SLICEWAY_API_HOST", ""))
     given.setdefault("SLICEWAY_API_URL", f"http://{api_host}:{given['SLICEWAY_API_PORT']}")
     servers: list[Service] = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,8 +132,61 @@ def test_the_timers_are_scaled_for_a_test_database_only() -> None:
 
 
 def test_an_unknown_variable_is_named() -> None:
-    with pytest.raises(SettingsError, match=r"^SLICEWAY_API_PROT is not a setting$"):
+    with pytest.raises(SettingsError, match=r"^SLICEWAY_API_PROT is not a setting; did you mean SLICEWAY_API_PORT\?$"):
         load_settings(LEAST | {"SLICEWAY_API_PROT": "8080"})
+
+
+SERVICE = {
+    "_SERVICE_HOST": "10.0.0.1",
+    "_SERVICE_PORT": "8080",
+    "_SERVICE_PORT_HTTP": "8080",
+    "_PORT": "tcp://10.0.0.1:8080",
+    "_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+    "_PORT_8080_TCP_PROTO": "tcp",
+    "_PORT_8080_TCP_PORT": "8080",
+    "_PORT_8080_TCP_ADDR": "10.0.0.1",
+}
+"""What Kubernetes adds for a Service, behind its name."""
+
+
+@pytest.mark.parametrize("service", ["SLICEWAY", "SLICEWAY_API", "SLICEWAY_FLOWER", "SLICEWAY_DATABASE"])
+def test_the_variables_of_a_service_of_our_name_are_no_settings(service: str) -> None:
+    made = load_settings(LEAST | {service + ending: value for ending, value in SERVICE.items()})
+    assert (made.api_port, made.flower_port) == (8080, 5555)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SLICEWAY_DATABSE_URL", "postgresql://h/d", "is not a setting; did you mean SLICEWAY_DATABASE_URL?"),
+        ("SLICEWAY_PORT", "8080", "is not a setting; did you mean SLICEWAY_API_PORT?"),
+        ("SLICEWAY_PORT_8080", "8080", "is not a setting; did you mean SLICEWAY_API_PORT?"),
+        ("SLICEWAY_API_PORT", "http://10.0.0.1", "is wrong: "),
+    ],
+)
+def test_what_only_looks_like_a_service_is_refused_by_name(name: str, value: str, said: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        load_settings(LEAST | {name: value})
+    assert error.value.message.startswith(f"{name} {said}")
+
+
+def test_what_an_editor_or_a_secret_store_leaves_around_a_value_is_no_part_of_it() -> None:
+    around = {name: f"\ufeff {value}\r\n" for name, value in LEAST.items()}
+    made = load_settings(around | {"SLICEWAY_API_KEY": " fake-secret-key\n", "SLICEWAY_API_PORT": "81\n"})
+    assert made.broker.password is not None
+    assert made.broker.password.reveal() == "fake-secret-broker"
+    assert made.api_key is not None
+    assert (made.api_key.get_secret_value(), made.api_port) == ("fake-secret-key", 81)
+
+
+@pytest.mark.parametrize("name", ["SLICEWAY_API_KEY", "SLICEWAY_FLOWER_BASIC_AUTH"])
+@pytest.mark.parametrize(
+    ("secret", "said"), [(" \n", "is empty"), ("fake-secret-1\nfake-secret-2", "has a character"), ("a\x00b", "has a")]
+)
+def test_a_secret_that_can_be_none_is_refused_by_name(name: str, secret: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} is wrong: {said}") as error:
+        load_settings(LEAST | {name: secret})
+    assert "fake-secret" not in error.value.message
 
 
 def test_variables_of_others_are_left_alone() -> None:
@@ -224,6 +279,51 @@ def test_a_secret_that_is_not_there_is_named(file: Path, tmp_path: Path) -> None
     )
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     assert "[stores.main] secret_key_file cannot be read" in refused(file, text + '\nsecret_key_file = "binary"')
+
+
+@pytest.mark.parametrize("how", ["value", "file", "env"])
+@pytest.mark.parametrize(
+    ("secret", "said"),
+    [("\ufeff \n", "is empty"), ("fake-secret-1\n\nfake-secret-2\n", "has a character that cannot be printed")],
+)
+def test_a_secret_of_a_store_that_can_be_none_is_refused_by_name(
+    file: Path, tmp_path: Path, how: str, secret: str, said: str
+) -> None:
+    (tmp_path / "kept").write_text(secret)
+    lines = {
+        "value": f"secret_key = {json.dumps(secret)}",
+        "file": 'secret_key_file = "kept"',
+        "env": 'secret_key_env = "KEPT"',
+    }
+    text = "\n".join(line for line in STORE.splitlines() if not line.startswith("secret_key"))
+    message = refused(file, f"{text}\n{lines[how]}", {"KEPT": secret})
+    assert re.search(rf"\[stores.main\] secret_key(_file: kept|_env: the variable KEPT|:) {said}", message), message
+
+
+def test_a_byte_order_mark_is_taken(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("\ufefffake-secret-kept\r\n")
+    text = "\ufeff" + STORE.replace('secret_key = "fake-secret-key"', 'secret_key_file = "kept"')
+    assert profiles(file, text).stores["main"].secret_key.get_secret_value() == "fake-secret-kept"
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ('endpiont = "http://cos"', "endpoint"),
+        ('secret_key_flie = "kept"', "secret_key_file"),
+        ("max_inflight = 3", "max_in_flight"),
+        ('tenant = ["a"]', "tenants"),
+    ],
+)
+def test_a_misspelt_key_of_a_store_is_told_with_the_one_that_was_meant(file: Path, line: str, meant: str) -> None:
+    key = line.split(" ", maxsplit=1)[0]
+    text = "\n".join(old for old in STORE.splitlines() if not old.startswith(meant))
+    assert f"[stores.main] {key}: is not known; did you mean {meant}?" in refused(file, f"{text}\n{line}")
+
+
+def test_a_misspelt_key_of_a_root_is_told_with_the_one_that_was_meant(file: Path) -> None:
+    said = refused(file, '[roots.media]\npaht = "/x"\nsecret_key = "fake-secret-1"')
+    assert "[roots.media] paht: is not known; did you mean path?" in said
 
 
 @pytest.mark.parametrize(
