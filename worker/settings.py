@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from worker.api_limits import ApiLimits
+from worker.cgroup import processors
 from worker.credentials import BY_REFERENCE, checked_secret, hide_environment, read_secrets
 from worker.errors import Refused, SettingsError
 from worker.limits import MIB, PROTOCOLS, canonical_target, check_slice_size, normal_key
@@ -136,7 +137,8 @@ class Settings(ServerSettings, ApiLimits):
     api_threads: Positive = Field(default=16, description="Requests that one API process serves at once.")
     max_live_jobs: Positive = Field(default=100_000, description="Live jobs a tenant may have.")
     worker_processes: Positive = Field(
-        default_factory=lambda: os.cpu_count() or 1, description="Worker processes that `sliceway worker` keeps."
+        default_factory=processors,
+        description="Worker processes that `sliceway worker` keeps; counted are the processors that it may use.",
     )
     worker_threads: Positive | None = Field(
         default=None, description="Slices that one worker process sends at once; unset, 8 to 16: as many as pay."
