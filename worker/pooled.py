@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from worker.db import connect, migrate, pending_migrations
-from worker.errors import SlicewayError
+from worker.errors import SettingsError, SlicewayError
 from worker.session_settings import CLIENT_ENCODING, CONDITIONAL, PINNED, read, wrong
 
 if TYPE_CHECKING:
@@ -40,14 +40,29 @@ def update(settings: Settings) -> Updated:
     """Apply what is pending, past the pooler if there is one, and then set the session settings of its role.
 
     Raises:
+        SettingsError: the database does not keep every text.
         SlicewayError: the direct URL's role may not set those of the other.
     """
     direct = settings.database_direct_url or settings.database_url
+    _check_encoding(settings)
     pending = pending_migrations(direct)
     migrate(direct)
     if settings.database_direct_url is None:
         return Updated(pending, None)
     return Updated(pending, _pin_role(settings.database_url, direct))
+
+
+def _check_encoding(settings: Settings) -> None:
+    """Refuse a database whose encoding is another: it cannot be changed, and keys and labels are any text."""
+    direct = settings.database_direct_url
+    with connect(direct or settings.database_url, application_name=APPLICATION) as here:
+        there = here.info.parameter_status("server_encoding")
+    if there != CLIENT_ENCODING:
+        name = "SLICEWAY_DATABASE_DIRECT_URL" if direct else "SLICEWAY_DATABASE_URL"
+        raise SettingsError(
+            f"{name} is wrong: its database keeps text as {there}, not UTF8",
+            advice="Make one for Sliceway: CREATE DATABASE sliceway TEMPLATE template0 ENCODING 'UTF8'.",
+        )
 
 
 def _pin_role(pooled_url: DatabaseUrl, direct_url: DatabaseUrl) -> str | None:

@@ -19,6 +19,8 @@ from worker.jobs.keys import find_key
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from worker.local.postgres import EmbeddedPostgres
+
 
 def sql(url: str, statement: str) -> list[dict[str, Any]]:
     with closing(Database(url)) as database, database.connection() as connection:
@@ -120,6 +122,20 @@ def test_a_database_that_is_away_or_empty_is_said_to_be(
     monkeypatch.setenv("SLICEWAY_DATABASE_URL", "postgresql+psycopg://sliceway:fake-secret-1@127.0.0.1:1/sliceway")
     installation.fails("keys list", 3, "cannot be reached", "SLICEWAY_DATABASE_URL")
     assert "fake-secret-1" not in installation.err
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_keep_every_text_is_not_migrated(
+    installation: Any, monkeypatch: pytest.MonkeyPatch, postgres: EmbeddedPostgres, encoding: str
+) -> None:
+    url = postgres.url_of("other_encoding")
+    sql(postgres.url, f"CREATE DATABASE other_encoding TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
+    try:
+        monkeypatch.setenv("SLICEWAY_DATABASE_URL", url)
+        installation.fails("migrate", 2, f"SLICEWAY_DATABASE_URL is wrong: its database keeps text as {encoding}")
+        assert sql(url, "SELECT relname FROM pg_class WHERE relname = 'job'") == []
+    finally:
+        sql(postgres.url, "DROP DATABASE other_encoding WITH (FORCE)")
 
 
 def test_an_api_that_is_away_is_said_to_be(installation: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
