@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from worker.jobs import leases
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -58,6 +60,21 @@ def test_each_item_is_answered_in_order_whatever_is_wrong_with_the_others(api: A
     kept = {row["key"]: str(row["id"]) for row in api.sql("SELECT id, key FROM job")}
     assert (results[0]["job"]["id"], results[9]["job"]["id"]) == (kept["a"], kept["g"])
     assert set(kept) == {"busy", "used", "a", "g"}
+
+
+def test_the_jobs_of_a_batch_are_due_in_its_order(api: Any, acme: httpx.Client) -> None:
+    """A lane's jobs of one priority are handed out by id: the keys, by which they are inserted, do not matter."""
+    asked = [f"{number:03d}" for number in range(200, 0, -1)]
+    send(acme, *(wish(key) for key in asked))
+    with api.database.connection() as tx:
+        due = [row["job_id"] for row in leases.due_steps(tx, per_lane=1000, blocked=[], whole_bytes=0)]
+    keys = {row["id"]: row["key"] for row in api.sql("SELECT id, key FROM job")}
+    assert [keys[job] for job in due] == asked
+
+
+def test_of_two_items_for_one_place_the_first_is_made(acme: httpx.Client) -> None:
+    items = [wish(str(number * 7 % 400), priority=number % 10) for number in range(800)]
+    assert codes(send(acme, *items)) == [(202, None)] * 400 + [(409, "key_busy")] * 400
 
 
 def test_items_of_one_batch_collide_like_requests(acme: httpx.Client) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from uuid import RFC_4122, UUID
 
-from worker.jobs.ids import new_id, task_id
+from worker.jobs.ids import Stamps, new_id, task_id
 
 
 def test_an_id_is_a_uuid_of_version_7() -> None:
@@ -21,11 +22,21 @@ def test_an_id_carries_the_milliseconds_of_its_making() -> None:
     assert before_ms <= made_ms <= after_ms
 
 
-def test_ids_of_later_milliseconds_sort_later() -> None:
-    first = new_id()
-    while time.time_ns() // 1_000_000 == first.int >> 80:
-        pass
-    assert new_id() > first
+def test_each_id_sorts_after_the_one_before() -> None:
+    made = [new_id() for _ in range(10_000)]
+    assert made == sorted(made)
+
+
+def test_ids_that_several_threads_make_at_once_differ_and_are_in_order_for_each() -> None:
+    with ThreadPoolExecutor(4) as threads:
+        batches = list(threads.map(lambda _: [new_id() for _ in range(1000)], range(8)))
+    assert all(batch == sorted(batch) for batch in batches)
+    assert len({made for batch in batches for made in batch}) == 8000
+
+
+def test_a_clock_that_stands_or_is_set_back_does_not_set_ids_back() -> None:
+    stamps = Stamps(iter([5_000_000, 5_000_000, 1_000_000, 5_000_001, 6_000_000]).__next__)
+    assert [stamps.take() - (5 << 12) for _ in range(5)] == [0, 1, 2, 3, 1 << 12]
 
 
 def test_ids_of_one_millisecond_differ() -> None:
