@@ -36,6 +36,8 @@ class ProtocolLimits:
     Attributes:
         slice_sizes: the sizes that the protocol names; the last slice of a file may be smaller.
         whole_bytes: the largest file that one request can take.
+        slice_most_bytes: the largest slice that a worker sends where the store names a size of its own: it holds up to
+            20 of them in memory.
         max_slices: the most slices of one upload; None where the protocol states none.
         key_bytes: the longest key, in UTF-8.
         key_refused: characters that a key may not have.
@@ -45,6 +47,7 @@ class ProtocolLimits:
 
     slice_sizes: tuple[int, ...]
     whole_bytes: int
+    slice_most_bytes: int
     max_slices: int | None
     key_bytes: int
     key_refused: frozenset[str]
@@ -56,6 +59,7 @@ PROTOCOLS: Mapping[str, ProtocolLimits] = {
     "cos-json": ProtocolLimits(
         slice_sizes=(512 * KIB, 1 * MIB, 2 * MIB, 3 * MIB),
         whole_bytes=20 * MIB,
+        slice_most_bytes=16 * MIB,
         max_slices=700_000,  # the protocol states none; the list of more would be longer than the driver reads
         key_bytes=850,
         key_refused=frozenset('?*:|\\<>"'),

@@ -23,6 +23,7 @@ class Capabilities:
     Attributes:
         slice_sizes: the sizes in bytes that may be wished for; the last slice may be smaller.
         whole_bytes: the largest file in bytes that `put_whole` takes.
+        slice_most_bytes: the largest slice that is sent where the store names a size of its own.
         max_slices: the most slices of an upload; None where the protocol states none.
         ordered: slices always go one after the other.
         digests_before_init: whether `init` can be given digests of the file, which makes it prove or find its content.
@@ -34,6 +35,7 @@ class Capabilities:
 
     slice_sizes: tuple[int, ...]
     whole_bytes: int
+    slice_most_bytes: int
     max_slices: int | None
     ordered: bool
     digests_before_init: bool
@@ -133,6 +135,7 @@ class Listing:
         slice_bytes: the slice size of that upload, if told.
         size_bytes: the declared size of the file, if told.
         digest: the whole-file digest that it was begun with, if the store names it: never one that we gave.
+        ordered: its slices must go one at a time, in order.
     """
 
     handle: Handle
@@ -140,6 +143,7 @@ class Listing:
     slice_bytes: int | None = None
     size_bytes: int | None = None
     digest: str | None = None
+    ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from worker.limits import GIB, MIB, PROTOCOLS
 from worker.stores import sha1_states
 from worker.stores.base import Aborted, Capabilities, LeftOpen, Listing, Put, Session, Stored, Unfinished
 from worker.stores.cos_json_client import STALL_S, Ask, CosJsonClient
-from worker.stores.cos_json_errors import Kind, Op, failure, kind_of
+from worker.stores.cos_json_errors import Kind, Op, failure, kind_of, unbearable, unreadable
 from worker.stores.patience import Patience
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class CosJsonStore:
     capabilities = Capabilities(
         slice_sizes=_LIMITS.slice_sizes,
         whole_bytes=_LIMITS.whole_bytes,
+        slice_most_bytes=_LIMITS.slice_most_bytes,
         max_slices=_LIMITS.max_slices,
         ordered=False,
         digests_before_init=True,
@@ -66,16 +67,20 @@ class CosJsonStore:
         wished = slice_bytes if digests is None else MIB
         answer = self._init(intent, wished, digests, guard)
         if not answer.ok and kind_of(answer) is Kind.SLICE_SIZE and wished != MIB:
-            answer = self._init(intent, MIB, digests, guard)
+            wished = MIB
+            answer = self._init(intent, wished, digests, guard)
         if not answer.ok:
             return _instead_of_a_session(intent.key, answer)
         if answer.complete:
             return Stored(details=answer.details())
-        session, size = answer.text("session"), answer.integer("slice_size")
-        if session is None or not size or not _bearable(intent.size_bytes, wished, size):
-            raise _unreadable(Op.INIT, intent.key, answer, "session and slice_size")
+        session = answer.text("session")
+        size = answer.integer("slice_size") if answer.has("slice_size") else wished  # optional in the vendor's table
+        if session is None or not size:
+            raise unreadable(Op.INIT, intent.key, answer, "session and slice_size")
+        if not _bearable(intent.size_bytes, wished, size):
+            raise unbearable(intent.key, answer, size)
         sha = None if digests is None else digests.value
-        return Session(_handle(session, sha), size, ordered=answer.integer("serial_upload") == 1)
+        return Session(_handle(session, sha), min(size, _LIMITS.slice_most_bytes), ordered=_ordered(answer))
 
     def _init(self, intent: Intent, slice_bytes: int, digests: Digests | None, guard: Guard) -> Answer:
         fields = [("filesize", str(intent.size_bytes)), ("slice_size", str(slice_bytes)), *self._wishes(intent)]
@@ -97,7 +102,7 @@ class CosJsonStore:
             return Stored(details=answer.details())
         session, held = answer.text("session"), answer.held()
         if session is None or held is None:
-            raise _unreadable(Op.LIST, key, answer, "session and listparts")
+            raise unreadable(Op.LIST, key, answer, "session and listparts")
         own = handle if handle is not None and handle["session"] == session else None
         return Listing(
             # an own one as it was begun: a list need not name the sha that every later request must repeat
@@ -106,6 +111,7 @@ class CosJsonStore:
             slice_bytes=answer.integer("slice_size"),
             size_bytes=answer.integer("filesize"),
             digest=answer.sha(),
+            ordered=_ordered(answer),
         )
 
     def put_slice(self, key: str, handle: Handle, offset_bytes: int, body: memoryview, guard: Guard) -> Put | Stored:
@@ -116,11 +122,9 @@ class CosJsonStore:
             return Stored(details=answer.details())
         sent = (handle["session"], offset_bytes, body.nbytes)
         told = (answer.text("session"), answer.integer("offset"), answer.integer("datalen"))
-        # An ordered upload may end with the object and no echo.
-        optional = _ECHO if answer.complete else _ECHO[-1:]
+        # What is not echoed contradicts nothing: the list that is asked for before finish has the last word.
         if told != sent and any(
-            here != there and (name in answer.data or name not in optional)
-            for name, here, there in zip(_ECHO, sent, told, strict=True)
+            here != there and answer.has(name) for name, here, there in zip(_ECHO, sent, told, strict=True)
         ):
             raise Transient(
                 f"{Op.DATA} of {key!r} at {offset_bytes}: the store acknowledged another session, offset or size",
@@ -176,7 +180,7 @@ class CosJsonStore:
             return None
         declared, present = answer.integer("filesize"), answer.integer("filelen")
         if declared is None or present is None:
-            raise _unreadable(Op.STAT, key, answer, "filesize and filelen")
+            raise unreadable(Op.STAT, key, answer, "filesize and filelen")
         if present < declared:
             return None
         mark = _MARK.search(answer.text("biz_attr") or "")
@@ -251,6 +255,10 @@ def _handle(session: str, sha: str | None) -> Handle:
     return {"session": session} if sha is None else {"session": session, "sha": sha}
 
 
+def _ordered(answer: Answer) -> bool:
+    return answer.integer("serial_upload") == 1
+
+
 def _sha(handle: Handle) -> tuple[tuple[str, str], ...]:
     return (("sha", handle["sha"]),) if "sha" in handle else ()
 
@@ -258,7 +266,7 @@ def _sha(handle: Handle) -> tuple[tuple[str, str], ...]:
 def _bearable(size_bytes: int, wished: int, given: int) -> bool:
     """Say whether slices of the size given can be held in memory and listed; the wish was chosen so that they can."""
     few = _LIMITS.max_slices is None or -(-size_bytes // given) <= _LIMITS.max_slices
-    return given <= max(_LIMITS.slice_sizes) and (few or given >= wished)
+    return min(given, size_bytes) <= _LIMITS.slice_most_bytes and (few or given >= wished)
 
 
 def _instead_of_a_session(key: str, answer: Answer) -> Unfinished | Stored:
@@ -282,12 +290,3 @@ def _may_be(found: Stored, listing: Listing | Stored) -> bool:
         return False
     received_bytes = sum(slice_.size_bytes for slice_ in listing.held)
     return found.size_bytes == received_bytes and listing.size_bytes in {None, received_bytes}
-
-
-def _unreadable(op: Op, key: str, answer: Answer, lacking: str) -> Transient:
-    return Transient(
-        f"{op} of {key!r}: the store answered success without a readable {lacking}",
-        code="bad_answer",
-        answer=answer.words,
-        own_fault=True,
-    )

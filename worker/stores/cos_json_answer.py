@@ -23,6 +23,7 @@ _BLANK = "[secret]"
 _TOKEN_LIKE = re.compile(r"[A-Za-z0-9+/=%_-]{48,}")  # tokens, sessions; longer than any request id or sha
 _SIGN = re.compile(r"(sign|authorization)([=:]\s*)\S+", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,18}")
+_CODE = re.compile(r"-?[0-9]{1,9}")
 _URLS = ("access_url", "source_url", "url", "resource_path")
 _FACTS = ("ctime", "mtime")
 
@@ -79,6 +80,10 @@ class Answer:
         if isinstance(value, str) and _NUMBER.fullmatch(value):
             return int(value)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def has(self, name: str) -> bool:
+        """Say whether the data has a value of this name; one that is null is none."""
+        return self.data.get(name) is not None
 
     def text(self, name: str) -> str | None:
         """Return a non-empty text of the data, else None."""
@@ -141,9 +146,13 @@ def _envelope(body: bytes) -> dict[str, Any] | None:
         value = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(value, dict) or not isinstance(value.get("code"), int) or isinstance(value["code"], bool):
+    if not isinstance(value, dict):
         return None
-    return value
+    code = value.get("code")
+    if isinstance(code, str) and _CODE.fullmatch(code):
+        value["code"] = int(code)
+        return value
+    return value if isinstance(code, int) and not isinstance(code, bool) else None
 
 
 def _clean(text: str, matcher: SecretMatcher) -> str:

@@ -22,12 +22,16 @@ from worker.errors import (
     Transient,
     Unknown,
 )
+from worker.limits import PROTOCOLS
 from worker.stores.wrong_profile import PROXY, fault_of_profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from worker.stores.cos_json_answer import Answer
+
+
+_LIMITS = PROTOCOLS["cos-json"]
 
 
 class Op(StrEnum):
@@ -242,6 +246,27 @@ def broken(op: Op, key: str, error: httpx.HTTPError | httpx.InvalidURL, *, by_pr
     lost = kind(message, code=words.get("code"), advice=words.get("advice"))
     lost.unanswered = not never_sent
     return lost
+
+
+def unbearable(key: str, answer: Answer, slice_bytes: int) -> Transient:
+    """Return the error for a session whose slices no worker can send."""
+    return Transient(
+        f"{Op.INIT} of {key!r}: the store wants slices of {slice_bytes} bytes; a worker sends slices of at most "
+        f"{_LIMITS.slice_most_bytes} bytes, and at most {_LIMITS.max_slices} of them",
+        code="bad_answer",
+        answer=answer.words,
+        own_fault=True,
+    )
+
+
+def unreadable(op: Op, key: str, answer: Answer, lacking: str) -> Transient:
+    """Return the error for a success that says too little to go on."""
+    return Transient(
+        f"{op} of {key!r}: the store answered success without a readable {lacking}",
+        code="bad_answer",
+        answer=answer.words,
+        own_fault=True,
+    )
 
 
 def _by_status(answer: Answer) -> Kind:

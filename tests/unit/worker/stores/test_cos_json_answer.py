@@ -30,7 +30,9 @@ def read(body: object, status: int = 200, **headers: str) -> Answer:
         b"[]",
         b"null",
         b"{}",
-        b'{"code": "0"}',
+        b'{"code": ""}',
+        b'{"code": "0x0"}',
+        '{"code": "\u0660"}'.encode(),
         b'{"code": true}',
         b"[" * 9999,
     ],
@@ -52,6 +54,11 @@ def test_success_needs_both_code_and_status() -> None:
     assert read({"code": 0}).ok
     assert not read({"code": 0}, 500).ok
     assert not read({"code": -1}).ok
+
+
+def test_a_code_may_come_as_text() -> None:
+    assert read({"code": "0"}).ok
+    assert read({"code": "-177"}, 409).code == -177
 
 
 def test_data_that_is_no_object_counts_as_none() -> None:

@@ -109,7 +109,25 @@ class TestInit:
         store.will(ok(session="s1", slice_size=MIB, serial_upload=1))
         assert driver.init(store.intent(), MIB, None, store.guard()) == Session(HANDLE, MIB, ordered=True)
 
-    @pytest.mark.parametrize("data", [{}, {"session": "s1"}, {"slice_size": MIB}, {"session": "s1", "slice_size": 0}])
+    @pytest.mark.parametrize("data", [{"session": "s1"}, {"session": "s1", "slice_size": None}])
+    def test_the_wish_stands_where_the_answer_names_no_slice_size(
+        self, store: Store, driver: CosJsonStore, data: dict[str, Any]
+    ) -> None:
+        store.will(ok(**data))
+        assert driver.init(store.intent(), 2 * MIB, None, store.guard()) == Session(HANDLE, 2 * MIB)
+        store.answers.clear()
+        store.will(no(-284), ok(**data))
+        assert driver.init(store.intent(), 2 * MIB, None, store.guard()) == Session(HANDLE, MIB)
+
+    def test_codes_and_numbers_may_come_as_text(self, store: Store, driver: CosJsonStore) -> None:
+        data = {"session": "s1", "slice_size": str(MIB), "serial_upload": "1"}
+        store.will(httpx.Response(200, json={"code": "0", "message": "SUCCESS", "data": data}))
+        assert driver.init(store.intent(), MIB, None, store.guard()) == Session(HANDLE, MIB, ordered=True)
+        store.answers.clear()
+        store.will(httpx.Response(409, json={"code": "-4019", "message": "NO"}))
+        assert driver.init(store.intent(), MIB, None, store.guard()) == Unfinished()
+
+    @pytest.mark.parametrize("data", [{}, {"slice_size": MIB}, {"session": "s1", "slice_size": 0}])
     def test_a_session_that_cannot_be_used_is_none(
         self, store: Store, driver: CosJsonStore, data: dict[str, Any]
     ) -> None:
@@ -123,8 +141,9 @@ class TestInit:
         [
             (GIB, 64 * 1024, True),
             (GIB, 1024, False),
-            (GIB, 3 * MIB + 1, False),
-            (100, 2**40, False),
+            (GIB, 3 * MIB + 1, True),
+            (GIB, 16 * MIB, True),
+            (GIB, 16 * MIB + 1, False),
             (100, 1, True),
             (4096 * GIB, 3 * MIB, True),
         ],
@@ -138,8 +157,14 @@ class TestInit:
         if usable:
             assert driver.init(asked, 3 * MIB, None, store.guard()) == Session(HANDLE, given)
         else:
-            with pytest.raises(Transient, match="slice_size"):
+            with pytest.raises(
+                Transient, match=f"wants slices of {given} bytes; a worker sends slices of at most 16777216"
+            ):
                 driver.init(asked, 3 * MIB, None, store.guard())
+
+    def test_a_slice_size_above_the_files_is_no_matter(self, store: Store, driver: CosJsonStore) -> None:
+        store.will(ok(session="s1", slice_size=2**40))
+        assert driver.init(store.intent(), 3 * MIB, None, store.guard()) == Session(HANDLE, 16 * MIB)
 
     @pytest.mark.parametrize(
         ("mark", "attributes", "expected"),

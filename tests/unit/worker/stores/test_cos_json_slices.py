@@ -44,12 +44,13 @@ class TestSlices:
     @pytest.mark.parametrize(
         "echo",
         [
-            {},
-            {"session": "s1"},
-            {"offset": 0},
+            {"session": "s2"},
+            {"offset": 1},
+            {"datalen": 2},
             {"session": "s2", "offset": 0},
             {"session": "s1", "offset": 1},
-            {"session": "s1", "offset": None},
+            {"session": "s1", "offset": "x"},
+            {"session": 7, "offset": 0},
             {"session": "s1", "offset": 0, "datalen": 2},
             {"session": "s1", "offset": 0, "datalen": 0},
             {"session": "s2", "offset": 0, "access_url": "http://a.test/k"},
@@ -62,6 +63,15 @@ class TestSlices:
         with pytest.raises(Transient) as caught:
             driver.put_slice("k", HANDLE, 0, memoryview(b"abc"), store.guard())
         assert (caught.value.code, caught.value.own_fault) == ("wrong_echo", True)
+
+    @pytest.mark.parametrize(
+        "echo", [{}, {"session": "s1"}, {"offset": 0}, {"datalen": 3}, {"session": None, "offset": None}]
+    )
+    def test_what_is_not_echoed_contradicts_nothing(
+        self, store: Store, driver: CosJsonStore, echo: dict[str, Any]
+    ) -> None:
+        store.will(ok(**echo))
+        assert driver.put_slice("k", HANDLE, 0, memoryview(b"abc"), store.guard()) == Put()
 
     def test_the_last_slice_may_be_answered_with_the_object(self, store: Store, driver: CosJsonStore) -> None:
         store.will(ok(access_url="http://a.test/k", url="http://a.test/k?sign=x"))
