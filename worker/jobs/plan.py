@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +47,39 @@ class Plan:
         return sum(self.length(number) for number in numbers)
 
 
-def usable(size_bytes: int, slice_bytes: int, *, sizes: Sequence[int], max_slices: int | None) -> bool:
-    """Say whether an upload that another client began in slices of this size can be gone on with.
+def goes_whole(size_bytes: int, *, wish: int | None, whole_bytes: int) -> bool:
+    """Say whether a file goes in one request: a small one unless slices were wished for, and an empty one always.
+
+    An empty file has no slices, and no protocol says what a session without any is.
+    """
+    return size_bytes == 0 or (wish is None and size_bytes <= whole_bytes)
+
+
+def plan_of_unfinished(
+    size_bytes: int,
+    slice_bytes: int | None,
+    held: Collection[tuple[int, int]],
+    *,
+    most_bytes: int,
+    max_slices: int | None,
+) -> Plan | None:
+    """Return how to go on with an upload of the file that another client began; None if that is not possible.
 
     Args:
         size_bytes: the file's size.
-        slice_bytes: what the upload was begun with; nothing holds another client to ``sizes``.
-        sizes: what the protocol allows: the largest is what a worker must hold in memory.
+        slice_bytes: what the store says that it was begun with, if it does; else the slices that are there show it.
+        held: (offset, size) of these slices.
+        most_bytes: the largest slice that a worker sends: it must hold it in memory.
         max_slices: the most slices that an upload may have; None for no limit.
     """
-    if not 0 < slice_bytes <= max(sizes):
-        return False
-    return max_slices is None or Plan(size_bytes, slice_bytes).total <= max_slices
+    if slice_bytes is None:
+        slice_bytes = max((size for offset, size in held if offset + size < size_bytes), default=0)
+        if any(offset % slice_bytes for offset, _ in held if slice_bytes):
+            return None
+    if not 0 < slice_bytes <= most_bytes:
+        return None
+    plan = Plan(size_bytes, slice_bytes)
+    return plan if max_slices is None or plan.total <= max_slices else None
 
 
 def choose_slice_bytes(

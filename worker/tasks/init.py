@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker.errors import Interrupted, ObjectExists, Permanent, SessionGone, Stop, StoreError, Unknown
 from worker.jobs import transitions
-from worker.jobs.plan import Plan, choose_slice_bytes, usable
+from worker.jobs.plan import Plan, choose_slice_bytes, goes_whole, plan_of_unfinished
 from worker.jobs.proof import Doubt
 from worker.jobs.states import Event, JobState
 from worker.stores.base import Digests, LeftOpen, Listing, Session, Stored, Unfinished
@@ -70,7 +70,7 @@ class _Init:
             self.take_up_again()
             return
         try:
-            if self.row["slice_size"] is None and self.source.size_bytes <= self.profile.whole_bytes:
+            if goes_whole(self.source.size_bytes, wish=self.row["slice_size"], whole_bytes=self.profile.whole_bytes):
                 self.put_whole()
             else:
                 self.begin(self.digests())
@@ -232,13 +232,14 @@ class _Init:
             return False
         if isinstance(listing, Stored):
             raise Unknown(f"the upload to {self.row['key']!r} was completed by another client in this moment")
-        size_bytes, slice_bytes, can = self.source.size_bytes, listing.slice_bytes, self.store.capabilities
-        if listing.digest != digests.value or listing.size_bytes not in (None, size_bytes) or slice_bytes is None:
+        size_bytes, can = self.source.size_bytes, self.store.capabilities
+        if listing.digest != digests.value or listing.size_bytes not in (None, size_bytes):
             return False
-        if not usable(size_bytes, slice_bytes, sizes=can.slice_sizes, max_slices=can.max_slices):
+        held, most = [(each.offset_bytes, each.size_bytes) for each in listing.held], can.slice_most_bytes
+        plan = plan_of_unfinished(size_bytes, listing.slice_bytes, held, most_bytes=most, max_slices=can.max_slices)
+        if plan is None:
             return False
-        held = Plan(size_bytes, slice_bytes).numbers((h.offset_bytes, h.size_bytes) for h in listing.held)
-        self.open(Session(listing.handle, slice_bytes, can.ordered), held)
+        self.open(Session(listing.handle, plan.slice_bytes, listing.ordered or can.ordered), plan.numbers(held))
         return True
 
     def discard_foreign(self) -> None:

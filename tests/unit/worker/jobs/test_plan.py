@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.jobs.plan import Plan, choose_slice_bytes, usable
+from worker.jobs.plan import Plan, choose_slice_bytes, goes_whole, plan_of_unfinished
 from worker.limits import GIB, KIB, MIB, PROTOCOLS
 
 COS_SIZES = PROTOCOLS["cos-json"].slice_sizes
@@ -105,4 +105,35 @@ def test_the_size_is_raised_to_the_first_that_fits(size_bytes: int, max_slices: 
 def test_what_another_client_began_is_gone_on_with_only_in_slices_that_a_worker_can_hold(
     slice_bytes: int, max_slices: int | None, *, fits: bool
 ) -> None:
-    assert usable(10_000, slice_bytes, sizes=(1024, 2048), max_slices=max_slices) is fits
+    plan = plan_of_unfinished(10_000, slice_bytes, [], most_bytes=2048, max_slices=max_slices)
+    assert plan == (Plan(10_000, slice_bytes) if fits else None)
+
+
+@pytest.mark.parametrize(
+    ("held", "slice_bytes"),
+    [
+        ([(0, 1024)], 1024),
+        ([(2048, 1024), (9216, 784)], 1024),  # the last one is smaller
+        ([(0, 700), (1024, 1024)], 1024),  # one is not whole
+        ([(9216, 784)], None),  # the last one alone shows nothing
+        ([(0, 10_000)], None),
+        ([], None),
+        ([(1024, 1000)], None),
+        ([(0, 4096)], None),  # more than a worker holds
+    ],
+)
+def test_where_the_store_names_no_slice_size_the_slices_show_it(
+    held: list[tuple[int, int]], slice_bytes: int | None
+) -> None:
+    plan = plan_of_unfinished(10_000, None, held, most_bytes=2048, max_slices=None)
+    assert (plan.slice_bytes if plan else None) == slice_bytes
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "wish", "whole"),
+    [(0, None, True), (0, 1024, True), (1, 1024, False), (1, None, True), (2048, None, True), (2049, None, False)],
+)
+def test_small_files_go_whole_unless_slices_were_wished_for_and_empty_ones_always(
+    size_bytes: int, wish: int | None, *, whole: bool
+) -> None:
+    assert goes_whole(size_bytes, wish=wish, whole_bytes=2048) is whole
