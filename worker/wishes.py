@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +13,12 @@ from worker.variables import given
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+class BadName(SlicewayError):
+    """The name of a file is not what a job can keep."""
+
+    code = "bad_name"
 
 
 class NotBelowRoot(SlicewayError):
@@ -24,10 +32,10 @@ def source_of(file: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
     Raises:
         NotBelowRoot: it lies below none, or is no file.
+        BadName: its name is not UTF-8.
         SettingsError: the stores file, which names the roots, is not known or cannot be read.
     """
-    if not file.is_file():
-        raise NotBelowRoot(f"there is no file {file}", code="no_file", advice="Check its name.")
+    _check_file(file)
     whole = file.resolve()
     roots = _roots(environ)
     above = [name for name, root in roots.items() if whole.is_relative_to(root)]
@@ -38,7 +46,40 @@ def source_of(file: Path, environ: Mapping[str, str]) -> dict[str, str]:
             advice="Put it below one of them, or add [roots.NAME] to the stores file of API and workers.",
         )
     nearest = max(above, key=lambda name: len(roots[name].parts))
-    return {"kind": "file", "root": nearest, "path": whole.relative_to(roots[nearest]).as_posix()}
+    return {"kind": "file", "root": nearest, "path": utf8(whole.relative_to(roots[nearest]))}
+
+
+def utf8(name: Path) -> str:
+    """Return a file's name as the bytes that it is on the disk say it in UTF-8, whatever the locale.
+
+    Raises:
+        BadName: they do not.
+    """
+    try:
+        return os.fsencode(name).decode()
+    except UnicodeDecodeError:
+        shown = os.fsencode(name).decode(errors="backslashreplace")
+        raise BadName(f"the name {shown} is not UTF-8", advice="Rename the file: jobs are kept as UTF-8.") from None
+
+
+def _check_file(file: Path) -> None:
+    """See that there is a regular file.
+
+    Raises:
+        NotBelowRoot: there is none.
+        BadName: its name is not UTF-8.
+    """
+    name = utf8(file)
+    try:
+        mode = file.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotBelowRoot(f"there is no file {name}", code="no_file", advice="Check its name.") from None
+    except OSError as error:
+        raise NotBelowRoot(f"{name}: {error.strerror}", code="no_file", advice="Check its name.") from None
+    if stat.S_ISDIR(mode):
+        raise NotBelowRoot(f"{name} is a folder", code="no_file", advice="Name the files in it, one by one.")
+    if not stat.S_ISREG(mode):
+        raise NotBelowRoot(f"{name} is no regular file", code="no_file", advice="Name a regular file.")
 
 
 def _roots(environ: Mapping[str, str]) -> dict[str, Path]:
@@ -61,8 +102,9 @@ def place_of(text: str, file: Path) -> tuple[str, str]:
 
     Raises:
         ValueError: there is no colon.
+        BadName: the file's name is not UTF-8.
     """
     store, colon, key = text.partition(":")
     if not colon or not store:
         raise ValueError(f"{text!r} is not STORE:KEY, such as main:videos/a.mp4")
-    return store, key + file.name if key == "" or key.endswith("/") else key
+    return store, key + utf8(Path(file.name)) if key == "" or key.endswith("/") else key

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
 
 import pytest
 
 from worker.errors import SettingsError
-from worker.wishes import NotBelowRoot, place_of, source_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from worker.wishes import BadName, NotBelowRoot, place_of, source_of
 
 
 @pytest.fixture
@@ -47,10 +45,32 @@ def test_a_file_below_no_root_is_refused_with_the_roots_there_are(tmp_path: Path
     assert "stores file" in refused.value.advice
 
 
-@pytest.mark.parametrize("name", ["media/none", "media"])
-def test_what_is_no_file_is_said_to_be_none(tmp_path: Path, environ: dict[str, str], name: str) -> None:
-    with pytest.raises(NotBelowRoot, match="there is no file"):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("media/none", "there is no file"),
+        ("media/a.mp4/none", "there is no file"),
+        ("media", "media is a folder"),
+        ("media/pipe", "no regular file"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_what_is_no_file_is_called_what_it_is(tmp_path: Path, environ: dict[str, str], name: str, says: str) -> None:
+    os.mkfifo(tmp_path / "media/pipe")
+    with pytest.raises(NotBelowRoot, match=says):
         source_of(tmp_path / name, environ)
+
+
+def test_a_name_that_is_not_utf_8_is_refused_by_name(tmp_path: Path, environ: dict[str, str]) -> None:
+    named = Path(os.fsdecode(os.fsencode(tmp_path / "media") + b"/caf\xe9.mov"))
+    named.touch()
+    link = tmp_path / "link"
+    link.symlink_to(named)
+    for file in (named, link):
+        with pytest.raises(BadName, match=r"caf\\xe9\.mov is not UTF-8"):
+            source_of(file, environ)
+    with pytest.raises(BadName):
+        place_of("main:", named)
 
 
 @pytest.mark.parametrize("text", [None, "[roots", "roots = 1", "[roots.a]\n"])
