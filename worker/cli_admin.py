@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from worker.errors import SettingsError, SlicewayError
 from worker.redact import redact_json
-from worker.terminal import finding_line, json_option, print_json, print_table
+from worker.terminal import Columns, finding_line, json_option, print_json, print_table
 
 if TYPE_CHECKING:
     import uuid
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 _SCOPES = ("submit", "read", "operate", "admin")
-_KEY_HEAD = ("ID", "TENANT", "SCOPES", "NAME", "CREATED", "REVOKED")
+_KEYS = Columns(
+    ("ID", "TENANT", "SCOPES", "NAME", "CREATED", "REVOKED"), ("ID", "TENANT", "REVOKED", "NAME", "SCOPES", "CREATED")
+)
 
 
 def _settings() -> Settings:
@@ -93,7 +96,7 @@ def list_all(tenant: str | None, *, as_json: bool) -> None:
         rows = [
             tuple(str(value or "") for value in (key | {"scopes": " ".join(key["scopes"])}).values()) for key in found
         ]
-        print_table(_KEY_HEAD, rows)
+        print_table(_KEYS, rows)
 
 
 @keys.command("revoke")
@@ -115,7 +118,7 @@ def revoke(key_id: uuid.UUID, *, as_json: bool) -> None:
 
 def _shown(key: ApiKey) -> dict[str, Any]:
     def moment(at: Any) -> str | None:
-        return None if at is None else at.isoformat(timespec="seconds")
+        return None if at is None else at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
     return {
         "id": str(key.id),

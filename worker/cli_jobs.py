@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from worker.errors import SlicewayError
-from worker.terminal import JOB_HEAD, job_lines, job_row, json_option, outcome, print_json, print_table
+from worker.terminal import JOBS, job_lines, job_row, json_option, outcome, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,9 +22,33 @@ _STATES = ("queued", "initializing", "uploading", "finishing", "succeeded", "fai
 
 
 class LeftRunning(SlicewayError):
-    """Whoever followed an upload has turned away; it goes on."""
+    """An upload is not followed any more; it goes on."""
 
     code = "interrupted"
+
+
+class _Moment(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases of click only
+    name = "moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the moment as the API takes it; one without an offset is UTC."""
+        try:
+            moment = datetime.fromisoformat(value)
+            moment = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no date or time such as 2026-01-31 or 2026-01-31T12:00:00Z", param, ctx)
+        return moment.isoformat().replace("+00:00", "Z")
+
+
+def _label(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Split each label at the first of `=` and `:`; the API takes the colon, too, since 0.1."""
+    pairs = []
+    for text in values:
+        found = re.fullmatch(r"([^=:]+)[=:](.*)", text, re.DOTALL)
+        if found is None:
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE")
+        pairs.append((found[1], found[2]))
+    return pairs
 
 
 def _client() -> Client:
@@ -39,28 +65,31 @@ def _client() -> Client:
 @click.option("--overwrite", is_flag=True, help="Replace an object that is there.")
 @click.option("--verify", type=click.Choice(["auto", "size", "slice", "file"]), default="auto", show_default=True)
 @click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="0 goes first.")
-@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="May be given several times.")
+@click.option(
+    "--label", "labels", multiple=True, metavar="NAME=VALUE", callback=_label, help="May be given several times."
+)
 @click.option("--retry-for", metavar="TIME", help="Time in failure after which it fails, such as 24h.")
 @json_option
-def put(file: Path, place: str, *, wait: bool, as_json: bool, labels: tuple[str, ...], **wishes: Any) -> None:
+def put(file: Path, place: str, *, wait: bool, as_json: bool, labels: list[tuple[str, str]], **wishes: Any) -> None:
     """Upload FILE, which must lie below a root, to STORE:KEY.
 
-    A KEY that is empty or ends in a slash gets the file's name. Ctrl-C leaves the upload running.
+    A KEY that is empty or ends in a slash gets the file's name. Ctrl-C leaves the upload running. An API or database
+    that is away for a moment is waited for, before the job is accepted and while it is followed.
     """
     from worker.client import Client  # noqa: PLC0415
+    from worker.progress import enqueue  # noqa: PLC0415
     from worker.surroundings import environment  # noqa: PLC0415
     from worker.wishes import place_of, source_of  # noqa: PLC0415
 
     environ = environment()
     try:
         store, key = place_of(place, file)
-        pairs = dict(_pair(label) for label in labels)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     given = {name: value for name, value in wishes.items() if value is not None}
-    wish = {"source": source_of(file, environ), "store": store, "key": key, "labels": pairs, **given}
+    wish = {"source": source_of(file, environ), "store": store, "key": key, "labels": dict(labels), **given}
     with Client.of(environ) as client:
-        job = client.enqueue(wish, str(uuid.uuid4()))
+        job = enqueue(client, wish, str(uuid.uuid4()), quiet=as_json)
         if wait:
             _follow(client, job["id"], as_json=as_json)
         elif as_json:
@@ -69,26 +98,25 @@ def put(file: Path, place: str, *, wait: bool, as_json: bool, labels: tuple[str,
             click.echo(job["id"])
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"{text!r} is not NAME=VALUE")
-    return name, value
-
-
 def _follow(client: Client, job_id: str, *, as_json: bool) -> None:
+    from worker.client_retry import passing  # noqa: PLC0415
     from worker.progress import follow  # noqa: PLC0415
 
+    ways = f"`sliceway jobs show {job_id}` shows it, `sliceway jobs cancel {job_id}` ends it."
     try:
         view = follow(client, job_id, quiet=as_json)
     except KeyboardInterrupt:
-        advice = f"`sliceway jobs show {job_id}` shows it, `sliceway jobs cancel {job_id}` ends it."
-        raise LeftRunning(f"the upload goes on as job {job_id}", advice=advice) from None
+        raise LeftRunning(f"the upload goes on as job {job_id}", advice=ways) from None
+    except SlicewayError as error:
+        if not passing(error):
+            raise
+        text = f"{error.message}; the upload needs it not, and goes on as job {job_id}"
+        raise LeftRunning(text, code="unreachable", advice=ways) from error
     if as_json:
         print_json(view)
     if view["state"] != "succeeded":
-        error = view["error"] or {"message": f"it was {view['state']}", "advice": None}
-        raise SlicewayError(f"job {job_id}: {error['message']}", code="job_failed", advice=error["advice"] or "")
+        reason = view["error"] or {"message": f"it was {view['state']}", "advice": None}
+        raise SlicewayError(f"job {job_id}: {reason['message']}", code="job_failed", advice=reason["advice"] or "")
     if not as_json:
         click.echo(outcome(view))
 
@@ -102,19 +130,29 @@ def jobs() -> None:
 @click.option("--state", multiple=True, type=click.Choice(_STATES), help="May be given several times.")
 @click.option("--store")
 @click.option("--key-prefix")
-@click.option("--label", multiple=True, metavar="NAME:VALUE", help="May be given several times.")
+@click.option("--label", multiple=True, metavar="NAME=VALUE", callback=_label, help="May be given several times.")
 @click.option("--error-code")
+@click.option(
+    "--created-from", type=_Moment(), metavar="MOMENT", help="Such as 2026-01-31T12:00:00Z, or a day, in UTC."
+)
+@click.option("--created-before", type=_Moment(), metavar="MOMENT")
 @click.option("--tenant", help="Needs a key with the scope admin.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--cursor", help="Go on behind a list that said so.")
 @json_option
-def list_jobs(*, limit: int, as_json: bool, **filters: Any) -> None:
-    """List jobs, newest first."""
+def list_jobs(*, limit: int, cursor: str | None, as_json: bool, label: list[tuple[str, str]], **filters: Any) -> None:
+    """List jobs, newest first.
+
+    A terminal that is too narrow for every column shows those that fit; --json and pipes have them all.
+    """
     with _client() as client:
-        found = list(client.jobs(filters, limit))
+        found = client.jobs(filters | {"label": [f"{name}:{value}" for name, value in label]}, limit, cursor)
     if as_json:
-        print_json(found)
+        print_json(found.items)
     else:
-        print_table(JOB_HEAD, [job_row(view) for view in found])
+        print_table(JOBS, [job_row(view) for view in found.items])
+    if found.next_cursor is not None:
+        click.echo(f"There are more: `--cursor {found.next_cursor}` goes on, a larger --limit shows more.", err=True)
 
 
 @jobs.command("show")
@@ -123,8 +161,10 @@ def list_jobs(*, limit: int, as_json: bool, **filters: Any) -> None:
 @json_option
 def show_job(job_id: uuid.UUID, *, wait_s: int, as_json: bool) -> None:
     """Show a job; with --wait, once it has ended or the time is over."""
+    from worker.progress import wait_for  # noqa: PLC0415
+
     with _client() as client:
-        view = client.job(str(job_id), wait_s=wait_s)
+        view = wait_for(client, str(job_id), wait_s)
     if as_json:
         print_json(view)
     else:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from worker import progress
 from worker.db import Database
 from worker.jobs.keys import find_key
 
@@ -142,6 +145,7 @@ def test_an_api_that_is_away_is_said_to_be(installation: Any, monkeypatch: pytes
     monkeypatch.setenv("SLICEWAY_API_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("SLICEWAY_API_KEY", "slw_fake-secret")
     installation.fails("jobs list", 3, "http://127.0.0.1:1 cannot be reached", "sliceway up")
+    monkeypatch.setattr(progress, "ENQUEUE_FOR_S", 0)
     installation.fails(f"put {tmp_path}/media/a.bin main:a", 3, "cannot be reached")
 
 
@@ -198,8 +202,31 @@ def test_a_list_goes_on_over_pages(serving: Any, database_url: str) -> None:
     )
     assert serving("jobs list --limit 1201 --json") == 0
     assert len({job["id"] for job in json.loads(serving.out)}) == 1201
+    [cursor] = re.findall(r"There are more: `--cursor (\S+)`", serving.err)
+    assert serving(f"jobs list --cursor {cursor}") == 0
+    assert len(serving.out.splitlines()) == 1 + 2
+    assert serving.err == ""
     assert serving("jobs list --limit 5000") == 0
     assert len(serving.out.splitlines()) == 1 + 1203
+
+
+def test_a_list_is_of_the_time_asked_for(serving: Any, tmp_path: Path) -> None:
+    assert serving(f"put {tmp_path}/media/a.bin main:a --no-wait --label of:1=2 --label a=b:c") == 0
+    job = serving.out.strip()
+
+    def listed(options: str) -> bool:
+        assert serving(f"jobs list --json {options}") == 0
+        return [view["id"] for view in json.loads(serving.out)] == [job]
+
+    now = datetime.now(UTC)
+    before, after = now - timedelta(days=2), now + timedelta(days=2)
+    assert listed(f"--created-from {before:%Y-%m-%d} --created-before {after:%Y-%m-%dT%H:%M:%SZ}")
+    assert not listed(f"--created-before {before.astimezone().isoformat()}")
+    assert not listed(f"--created-from {after:%Y-%m-%dT%H:%M}")
+    assert listed("--label of=1=2 --label a:b:c")
+    serving.fails("jobs list --created-from yesterday", 2, "2026-01-31T12:00:00Z")
+    serving.fails("jobs list --label =x", 2, "NAME=VALUE")
+    serving.fails(f"put {tmp_path}/media main:a", 1, "is a folder")
 
 
 GONE = '{"code": "source_gone", "message": "it is gone", "advice": "Put it back."}'

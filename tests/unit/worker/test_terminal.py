@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from worker.progress import pace
-from worker.terminal import acknowledged_bytes, job_lines, job_row, outcome
+from worker.terminal import JOBS, acknowledged_bytes, job_lines, job_row, outcome, table_lines
 
 ID = "01890000-0000-7000-8000-000000000000"
 
@@ -45,6 +47,52 @@ def test_a_row_shows_what_is_known() -> None:
     assert job_row(WAITING)[-1] == "root_unavailable"
 
 
+LONG = {"key": "orders/2026/11/29/a-rather-long-name-of-a-film.mov", "state": "uploading"}
+
+
+def test_a_terminal_that_is_wide_enough_shows_every_column() -> None:
+    head, row = table_lines(JOBS, [job_row(UPLOADING | LONG)], 200)
+    assert head.split() == ["ID", "STATE", "DONE", "BYTES", "TARGET", "ERROR"]
+    assert row.split() == [ID, "uploading", "50%", "10", f"main:{LONG['key']}"]
+    assert table_lines(JOBS, [job_row(UPLOADING | LONG)]) == [head, row]
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        (90, ["ID", "STATE", "TARGET"]),
+        (80, ["ID", "STATE", "TARGET"]),
+        (58, ["ID", "STATE", "ERROR"]),
+        (47, ["ID", "STATE"]),
+        (40, ["ID"]),
+        (10, ["ID"]),
+    ],
+)
+def test_a_narrow_terminal_shows_the_columns_that_fit(width: int, columns: list[str]) -> None:
+    lines = table_lines(JOBS, [job_row(UPLOADING | LONG), job_row(view())], width)
+    assert lines[0].split() == columns
+    assert max(map(len, lines)) <= max(width, len(ID))
+    assert all(ID in line for line in lines[1:])
+    if "TARGET" in columns:
+        target = lines[1].split()[-1]
+        assert target.startswith("main:orders")
+        assert "…" in target
+        assert target.endswith("film.mov")
+
+
+def test_wide_signs_and_those_that_move_the_cursor_keep_a_row_one_row() -> None:
+    head, row = table_lines(JOBS, [job_row(view(key="影" * 40 + "\n\x1b[2J"))], 80)
+    assert "\x1b" not in row
+    assert len(row) + row.count("影") <= 80
+    assert head.startswith("ID")
+    assert "\x1b" not in "".join(job_lines(view(key="\x1b[2J"))) + outcome(view(key="\x1b[2J"))
+
+
+def test_sizes_are_bytes_with_commas() -> None:
+    progress = UPLOADING["progress"] | {"size_bytes": 30_000_000}
+    assert job_row(UPLOADING | {"progress": progress})[3] == "30,000,000"
+
+
 def test_the_lines_of_a_job_tell_what_goes_wrong_and_what_to_do() -> None:
     lines = [line.split(maxsplit=1) for line in job_lines(WAITING)]
     assert ["error", "root_unavailable: root media is empty"] in lines
@@ -69,8 +117,8 @@ def test_bytes_in_flight_count_where_the_api_knows_them() -> None:
 
 def test_pace_is_speed_or_what_it_waits_for() -> None:
     assert pace(view()) == ""
-    assert pace(UPLOADING) == "3.0 MiB/s, 1m05s left"
-    assert pace(UPLOADING | {"eta_s": 7265}) == "3.0 MiB/s, 2h01m left"
+    assert pace(UPLOADING) == "3.15 MB/s, 1m05s left"
+    assert pace(UPLOADING | {"eta_s": 7265}) == "3.15 MB/s, 2h01m left"
     assert pace(WAITING) == "waits: root media is empty"
     assert pace(view(waiting={"paused_at": "p", "pause_reason": "revoked in Flower"})) == "paused: revoked in Flower"
 

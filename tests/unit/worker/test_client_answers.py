@@ -1,0 +1,124 @@
+"""What is an answer of the API, and what is a stranger's."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.client_answers import ACCEPTED, JOB, PAGE, NotTheApi, RefusedByApi, fits, read
+from worker.client_retry import passing, wait_out
+from worker.errors import SettingsError, SlicewayError
+from worker.surroundings import Unreachable
+
+URL = "http://127.0.0.1:8080"
+PROBLEM = {"detail": "no", "code": "key_busy", "advice": "Wait.", "job_id": "17"}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from([*JOB, "items", "next_cursor"]), inner),
+)
+
+
+def refusal(status: int, document: Any = PROBLEM, **headers: str) -> SlicewayError:
+    """What is raised for an answer."""
+    answer = httpx.Response(status, json=document, headers=headers)
+    with pytest.raises(SlicewayError) as raised:
+        read(answer, ACCEPTED, URL)
+    return raised.value
+
+
+@given(JSON)
+def test_whatever_a_stranger_answers_is_said_in_one_sentence(document: Any) -> None:
+    for shape in (ACCEPTED, JOB, PAGE):
+        if not fits(document, shape):
+            with pytest.raises(NotTheApi, match=r"127\.0\.0\.1:8080 is not the API \(HTTP 200\)"):
+                read(httpx.Response(200, json=document), shape, URL)
+    assert isinstance(refusal(404, document), NotTheApi)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"\xff", b"[" * 100_000, b'{"id": "1", "state"', b'{"id": 1, "state": ""}']
+)
+def test_what_is_no_json_is_no_answer(body: bytes) -> None:
+    for status in (200, 204, 301, 404):
+        with pytest.raises(NotTheApi):
+            read(httpx.Response(status, content=body), ACCEPTED, URL)
+
+
+def test_a_later_release_may_say_more() -> None:
+    document = {"id": "1", "state": "queued", "more": {"a": 1}}
+    assert read(httpx.Response(202, content=json.dumps(document)), ACCEPTED, URL) == document
+
+
+def test_a_refusal_keeps_what_the_api_has_said() -> None:
+    refused = refusal(409, **{"Retry-After": "7"})
+    assert isinstance(refused, RefusedByApi)
+    assert (refused.code, refused.advice, refused.document["job_id"]) == ("key_busy", "Wait.", "17")
+    assert (refused.status, refused.retry_after_s) == (409, 7)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 520])
+def test_what_passes_is_waited_for(status: int) -> None:
+    assert passing(refusal(status))
+    assert passing(refusal(status, ["a gateway's page"]))
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 501])
+def test_what_does_not_pass_is_not_waited_for(status: int) -> None:
+    assert not passing(refusal(status))
+
+
+def test_what_was_never_reached_may_come_back_but_wrong_settings_do_not() -> None:
+    assert passing(Unreachable("away"))
+    assert not passing(SettingsError("wrong"))
+    assert not passing(NotTheApi(URL, 200, 0))
+
+
+class Flaky:
+    """Fails with each of these, then answers; its clock goes on by the pauses alone."""
+
+    def __init__(self, *failures: SlicewayError) -> None:
+        self.failures = list(failures)
+        self.pauses: list[float] = []
+        self.noted: list[SlicewayError] = []
+
+    def ask(self) -> str:
+        if self.failures:
+            raise self.failures.pop(0)
+        return "done"
+
+    def run(self, for_s: float) -> str:
+        return wait_out(
+            self.ask,
+            for_s=for_s,
+            note=self.noted.append,
+            pause=self.pauses.append,
+            clock=lambda: sum(self.pauses),
+        )
+
+
+def test_pauses_grow_and_the_api_may_ask_for_longer_ones() -> None:
+    flaky = Flaky(
+        *[Unreachable("away")] * 6, refusal(503, **{"Retry-After": "20"}), refusal(429, **{"Retry-After": "9999"})
+    )
+    assert flaky.run(300) == "done"
+    assert flaky.pauses == [0.25, 0.5, 1, 2, 4, 5, 20, 60]
+    assert len(flaky.noted) == 8
+
+
+def test_patience_ends_with_the_last_failure() -> None:
+    flaky = Flaky(*[Unreachable(f"away {number}") for number in range(100)])
+    with pytest.raises(Unreachable, match="away 4"):
+        flaky.run(3)
+    assert flaky.pauses == [0.25, 0.5, 1, 1.25]
+
+
+def test_what_does_not_pass_is_raised_at_once() -> None:
+    flaky = Flaky(Unreachable("away"), refusal(409))
+    with pytest.raises(RefusedByApi):
+        flaky.run(300)
+    assert flaky.pauses == [0.25]

@@ -1,0 +1,119 @@
+"""Tells an answer of the API from whatever else may answer at its address.
+
+RefusedByApi   the API has refused a request, and said why
+NotTheApi      something answers, but not as the API does: a web server, a proxy's page, another service
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from worker.errors import SlicewayError
+from worker.surroundings import Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import httpx
+
+Maybe = type(None)
+_PROGRESS = {
+    **dict.fromkeys(("size_bytes", "slices_done", "slices_total"), (int, Maybe)),
+    "bytes_done": int,
+    "percent": (int, float, Maybe),
+}
+JOB: Mapping[str, Any] = {
+    **dict.fromkeys(("id", "tenant", "state", "store", "key", "verify", "created_at"), str),
+    **dict.fromkeys(("started_at", "finished_at"), (str, Maybe)),
+    **dict.fromkeys(("throughput_bytes_per_s", "eta_s"), (int, float, Maybe)),
+    **dict.fromkeys(("waiting", "result"), (dict, Maybe)),
+    **dict.fromkeys(("labels", "source"), dict),
+    "priority": int,
+    "overwrite": bool,
+    "progress": _PROGRESS,
+    "error": ({"code": str, "message": str, "advice": (str, Maybe)}, Maybe),
+}
+"""What the command line reads of a job; releases may have more."""
+ACCEPTED: Mapping[str, Any] = {"id": str, "state": str}
+CHECKED: Mapping[str, Any] = {"store": str, "key": str}
+PAGE: Mapping[str, Any] = {"items": [JOB], "next_cursor": (str, Maybe)}
+_PROBLEM: Mapping[str, Any] = {"detail": str, "code": str, "advice": str}
+
+
+class RefusedByApi(SlicewayError):
+    """The API has refused a request, and said why.
+
+    Attributes:
+        document: the whole problem document; further members say what stood in the way.
+        status: the HTTP status.
+        retry_after_s: what it asks to wait, in seconds; 0 where it does not.
+    """
+
+    def __init__(self, document: Mapping[str, Any], status: int, retry_after_s: float) -> None:
+        super().__init__(document["detail"], code=document["code"], advice=document["advice"])
+        self.document = document
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class NotTheApi(Unreachable):
+    """Something answers at the API's address, but not as the API does.
+
+    Attributes:
+        status: the HTTP status.
+        retry_after_s: what it asks to wait, in seconds; 0 where it does not.
+    """
+
+    def __init__(self, url: str, status: int, retry_after_s: float) -> None:
+        super().__init__(f"what answers at {url} is not the API (HTTP {status})", advice="Correct SLICEWAY_API_URL.")
+        if passes(status):
+            self.message = f"{url} answers HTTP {status}, and not in the API's words"
+            self.advice = "Something in front of the API cannot reach it: start it, or correct SLICEWAY_API_URL."
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+def read(answer: httpx.Response, shape: Mapping[str, Any], url: str) -> dict[str, Any]:
+    """Return the document of an answer that has this shape.
+
+    Raises:
+        RefusedByApi: it is a refusal.
+        NotTheApi: it is neither.
+    """
+    try:
+        document: Any = answer.json()
+    except (ValueError, RecursionError):
+        document = None
+    if answer.is_success and fits(document, shape):
+        return dict(document)
+    wait_s = _retry_after_s(answer)
+    if answer.is_error and fits(document, _PROBLEM):
+        raise RefusedByApi(document, answer.status_code, wait_s)
+    raise NotTheApi(url, answer.status_code, wait_s)
+
+
+def fits(value: object, shape: Any) -> bool:
+    """Say whether a value has a shape: a type, a mapping of members, a list of one shape, a tuple of choices."""
+    match shape:
+        case tuple():
+            return any(fits(value, each) for each in shape)
+        case list():
+            return isinstance(value, list) and all(fits(item, shape[0]) for item in value)
+        case type():
+            return isinstance(value, shape) and (shape is bool or not isinstance(value, bool))
+        case _:
+            return isinstance(value, dict) and all(name in value and fits(value[name], shape[name]) for name in shape)
+
+
+def passes(status: int) -> bool:
+    """Say whether the same request may be answered otherwise in a while: too much at once, a restart, an outage."""
+    if status == HTTPStatus.NOT_IMPLEMENTED:
+        return False
+    return status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _retry_after_s(answer: httpx.Response) -> float:
+    """Return the seconds of Retry-After; a date, which the API does not send, counts as nothing."""
+    text = answer.headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() else 0.0
