@@ -5,10 +5,12 @@ Imports of what a command works with stand inside it: `--help` answers at once.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,19 +23,65 @@ from worker.urls import Host
 from worker.variables import without_service_links
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from worker.settings import Settings
 
 _RABBITMQ_HTTPS = 15671
 FAILED, USAGE, UNREACHABLE, NOT_PROVEN, INTERRUPTED = 1, 2, 3, 4, 130
-_CODES = {"unreachable": UNREACHABLE, "not_proven": NOT_PROVEN, "interrupted": INTERRUPTED}
+_CODES = {"unreachable": UNREACHABLE, "not_proven": NOT_PROVEN, "interrupted": INTERRUPTED, "bad_name": USAGE}
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What is said of a failure: the members of its problem document, and the exit code."""
+
+    message: str
+    advice: str
+    code: str
+    exit_code: int
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """Return it in one line, for people."""
+        text = f"{self.message.rstrip('.')}. {self.advice}"
+        return f"sliceway: {' '.join(text.split())}"
+
+    def document(self) -> dict[str, Any]:
+        """Return it as a problem document (RFC 9457); the API's own, where the API has refused."""
+        members = {"detail": self.message, "code": self.code, "advice": self.advice}
+        return {"type": "about:blank", **self.more, **members, "exit_code": self.exit_code}
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError  # noqa: PLC0415
+    from importlib.metadata import version as installed  # noqa: PLC0415
+
+    try:
+        return f"sliceway {installed('sliceway')}"
+    except PackageNotFoundError:
+        return "sliceway, from a checkout that is not installed"
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, given: bool) -> None:
+    if given and not ctx.resilient_parsing:
+        click.echo(_version())
+        ctx.exit()
 
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Exit codes: 0 done; 1 refused, or a job or a check failed; 2 wrong usage or settings; 3 not reachable;"
-    " 4 a drill has proven nothing; 130 interrupted.",
+    epilog="Exit codes: 0 done; 1 refused, or a job or a check failed; 2 wrong usage or settings; 3 not reachable, or"
+    " not able to answer now: the same command may succeed later; 4 a drill has proven nothing; 130 interrupted.",
+)
+@click.option(
+    "--version",
+    "-V",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version and exit.",
 )
 def cli() -> None:
     """Sliceway: a durable upload job queue.
@@ -121,13 +169,7 @@ def emulator(args: tuple[str, ...]) -> None:
 @cli.command()
 def version() -> None:
     """Print the version."""
-    from importlib.metadata import PackageNotFoundError  # noqa: PLC0415
-    from importlib.metadata import version as installed  # noqa: PLC0415
-
-    try:
-        click.echo(f"sliceway {installed('sliceway')}")
-    except PackageNotFoundError:
-        click.echo("sliceway, from a checkout that is not installed")
+    click.echo(_version())
 
 
 def main() -> None:
@@ -137,43 +179,78 @@ def main() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (this process's own, if none is given) and return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return int(cli.main(arguments, prog_name="sliceway", standalone_mode=False) or 0)
+        _check_encoding(words)
+        return int(cli.main(words, prog_name="sliceway", standalone_mode=False) or 0)
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except click.exceptions.NoArgsIsHelpError as error:  # a group alone asks what there is
+        click.echo(error.format_message())
+        return 0
     except (Exception, KeyboardInterrupt) as error:
-        message, advice, code = _explain(error)
-        if code == FAILED and os.environ.get("SLICEWAY_LOG_LEVEL") == "debug":
+        failure = _explain(error)
+        if failure.exit_code == FAILED and os.environ.get("SLICEWAY_LOG_LEVEL") == "debug":
             show_failures_without_secrets()
             raise
-        _tell(message, advice)
-        return code
+        _print_failure(failure, as_json="--json" in words)
+        return failure.exit_code
 
 
-def _explain(error: BaseException) -> tuple[str, str, int]:
-    """Return what to say about an error, what to do next, and the exit code."""
+def _check_encoding(words: Sequence[str]) -> None:
+    """Refuse what no job, key or setting can hold.
+
+    Raises:
+        SlicewayError: a word is not UTF-8.
+    """
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(word).decode(errors="backslashreplace")
+            raise SlicewayError(
+                f"{shown} is not UTF-8", code="bad_name", advice="Rename the file, or write the word in UTF-8."
+            ) from None
+
+
+def _explain(error: BaseException) -> _Failure:
+    """Return what to say about an error."""
     match error:
         case click.UsageError():
             path = error.ctx.command_path if error.ctx else "sliceway"
-            return error.format_message(), f"See `{path} --help`.", USAGE
+            return _Failure(error.format_message(), f"See `{path} --help`.", "usage", USAGE)
         case click.ClickException():
-            return error.format_message(), "", FAILED
+            return _Failure(error.format_message(), "", "failed", FAILED)
         case click.Abort() | KeyboardInterrupt():
-            return "interrupted", "", INTERRUPTED
+            return _Failure("interrupted", "", "interrupted", INTERRUPTED)
         case SettingsError():
-            return error.message, error.advice, USAGE
+            return _Failure(error.message, error.advice, error.code, USAGE)
         case SlicewayError():
-            return error.message, error.advice, _CODES.get(error.code, FAILED)
+            return _refused(error) or _Failure(error.message, error.advice, error.code, _CODES.get(error.code, FAILED))
         case _:
-            return f"{type(error).__name__}: {error}", "SLICEWAY_LOG_LEVEL=debug shows where it happened.", FAILED
+            text = f"{type(error).__name__}: {error}"
+            return _Failure(text, "SLICEWAY_LOG_LEVEL=debug shows where it happened.", "internal", FAILED)
 
 
-def _tell(message: str, advice: str) -> None:
-    from worker.redact import redact  # noqa: PLC0415
+def _refused(error: SlicewayError) -> _Failure | None:
+    """Return what to say about a refusal of the API, if the error is one."""
+    document, status = getattr(error, "document", None), getattr(error, "status", None)
+    if document is None or status is None:
+        return None
+    from worker.client_answers import passes  # noqa: PLC0415
 
-    text = f"{message.rstrip('.')}. {advice}"
-    click.echo("sliceway: " + redact(" ".join(text.split())), err=True)
+    return _Failure(error.message, error.advice, error.code, UNREACHABLE if passes(status) else FAILED, document)
+
+
+def _print_failure(failure: _Failure, *, as_json: bool) -> None:
+    from worker.redact import redact, redact_json  # noqa: PLC0415
+    from worker.terminal import printable  # noqa: PLC0415
+
+    if as_json:
+        click.echo(json.dumps(redact_json(failure.document()), ensure_ascii=False), err=True)
+    else:
+        click.echo(printable(redact(failure.line())), err=True)
 
 
 if __name__ == "__main__":
