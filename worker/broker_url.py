@@ -6,21 +6,24 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from worker.urls import Host, Parts, Secret, UrlError, decoded, encoded
 
 EXAMPLE = "redis://:password@host:6379/0 (rediss://… for TLS)"
-REDIS, REDIS_TLS = "redis", "rediss"
+SOCKET_EXAMPLE = "redis+socket:///path/of/the/socket?virtual_host=0"
+SENTINEL_EXAMPLE = "sentinel://:password@host:26379/0;sentinel://host2:26379"
+REDIS, REDIS_TLS, REDIS_SOCKET, SENTINEL = "redis", "rediss", "redis+socket", "sentinel"
+REDIS_SCHEMES = (REDIS, REDIS_TLS, REDIS_SOCKET, SENTINEL)
+"""All that lead to a server of Redis's protocol."""
 _TLS = frozenset({REDIS_TLS, "amqps"})
 _SEVERAL = re.compile(r";(?=[A-Za-z][A-Za-z0-9+.-]*://)")
-_PARSED = frozenset({REDIS, REDIS_TLS, "amqp", "amqps", "pyamqp", "librabbitmq"})
-_PORTS = {REDIS: 6379, REDIS_TLS: 6379, "amqps": 5671}
+_PARSED = frozenset({*REDIS_SCHEMES, "amqp", "amqps", "pyamqp", "librabbitmq"})
+_PORTS = {REDIS: 6379, REDIS_TLS: 6379, SENTINEL: 26379, "amqps": 5671}
 AS_THEY_ARE = frozenset(
     (
         *("azureservicebus", "azurestoragequeues", "confluentkafka", "consul", "etcd", "filesystem", "gcpubsub"),
-        *("kafka", "memory", "mongodb", "pgmq", "pyro", "qpid", "redis+socket", "sentinel", "slmq", "sqla"),
-        *("sqlalchemy", "sqs", "zookeeper"),
+        *("kafka", "memory", "mongodb", "pgmq", "pyro", "qpid", "slmq", "sqla", "sqlalchemy", "sqs", "zookeeper"),
     )
 )
 """Schemes of kombu whose URLs have forms of their own: kombu gets them as they are."""
@@ -62,13 +65,23 @@ class BrokerTls:
 
 
 @dataclass(frozen=True, slots=True)
+class Master:
+    """What is asked of the sentinels: the name that they know the server by, and the password that they want."""
+
+    name: str
+    password: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerUrl:
     """Where the broker is and who asks; as text it has neither user, password nor options.
 
     Attributes:
         place: of Redis the number of its database, of RabbitMQ the virtual host.
         tls: None: it is not spoken.
-        others: further brokers, one of which is used when this one does not answer.
+        others: further brokers, one of which is used when this one does not answer; further sentinels.
+        socket: the path of the Unix socket; None: it is reached by host and port.
+        master: which server the sentinels at host and port are asked for; None: host and port are the server's own.
         whole: the URL itself, where it is handed to kombu as it is.
     """
 
@@ -80,6 +93,8 @@ class BrokerUrl:
     place: str = ""
     tls: BrokerTls | None = None
     others: tuple[BrokerUrl, ...] = ()
+    socket: str | None = None
+    master: Master | None = None
     whole: Secret | None = field(default=None, repr=False)
 
     @classmethod
@@ -94,14 +109,18 @@ class BrokerUrl:
         first, *others = [_one(each) for each in _SEVERAL.split(str(url))]
         if any((each.scheme, each.tls) != (first.scheme, first.tls) for each in others):
             raise UrlError("its brokers differ in scheme or ssl_… options; give them the same")
-        if others and first.scheme == "amqps":
-            raise UrlError("several brokers are not served over amqps; write one, whose name leads to each of them")
+        if others and first.scheme in {"amqps", REDIS_SOCKET}:
+            raise UrlError(
+                f"several brokers are not served over {first.scheme}; write one, whose name leads to each of them"
+            )
+        if first.scheme == SENTINEL:
+            first, *others = _alike([first, *others])
         return replace(first, others=tuple(others))
 
     @property
     def is_redis(self) -> bool:
-        """Whether it is reached over TCP and speaks Redis's protocol."""
-        return self.scheme in {REDIS, REDIS_TLS}
+        """Whether it speaks Redis's protocol, by whatever way it is reached: what transport and messages go by."""
+        return self.scheme in REDIS_SCHEMES
 
     @property
     def address(self) -> Host:
@@ -118,12 +137,15 @@ class BrokerUrl:
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """What must never show."""
-        own = [secret for secret in (self.password, self.whole) if secret is not None]
+        asked = self.master.password if self.master is not None else None
+        own = [secret for secret in (self.password, asked, self.whole) if secret is not None]
         return (*own, *(secret for each in self.others for secret in each.secrets))
 
     def __str__(self) -> str:
         if self.whole is not None:
             return f"{self.scheme}://"
+        if self.socket is not None:
+            return f"{self.scheme}://{self.socket}"
         return ";".join(f"{each.scheme}://{Host(each.host, each.port)}" for each in (self, *self.others))
 
 
@@ -132,6 +154,8 @@ def _text(url: BrokerUrl) -> str:
         return url.whole.reveal()
     secret = f":{encoded(url.password.reveal())}" if url.password is not None else ""
     userinfo = f"{encoded(url.user or '')}{secret}@" if url.user or secret else ""
+    if url.socket is not None:
+        return f"{url.scheme}://{userinfo}{quote(url.socket)}?virtual_host={url.place or 0}"
     bare = f"{url.scheme}://{userinfo}{Host(url.host, url.port)}/{encoded(url.place)}"
     if url.tls is None or not url.is_redis:
         return bare
@@ -150,11 +174,45 @@ def _one(text: str) -> BrokerUrl:
         raise UrlError(f"the scheme {parts.scheme} is not served; write {EXAMPLE}")
     if parts.fragment:
         raise UrlError(f"it has a fragment; in a password, # is written %23: {EXAMPLE}")
-    host = parts.host(EXAMPLE) if parts.hosts else Host("localhost")
-    place = decoded(parts.path[1:], EXAMPLE)
-    if parts.scheme in {REDIS, REDIS_TLS} and place and not (place.isascii() and place.isdigit()):
-        raise UrlError(f"what follows the host is no number of a Redis database; write {EXAMPLE}")
+    if parts.scheme == REDIS_SOCKET:
+        return _socket(parts)
+    example = SENTINEL_EXAMPLE if parts.scheme == SENTINEL else EXAMPLE
+    host = parts.host(example) if parts.hosts else Host("localhost")
+    place = decoded(parts.path[1:], example)
+    if parts.scheme in REDIS_SCHEMES and place and not _is_number(place):
+        raise UrlError(f"what follows the host is no number of a Redis database; write {example}")
     return BrokerUrl(parts.scheme, parts.user, parts.password, host.name, host.port, place, _tls(parts))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _socket(parts: Parts) -> BrokerUrl:
+    path = decoded(parts.path, SOCKET_EXAMPLE)
+    if parts.hosts or path in {"", "/"}:
+        raise UrlError(f"it names no path of a socket, which begins with a third slash; write {SOCKET_EXAMPLE}")
+    options = dict(parts.query)
+    place = options.pop("virtual_host", "").removeprefix("/")
+    if options:
+        raise UrlError(f"it has an option that is not served; there is virtual_host: {SOCKET_EXAMPLE}")
+    if place and not _is_number(place):
+        raise UrlError(f"its virtual_host is no number of a Redis database; write {SOCKET_EXAMPLE}")
+    return BrokerUrl(parts.scheme, parts.user, parts.password, host="", place=place, socket=path)
+
+
+def _alike(sentinels: list[BrokerUrl]) -> list[BrokerUrl]:
+    """Give all the user, password and database that any of them has: kombu goes by those of whichever it is at.
+
+    Raises:
+        UrlError: they differ.
+    """
+    found = {(each.user, each.password) for each in sentinels if each.user or each.password} or {(None, None)}
+    places = {each.place for each in sentinels if each.place} or {""}
+    if len(found) > 1 or len(places) > 1:
+        raise UrlError(f"its sentinels differ in user, password or database; write them once: {SENTINEL_EXAMPLE}")
+    [(user, password)], [place] = found, places
+    return [replace(each, user=user, password=password, place=place) for each in sentinels]
 
 
 def _tls(parts: Parts) -> BrokerTls | None:
@@ -180,6 +238,8 @@ def _tls(parts: Parts) -> BrokerTls | None:
     if parts.scheme in _TLS:
         return BrokerTls(**given)
     if given:
+        if parts.scheme == SENTINEL:
+            raise UrlError("TLS by way of sentinels is not served; take its options out")
         tls = REDIS_TLS if parts.scheme == REDIS else "amqps"
         raise UrlError(f"it has options of TLS, which {parts.scheme}:// does not speak; write {tls}://")
     return None

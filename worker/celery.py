@@ -75,13 +75,7 @@ def make_app(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         broker_channel_error_retry=True,  # a server that refuses a command does not do so for ever
         broker_connection_timeout=2,
-        broker_transport_options={
-            "socket_timeout": 5,
-            "socket_connect_timeout": 2,
-            "socket_keepalive": True,
-            "health_check_interval": 5,
-            "visibility_timeout": 86_400,  # redelivery is the dispatcher's business
-        },
+        broker_transport_options=redis_transport.options(settings.broker),
     )
     made.steps["worker"].add(Engine)
     made.steps["consumer"].add(EventBatches)

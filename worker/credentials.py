@@ -22,7 +22,7 @@ BY_REFERENCE = ("secret_id", "secret_key")
 """Secrets of a store's profile that may be given as `…_file` or `…_env`."""
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
-_WHOLE = frozenset({"secret_id", "secret_key", "api_key"})
+_WHOLE = frozenset({"secret_id", "secret_key", "api_key", "broker_sentinel_password"})
 """Settings that are a secret, all of them."""
 _USER_AND_PASSWORD = frozenset({"flower_basic_auth"})
 _LIKE_A_URL = re.compile(r"(?:url|proxy|endpoint)$|://")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +10,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr
 
 from worker.broker_tls import completed
-from worker.broker_url import BrokerUrl
+from worker.broker_url import SENTINEL, SENTINEL_EXAMPLE, BrokerUrl, Master
 from worker.database_url import DatabaseUrl
+from worker.errors import SettingsError
+from worker.urls import Secret
 
 
 class ServerSettings(BaseModel):
@@ -28,6 +31,12 @@ class ServerSettings(BaseModel):
     broker_url: Annotated[BrokerUrl, PlainValidator(BrokerUrl.of)] = Field(
         description="The Celery broker: `redis://:password@host:6379/0`; `rediss://` and `amqps://` speak TLS."
     )
+    broker_sentinel_master: str | None = Field(
+        default=None, description="Name of the Redis that the sentinels of a `sentinel://` URL are asked for."
+    )
+    broker_sentinel_password: SecretStr | None = Field(
+        default=None, description="Password that the sentinels want; that of Redis stands in the URL."
+    )
     broker_ca_file: Path | None = Field(
         default=None, description="Certificates of authorities to trust the broker's by, beside the system's."
     )
@@ -36,13 +45,32 @@ class ServerSettings(BaseModel):
 
     @cached_property
     def broker(self) -> BrokerUrl:
-        """The broker's URL, completed by the files that the settings name.
+        """The broker's URL, completed by the files that the settings name, and by what the sentinels are asked for.
 
         Raises:
-            SettingsError: one of them cannot be used, or is not needed.
+            SettingsError: one of them is missing, cannot be used, or is not needed.
         """
         names = ("ca_file", "cert_file", "key_file")
-        return completed(self.broker_url, {name: getattr(self, f"broker_{name}") for name in names})
+        url = completed(self.broker_url, {name: getattr(self, f"broker_{name}") for name in names})
+        return self._asking_sentinels(url)
+
+    def _asking_sentinels(self, url: BrokerUrl) -> BrokerUrl:
+        name, password = self.broker_sentinel_master, self.broker_sentinel_password
+        if url.scheme != SENTINEL:
+            if name is not None or password is not None:
+                which = "MASTER" if name is not None else "PASSWORD"
+                raise SettingsError(
+                    f"SLICEWAY_BROKER_SENTINEL_{which} is set, but SLICEWAY_BROKER_URL begins with {url.scheme}://",
+                    advice=f"Write {SENTINEL_EXAMPLE}, or unset it.",
+                )
+            return url
+        if name is None:
+            raise SettingsError(
+                "SLICEWAY_BROKER_SENTINEL_MASTER is not set, but SLICEWAY_BROKER_URL begins with sentinel://",
+                advice="Set it to the name that the sentinels have for the server: `sentinel monitor NAME …`.",
+            )
+        secret = None if password is None else Secret(password.get_secret_value())
+        return replace(url, master=Master(name, secret))
 
     @property
     def secrets(self) -> frozenset[str]:

@@ -7,9 +7,11 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kombu.connection import Connection
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps
 
+from worker.dispatch.tray import Transport as Tray
 from worker.jobs.names import QUEUE
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ class Envelope:
 
     def __init__(self, app: Celery, name: TaskName) -> None:
         """Have Celery and kombu make the prototype; connects to nothing."""
-        with app.connection_for_write(transport="worker.dispatch.tray:Transport") as connection:
+        with Connection(transport=Tray) as connection:  # not by the broker's URL: kombu takes its transport from there
             producer = connection.Producer()
             publish(app, producer, Hint(name, _ID, _TOLD, _SHOWN))
             channel, made = producer.channel, producer.channel.last

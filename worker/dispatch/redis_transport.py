@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
     from kombu.asynchronous import Hub
 
+    from worker.broker_url import BrokerUrl
 
-SCHEMES = ("redis", "rediss")
+SCHEMES = {"redis": "Transport", "rediss": "Transport", "sentinel": "SentinelTransport"}
+"""Kombu's names; its `redis+socket` is its `redis` with a path in the place of the host."""
 log = get_log(__name__)
 _PARTS = ("headers", "properties")
 _WHY_CHARS = 200
@@ -39,9 +41,23 @@ def register() -> None:
     Named by its class instead, it would hide the scheme from kombu, which speaks TLS for `rediss` only, and from
     Flower, which knows brokers by their schemes.
     """
-    for scheme in SCHEMES:
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
+    for scheme, transport in SCHEMES.items():
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{transport}"
         _transport_cache.pop(scheme, None)
+
+
+def options(url: BrokerUrl) -> dict[str, Any]:
+    """Return kombu's options for the connections to a broker; one that is no Redis takes no notice of them."""
+    timeouts: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 2}
+    made = timeouts | {
+        "socket_keepalive": True,
+        "health_check_interval": 5,
+        "visibility_timeout": 86_400,  # redelivery is the dispatcher's business
+    }
+    if (master := url.master) is not None:
+        secret = {} if master.password is None else {"password": master.password.reveal()}
+        made |= {"master_name": master.name, "sentinel_kwargs": timeouts | secret}
+    return made
 
 
 class QoS(redis.QoS):
@@ -167,3 +183,14 @@ class Transport(redis.Transport):
         """Let the loop watch the sockets, from now on and after they are made anew."""
         self.cycle.watched = loop.readers
         super().register_with_event_loop(connection, loop)
+
+
+class SentinelChannel(Channel, redis.SentinelChannel):
+    """The same where sentinels say which server is to be asked."""
+
+
+class SentinelTransport(Transport):
+    """The same for what sentinels lead to."""
+
+    Channel = SentinelChannel
+    default_port = redis.SentinelTransport.default_port  # type: ignore[assignment]

@@ -17,6 +17,6 @@ class Channel(virtual.Channel):
 
 
 class Transport(virtual.Transport):
-    """Needs no server; ``worker.dispatch.tray:Transport`` is its name for kombu."""
+    """Needs no server."""
 
     Channel = Channel

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import redis
 from kombu.connection import Connection
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from worker import broker_tls
 from worker.authorities import unusable_authorities
+from worker.doctor import sentinels
 from worker.doctor.findings import CONNECT_S, Finding, Level, clock
 from worker.errors import StoreUnusable, Transient
 from worker.limits import MIB
@@ -63,10 +62,17 @@ def _broker(url: BrokerUrl) -> Iterator[Finding]:
             connection.ensure_connection(max_retries=0, timeout=CONNECT_S)
         yield Finding("broker", Level.OK, "reachable")
         return
-    with _client(url) as client:
+    told = ""
+    if url.master is not None:
+        master, unreachable = sentinels.master(url)
+        yield from unreachable
+        if master is None:
+            return
+        url, told = master, f", the master at {master.address}"
+    with redis.Redis(**_way(url)) as client:
         client.ping()
         info, hidden = _broker_info(client)
-        yield Finding("broker", Level.OK, f"Redis protocol, version {info.get('redis_version', 'unknown')}")
+        yield Finding("broker", Level.OK, f"Redis protocol, version {info.get('redis_version', 'unknown')}{told}")
         try:
             config = client.config_get("maxmemory-policy", "appendonly", "save", "timeout")
         except redis.ResponseError:
@@ -81,19 +87,14 @@ def _broker(url: BrokerUrl) -> Iterator[Finding]:
         yield from _broker_room(info)
 
 
-def _client(url: BrokerUrl) -> redis.Redis:
+def _way(url: BrokerUrl) -> dict[str, Any]:
+    """Return how redis-py connects to a server."""
+    place = {"host": url.address.name, "port": url.address.port or 0}
+    if url.socket is not None:
+        place = {"unix_socket_path": url.socket}
     tls = {} if url.tls is None else {"ssl": True, **url.tls.for_redis()}
-    return redis.Redis(
-        host=url.address.name,
-        port=url.address.port or 0,
-        db=int(url.place or 0),
-        username=url.user,
-        password=None if url.password is None else url.password.reveal(),
-        socket_timeout=CONNECT_S,
-        socket_connect_timeout=CONNECT_S,
-        retry=Retry(NoBackoff(), 0),  # the first failure is the one to be told
-        **tls,
-    )
+    secret = None if url.password is None else url.password.reveal()
+    return place | tls | {"db": int(url.place or 0), "username": url.user, "password": secret} | sentinels.AT_ONCE
 
 
 def _broker_info(client: redis.Redis) -> tuple[dict[str, Any], bool]:

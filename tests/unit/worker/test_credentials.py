@@ -45,6 +45,9 @@ def nothing_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
         ("broker_url", "rediss://{}@cache"),
         ("broker_url", "cache:{}@cache"),
         ("api_url", "https://me:{}@api"),
+        ("broker_url", "redis+socket://:{}@/run/redis.sock"),
+        ("broker_url", "sentinel://:{}@a;sentinel://b"),
+        ("broker_sentinel_password", "{}"),
         ("api_key", "{}"),
         ("flower_basic_auth", "me:{}"),
         ("flower_basic_auth", "{}"),
@@ -63,7 +66,7 @@ def test_a_secret_is_found_in_every_setting_that_may_bear_one(name: str, value: 
         return [filled(part) for part in value] if isinstance(value, list) else str(value).format(RAW)
 
     found = list(secrets_in(name, filled(value)))
-    whole = name in {"api_key", "flower_basic_auth", "secret_id", "secret_key"}
+    whole = name in {"api_key", "broker_sentinel_password", "flower_basic_auth", "secret_id", "secret_key"}
     assert any((RAW if whole else SECRET) in each for each in found)
     assert any(RAW in each for each in found)
 

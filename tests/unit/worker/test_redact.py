@@ -169,6 +169,8 @@ def test_looking_costs_a_line_little_whatever_the_secrets() -> None:
     assert matcher.blank(text, "") == text
 
 
-@pytest.mark.parametrize("example", [urls.PROXY_EXAMPLE, database_url.EXAMPLE, broker_url.EXAMPLE])
+@pytest.mark.parametrize(
+    "example", [urls.PROXY_EXAMPLE, database_url.EXAMPLE, broker_url.EXAMPLE, broker_url.SENTINEL_EXAMPLE]
+)
 def test_the_example_in_an_advice_is_shown_as_it_is_to_be_written(example: str) -> None:
     assert redact(f"it is no URL; write {example}") == f"it is no URL; write {example}"

@@ -116,7 +116,8 @@ def test_a_wrong_variable_is_named(field: str, value: str) -> None:
 
 def test_every_bounded_variable_has_a_wrong_value_here() -> None:
     free = {"database_url", "database_direct_url", "broker_url", "stores_file", "state_dir", "api_host", "api_url"}
-    free |= {"broker_ca_file", "broker_cert_file", "broker_key_file", "api_key", "flower_host", "flower_basic_auth"}
+    free |= {"broker_ca_file", "broker_cert_file", "broker_key_file", "broker_sentinel_master"}
+    free |= {"broker_sentinel_password", "api_key", "flower_host", "flower_basic_auth"}
     assert set(Settings.model_fields) == free | set(WRONG)
 
 

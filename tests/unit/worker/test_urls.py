@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES
-from kombu.utils.url import parse_url
+from kombu.utils.url import parse_url, url_to_parts
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
-from worker.broker_url import AS_THEY_ARE, BrokerTls, BrokerUrl
+from worker.broker_url import AS_THEY_ARE, REDIS_SCHEMES, BrokerTls, BrokerUrl, Master
 from worker.database_url import LIBPQ, DatabaseUrl
 from worker.db import conninfo
+from worker.dispatch.redis_transport import options
 from worker.errors import SettingsError
 from worker.settings import load_settings
 from worker.stores.wire_proxy import for_httpx
@@ -125,15 +126,17 @@ def test_the_options_of_libpq_are_those_that_it_has_here() -> None:
 
 
 def test_the_schemes_of_brokers_are_kombus() -> None:
-    ours = {each.partition("+")[0] for each in AS_THEY_ARE} | {
-        "redis",
-        "rediss",
-        "amqp",
-        "amqps",
-        "pyamqp",
-        "librabbitmq",
-    }
+    ours = {each.partition("+")[0] for each in AS_THEY_ARE} | {"amqp", "amqps", "pyamqp", "librabbitmq"}
+    ours |= set(REDIS_SCHEMES) - {"redis+socket"}
     assert ours == {each.lower() for each in TRANSPORT_ALIASES}
+
+
+def test_those_of_redis_are_what_kombu_serves_by_its_redis_transport() -> None:
+    """Who asks the URL and who asks kombu hear the same."""
+    spoken = {"amqp", "amqps", "pyamqp", "memory", *REDIS_SCHEMES}
+    for url in [BrokerUrl.of(f"{scheme}:///{'s' * (scheme == 'redis+socket')}") for scheme in spoken]:
+        with Connection(url.for_kombu()) as connection:
+            assert (connection.transport.driver_type == "redis") == url.is_redis, url.scheme
 
 
 #: A variable, what it may not be, and what the error says.
@@ -164,6 +167,16 @@ WRONG = [
     ("BROKER_URL", "rediss://h?ssl_check_hostname=maybe", "none of true or false"),
     ("BROKER_URL", "redis://a;rediss://b", "differ in scheme"),
     ("BROKER_URL", "amqps://a;amqps://b", "several brokers are not served over amqps"),
+    ("BROKER_URL", f"redis+socket://:{SECRET}@run/s", "no path of a socket, which begins with a third slash"),
+    ("BROKER_URL", f"redis+socket://:{SECRET}@", "no path of a socket"),
+    ("BROKER_URL", "redis+socket:///run/s?db=1", "there is virtual_host"),
+    ("BROKER_URL", "redis+socket:///run/s?virtual_host=main", "number of a Redis database"),
+    ("BROKER_URL", "redis+socket:///a;redis+socket:///b", "several brokers are not served over redis+socket"),
+    ("BROKER_URL", f"sentinel://:{SECRET}@a;sentinel://:x@b", "differ in user, password or database"),
+    ("BROKER_URL", "sentinel://a/1;sentinel://b/2", "differ in user, password or database"),
+    ("BROKER_URL", f"sentinel://:{SECRET}@a/main", "number of a Redis database; write sentinel://"),
+    ("BROKER_URL", "sentinel://a,b", "several hosts; write sentinel://"),
+    ("BROKER_URL", "sentinel://a?ssl_cert_reqs=none", "TLS by way of sentinels is not served"),
     ("API_URL", "ftp://h", "the scheme ftp is not served"),
     ("API_URL", f"http://u:{SECRET}@h", "a user or a password"),
     ("API_URL", "http://h?x", "query"),
@@ -207,6 +220,47 @@ def test_kombu_verifies_a_broker_of_which_it_has_the_url_alone() -> None:
     with Connection(BrokerUrl.of("rediss://h?ssl_ca_certs=/c a").for_kombu()) as alone:
         wanted = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True, "ssl_ca_certs": "/c a"}
         assert alone.ssl == wanted
+
+
+@given(passwords)
+def test_a_socket_is_what_kombu_takes_it_for(password: str) -> None:
+    made = BrokerUrl.of(f"redis+socket://u:{quote(password, safe='')}@/run/a%20b%3F%25?virtual_host=3")
+    assert (made.user, made.password, made.socket, made.place) == ("u", Secret(password), "/run/a b?%", "3")
+    assert (str(made), made.is_redis) == ("redis+socket:///run/a b?%", True)
+    with Connection(made.for_kombu()) as connection:
+        seen = url_to_parts(connection.hostname)  # as its transport takes the host apart
+    assert (seen.username, seen.password, f"/{seen.path}", seen.query) == (
+        "u",
+        password,
+        made.socket,
+        {"virtual_host": "3"},
+    )
+
+
+@given(passwords)
+def test_each_sentinel_leads_to_the_same_place(password: str) -> None:
+    made = BrokerUrl.of(f"sentinel://:{quote(password, safe='')}@a:1;sentinel://b/3;sentinel://[::1]:7")
+    assert str(made) == "sentinel://a:1;sentinel://b;sentinel://[::1]:7"
+    assert made.address == Host("a", 1)
+    for text in made.for_kombu().split(";"):
+        seen = parse_url(text)
+        assert (seen["password"], seen["virtual_host"]) == (password, "3")
+    assert made.others[0].address == Host("b", 26379)
+
+
+def test_sentinels_are_asked_for_a_server_by_its_name() -> None:
+    given = {"SLICEWAY_DATABASE_URL": "postgresql://h/d", "SLICEWAY_BROKER_URL": f"sentinel://:{SECRET}@a/3"}
+    with pytest.raises(SettingsError, match=r"^SLICEWAY_BROKER_SENTINEL_MASTER is not set, but .* sentinel://"):
+        load_settings(given)
+    names = {"SLICEWAY_BROKER_SENTINEL_MASTER": "uploads", "SLICEWAY_BROKER_SENTINEL_PASSWORD": "fake-watcher"}
+    made = load_settings(given | names)
+    assert made.broker.master == Master("uploads", Secret("fake-watcher"))
+    assert {SECRET, "fake-watcher"} <= made.secrets
+    told = options(made.broker)
+    assert (told["master_name"], told["sentinel_kwargs"]["password"]) == ("uploads", "fake-watcher")
+    for name, value in names.items():
+        with pytest.raises(SettingsError, match=rf"^{name} is set, but SLICEWAY_BROKER_URL begins with redis://"):
+            load_settings(LEAST | {name: value})
 
 
 def test_the_parts_of_a_broker() -> None:

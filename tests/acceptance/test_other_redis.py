@@ -1,0 +1,106 @@
+"""A Redis on a Unix socket, and one that sentinels lead to: uploads, Flower and the doctor as over TCP."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+from celery import Celery
+
+from tests.acceptance.installation import MIB
+from tests.acceptance.test_flower import Flower
+from tests.support.forged import FORGED
+from tests.support.redis_servers import PASSWORD, Sentinels, on_a_socket
+from worker.jobs.names import QUEUE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.acceptance.installation import Installation
+
+Row = dict[str, str]
+ANSWER_S = 60
+
+
+@pytest.fixture
+def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
+    with Sentinels(tmp_path) as started:
+        yield started
+
+
+def doctor(site: Installation, given: Row) -> dict[str, tuple[str, str]]:
+    """What the doctor says of the broker."""
+    command = [sys.executable, "-c", "from worker.cli import main; main()", "doctor", "--json"]
+    done = subprocess.run(command, env=site.environ | given, capture_output=True, text=True, check=False)
+    found = {each["check"]: (each["level"], each["text"]) for each in json.loads(done.stdout)}
+    return {check: told for check, told in found.items() if "broker" in check}
+
+
+@contextmanager
+def flower_on(site: Installation, given: Row) -> Iterator[Flower]:
+    before, site.environ = site.environ, site.environ | given
+    flower = Flower(site)
+    site.environ = before
+    yield flower
+    flower.close()
+
+
+def seen_by_flower(site: Installation, flower: Flower) -> None:
+    job = site.enqueue(2 * MIB)
+    job.succeeds()
+    site.until(lambda: len(flower.tasks(job)) > 1, "Flower seeing its tasks")
+
+
+def test_a_socket_is_served_like_a_port(site: Installation, tmp_path: Path) -> None:
+    with on_a_socket(tmp_path) as (server, path):
+        url = f"redis+socket://:{PASSWORD}@{quote(path)}?virtual_host=3"
+        given = {"SLICEWAY_BROKER_URL": url}
+        [worker] = site.workers(1, **given)
+        site.enqueue(2 * MIB).succeeds()
+        assert "message.refused" not in worker.text()
+        keys = server.client.info("keyspace")
+        assert set(keys) == {"db3"}
+        server.client.select(3)
+        server.client.lpush(QUEUE, *FORGED.values())
+        site.enqueue(2 * MIB).succeeds()
+        assert worker.alive
+        with flower_on(site, given) as flower:
+            seen_by_flower(site, flower)
+        with Celery(broker=url) as app:
+            assert app.control.ping(timeout=ANSWER_S, limit=1)
+        found = doctor(site, given)
+        assert (found["broker"][0], found["broker memory"][0]) == ("ok", "ok")
+        site.workers(0)
+
+
+def test_an_upload_goes_on_over_the_failover_of_its_master(site: Installation, sentinels: Sentinels) -> None:
+    given = sentinels.environ
+    site.workers(2, **given)
+    key = site.fresh_key()
+    let_go = site.store.hold("data", key, offset=0, count=1)
+    job = site.enqueue(5 * MIB, key)
+    site.store.held("data", key)
+    sentinels.lose_master()
+    let_go()
+    job.succeeds()
+    site.enqueue(2 * MIB).succeeds()
+    with flower_on(site, given) as flower:
+        seen_by_flower(site, flower)
+    found = doctor(site, given)
+    assert (found["broker"][0], "the master at 127.0.0.1:" in found["broker"][1]) == ("ok", True)
+    assert (found["broker sentinels"][0], "does not answer" in found["broker sentinels"][1]) == ("note", True)
+    site.workers(0)
+
+
+def test_what_is_wrong_with_the_sentinels_is_said_by_name(site: Installation, sentinels: Sentinels) -> None:
+    given = sentinels.environ
+    level, text = doctor(site, given | {"SLICEWAY_BROKER_SENTINEL_MASTER": "stranger"})["broker"]
+    assert (level, text.endswith("they know no master called stranger")) == ("failed", True)
+    level, text = doctor(site, given | {"SLICEWAY_BROKER_SENTINEL_PASSWORD": ""})["broker"]
+    assert (level, "HELLO must be called with the client already authenticated" in text) == ("failed", True), text
