@@ -10,6 +10,7 @@ from api.app import server
 from worker.credentials import warn_of_short_secrets
 from worker.errors import SlicewayError
 from worker.log import set_up
+from worker.pooled import refuse_unexpected_pooler
 from worker.redact import redact
 from worker.settings import load_settings
 
@@ -27,6 +28,7 @@ def main() -> int:
         set_up(settings.log_format, settings.log_level)
         served = server(settings)
         warn_of_short_secrets()
+        refuse_unexpected_pooler(settings)
         gc.freeze()  # what is there now stays: to search it again and again was a fifth of a large batch's time
         gc.set_threshold(_COLLECT_AFTER)
         served.run()

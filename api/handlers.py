@@ -17,6 +17,7 @@ from api.problems import BadRequest, Failed, MethodNotAllowed, Unavailable, answ
 from worker.db import UNAVAILABLE
 from worker.errors import NotFound, Refused
 from worker.log import get_log
+from worker.session_settings import POOLER_ADVICE, unexpected_pooler
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -108,6 +109,8 @@ def _is_text(query: bytes) -> bool:
 
 
 def _database_unavailable(error: Exception) -> Refused:
+    if (pooler := unexpected_pooler(error)) is not None:
+        return Unavailable(str(pooler), code="unexpected_pooler", advice=POOLER_ADVICE)
     cause = error.__cause__ or error
     if isinstance(cause, (psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected)):
         return Unavailable("the database did not answer in time", code="database_busy")

@@ -19,19 +19,16 @@ LOCK = 7_536_914_302  # any number of our own: the advisory lock under which mig
 
 def run() -> None:
     """Migrate the database that the caller named, or that the settings name."""
-    with engine(_url(), poolclass=pool.NullPool).connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
-        connection.execute(text("SET lock_timeout = '10s'"))
-        connection.commit()
+    with engine(_url(), poolclass=pool.NullPool).begin() as connection:  # what it holds and sets ends with it
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        connection.execute(text("SET LOCAL lock_timeout = '10s'"))
         context.configure(connection=connection, target_metadata=Base.metadata, compare_server_default=True)
         with context.begin_transaction():
             context.run_migrations()
-        connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
-        connection.commit()
 
 
 def _url() -> str | DatabaseUrl:
-    """Return where the tables are, past a pooler: the lock is a session's."""
+    """Return where the tables are, past a pooler: it takes no session settings."""
     given: str | DatabaseUrl | None = context.config.attributes.get("url")
     if given:
         return given

@@ -27,6 +27,7 @@ from worker.dispatch.wakeup import Wakeup
 from worker.jobs.names import QUEUE
 from worker.log import set_up
 from worker.niceness import yield_to_others
+from worker.pooled import refuse_unexpected_pooler
 from worker.redact import redact_json
 from worker.settings import load_settings
 from worker.tasks import entry, slots
@@ -148,6 +149,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         if PARENT_VARIABLE not in os.environ:  # else it was the parent's, once: what is wrong later opens the breaker
             check_authorities(settings.profiles)
             warn_of_short_secrets()
+            refuse_unexpected_pooler(settings)
         yield_to_others(settings.worker_nice)
         check_safe(parent.app)
         rt = self.runtime = self.runtime_type(settings, revoked=lambda task_id: task_id in state.revoked)

@@ -130,10 +130,12 @@ def worker() -> None:
     from worker.authorities import check_authorities  # noqa: PLC0415
     from worker.credentials import warn_of_short_secrets  # noqa: PLC0415
     from worker.pool import run  # noqa: PLC0415
+    from worker.pooled import refuse_unexpected_pooler  # noqa: PLC0415
 
     settings = _settings()
     check_authorities(settings.profiles)  # a wrong profile is told here, once, and not by each process
     warn_of_short_secrets()
+    refuse_unexpected_pooler(settings)
     sys.exit(run(settings))
 
 

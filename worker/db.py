@@ -19,7 +19,7 @@ from sqlalchemy import QueuePool, event
 
 from worker.connection import Connection, Row
 from worker.database_url import DatabaseUrl
-from worker.session_settings import complete, engine, startup
+from worker.session_settings import engine, opened, startup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +77,7 @@ class Database:
             url,
             pooled=pooled,
             plan_once=plan_once,
+            opener=_open,
             poolclass=QueuePool,
             isolation_level="AUTOCOMMIT",
             json_deserializer=from_json,
@@ -93,7 +94,6 @@ class Database:
                 "tcp_user_timeout": 30_000,
             },
         )
-        event.listen(self.engine, "do_connect", _connect)
         event.listen(self.engine, "checkout", _refuse_ended)
         self._idle: list[PoolProxiedConnection] = []
         self._closed = False
@@ -195,9 +195,9 @@ def _lending() -> Iterator[None]:
         raise psycopg.OperationalError(f"no connection can be opened: {error}") from error
 
 
-def _connect(_dialect: object, _record: object, words: list[Any], options: dict[str, Any]) -> Connection:
+def _open(**words: Any) -> Connection:
     began_s = time.monotonic()
-    made = Connection.connect(*words, **options)
+    made = Connection.connect(**words)
     made.opened_at_s = began_s
     made.keeps = frozenset(_statements().values())
     return made
@@ -216,12 +216,11 @@ def connect(url: str | DatabaseUrl, *, pooled: bool = False, **options: Any) -> 
     """Open a connection of its own, with the same session settings; the caller closes it.
 
     Raises:
+        UnexpectedPoolerError: a pooler is there, and not `pooled`.
         psycopg.OperationalError: the database cannot be reached.
     """
     words = startup(url, pooled=pooled, **{"prepare_threshold": None if pooled else 5} | options)
-    connection: Tx = psycopg.connect(autocommit=True, row_factory=dict_row, **words)
-    if not pooled:
-        complete(connection)
+    connection: Tx = opened(words | {"autocommit": True, "row_factory": dict_row}, pooled=pooled)
     return connection
 
 

@@ -14,7 +14,15 @@ from psycopg import sql
 
 from worker.db import connect, migrate, pending_migrations
 from worker.errors import SettingsError, SlicewayError
-from worker.session_settings import CLIENT_ENCODING, CONDITIONAL, PINNED, read, wrong
+from worker.session_settings import (
+    CLIENT_ENCODING,
+    CONDITIONAL,
+    PINNED,
+    POOLER_ADVICE,
+    UnexpectedPoolerError,
+    read,
+    wrong,
+)
 
 if TYPE_CHECKING:
     from worker.database_url import DatabaseUrl
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 APPLICATION = "sliceway cli"
+LOOK_TIMEOUT_S = 2
 _KEPT = """
 SELECT unnest(setconfig) AS setting FROM pg_db_role_setting
 WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = %s)
@@ -34,6 +43,22 @@ class Updated:
 
     migrations: list[str]
     role: str | None
+
+
+def refuse_unexpected_pooler(settings: Settings) -> None:
+    """Look at the start of a role whether PostgreSQL itself answers; one that is away is waited for later.
+
+    Raises:
+        SettingsError: a pooler answers there.
+    """
+    direct = settings.database_direct_url
+    try:
+        connect(direct or settings.database_url, application_name=APPLICATION, connect_timeout=LOOK_TIMEOUT_S).close()
+    except UnexpectedPoolerError as error:
+        name = "SLICEWAY_DATABASE_URL" if direct is None else "SLICEWAY_DATABASE_DIRECT_URL"
+        raise SettingsError(f"{name}: {error}", advice=POOLER_ADVICE) from error
+    except psycopg.Error:
+        return
 
 
 def update(settings: Settings) -> Updated:

@@ -15,15 +15,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg.pq import Conninfo
+from psycopg.rows import scalar_row
 from sqlalchemy import create_engine, event
 
 from worker.database_url import DatabaseUrl
+from worker.redact import chain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    import psycopg
     from sqlalchemy import Engine
 
 CONNECT_TIMEOUT_S = 5
@@ -52,11 +54,17 @@ PINNED = {
 CONDITIONAL = {"synchronous_commit": "on", "transaction_timeout": "0"}
 """Those that a session gets only where it has a weaker one: `remote_apply` is stricter than ours, and PostgreSQL before
 17 has no `transaction_timeout`."""
+_MARK = {"sliceway.session": "direct"}
+"""Sent with our options and read back: where it has not arrived, a pooler has dropped all of them."""
 _COMPLETE = b"""
-SELECT set_config('synchronous_commit', 'on', false)
-WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')
+SELECT current_setting('sliceway.session', true)
 UNION ALL
-SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) <> '0'"""
+SELECT set_config('synchronous_commit', 'on', false)
+WHERE current_setting('sliceway.session', true) = 'direct'
+  AND current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')
+UNION ALL
+SELECT set_config('transaction_timeout', '0', false)
+WHERE current_setting('sliceway.session', true) = 'direct' AND current_setting('transaction_timeout', true) <> '0'"""
 PLAN_ONCE = {
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
@@ -69,10 +77,19 @@ PLAN_ONCE = {
 they are full; left to itself, the planner would read them whole."""
 _ENVIRONMENT = ("PGDATESTYLE", "PGTZ", "PGGEQO")
 """What libpq sends from the environment after all else, and what no argument overrides."""
-NO_OPTIONS = "unsupported startup parameter"
-"""What a pooler says of options."""
-POOLER_ADVICE = "A pooler is there: set SLICEWAY_DATABASE_DIRECT_URL to a URL past it, then run `sliceway migrate`."
+_NO_OPTIONS = "unsupported startup parameter"
+"""What a pooler says of options, unless it drops them without a word."""
+POOLER_ADVICE = (
+    "Set SLICEWAY_DATABASE_DIRECT_URL to PostgreSQL's own address, past the pooler, then run `sliceway migrate`."
+)
 _READ = b"SELECT name, current_setting(name, true) AS value FROM unnest(%s::text[]) AS name"
+
+
+class UnexpectedPoolerError(psycopg.OperationalError):
+    """A pooler answers where PostgreSQL itself was expected; `POOLER_ADVICE` is the next step.
+
+    It takes no session settings, passes no NOTIFY, and may run each transaction in another session.
+    """
 
 
 def startup(url: str | DatabaseUrl, *, pooled: bool, plan_once: bool = False, **given: Any) -> dict[str, Any]:
@@ -89,12 +106,46 @@ def startup(url: str | DatabaseUrl, *, pooled: bool, plan_once: bool = False, **
     words = {**parts.keywords(), "connect_timeout": CONNECT_TIMEOUT_S, **given, "client_encoding": CLIENT_ENCODING}
     if pooled:
         return words
-    ours = PINNED | (PLAN_ONCE if plan_once else {})
+    ours = _MARK | PINNED | (PLAN_ONCE if plan_once else {})
     options = [_given_options(parts), *(f"-c {name}={_escaped(value)}" for name, value in ours.items())]
     return words | {"options": " ".join(filter(None, options))}
 
 
-def _clear_environment(*_: object) -> None:
+def opened(words: dict[str, Any], *, pooled: bool, opener: Callable[..., Any] = psycopg.connect) -> Any:
+    """Open a session with what `startup` returned.
+
+    Args:
+        words: arguments of ``opener``.
+        pooled: as it was given to `startup`.
+        opener: makes the connection.
+
+    Raises:
+        UnexpectedPoolerError: there is a pooler, and it was not to be expected.
+        psycopg.OperationalError: the database cannot be reached.
+    """
+    _clear_environment()
+    try:
+        connection = opener(**words)
+    except psycopg.OperationalError as error:
+        if _NO_OPTIONS in str(error):
+            raise UnexpectedPoolerError(f"a pooler at {_place(words)} refuses the options of a session") from error
+        raise
+    if not pooled and not _complete(connection):
+        connection.close()
+        raise UnexpectedPoolerError(f"a pooler at {_place(words)} drops the options of a session")
+    return connection
+
+
+def unexpected_pooler(error: BaseException) -> UnexpectedPoolerError | None:
+    """Return the pooler that led to an error, if one did: SQLAlchemy wraps what it meets."""
+    return next((each for each in chain(error) if isinstance(each, UnexpectedPoolerError)), None)
+
+
+def _place(words: dict[str, Any]) -> str:
+    return ":".join(filter(None, (words.get("host"), words.get("port")))) or "the default address"
+
+
+def _clear_environment() -> None:
     for name in _ENVIRONMENT:
         os.environ.pop(name, None)
 
@@ -111,24 +162,37 @@ def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
 
 
-def complete(connection: psycopg.Connection[Any]) -> None:
-    """Give a new direct session what depends on what it has: one round to the server, once a connection."""
-    before = connection.autocommit
-    connection.autocommit = True
-    connection.execute(_COMPLETE)
+def _complete(connection: psycopg.Connection[Any]) -> bool:
+    """Give a new direct session what depends on what it has: one round to the server, once a connection.
+
+    Returns whether the session is direct; one of a pooler is left as it is.
+    """
+    before, connection.autocommit = connection.autocommit, True
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        mark = cursor.execute(_COMPLETE, prepare=False).fetchone()
     connection.autocommit = before
+    return bool(mark == _MARK["sliceway.session"])
 
 
-def engine(url: str | DatabaseUrl, *, pooled: bool = False, plan_once: bool = False, **options: Any) -> Engine:
+def engine(
+    url: str | DatabaseUrl,
+    *,
+    pooled: bool = False,
+    plan_once: bool = False,
+    opener: Callable[..., Any] = psycopg.connect,
+    **options: Any,
+) -> Engine:
     """Return SQLAlchemy's engine, whose connections have the session settings that the code relies on.
 
     Its own URL names the driver only: all else goes to psycopg as it is, and no error of SQLAlchemy's can show it.
     """
     words = startup(url, pooled=pooled, plan_once=plan_once, **options.pop("connect_args", {}))
     made = create_engine(_DRIVER, connect_args=words, **options)
-    event.listen(made, "do_connect", _clear_environment)
-    if not pooled:
-        event.listen(made, "connect", lambda connection, _record: complete(connection))
+
+    def connect(_dialect: object, _record: object, _words: object, given: dict[str, Any]) -> Any:
+        return opened(given, pooled=pooled, opener=opener)
+
+    event.listen(made, "do_connect", connect)
     return made
 
 

@@ -80,15 +80,16 @@ def database_of(settings: Settings) -> Iterator[Database]:
     import sqlalchemy.exc  # noqa: PLC0415
 
     from worker.db import Database  # noqa: PLC0415
-    from worker.session_settings import NO_OPTIONS, POOLER_ADVICE  # noqa: PLC0415
+    from worker.session_settings import POOLER_ADVICE, unexpected_pooler  # noqa: PLC0415
 
     pooled = settings.database_direct_url is not None
     database = Database(settings.database_url, pool_size=1, pooled=pooled, application="sliceway cli")
     try:
         yield database
     except (psycopg.OperationalError, sqlalchemy.exc.OperationalError) as error:
-        usual = "Start it, or correct SLICEWAY_DATABASE_URL; `sliceway doctor` looks at everything."
-        advice = POOLER_ADVICE if NO_OPTIONS in str(error) else usual
+        if (pooler := unexpected_pooler(error)) is not None:
+            raise Unreachable(str(pooler), advice=POOLER_ADVICE) from error
+        advice = "Start it, or correct SLICEWAY_DATABASE_URL; `sliceway doctor` looks at everything."
         raise Unreachable(f"the database cannot be reached: {first_line(error)}", advice=advice) from error
     except psycopg.errors.UndefinedTable as error:
         raise Unreachable("the database has no tables yet", advice="Run `sliceway migrate`.") from error

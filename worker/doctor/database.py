@@ -5,15 +5,13 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 from alembic.script.revision import ResolutionError
 
 from worker.db import connect, pending_migrations
 from worker.doctor import sessions
 from worker.doctor.findings import CONNECT_S, Finding, Level, clock
 from worker.doctor.work import work
-from worker.session_settings import NO_OPTIONS, POOLER_ADVICE
-from worker.surroundings import first_line
+from worker.session_settings import POOLER_ADVICE, UnexpectedPoolerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,17 +47,19 @@ def database(settings: Settings, profiles: Profiles) -> Iterator[Finding]:
     with ExitStack() as opened:
         try:
             connection = opened.enter_context(connect(settings.database_url, pooled=pooled, connect_timeout=CONNECT_S))
-        except psycopg.OperationalError as error:
-            if NO_OPTIONS not in str(error):
-                raise
-            yield Finding("database", Level.FAILED, first_line(error), POOLER_ADVICE)
+        except UnexpectedPoolerError as error:
+            yield Finding("database", Level.FAILED, str(error), POOLER_ADVICE)
             return
         yield from _server(connection)
         yield sessions.session(connection, pooled=pooled)
         asked = _one(connection, _ASKED)
         yield _writable(asked)
         if settings.database_direct_url is not None:  # the rest by it: its session reads whatever a role has set
-            direct = opened.enter_context(connect(settings.database_direct_url, connect_timeout=CONNECT_S))
+            try:
+                direct = opened.enter_context(connect(settings.database_direct_url, connect_timeout=CONNECT_S))
+            except UnexpectedPoolerError as error:
+                yield Finding("database, directly", Level.FAILED, str(error), POOLER_ADVICE)
+                return
             yield Finding("database, directly", Level.OK, "reachable past the pooler")
             yield from sessions.directly(connection, direct)
             connection = direct

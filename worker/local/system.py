@@ -160,11 +160,14 @@ def _migrate(settings: Settings) -> None:
     from sqlalchemy.exc import OperationalError  # noqa: PLC0415
 
     from worker.pooled import update  # noqa: PLC0415
+    from worker.session_settings import POOLER_ADVICE, unexpected_pooler  # noqa: PLC0415
     from worker.surroundings import first_line  # noqa: PLC0415
 
     try:
         update(settings)
     except (OperationalError, psycopg.OperationalError) as error:
+        if (pooler := unexpected_pooler(error)) is not None:
+            raise LocalError(str(pooler), advice=POOLER_ADVICE) from error
         reason = first_line(getattr(error, "orig", error))
         raise LocalError(
             f"the database cannot be used: {reason}", advice="Start it, or correct SLICEWAY_DATABASE_URL."
