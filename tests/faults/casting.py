@@ -42,7 +42,7 @@ class Casting:
             if not learnt.exists():
                 wrong = stage.play(scenario.play)
                 assert not wrong, f"{scenario.name}, with nobody dying: " + "; ".join(wrong)
-                learnt.write_text("\n".join(sorted(stage.nursery.reached())))
+                learnt.write_text("\n".join(sorted(stage.nursery.reached_by_all())))
         return set(learnt.read_text().splitlines())
 
     @contextmanager

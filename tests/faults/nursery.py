@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from tests.faults.armed import ARMED, FIRED, REACHED
 from tests.faults.points import HOME
+from worker.local.process import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+_BEHIND_S = 10.0
 GONE = -signal.SIGKILL
 """The code that is told of every process that has ended: whose child it was, knows better."""
 
@@ -105,6 +107,19 @@ class Nursery:
     def reached(self) -> set[str]:
         """Which points were passed since `forget`."""
         return {point.name for point in (self.folder / REACHED).iterdir()}
+
+    def reached_by_all(self) -> set[str]:
+        """Which points were passed, once each process is behind the edge that it was at; for a play without a death.
+
+        A job may have ended, and so the play, before the process that ended it has passed its next point.
+        """
+        wait_until(lambda: not self._between(), timeout_s=_BEHIND_S)  # a commit that failed has no point after it
+        return self.reached()
+
+    def _between(self) -> set[str]:
+        points = [point.rsplit(":", 1) for point in self.reached()]
+        sides = {side: {edge for edge, where in points if where == side} for side in ("before", "after")}
+        return sides["before"] - sides["after"]
 
     def forget(self) -> None:
         """Begin anew to note what is passed."""
