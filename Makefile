@@ -7,13 +7,14 @@ BIN := .venv/bin
 READY := .venv/.ready
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+MATRIX_ARGS ?=
 SEED ?= 1
 MINUTES ?= 30
 FAULTS_ARGS ?=
 UV ?= uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test faults faults-long bench check format lint types contracts lock clean
+.PHONY: help demo up test faults faults-long matrix bench check format lint types contracts lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -32,6 +33,9 @@ faults: $(READY)  ## the fault suite, short form: everything is killed, emptied,
 
 faults-long: $(READY)  ## kill loops and their figures; SEED=1 MINUTES=30 FAULTS_ARGS="--timers shipped"; or "--sources 60"
 	@$(BIN)/python -m tests.faults --seed $(SEED) --minutes $(MINUTES) $(FAULTS_ARGS)
+
+matrix: $(READY)  ## an upload on each broker and database of docs/compatibility.md, 10 minutes; MATRIX_ARGS="-k rabbitmq" for some
+	@$(BIN)/python -m pytest tests/matrix $(MATRIX_ARGS)
 
 bench: $(READY)  ## every benchmark, 25 minutes on a quiet machine; writes its tables into docs/benchmarks.md
 	@$(BIN)/python tests/benchmarks/bench.py $(BENCH_ARGS)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 #: Kinds of tests, each a folder, in the order in which they run: what is quick to fail comes first.
-KINDS = ("unit", "migration", "integration", "acceptance", "faults", "packaging", "browser", "benchmarks")
+KINDS = ("unit", "migration", "integration", "acceptance", "faults", "packaging", "browser", "matrix", "benchmarks")
 
 #: What the emulator of a test knows.
 APPID, BUCKET, SECRET_ID, SECRET_KEY = "10055004", "uploads", "fake-secret-id", "fake-secret-key"

@@ -1,0 +1,148 @@
+"""The whole system, as `sliceway up` starts it, against given servers: an upload, a worker killed, Flower, doctor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psycopg
+
+from worker.emulator.control import Control
+from worker.emulator.private import CONTROL_FILE
+from worker.local.process import wait_until
+from worker.local.state import APPID, BUCKET, State
+from worker.local.system import ANY_PORTS, FLOWER_USER, Running, running_system
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+MIB = 1024 * 1024
+DEADLINE_S = 240.0
+"""For what must come. Only a failure takes so long: a loaded machine is none."""
+USUAL = {
+    "SLICEWAY_HEARTBEAT_S": "0.2",
+    "SLICEWAY_DEAD_AFTER_S": "3",
+    "SLICEWAY_LEAD_S": "1.5",
+    "SLICEWAY_WORKER_NICE": "0",  # a worker that yields gets next to nothing on a loaded machine, and counts as dead
+}
+FINAL = {"succeeded", "failed", "cancelled"}
+
+
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """Return our environment with these settings of Sliceway, and no others."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLICEWAY_", "FLOWER_"))}
+    return kept | USUAL | dict(given)
+
+
+def sliceway(environ: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in an environment of its own."""
+    argv = [sys.executable, "-m", "worker.cli", *words]
+    return subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+
+
+def findings(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return what the doctor finds, by check."""
+    done = sliceway(environ, "doctor", "--json")
+    assert done.stdout, done.stderr
+    return {each["check"]: each for each in json.loads(done.stdout)}
+
+
+@dataclass
+class System:
+    """A system that runs: two worker processes, the API, Flower and the emulator."""
+
+    state: State
+    running: Running
+    environ: dict[str, str]
+    ask: Callable[[str], list[tuple[Any, ...]]]
+    """Runs a statement on the database, past Sliceway."""
+
+    def __post_init__(self) -> None:
+        """Make the clients."""
+        running = self.running
+        self.store = Control(running.control_url or "", self.state.objects / CONTROL_FILE)
+        key = {"Authorization": f"Bearer {running.api_key}"}
+        self.api = httpx.Client(base_url=str(running.settings.api_url), headers=key, trust_env=False, timeout=60)
+        self.flower = httpx.Client(
+            base_url=f"http://127.0.0.1:{running.settings.flower_port}",
+            auth=(FLOWER_USER, self.state.flower_password.read_text().strip()),
+            trust_env=False,
+            timeout=60,
+        )
+
+    def upload(self, slices: int) -> str:
+        """Enqueue a file of so many slices of 1 MiB and a half one; returns the job's id."""
+        self.content = random.Random(slices).randbytes(slices * MIB + MIB // 2)
+        (self.state.files / "film.mov").write_bytes(self.content)
+        source = {"kind": "file", "root": "files", "path": "film.mov"}
+        document = {"source": source, "store": "main", "key": "videos/film.mov", "slice_size": MIB}
+        answer = self.api.post("/v1/jobs", json=document)
+        assert answer.status_code == httpx.codes.ACCEPTED, answer.text
+        return str(answer.json()["id"])
+
+    def job(self, job: str) -> dict[str, Any]:
+        """Return what the API shows of a job."""
+        return dict(self.api.get(f"/v1/jobs/{job}").raise_for_status().json())
+
+    def until(self, done: Callable[[], object], what: str) -> None:
+        """Wait until something is so."""
+        logs = self.state.logs
+        assert wait_until(lambda: bool(done()), timeout_s=DEADLINE_S, poll_s=0.05), (
+            f"not in {DEADLINE_S:g} s: {what}\n" + "\n".join(log.read_text()[-4000:] for log in logs.glob("*.log"))
+        )
+
+    def kill_a_sender(self) -> None:
+        """Kill the worker process that sends one of the slices."""
+        sending = "SELECT w.name FROM slice s JOIN worker w ON w.id = s.worker WHERE s.state = 'sending' LIMIT 1"
+        self.until(lambda: self.ask(sending), "a slice that is being sent")
+        os.kill(int(self.ask(sending)[0][0].rpartition(":")[2]), signal.SIGKILL)
+
+    def object_is_whole(self) -> bool:
+        """Whether the store has exactly the file's bytes."""
+        url = f"{self.running.emulator_url}/files/v2/{APPID}/{BUCKET}/videos/film.mov"
+        there = httpx.get(url, trust_env=False, timeout=60).raise_for_status().content
+        return hashlib.sha256(there).digest() == hashlib.sha256(self.content).digest()
+
+    def flower_tasks(self, job: str) -> dict[str, str]:
+        """Return the tasks of a job that Flower shows, and their states."""
+        tasks = self.flower.get("/api/tasks").raise_for_status().json()
+        return {uuid: task["state"] for uuid, task in tasks.items() if job in (task["args"] or "")}
+
+    def flower_workers(self) -> list[str]:
+        """Return the workers that Flower shows as online."""
+        shown = self.flower.get("/api/workers", params={"status": "true"}).raise_for_status().json()
+        return [name for name, online in shown.items() if online]
+
+
+@contextmanager
+def system(folder: Path, given: Mapping[str, str], database_url: str) -> Iterator[System]:
+    """Have the system up on the servers that ``given``, settings by their names, leads to.
+
+    Args:
+        folder: for its state.
+        given: the database's and the broker's settings.
+        database_url: of the database, for the harness alone; as psycopg takes it.
+    """
+    state = State.at(folder)
+    environ = environment(given)
+
+    def ask(statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            return connection.execute(statement.encode()).fetchall()
+
+    with running_system(state, ports=ANY_PORTS, say=lambda _line: None, environ=environ) as running:
+        more = {"SLICEWAY_STORES_FILE": str(state.stores)}
+        made = System(state, running, environ | more, ask)
+        yield made
+        made.api.close()
+        made.flower.close()
