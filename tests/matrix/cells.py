@@ -28,7 +28,9 @@ CELLS = (
     Cell("redis-acl+postgres-18", variants.redis_acl, variants.postgres(18)),
     Cell("redis-database-3+printable-password", variants.redis_database, variants.printable_password),
     Cell("redis-tls+verify-full", variants.redis_tls, variants.verify_full),
+    Cell("redis-socket+postgres-16", variants.redis_socket, variants.postgres(16)),
+    Cell("sentinel+postgres-17", variants.sentinel, variants.postgres(17)),
     Cell("rabbitmq+schema", variants.rabbitmq, variants.schema),
-    Cell("valkey+pgbouncer", variants.valkey, variants.pgbouncer),
+    Cell("valkey+pgbouncer-direct", variants.valkey, variants.pgbouncer),
     Cell("valkey+pgbouncer-alone", variants.valkey, variants.pgbouncer_alone, refused=True),
 )

@@ -5,22 +5,25 @@ from __future__ import annotations
 import string
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tests.support.certificate import Authority
+from tests.support.redis_servers import PASSWORD, Sentinels, Server, on_a_socket
 from tests.support.servers.postgres import PgBouncer, PostgresServer
 from tests.support.servers.programs import debian, npm_postgres
 from tests.support.servers.rabbitmq import RabbitServer
-from tests.support.servers.redis import PASSWORD, RedisServer
 from worker.local.account import server_account
 from worker.local.binaries import postgres_home
+from worker.local.ports import free_port
 from worker.local.valkey import EmbeddedValkey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+    import redis
 
 PRINTABLE = "fake-secret-" + "".join(char for char in string.printable if char.isprintable()) + "%20"
 """A password with every printable character of ASCII."""
@@ -149,16 +152,6 @@ def pgbouncer_alone(folder: Path) -> Iterator[Database]:
 
 
 @contextmanager
-def _redis(folder: Path, lines: list[str], tls: tuple[Path, Path] | None = None) -> Iterator[RedisServer]:
-    server = RedisServer(_folder(folder, "redis"), debian("redis-server", "redis-server"), lines, tls=tls)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-
-
-@contextmanager
 def valkey(folder: Path) -> Iterator[Settings]:
     """Valkey of the wheel, with a password."""
     server = EmbeddedValkey(folder / "valkey", durable=False)
@@ -170,37 +163,65 @@ def valkey(folder: Path) -> Iterator[Settings]:
 
 
 @contextmanager
+def _redis(folder: Path, settings: str = "", **way: Any) -> Iterator[tuple[redis.Redis, int]]:
+    """Yield a client of a Redis with a password, and its port."""
+    port = free_port()
+    listens = "" if way else f"port {port}\n"
+    settings = f'bind 127.0.0.1\n{listens}requirepass {PASSWORD}\nsave ""\n{settings.format(port=port)}'
+    way = {"host": "127.0.0.1", "port": port, "password": PASSWORD} | way
+    server = Server(folder / "redis", settings, program=debian("redis-server", "redis-server"), **way)
+    try:
+        yield server.client, port
+    finally:
+        server.kill()
+
+
+@contextmanager
 def redis_password(folder: Path) -> Iterator[Settings]:
     """Redis 7 with a password."""
-    with _redis(folder, [f"requirepass {PASSWORD}"]) as server:
-        yield {"SLICEWAY_BROKER_URL": f"redis://:{PASSWORD}@127.0.0.1:{server.port}/0"}
+    with _redis(folder) as (_, port):
+        yield {"SLICEWAY_BROKER_URL": f"redis://:{PASSWORD}@127.0.0.1:{port}/0"}
 
 
 @contextmanager
 def redis_acl(folder: Path) -> Iterator[Settings]:
     """Redis 7 with a user of an ACL who may not use CONFIG."""
-    user = f"user sliceway on >{PASSWORD} ~* &* +@all -config"
-    with _redis(folder, [f"requirepass {PASSWORD}", user]) as server:
-        yield {"SLICEWAY_BROKER_URL": f"redis://sliceway:{PASSWORD}@127.0.0.1:{server.port}/0"}
+    with _redis(folder, f"user sliceway on >{PASSWORD} ~* &* +@all -config\n") as (_, port):
+        yield {"SLICEWAY_BROKER_URL": f"redis://sliceway:{PASSWORD}@127.0.0.1:{port}/0"}
 
 
 @contextmanager
 def redis_database(folder: Path) -> Iterator[Settings]:
     """Redis 7, its database 3; nothing may be in the others."""
-    with _redis(folder, [f"requirepass {PASSWORD}"]) as server:
-        yield {"SLICEWAY_BROKER_URL": f"redis://:{PASSWORD}@127.0.0.1:{server.port}/3"}
-        with server.client() as client:
-            assert {name for name in client.info("keyspace") if name != "db3"} == set()
+    with _redis(folder) as (client, port):
+        yield {"SLICEWAY_BROKER_URL": f"redis://:{PASSWORD}@127.0.0.1:{port}/3"}
+        assert {name for name in client.info("keyspace") if name != "db3"} == set()
 
 
 @contextmanager
 def redis_tls(folder: Path) -> Iterator[Settings]:
     """Redis 7 over TLS, with an authority of one's own."""
     authority = Authority(folder, "redis-authority")
-    tls = authority.identity("localhost", "127.0.0.1"), authority.file
-    with _redis(folder, [f"requirepass {PASSWORD}"], tls) as server:
-        url = f"rediss://:{PASSWORD}@localhost:{server.port}/0"
+    files = {"ca-cert": authority.file, **dict.fromkeys(("cert", "key"), authority.identity("localhost", "127.0.0.1"))}
+    settings = "".join(f"tls-{name}-file {path}\n" for name, path in files.items())
+    settings += "port 0\ntls-port {port}\ntls-auth-clients no\n"
+    with _redis(folder, settings, ssl=True, ssl_ca_certs=str(authority.file)) as (_, port):
+        url = f"rediss://:{PASSWORD}@localhost:{port}/0"
         yield {"SLICEWAY_BROKER_URL": url, "SLICEWAY_BROKER_CA_FILE": str(authority.file)}
+
+
+@contextmanager
+def redis_socket(folder: Path) -> Iterator[Settings]:
+    """Redis 7 on a Unix socket."""
+    with on_a_socket(_folder(folder, "redis"), debian("redis-server", "redis-server")) as (_, path):
+        yield {"SLICEWAY_BROKER_URL": f"redis+socket://:{PASSWORD}@{quote(path)}?virtual_host=0"}
+
+
+@contextmanager
+def sentinel(folder: Path) -> Iterator[Settings]:
+    """Redis 7 behind Sentinel."""
+    with Sentinels(_folder(folder, "redis"), debian("redis-server", "redis-server")) as sentinels:
+        yield sentinels.environ
 
 
 @contextmanager

@@ -23,12 +23,12 @@ MASTER = "uploads"
 class Server:
     """One server, or one sentinel, that runs until it is stopped."""
 
-    def __init__(self, folder: Path, settings: str, *words: str, **way: Any) -> None:
-        """Start it and wait until it answers by the ``way`` that redis-py is given."""
+    def __init__(self, folder: Path, settings: str, *words: str, program: Path | None = None, **way: Any) -> None:
+        """Start it, Valkey if no other ``program``, and wait until it answers by the ``way`` that redis-py is given."""
         folder.mkdir()
         config = folder / "server.conf"
         config.write_text(f"dir {folder}\n{settings}")
-        self._child = Child([valkey_server(), config, *words], log=folder / "server.log")
+        self._child = Child([program or valkey_server(), config, *words], log=folder / "server.log")
         self.client = redis.Redis(decode_responses=True, **way)
         assert wait_until(self._answers, timeout_s=DEADLINE_S), (folder / "server.log").read_text()
 
@@ -44,11 +44,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def on_a_socket(folder: Path) -> Iterator[tuple[Server, str]]:
+def on_a_socket(folder: Path, program: Path | None = None) -> Iterator[tuple[Server, str]]:
     """A server without a port; yields it and the path of its socket, which has a blank in it."""
     path = str(folder / "a socket")
     settings = f'port 0\nunixsocket "{path}"\nrequirepass {PASSWORD}\nsave ""\n'
-    server = Server(folder / "server", settings, unix_socket_path=path, password=PASSWORD)
+    server = Server(folder / "server", settings, program=program, unix_socket_path=path, password=PASSWORD)
     yield server, path
     server.kill()
 
@@ -56,12 +56,12 @@ def on_a_socket(folder: Path) -> Iterator[tuple[Server, str]]:
 class Sentinels:
     """A master, its replica, and a sentinel that makes the one the other when the first is gone."""
 
-    def __init__(self, folder: Path) -> None:
-        """Start all three."""
+    def __init__(self, folder: Path, program: Path | None = None) -> None:
+        """Start all three, Valkeys if no other ``program``."""
         self._ports = [free_port() for _ in range(2)]
         common = f'bind 127.0.0.1\nsave ""\nrequirepass {PASSWORD}\nmasterauth {PASSWORD}\n'
         first, second = self._ports
-        way = {"host": "127.0.0.1", "password": PASSWORD}
+        way = {"program": program, "host": "127.0.0.1", "password": PASSWORD}
         self.master = Server(folder / "first", f"{common}port {first}\n", port=first, **way)
         replica = f"{common}port {second}\nreplicaof 127.0.0.1 {first}\nrepl-diskless-sync-delay 0\n"
         self.replica = Server(folder / "second", replica, port=second, **way)
@@ -71,7 +71,7 @@ class Sentinels:
         watch = f"sentinel monitor {MASTER} 127.0.0.1 {first} 1\nsentinel auth-pass {MASTER} {PASSWORD}\n"
         watch += f"sentinel down-after-milliseconds {MASTER} 1000\nsentinel failover-timeout {MASTER} 10000\n"
         settings = f"bind 127.0.0.1\nport {self.port}\nrequirepass {SENTINEL_PASSWORD}\n{watch}"
-        way = {"host": "127.0.0.1", "password": SENTINEL_PASSWORD}
+        way |= {"password": SENTINEL_PASSWORD}
         self.sentinel = Server(folder / "sentinel", settings, "--sentinel", port=self.port, **way)
         knows = wait_until(lambda: len(self._replicas()) == 1, timeout_s=DEADLINE_S, poll_s=0.1)
         assert knows, (folder / "sentinel" / "server.log").read_text()

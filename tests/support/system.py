@@ -95,11 +95,20 @@ class System:
         return dict(self.api.get(f"/v1/jobs/{job}").raise_for_status().json())
 
     def until(self, done: Callable[[], object], what: str) -> None:
-        """Wait until something is so."""
-        logs = self.state.logs
-        assert wait_until(lambda: bool(done()), timeout_s=DEADLINE_S, poll_s=0.05), (
-            f"not in {DEADLINE_S:g} s: {what}\n" + "\n".join(log.read_text()[-4000:] for log in logs.glob("*.log"))
+        """Wait until something is so.
+
+        Raises:
+            AssertionError: it is not in time; names it, and shows the logs.
+            KeyboardInterrupt: a signal has come, which the system has taken for the end of its own.
+        """
+        stopped = self.running.supervisor.wait
+        there = wait_until(
+            lambda: bool(done()), timeout_s=DEADLINE_S, poll_s=0.05, alive=lambda: not stopped(timeout_s=0)
         )
+        if stopped(timeout_s=0):
+            raise KeyboardInterrupt
+        logs = self.state.logs.glob("*.log")
+        assert there, f"not in {DEADLINE_S:g} s: {what}\n" + "\n".join(log.read_text()[-4000:] for log in logs)
 
     def kill_a_sender(self) -> None:
         """Kill the worker process that sends one of the slices."""

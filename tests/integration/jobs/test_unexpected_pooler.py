@@ -18,7 +18,9 @@ from tests.support.pooler import Pooler
 from worker import cli
 from worker.db import Database, connect, conninfo, listen, pending_migrations
 from worker.doctor.database import database as looked_at
+from worker.local.errors import LocalError
 from worker.local.process import wait_until
+from worker.local.system import _migrate
 from worker.session_settings import UnexpectedPoolerError, unexpected_pooler
 from worker.settings import Profiles, Settings, load_settings
 
@@ -95,6 +97,12 @@ def test_migrate_refuses_it_and_leaves_nothing_behind(database_url: str, capsys:
     with psycopg.connect(conninfo(database_url)) as here:
         [locks] = here.execute(b"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() or [None]
     assert locks == 0
+
+
+def test_up_is_refused_with_the_same_advice(pooled_url: str) -> None:
+    with pytest.raises(LocalError, match="a pooler at") as caught:
+        _migrate(settings(pooled_url))
+    assert caught.value.advice == ADVICE
 
 
 @pytest.mark.usefixtures("in_environment")

@@ -63,7 +63,7 @@ class PostgresServer:
     def start(self) -> None:
         """Start it, and return when it answers and has its database."""
         options = [word for name, value in self._options.items() for word in ("-c", f"{name}={value}")]
-        argv = [self._home / "bin/postgres", "-D", self._folder / "data", *options]
+        argv: list[str | Path] = [self._home / "bin/postgres", "-D", self._folder / "data", *options]
         log = self._folder / "postgres.log"
         self._child = Child(
             argv, log=log, env=_ENV, cwd=self._folder, account=self._account, last_signal=signal.SIGQUIT
