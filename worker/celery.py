@@ -10,13 +10,15 @@ import logging
 import os
 import signal
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from celery import Celery, bootsteps, signals
+from celery import Celery, bootsteps, concurrency, signals
+from celery.platforms import SecurityWarning
 from celery.worker import state
 from kombu.entity import Queue
 
-from worker import broker_tls
+from worker import broker_tls, control
 from worker.authorities import check_authorities
 from worker.credentials import warn_of_short_secrets
 from worker.dispatch import redis_transport
@@ -24,8 +26,9 @@ from worker.dispatch.broker import Broker, check_safe
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.nudge import Nudger
 from worker.dispatch.wakeup import Wakeup
+from worker.errors import SettingsError, SlicewayError
 from worker.jobs.names import QUEUE
-from worker.log import set_up
+from worker.log import get_log, set_up
 from worker.niceness import yield_to_others
 from worker.pooled import refuse_unexpected_pooler
 from worker.redact import redact_json
@@ -33,15 +36,18 @@ from worker.settings import load_settings
 from worker.tasks import entry, slots
 from worker.tasks.liveness import PARENT_VARIABLE, Liveness
 from worker.tasks.runtime import Runtime
+from worker.threads import TaskPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.settings import Settings
 
+log = get_log(__name__)
 FLUSH_EVENTS_EVERY_S = 0.2
 EVENTS_MOST = 500
 """More than come in that time; a message of so many is some 150 KiB."""
+POOL = "worker.threads:TaskPool"
 DRAIN_S = 4.0
 """How long a stop waits for what is being sent to come to its next piece."""
 
@@ -49,6 +55,8 @@ DRAIN_S = 4.0
 def make_app(settings: Settings) -> Celery:
     """Return the application for an installation; connects to nothing."""
     made = Celery("sliceway", broker=settings.broker.for_kombu(), set_as_current=True)
+    concurrency.ALIASES["threads"] = POOL  # `-P threads` is what it is
+    control.register()
     if redis := settings.broker.is_redis:
         redis_transport.register()
     made.conf.update(
@@ -65,7 +73,7 @@ def make_app(settings: Settings) -> Celery:
         worker_send_task_events=True,  # Flower
         task_send_sent_event=False,
         worker_consumer="worker.consumer:Consumer",
-        worker_pool="worker.threads:TaskPool",
+        worker_pool=POOL,
         worker_concurrency=slots.most_tasks(settings.worker_threads),
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,  # a message that waits in a busy process is one that an idle one does not get
@@ -141,10 +149,14 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def __init__(self, parent: Any, **options: Any) -> None:
         self.runtime: Runtime | None = None
+        _or_end(check_options, parent)
         super().__init__(parent, **options)
 
     def start(self, parent: Any) -> None:
         """Make the process known and let it lead if nobody does."""
+        _or_end(self._start, parent)
+
+    def _start(self, parent: Any) -> None:
         settings = load_settings()
         if PARENT_VARIABLE not in os.environ:  # else it was the parent's, once: what is wrong later opens the breaker
             check_authorities(settings.profiles)
@@ -205,6 +217,35 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
     terminate = stop
 
 
+def check_options(parent: Any) -> None:
+    """Refuse what `celery worker` was told and a worker of ours cannot do.
+
+    Raises:
+        SettingsError: another pool, autoscaling, or queues without ours; names the option.
+    """
+    if not issubclass(parent.pool_cls, TaskPool):
+        name = parent.pool_cls.__module__.rpartition(".")[2]
+        raise SettingsError(f"-P {name}: this pool is not served", advice="Leave -P out, or write -P threads.")
+    if parent.autoscale:
+        advice = "Leave it out; SLICEWAY_WORKER_THREADS says how many slices a process sends at once."
+        raise SettingsError("--autoscale is not served: threads are made as they are needed", advice=advice)
+    if QUEUE not in parent.app.amqp.queues.consume_from:
+        raise SettingsError(f"-Q or -X leaves out the queue {QUEUE}, and there is no other", advice="Leave it out.")
+
+
+def _or_end(step: Callable[[Any], None], parent: Any) -> None:
+    """Take a step of the start; what is wrong with the settings ends the process with one line, for whoever starts it.
+
+    Raises:
+        SystemExit: something is wrong.
+    """
+    try:
+        step(parent)
+    except SlicewayError as error:
+        log.error("worker.refused", error=error.message, advice=error.advice)  # noqa: TRY400 - nobody needs to know where
+        raise SystemExit(os.EX_CONFIG) from None
+
+
 @signals.setup_logging.connect
 def _on_setup_logging(**_: Any) -> None:
     """Log as the whole installation does; Celery leaves the logging alone where somebody answers this."""
@@ -220,6 +261,7 @@ def _log_as_the_rest(settings: Settings) -> None:
         set_up(settings.log_format, settings.log_level)
 
 
+warnings.filterwarnings("ignore", category=SecurityWarning)  # of pickle under root, which is not accepted here
 settings = load_settings()
 _log_as_the_rest(settings)
 app = make_app(settings)

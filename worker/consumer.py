@@ -14,6 +14,7 @@ from kombu.message import Message
 
 from worker.jobs.names import TaskName
 from worker.log import get_log
+from worker.redact import redact_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,11 @@ _WHY_CHARS = 200
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
     """Takes messages of our four tasks and nothing else."""
+
+    def info(self) -> dict[str, Any]:
+        """Return what `inspect stats` and Flower show of the connection, without the passwords in it."""
+        shown: dict[str, Any] = redact_json(super().info())
+        return shown
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Message], None]:
         """Return what takes each message of the queue."""

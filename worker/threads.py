@@ -84,6 +84,9 @@ class TaskPool(BasePool):  # type: ignore[misc]
                 self._full = False
                 _wake()
 
+    def terminate_job(self, pid: int, signal: int | None = None) -> None:
+        """Do nothing: no thread can be ended. The revoke that comes with it makes the task stop by itself."""
+
     def on_stop(self) -> None:
         """End the threads and wait for them, and for what they run."""
         self.on_terminate()
