@@ -165,6 +165,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         yield_to_others(settings.worker_nice)
         check_safe(parent.app)
         rt = self.runtime = self.runtime_type(settings, revoked=lambda task_id: task_id in state.revoked)
+        rt.name = f"{parent.hostname}:{os.getpid()}"  # what Flower and Celery's commands call it, and its process
         caps = {name: profile.max_in_flight for name, profile in settings.profiles.stores.items()}
         self.wakeup = Wakeup(settings.database_direct_url or settings.database_url)
         self.dispatcher = Dispatcher(

@@ -2,25 +2,38 @@
 
 Flower lets some of its pages pass without one, `/metrics` with the names of workers and tasks among them. Here each
 handler asks first, those of a later version too, but for those that `OPEN` names.
+
+The lengths of queues are asked for by the way that the workers take. Flower's own ways know no number of a database
+behind a Unix socket, one sentinel of several, and RabbitMQ by the plugin for its management only.
 """
 
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery.__main__ import main as celery_main
 from flower.urls import handlers
 from flower.views.auth import LoginHandler
 from flower.views.monitor import Healthcheck
+from kombu.exceptions import ChannelError
 from tornado.options import options
 from tornado.routing import URLSpec
 from tornado.web import HTTPError, StaticFileHandler
 
 from worker.settings import load_settings
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from celery import Celery
+    from kombu.connection import Connection
+
+COLUMNS = "name,args,state,received,started,runtime,worker,uuid"
+"""Of the list of tasks; `args` is where job, target and range stand. FLOWER_TASKS_COLUMNS names others."""
 OPEN = (Healthcheck, StaticFileHandler)
 """What anybody may see: that it runs, for whoever watches its health; style sheets and scripts, the same everywhere."""
 
@@ -34,6 +47,7 @@ def main() -> None:
     options.basic_auth = [settings.flower_basic_auth.get_secret_value()]
     handlers[:] = [guarded for entry in handlers if (guarded := _guarded(entry)) is not None]
     serve = [f"--address={settings.flower_host}", f"--port={settings.flower_port}"]
+    options.tasks_columns = COLUMNS
     sys.argv = ["celery", "-A", "worker", "flower", *serve]
     celery_main()
 
@@ -57,8 +71,41 @@ def _asking(handler: Any) -> Any:
                 raise HTTPError(401)
             return super().prepare()
 
+        def get_broker(self) -> Any:
+            """Return what is asked for the lengths of queues: RabbitMQ's management only where it is named."""
+            return super().get_broker() if options.broker_api else Queues(self.capp)
+
     Asking.__name__ = handler.__name__
     return Asking
+
+
+class Queues:
+    """The queues of a broker, counted over a connection such as the workers have."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    async def queues(self, names: Iterable[str]) -> list[dict[str, Any]]:
+        """Return what Flower shows of each queue; one that is not there yet, or no more, holds no messages."""
+        return await asyncio.get_running_loop().run_in_executor(None, self._counted, list(names))
+
+    def _counted(self, names: list[str]) -> list[dict[str, Any]]:
+        with self._app.connection_for_read() as connection:
+            connection.ensure_connection(max_retries=1)
+            return [{"name": name} | _counts(connection, name) for name in names]
+
+
+def _counts(connection: Connection, queue: str) -> dict[str, int]:
+    try:
+        with connection.channel() as channel:
+            found = channel.queue_declare(queue, passive=True)
+    except ChannelError:
+        return {"messages": 0}
+    except connection.channel_errors:
+        return {"messages": 0}
+    if connection.transport.driver_type == "redis":
+        return {"messages": found.message_count}
+    return {"messages_ready": found.message_count, "consumers": found.consumer_count}
 
 
 if __name__ == "__main__":

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
 from celery import Celery
 
+from tests.acceptance.deadline import DEADLINE_S
+from tests.acceptance.flower_process import FlowerProcess
 from tests.acceptance.installation import MIB
-from tests.acceptance.test_flower import Flower
 from tests.support.forged import FORGED
 from tests.support.redis_servers import PASSWORD, Sentinels, on_a_socket
 from worker.jobs.names import QUEUE
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import redis
+
     from tests.acceptance.installation import Installation
 
 Row = dict[str, str]
-ANSWER_S = 60
 
 
 @pytest.fixture
@@ -42,19 +43,14 @@ def doctor(site: Installation, given: Row) -> dict[str, tuple[str, str]]:
     return {check: told for check, told in found.items() if "broker" in check}
 
 
-@contextmanager
-def flower_on(site: Installation, given: Row) -> Iterator[Flower]:
-    before, site.environ = site.environ, site.environ | given
-    flower = Flower(site)
-    site.environ = before
-    yield flower
-    flower.close()
-
-
-def seen_by_flower(site: Installation, flower: Flower) -> None:
+def seen_by_flower(site: Installation, flower: FlowerProcess, queue: redis.Redis) -> None:
+    """See that Flower hears of tasks, and counts what waits where no worker takes it."""
     job = site.enqueue(2 * MIB)
     job.succeeds()
-    site.until(lambda: len(flower.tasks(job)) > 1, "Flower seeing its tasks")
+    site.until(lambda: len(flower.get("/api/tasks")) > 1, "Flower seeing its tasks")
+    site.workers(0)
+    queue.lpush(QUEUE, "a", "b", "c")
+    assert flower.queue() == {"name": QUEUE, "messages": 3}
 
 
 def test_a_socket_is_served_like_a_port(site: Installation, tmp_path: Path) -> None:
@@ -70,13 +66,12 @@ def test_a_socket_is_served_like_a_port(site: Installation, tmp_path: Path) -> N
         server.client.lpush(QUEUE, *FORGED.values())
         site.enqueue(2 * MIB).succeeds()
         assert worker.alive
-        with flower_on(site, given) as flower:
-            seen_by_flower(site, flower)
         with Celery(broker=url) as app:
-            assert app.control.ping(timeout=ANSWER_S, limit=1)
+            assert app.control.ping(timeout=DEADLINE_S, limit=1)
         found = doctor(site, given)
         assert (found["broker"][0], found["broker memory"][0]) == ("ok", "ok")
-        site.workers(0)
+        with FlowerProcess(site, **given) as flower:
+            seen_by_flower(site, flower, server.client)
 
 
 def test_an_upload_goes_on_over_the_failover_of_its_master(site: Installation, sentinels: Sentinels) -> None:
@@ -90,12 +85,12 @@ def test_an_upload_goes_on_over_the_failover_of_its_master(site: Installation, s
     let_go()
     job.succeeds()
     site.enqueue(2 * MIB).succeeds()
-    with flower_on(site, given) as flower:
-        seen_by_flower(site, flower)
+    sentinels.replica.client.select(1)
+    with FlowerProcess(site, **given) as flower:
+        seen_by_flower(site, flower, sentinels.replica.client)
     found = doctor(site, given)
     assert (found["broker"][0], "the master at 127.0.0.1:" in found["broker"][1]) == ("ok", True)
     assert (found["broker sentinels"][0], "does not answer" in found["broker sentinels"][1]) == ("note", True)
-    site.workers(0)
 
 
 def test_what_is_wrong_with_the_sentinels_is_said_by_name(site: Installation, sentinels: Sentinels) -> None:
