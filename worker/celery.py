@@ -21,7 +21,7 @@ from kombu.entity import Queue
 from worker import broker_tls, control
 from worker.authorities import check_authorities
 from worker.credentials import warn_of_short_secrets
-from worker.dispatch import redis_transport
+from worker.dispatch import amqp_guard, redis_transport
 from worker.dispatch.broker import Broker, check_safe
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.nudge import Nudger
@@ -57,8 +57,8 @@ def make_app(settings: Settings) -> Celery:
     made = Celery("sliceway", broker=settings.broker.for_kombu(), set_as_current=True)
     concurrency.ALIASES["threads"] = POOL  # `-P threads` is what it is
     control.register()
-    if redis := settings.broker.is_redis:
-        redis_transport.register()
+    redis = settings.broker.is_redis
+    (redis_transport if redis else amqp_guard).register()
     made.conf.update(
         broker_use_ssl=broker_tls.for_kombu(settings.broker),
         task_default_queue=QUEUE,
@@ -76,7 +76,8 @@ def make_app(settings: Settings) -> Celery:
         worker_pool=POOL,
         worker_concurrency=slots.most_tasks(settings.worker_threads),
         worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,  # a message that waits in a busy process is one that an idle one does not get
+        # a message that waits in a busy process is one that an idle one does not get; elsewhere Celery cannot do it
+        worker_disable_prefetch=redis,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the upload does not need the broker

@@ -99,13 +99,12 @@ def _counts(connection: Connection, queue: str) -> dict[str, int]:
     try:
         with connection.channel() as channel:
             found = channel.queue_declare(queue, passive=True)
-    except ChannelError:
+    except (ChannelError, *connection.channel_errors):
         return {"messages": 0}
-    except connection.channel_errors:
-        return {"messages": 0}
-    if connection.transport.driver_type == "redis":
-        return {"messages": found.message_count}
-    return {"messages_ready": found.message_count, "consumers": found.consumer_count}
+    told = {"messages": found.message_count}
+    if connection.transport.driver_type != "redis":  # which counts no consumers
+        told |= {"messages_ready": found.message_count, "consumers": found.consumer_count}
+    return told
 
 
 if __name__ == "__main__":
