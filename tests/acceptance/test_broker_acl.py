@@ -13,8 +13,9 @@ import pytest
 from celery import Celery
 from sqlalchemy import make_url
 
+from tests.acceptance.flower_process import FlowerProcess
 from tests.acceptance.installation import MIB
-from tests.acceptance.test_flower import Flower
+from worker.jobs.names import QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,17 +75,13 @@ def test_the_least_user_of_the_manual_is_enough(site: Installation, least: str) 
     site.until(lambda: "worker_lost" in job.kinds, "its claims freed")
     let_go()
     job.succeeds()
-    site.environ["SLICEWAY_BROKER_URL"], before = least, site.environ["SLICEWAY_BROKER_URL"]
-    flower = Flower(site)
-    site.environ["SLICEWAY_BROKER_URL"] = before
-    try:
+    with FlowerProcess(site, SLICEWAY_BROKER_URL=least) as flower:
         seen = site.enqueue(2 * MIB)
         seen.succeeds()
-        site.until(lambda: len(flower.tasks(seen)) > 1, "Flower seeing its slices")
+        site.until(lambda: len(flower.get("/api/tasks")) > 1, "Flower seeing its slices")
+        assert flower.queue() == {"name": QUEUE, "messages": 0}
         with Celery(broker=least) as app:
             assert app.control.ping(timeout=5)
-    finally:
-        flower.close()
     found = doctor(site, least)
     assert found["broker"][0] == "ok"
     assert {level for level, _ in found.values()} <= {"ok", "note"}
