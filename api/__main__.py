@@ -13,6 +13,7 @@ from worker.log import set_up
 from worker.pooled import refuse_unexpected_pooler
 from worker.redact import redact
 from worker.settings import load_settings
+from worker.signals import run_on_after_hangup
 
 _COLLECT_AFTER = 50_000
 """Objects, some megabytes: more than one batch makes. As Python has it, 700, each batch would be searched several times
@@ -29,6 +30,7 @@ def main() -> int:
         served = server(settings)
         warn_of_short_secrets()
         refuse_unexpected_pooler(settings)
+        run_on_after_hangup()
         gc.freeze()  # what is there now stays: to search it again and again was a fifth of a large batch's time
         gc.set_threshold(_COLLECT_AFTER)
         served.run()

@@ -26,10 +26,12 @@ from worker.db import Database
 from worker.jobs.intake import Intake
 from worker.jobs.keys import KeyRing
 from worker.jobs.service import Quota
+from worker.signals import leave_if_database_is_away
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator
+    from types import FrameType
 
     from worker.settings import Settings
 
@@ -130,6 +132,12 @@ class Server(uvicorn.Server):
         return self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; requests that wait for a database which is away are not waited for."""
+        if not self.should_exit:
+            leave_if_database_is_away(self.front.settings, 0)
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop serving."""

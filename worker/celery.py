@@ -6,6 +6,7 @@ is the acknowledgement that counts; nothing is delayed, retried, chained or stor
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import Celery, bootsteps, concurrency, signals
+from celery.exceptions import WorkerShutdown
 from celery.platforms import SecurityWarning
 from celery.worker import state
 from kombu.entity import Queue
@@ -29,12 +31,13 @@ from worker.dispatch.wakeup import Wakeup
 from worker.errors import SettingsError, SlicewayError
 from worker.jobs.names import QUEUE
 from worker.log import get_log, set_up
-from worker.niceness import yield_to_others
+from worker.niceness import stop_yielding, yield_to_others
 from worker.pooled import refuse_unexpected_pooler
 from worker.redact import redact_json
 from worker.settings import load_settings
+from worker.signals import leave_if_database_is_away, run_on_after_hangup
 from worker.tasks import entry, slots
-from worker.tasks.liveness import PARENT_VARIABLE, Liveness
+from worker.tasks.liveness import EXIT_STUCK, PARENT_VARIABLE, Liveness
 from worker.tasks.runtime import Runtime
 from worker.threads import TaskPool
 
@@ -147,6 +150,8 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
 
     requires = ("celery.worker.components:Pool",)
     runtime_type: ClassVar[type[Runtime]] = Runtime
+    turns: threading.Thread | None = None
+    """The dispatcher's; None as long as the process is not ready."""
 
     def __init__(self, parent: Any, **options: Any) -> None:
         self.runtime: Runtime | None = None
@@ -158,12 +163,15 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         _or_end(self._start, parent)
 
     def _start(self, parent: Any) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        run_on_after_hangup()
+        state.maybe_shutdown()  # Celery's own handler of these signals only takes note of them
         settings = load_settings()
         if PARENT_VARIABLE not in os.environ:  # else it was the parent's, once: what is wrong later opens the breaker
             check_authorities(settings.profiles)
             warn_of_short_secrets()
             refuse_unexpected_pooler(settings)
-        yield_to_others(settings.worker_nice)
         check_safe(parent.app)
         rt = self.runtime = self.runtime_type(settings, revoked=lambda task_id: task_id in state.revoked)
         rt.name = f"{parent.hostname}:{os.getpid()}"  # what Flower and Celery's commands call it, and its process
@@ -184,9 +192,8 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
             resize=lambda slots: setattr(parent.pool, "slots", slots),
         )
         rt.nudge, rt.freed = self.nudger.nudge, self.nudger.freed
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
         self.liveness.register()
+        yield_to_others(settings.worker_nice)  # not before: a start takes more of a processor than a slice does
         entry.serve(rt)
         self.turns = threading.Thread(target=self.dispatcher.run, name="dispatcher", daemon=True)
         for thread in (self.liveness, self.nudger, self.turns):
@@ -195,16 +202,22 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
     def _on_signal(self, *_: Any) -> None:
         """Stop at once: what is being sent stops at its next piece and is given back.
 
-        Celery itself would wait for its threads, however long they take.
+        Celery itself would wait for its threads, however long they take. What is not ready has nothing to give.
         """
-        if self.runtime is not None:
-            self.runtime.stopping.set()
+        gc.freeze()  # else the interpreter searches everything once more at its end: 0.8 s of a processor
         state.should_stop = os.EX_OK
+        rt = self.runtime
+        if rt is None or self.turns is None:
+            raise WorkerShutdown(os.EX_OK)
+        if not rt.stopping.is_set():
+            rt.stopping.set()
+            stop_yielding(rt.settings.worker_nice)
+            leave_if_database_is_away(rt.settings, EXIT_STUCK)
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Give back what is held, stop leading, and say goodbye."""
         rt = self.runtime
-        if rt is None:
+        if rt is None or self.turns is None:
             return
         rt.stopping.set()
         drained = rt.drained(DRAIN_S)

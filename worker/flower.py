@@ -25,6 +25,7 @@ from tornado.routing import URLSpec
 from tornado.web import HTTPError, StaticFileHandler
 
 from worker.settings import load_settings
+from worker.signals import run_on_after_hangup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,6 +49,7 @@ def main() -> None:
     handlers[:] = [guarded for entry in handlers if (guarded := _guarded(entry)) is not None]
     serve = [f"--address={settings.flower_host}", f"--port={settings.flower_port}"]
     options.tasks_columns = COLUMNS
+    run_on_after_hangup()
     sys.argv = ["celery", "-A", "worker", "flower", *serve]
     celery_main()
 

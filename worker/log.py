@@ -16,7 +16,7 @@ import re
 import sys
 import threading
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
@@ -145,7 +145,8 @@ class _Handler(logging.StreamHandler[IO[str]]):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Say which line it was; logging itself would print its arguments as they are."""
-        sys.stderr.write(redact(f"a line of {record.name} cannot be logged: {traceback.format_exc()}"))
+        with suppress(OSError):  # a terminal that was closed, a full disk: no reason to do less work
+            sys.stderr.write(redact(f"a line of {record.name} cannot be logged: {traceback.format_exc()}"))
 
 
 def show_failures_without_secrets() -> None:

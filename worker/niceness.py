@@ -32,6 +32,24 @@ def yield_to_others(nice: int) -> None:
         threading.Thread(target=_tell_group, args=(nice,), name="niceness", daemon=True).start()
 
 
+def stop_yielding(nice: int) -> None:
+    """Take back what was given away, to end before the grace does, however busy the machine is.
+
+    To raise a thread's priority takes privileges, its session's takes none. What is not allowed is left as it is.
+
+    Args:
+        nice: how far this process has yielded.
+    """
+    if nice == 0:
+        return
+    for thread in [int(entry.name) for entry in Path("/proc/self/task").iterdir()]:
+        with suppress(OSError):
+            os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) - nice)
+    if os.getsid(0) == os.getpid():
+        threading.Thread(target=_tell_group, args=(0,), name="niceness", daemon=True).start()
+
+
 def _tell_group(nice: int) -> None:
     """Set the group's niceness; without privileges the kernel hears one process a tenth of a second, of them all."""
     for _ in range(_TRIES):

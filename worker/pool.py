@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from worker.log import get_log
+from worker.signals import run_on_after_hangup
 from worker.tasks.liveness import PARENT_VARIABLE
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def run(settings: Settings) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    run_on_after_hangup()
     children = [_Child(number) for number in range(1, settings.worker_processes + 1)]
     while not stopping:
         for child in children:

@@ -88,3 +88,26 @@ def test_workers_without_privileges_that_start_together_all_tell_their_group() -
         worker.stdin.write("\n")
         worker.stdin.flush()
     assert [worker.communicate(timeout=60)[0] for worker in workers] == ["7\n"] * 3
+
+
+STOPPING = """
+import os, threading
+from worker.niceness import stop_yielding, yield_to_others
+before = os.nice(0)
+yield_to_others(7)
+stop = threading.Event()
+thread = threading.Thread(target=stop.wait)
+thread.start()
+stop_yielding(7)
+ids = (0, thread.native_id)
+schedulers = {os.sched_getscheduler(each) for each in ids}
+nice = {os.getpriority(os.PRIO_PROCESS, each) - before for each in ids}
+stop.set()
+print(schedulers == {os.SCHED_OTHER}, nice)
+"""
+
+
+def test_a_worker_that_is_to_end_yields_no_longer() -> None:
+    told = subprocess.run([sys.executable, "-c", STOPPING], capture_output=True, text=True, check=True, timeout=60)
+    may_raise_it = server_account() is not None  # root
+    assert told.stdout == f"True {{{0 if may_raise_it else 7}}}\n"
