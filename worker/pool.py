@@ -13,11 +13,13 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from worker.cgroup import killed_for_memory
 from worker.log import get_log
 from worker.signals import run_on_after_hangup
 from worker.tasks.liveness import PARENT_VARIABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from worker.settings import Settings
@@ -29,11 +31,31 @@ QUICK_DEATH_S = 10.0
 PAUSE_MAX_S = 15.0
 STOP_GRACE_S = 8.0
 """Children end by themselves within 5 s of SIGTERM; what is left after this is killed."""
+MEMORY_ADVICE = (
+    "The kernel killed it: the control group is out of memory. Raise its limit, or lower SLICEWAY_WORKER_PROCESSES."
+)
+
+
+class MemoryKills:
+    """Tells which of the processes that were killed the kernel has killed for want of memory."""
+
+    def __init__(self, count: Callable[[], int] = killed_for_memory) -> None:
+        """Begin; ``count`` says how many it has killed so far in the group that parent and children are in."""
+        self._count = count
+        self._explained = count()
+
+    def explain(self, code: int) -> bool:
+        """Say whether a process with this exit code is one of them; each kill is the end of one process."""
+        if code != -signal.SIGKILL or self._count() <= self._explained:
+            return False
+        self._explained += 1
+        return True
 
 
 class _Child:
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, memory_kills: MemoryKills) -> None:
         self.number = number
+        self.memory_kills = memory_kills
         self.quick_deaths = 0
         self.start_at = 0.0
         self.process: subprocess.Popen[bytes] | None = None
@@ -54,6 +76,8 @@ class _Child:
         pause_s = min(PAUSE_MAX_S, 0.5 * 2**self.quick_deaths) if quick else 0.0
         self.start_at = time.monotonic() + pause_s
         log.warning("pool.worker_ended", worker=self.number, code=code, again_in_s=pause_s)
+        if self.memory_kills.explain(code):
+            log.error("pool.out_of_memory", worker=self.number, advice=MEMORY_ADVICE)
 
 
 def command(number: int) -> list[str]:
@@ -73,7 +97,8 @@ def run(settings: Settings) -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     run_on_after_hangup()
-    children = [_Child(number) for number in range(1, settings.worker_processes + 1)]
+    memory_kills = MemoryKills()
+    children = [_Child(number, memory_kills) for number in range(1, settings.worker_processes + 1)]
     while not stopping:
         for child in children:
             child.reap()
