@@ -15,6 +15,7 @@ from worker.jobs.states import JobState
 _DATE_TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})", re.IGNORECASE
 )
+_LABEL_PARTS = re.compile("([=:])")
 _INTEGER = re.compile("0|-?[1-9][0-9]{0,18}")
 
 
@@ -79,8 +80,8 @@ class _Jobs(_Query):
     store: Word | None = None
     key_prefix: Word | None = None
     label: Annotated[
-        list[Annotated[Word, Field(pattern=r"^[^\x00:]+:[^\x00]*$")]],
-        Field(description="`name:value`; all of these.", max_length=32),
+        list[Annotated[Word, Field(pattern=r"^[^\x00=:]+[=:][^\x00]*$")]],
+        Field(description="`name=value` or `name:value`, parted by the first of both; all of these.", max_length=32),
     ] = []
     error_code: Word | None = None
     created_from: Moment | None = None
@@ -98,8 +99,9 @@ class _Jobs(_Query):
         """
         if self.tenant is not None and not key.sees(self.tenant):
             raise Forbidden("the key lacks the scope admin for another tenant's jobs")
-        labels = dict(label.split(":", 1) for label in self.label)
-        if len(labels) < len(set(self.label)):
+        pairs = {(name, value) for name, _, value in (_LABEL_PARTS.split(label, maxsplit=1) for label in self.label)}
+        labels = dict(pairs)
+        if len(labels) < len(pairs):
             raise Refused("label: one name with two values matches nothing")
         return Filter(
             tenant=self.tenant if key.may(Scope.ADMIN) else key.tenant,

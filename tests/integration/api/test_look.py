@@ -81,12 +81,14 @@ def test_filters_choose_and_combine(api: Any, acme: httpx.Client) -> None:
     assert keys(acme, key_prefix="photos/%c_") == ["photos/%c_"]
     assert keys(acme, key_prefix="%") == []
     assert keys(acme, store="same-bucket") == ["videos/b"]
-    assert keys(acme, label=["order:17", "kind:x"]) == ["videos/a"]
+    assert keys(acme, label=["order:17", "kind=x", "order=17"]) == ["videos/a"]
+    enqueue(acme, "videos/c", labels={"of": "a:b=c"})
+    assert keys(acme, label="of=a:b=c") == keys(acme, label="of:a:b=c") == ["videos/c"]
     assert keys(acme, label=["order:17", "kind:y"]) == []
     assert (
         keys(acme, created_from="2100-01-01T00:00:00Z") == keys(acme, created_before="2000-01-01T00:00:00+08:00") == []
     )
-    assert len(keys(acme, created_from="2000-01-01T00:00:00Z", created_before="2100-01-01T00:00:00Z")) == 3
+    assert len(keys(acme, created_from="2000-01-01T00:00:00Z", created_before="2100-01-01T00:00:00Z")) == 4
 
 
 def test_the_edges_of_a_time_range_are_in_and_out(acme: httpx.Client) -> None:
