@@ -105,7 +105,7 @@ class JsonFormatter(_Formatter):
 
 
 class TextFormatter(_Formatter):
-    """For people: `12:30:05.123 info  slice.checkpointed number=7`; a traceback follows on lines of its own."""
+    """For people: `2026-01-31T12:30:05.123Z info  slice.checkpointed number=7`; a traceback follows below."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -114,7 +114,7 @@ class TextFormatter(_Formatter):
         if hasattr(record, "keys"):
             del parts["logger"]  # our event names say where they come from
         keys = "".join(f" {name}={_word(part)}" for name, part in parts.items())
-        line = f"{self._at(record)[11:-1]} {record.levelname.lower():7} {event}{keys}"
+        line = f"{self._at(record)} {record.levelname.lower():7} {event}{keys}"
         return f"{line}\n{traceback}" if traceback else line
 
 

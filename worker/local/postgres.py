@@ -18,7 +18,7 @@ from worker.local.account import make_folder, run_as, server_account
 from worker.local.binaries import postgres_home
 from worker.local.errors import LocalError
 from worker.local.ports import free_port
-from worker.local.process import Child, last_line, open_log, wait_ready, wait_until
+from worker.local.process import Child, log_size, open_log, reason, wait_ready, wait_until
 from worker.local.secret import remembered_secret, write_secret
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ class EmbeddedPostgres:
         new.rename(self._data)
 
     def _run(self, argv: list[str | Path], *, stdin: str = "") -> None:
+        log_from = log_size(self.log)
         with open_log(self.log) as log:
             done = subprocess.run(  # noqa: S603 - our own programs
                 argv,
@@ -161,7 +162,8 @@ class EmbeddedPostgres:
                 **run_as(self._account),
             )
         if done.returncode:
-            raise LocalError(f"no PostgreSQL cluster can be made: {last_line(self.log)} (log: {self.log})")
+            why = reason(self.log, done.returncode, log_from)
+            raise LocalError(f"no PostgreSQL cluster can be made: {why} (log: {self.log})")
 
     def _lock_lines(self) -> list[str]:
         try:

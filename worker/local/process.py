@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 
 #: A log that has grown past this is set aside at the next start; one older log is kept.
 LOG_LIMIT_BYTES = 16 * 1024 * 1024
+_TAIL_BYTES = 16 * 1024
+_CAUSE = re.compile(
+    r"address (already )?in use|no space left|permission denied|cannot allocate memory|read-only file system"
+    r"|too many open files|disk quota exceeded",
+    re.IGNORECASE,
+)
+"""What the machine refuses; servers tell it before their last line, which says that they have ended."""
+_FATAL = re.compile(r"\b(FATAL|PANIC)\b")
 
 
 class Child:
@@ -136,8 +145,16 @@ class Service(Protocol):
         """End it at once; nothing happens if it does not run."""
 
 
-def wait_ready(service: Service, *, timeout_s: float, given_up: Callable[[], bool] = lambda: False) -> None:
+def wait_ready(
+    service: Service, *, timeout_s: float, given_up: Callable[[], bool] = lambda: False, log_from: int = 0
+) -> None:
     """Return once `service`, launched before, is ready; or sooner, when `given_up` says so.
+
+    Args:
+        service: what was launched.
+        timeout_s: how long it may take.
+        given_up: says that the wait is to end.
+        log_from: where its log began to be about this start, in bytes.
 
     Raises:
         LocalError: it has ended, or is not ready within `timeout_s`; it no longer runs then.
@@ -152,7 +169,7 @@ def wait_ready(service: Service, *, timeout_s: float, given_up: Callable[[], boo
         code = service.poll()
         service.kill()
         how = f"is not ready after {timeout_s:.0f} s" if code is None else fate(code)
-        raise LocalError(f"{service.name} {how}: {last_line(service.log)} (log: {service.log})")
+        raise LocalError(f"{service.name} {how}: {reason(service.log, code, log_from)} (log: {service.log})")
 
 
 def fate(code: int) -> str:
@@ -167,12 +184,38 @@ def open_log(log: Path) -> BinaryIO:
     return os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
+def log_size(log: Path) -> int:
+    """The bytes in a log by now: what a start writes comes behind them."""
+    return log.stat().st_size if log.exists() else 0
+
+
+def reason(log: Path, code: int | None, log_from: int = 0) -> str:
+    """Why a process ended, as far as its log says so, in a line.
+
+    Args:
+        log: where its output went.
+        code: its exit code. What a signal has ended did not say why: the line is the last one.
+        log_from: where the log began to be about this process, in bytes.
+    """
+    lines = _last_lines(log, log_from)
+    if code is None or code > 0:
+        for telling in (_CAUSE, _FATAL):
+            if found := next((line for line in lines if telling.search(line)), None):
+                return found
+    return lines[-1] if lines else "(nothing in its log)"
+
+
 def last_line(log: Path) -> str:
     """The last line of a log that says anything, for the one line in which a failure is told."""
+    return reason(log, -signal.SIGKILL)
+
+
+def _last_lines(log: Path, log_from: int) -> list[str]:
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 4096))
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - _TAIL_BYTES, log_from if log_from <= size else 0))  # a large log was set aside
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "(nothing in its log)")
+    return [line for line in lines if line]
 
 
 class _Undertaker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 from typing import TYPE_CHECKING
 
+from worker.local.listening import listens
 from worker.local.process import Child
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Program:
         log: Path,
         env: Mapping[str, str] | None = None,
         ready: Callable[[], bool] = lambda: True,
+        port: int | None = None,
         grace_s: float = 10.0,
     ) -> None:
         """Describe the program; nothing happens before `launch`.
@@ -33,6 +35,7 @@ class Program:
             log: where its output is appended.
             env: its whole environment; None is ours.
             ready: says whether it does its work by now.
+            port: what it listens on once it does its work; before, whatever answers there is a stranger.
             grace_s: how long it may take to end in order.
         """
         self.name = name
@@ -40,6 +43,7 @@ class Program:
         self._argv = argv
         self._env = env
         self._ready = ready
+        self._port = port
         self._grace_s = grace_s
         self._child: Child | None = None
 
@@ -58,6 +62,8 @@ class Program:
 
     def is_ready(self) -> bool:
         """Whether it does its work by now."""
+        if self._port is not None and not (self.pid and listens(self.pid, self._port)):
+            return False
         return self._ready()
 
     def poll(self) -> int | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from worker.local.errors import LocalError
-from worker.local.process import fate, last_line, wait_ready
+from worker.local.process import fate, log_size, reason, wait_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TICK_S = 0.1
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
-_STEADY_S = 60.0  # after this long without a death the next pause is the first one again
+_STEADY_S = 20.0
+"""What has run for so long is in no loop of crashes: the next pause is the first one again."""
 
 
 class Stopped(Exception):
@@ -37,7 +38,14 @@ class _Watched:
     service: Service
     pause_s: float = _FIRST_PAUSE_S
     started_at: float = 0.0
+    log_from: int = 0
     due_at: float | None = None
+
+    def next_pause_s(self, ran_s: float) -> float:
+        """Return how long to wait before the next start of what has run for so long; the one after waits twice that."""
+        pause_s = _FIRST_PAUSE_S if ran_s > _STEADY_S else self.pause_s
+        self.pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        return pause_s
 
 
 class Supervisor:
@@ -116,9 +124,10 @@ class Supervisor:
         return self._asked_to_stop.wait(timeout_s)
 
     def _bring_up(self, service: Service, timeout_s: float) -> None:
+        log_from = log_size(service.log)
         service.launch()
-        wait_ready(service, timeout_s=timeout_s, given_up=self._asked_to_stop.is_set)
-        self._watched.append(_Watched(service, started_at=time.monotonic()))
+        wait_ready(service, timeout_s=timeout_s, given_up=self._asked_to_stop.is_set, log_from=log_from)
+        self._watched.append(_Watched(service, started_at=time.monotonic(), log_from=log_from))
 
     def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
         if self._asked_to_stop.is_set():
@@ -138,13 +147,12 @@ class Supervisor:
             code = service.poll()
             if code is None:
                 return
-            if now - watched.started_at > _STEADY_S:
-                watched.pause_s = _FIRST_PAUSE_S
-            self._say(f"{service.name} {fate(code)}, starts again in {watched.pause_s:g} s: {last_line(service.log)}")
-            watched.due_at = now + watched.pause_s
-            watched.pause_s = min(2 * watched.pause_s, _LONGEST_PAUSE_S)
+            pause_s = watched.next_pause_s(now - watched.started_at)
+            why = reason(service.log, code, watched.log_from)
+            self._say(f"{service.name} {fate(code)}, starts again in {pause_s:g} s: {why}")
+            watched.due_at = now + pause_s
         elif now >= watched.due_at:
-            watched.due_at, watched.started_at = None, now
+            watched.due_at, watched.started_at, watched.log_from = None, now, log_size(service.log)
             try:
                 service.launch()
             except LocalError as error:

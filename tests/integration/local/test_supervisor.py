@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from worker.local.errors import LocalError
-from worker.local.process import Child, wait_until
+from worker.local.process import Child, reason, wait_until
 from worker.local.program import Program
-from worker.local.supervisor import Supervisor
+from worker.local.supervisor import Supervisor, _Watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +85,58 @@ def test_pause_before_the_next_start_doubles(tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in said] == [
         f"short ended with code 1, starts again in {pause} s" for pause in ("0.5", "1", "2")
     ]
+
+
+def test_pause_does_not_grow_over_deaths_that_are_far_apart(tmp_path: Path) -> None:
+    watched = _Watched(program(tmp_path, "victim"))
+    assert [watched.next_pause_s(40) for _ in range(5)] == [0.5] * 5
+    assert [watched.next_pause_s(1) for _ in range(8)] == [1, 2, 4, 8, 16, 30, 30, 30]
+    assert [watched.next_pause_s(ran_s) for ran_s in (40, 1, 1)] == [0.5, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("log", "why"),
+    [
+        (["FATAL:  lock file is empty", "LOG:  database system is shut down"], "FATAL:  lock file is empty"),
+        (
+            [
+                'LOG: could not bind IPv4 address "127.0.0.1": Address already in use',
+                "FATAL: no socket",
+                "LOG: shut down",
+            ],
+            'LOG: could not bind IPv4 address "127.0.0.1": Address already in use',
+        ),
+        (
+            ["initdb: error: write: No space left on device", "initdb: removing"],
+            "initdb: error: write: No space left on device",
+        ),
+        (["Traceback:", "ValueError: wrong"], "ValueError: wrong"),
+        ([], "(nothing in its log)"),
+    ],
+)
+def test_reason_of_an_end_is_what_the_machine_refused(tmp_path: Path, log: list[str], why: str) -> None:
+    file = tmp_path / "x.log"
+    before = "PANIC: No space left on device, the last time\n"
+    file.write_text(before + "".join(f"{line}\n" for line in log))
+    assert reason(file, 1, len(before)) == why
+    assert reason(file, -signal.SIGKILL, len(before)) == (log[-1] if log else why)
+
+
+def test_what_answers_in_place_of_a_service_does_not_make_it_ready(tmp_path: Path) -> None:
+    listener = (
+        "import socket, signal; server = socket.create_server(('127.0.0.1', 0));"
+        "print(server.getsockname()[1], flush=True); signal.pause()"
+    )
+    ours = program(tmp_path, "ours", [sys.executable, "-c", listener])
+    other = program(tmp_path, "other")
+    with Supervisor(tmp_path) as supervisor, socket.create_server(("127.0.0.1", 0)) as stranger:
+        supervisor.start(ours, other)
+        for service, port in ((ours, int(ours.log.read_text())), (other, stranger.getsockname()[1])):
+            service._port = port
+        assert ours.is_ready()
+        assert not other.is_ready()
+        other._port = ours._port
+        assert not other.is_ready()
 
 
 def test_service_that_ends_while_starting_fails_the_start_with_its_last_words(tmp_path: Path) -> None:
@@ -162,7 +215,7 @@ def owner(tmp_path: Path) -> Callable[[list[str]], subprocess.Popen[str]]:
         script = textwrap.dedent(f"""
             import pathlib
             from worker.local.program import Program
-            from worker.local.supervisor import Supervisor
+            from worker.local.supervisor import Supervisor, _Watched
             log = pathlib.Path({str(tmp_path / "service.log")!r})
             ready = lambda: log.exists() and log.stat().st_size > 0
             with Supervisor(log.parent) as supervisor:
