@@ -7,15 +7,17 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from worker.database_url import DatabaseUrl
 from worker.errors import SlicewayError
 from worker.local.errors import LocalError
 from worker.local.state import State, default_state
-from worker.variables import without_service_links
+from worker.variables import given, without_service_links
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from worker.db import Database
+    from worker.local.state import Up
     from worker.settings import Settings
 
 
@@ -27,32 +29,48 @@ class Unreachable(SlicewayError):
 
 
 def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment; if it names neither database nor API, with what `sliceway up` keeps in its folder."""
-    given = without_service_links(environ)
-    if not {"SLICEWAY_DATABASE_URL", "SLICEWAY_API_URL", "SLICEWAY_API_KEY"} & set(given):
-        state = State(default_state(environ).absolute())
-        try:
-            return _kept(state) | given
-        except (OSError, ValueError, KeyError, LocalError):  # there is none, or it is not ours to read
-            return given
-    return given
+    """Return the environment, completed by what `sliceway up` runs, unless it names another installation.
+
+    Another one is named by `SLICEWAY_API_URL` or `SLICEWAY_DATABASE_URL`, if `up` does not use the same; and by
+    `SLICEWAY_API_KEY` alone, if `up` does not run. Otherwise its ports, files and servers go before those named.
+    """
+    variables = without_service_links(environ)
+    try:
+        state = State(default_state(variables).absolute())
+        up = state.up()
+        named = given(variables)
+        if _names_another(named, up, state):
+            return variables
+        key = named.get("SLICEWAY_API_KEY") or state.api_key.read_text().strip()
+        return variables | _run_by(up, state) | {"SLICEWAY_API_KEY": key}
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, LocalError):  # there is none, or it is not ours
+        return variables
 
 
-def _kept(state: State) -> dict[str, str]:
+def _names_another(named: Mapping[str, str], up: Up, state: State) -> bool:
+    if url := named.get("SLICEWAY_API_URL"):
+        return url.rstrip("/") != up.api_url
+    if database := named.get("SLICEWAY_DATABASE_URL"):
+        return str(DatabaseUrl.of(database)) != up.database
+    return "SLICEWAY_API_KEY" in named and not state.runs()
+
+
+def _run_by(up: Up, state: State) -> dict[str, str]:
     from worker.local.postgres import EmbeddedPostgres  # noqa: PLC0415 - not for who talks to the API alone
     from worker.local.valkey import EmbeddedValkey  # noqa: PLC0415
 
-    key = state.api_key.read_text().strip()
     ports = json.loads((state.folder / "ports.json").read_text())
-    return {
+    found = {
         "SLICEWAY_STATE_DIR": str(state.folder),
-        "SLICEWAY_DATABASE_URL": EmbeddedPostgres(state.folder / "postgres", port=ports["postgres"]).url,
-        "SLICEWAY_BROKER_URL": EmbeddedValkey(state.folder / "valkey", port=ports["valkey"]).url,
-        "SLICEWAY_STORES_FILE": str(state.stores),
-        "SLICEWAY_API_PORT": str(ports["api"]),
-        "SLICEWAY_API_URL": f"http://127.0.0.1:{ports['api']}",
-        "SLICEWAY_API_KEY": key,
+        "SLICEWAY_STORES_FILE": up.stores_file,
+        "SLICEWAY_API_PORT": str(up.api_port),
+        "SLICEWAY_API_URL": up.api_url,
     }
+    if up.database is None:
+        found["SLICEWAY_DATABASE_URL"] = EmbeddedPostgres(state.folder / "postgres", port=ports["postgres"]).url
+    if up.broker is None:
+        found["SLICEWAY_BROKER_URL"] = EmbeddedValkey(state.folder / "valkey", port=ports["valkey"]).url
+    return found
 
 
 def settings_here(environ: Mapping[str, str] = os.environ) -> Settings:

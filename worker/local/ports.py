@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 
@@ -16,6 +17,18 @@ def free_port(wanted: int = 0, *, host: str = "127.0.0.1") -> int:
     candidates = [wanted] if wanted else []
     candidates += chooser.sample(_RANGE, 200)
     return next(port for port in candidates if _is_free(host, port))
+
+
+def is_taken(host: str, port: int) -> bool:
+    """Whether another program listens on a port; a host that is not here is another error, and not this one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+        return False
 
 
 def _is_free(host: str, port: int) -> bool:

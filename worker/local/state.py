@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from worker.local.ports import free_port
 from worker.local.secret import write_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 APPID, BUCKET, SECRET_ID = "1250000000", "uploads", "AKID0up0local0key"
 _OLD_SECRET_ID = "local"  # noqa: S105 - its name, and of an emulator
@@ -43,6 +44,25 @@ def default_state(environ: Mapping[str, str] = os.environ) -> Path:
     if os.geteuid() == 0 and "XDG_STATE_HOME" not in environ:
         return Path("/var/lib/sliceway")
     return Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "sliceway"
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """What `sliceway up` runs, and what of others it uses; no secret is in it.
+
+    Attributes:
+        api_url: where its API is reached.
+        api_port: the port of that.
+        stores_file: which it uses.
+        database: the database of another's that it uses, without user and password; None is its own.
+        broker: the same of the broker.
+    """
+
+    api_url: str
+    api_port: int
+    stores_file: str
+    database: str | None = None
+    broker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +126,55 @@ class State:
         """The stores file."""
         return self.folder / "stores.toml"
 
-    def ports(self, wanted: Mapping[str, int]) -> dict[str, int]:
+    def ports(self, wanted: Mapping[str, int], say: Callable[[str], None] = lambda _: None) -> dict[str, int]:
         """A free port for each name: that of last time, else the one wanted, else any.
 
         Args:
             wanted: name -> port for the first time; 0 is any.
+            say: told in one line of a port that is taken.
         """
         memory = self.folder / "ports.json"
         last = json.loads(memory.read_text()) if memory.exists() else {}
-        ports = {name: free_port(last.get(name, port)) for name, port in wanted.items()}
+        wished = {name: last.get(name, port) for name, port in wanted.items()}
+        ports = {name: free_port(port) for name, port in wished.items()}
+        for name, port in wished.items():
+            if port not in {0, ports[name]}:
+                say(f"Port {port} is taken by another program: {name} listens on {ports[name]} from now on.")
         write_secret(memory, json.dumps(last | ports))
         return ports
+
+    def write_up(self, up: Up) -> None:
+        """Remember what `sliceway up` runs, for commands in other terminals."""
+        write_secret(self._up, json.dumps(asdict(up)))
+
+    def up(self) -> Up:
+        """What `sliceway up` ran last.
+
+        Raises:
+            OSError, ValueError, TypeError, KeyError: it never ran on this folder, or the folder is not ours to read.
+        """
+        if self._up.exists():
+            return Up(**json.loads(self._up.read_text()))
+        ports = json.loads((self.folder / "ports.json").read_text())  # as 0.1 has left it
+        return Up(f"http://127.0.0.1:{ports['api']}", ports["api"], str(self.stores))
+
+    @property
+    def _up(self) -> Path:
+        return self.folder / "up.json"
+
+    def runs(self) -> bool:
+        """Whether something runs on this folder now."""
+        try:
+            lock = os.open(self.folder / "lock", os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
 
     def write_stores(self, emulator_port: int) -> None:
         """See to it that the store `main` leads to the emulator at this port.

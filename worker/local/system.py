@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING
 from worker.authorities import check_authorities
 from worker.jobs.keys import Scope, create_key, find_key
 from worker.local.errors import LocalError
+from worker.local.ports import is_taken
 from worker.local.postgres import EmbeddedPostgres
 from worker.local.program import Program, answers
 from worker.local.secret import remembered_secret, write_secret
-from worker.local.state import APPID, BUCKET
+from worker.local.state import APPID, BUCKET, Up
 from worker.local.supervisor import Supervisor
 from worker.local.valkey import EmbeddedValkey
 from worker.settings import load_settings
-from worker.variables import without_service_links
+from worker.urls import Host
+from worker.variables import PREFIX
+from worker.variables import given as given_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
     from worker.db import Database
     from worker.local.process import Service
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 #: Ports for the first time: those of the settings for what people open, any for the rest.
 USUAL_PORTS = {"api": 8080, "flower": 5555, "emulator": 0, "control": 0, "postgres": 0, "valkey": 0}
 ANY_PORTS = dict.fromkeys(USUAL_PORTS, 0)
+_OPENED = ("api", "flower")
+"""What listens on a port that the settings can name."""
+_NO_PORT = frozenset({("SLICEWAY_API_PORT", "0"), ("SLICEWAY_FLOWER_PORT", "0")})
 _TENANT = "default"
 _PROCESSES = 2
 FLOWER_USER = "sliceway"
@@ -69,7 +75,7 @@ def running_system(
         Stopped: a signal came before everything was up.
     """
     with Supervisor(state.folder, say=say) as supervisor:
-        plan = _plan(state, ports, environ)
+        plan = _plan(state, ports, environ, say)
         servers_ready = supervisor.begin(*plan.servers)
         doors_ready = supervisor.begin(_api(plan), _flower(plan))
         from worker.db import Database  # noqa: PLC0415 - half a second, while the servers start
@@ -97,19 +103,25 @@ class _Plan:
     control_url: str | None = None
 
 
-def _plan(state: State, ports: Mapping[str, int], environ: Mapping[str, str]) -> _Plan:
-    port = state.ports(ports)
+def _plan(state: State, ports: Mapping[str, int], environ: Mapping[str, str], say: Callable[[str], None]) -> _Plan:
+    named = {name: value for name, value in given_of(environ).items() if (name, value) not in _NO_PORT}
+    port = state.ports({name: wish for name, wish in ports.items() if _port_of(name) not in named}, say)
     usual = {
-        "SLICEWAY_API_PORT": str(port["api"]),
-        "SLICEWAY_FLOWER_PORT": str(port["flower"]),
         "SLICEWAY_FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{remembered_secret(state.flower_password)}",
         "SLICEWAY_WORKER_PROCESSES": str(_PROCESSES),
         "SLICEWAY_LOG_FORMAT": "text",
-        "PYTHONUNBUFFERED": "1",
     }
-    given = usual | without_service_links(environ) | {"SLICEWAY_STATE_DIR": str(state.folder)}
-    api_host = _reachable(given.get("SLICEWAY_API_HOST", ""))
-    given.setdefault("SLICEWAY_API_URL", f"http://{api_host}:{given['SLICEWAY_API_PORT']}")
+    given = {
+        **{name: value for name, value in environ.items() if not name.startswith(PREFIX)},
+        "PYTHONUNBUFFERED": "1",
+        **usual,
+        **{_port_of(name): str(port[name]) for name in _OPENED if name in port},
+        **named,
+        "SLICEWAY_STATE_DIR": str(state.folder),
+    }
+    # whatever API the environment names for the command line: this is where ours is
+    api_host = Host(reachable(given.get("SLICEWAY_API_HOST", "")))
+    given["SLICEWAY_API_URL"] = f"http://{api_host}:{given['SLICEWAY_API_PORT']}"
     servers: list[Service] = []
     if "SLICEWAY_DATABASE_URL" not in given:
         postgres = EmbeddedPostgres(state.folder / "postgres", port=port["postgres"])
@@ -127,7 +139,39 @@ def _plan(state: State, ports: Mapping[str, int], environ: Mapping[str, str]) ->
         urls = {f"{name}_url": f"http://127.0.0.1:{port[name]}" for name in ("emulator", "control")}
     settings = load_settings(given)
     check_authorities(settings.profiles)  # a wrong stores file is told now, and not in some log
+    _check_ports(settings, [name for name in _OPENED if name not in port])
+    state.write_up(_up(settings, {server.name for server in servers}))
     return _Plan(state, servers, given, settings, **urls)
+
+
+def _port_of(name: str) -> str:
+    return f"{PREFIX}{name.upper()}_PORT"
+
+
+def _check_ports(settings: Settings, names: Iterable[str]) -> None:
+    """See that the ports that the environment names are free.
+
+    Raises:
+        LocalError: one is not.
+    """
+    listening = {"api": (settings.api_host, settings.api_port), "flower": (settings.flower_host, settings.flower_port)}
+    for name in names:
+        host, port = listening[name]
+        if is_taken(host, port):
+            raise LocalError(
+                f"{_port_of(name)}: port {port} is taken by another program",
+                advice=f"Stop that program, or name another port; without {_port_of(name)} a free one is chosen.",
+            )
+
+
+def _up(settings: Settings, ours: Container[str]) -> Up:
+    return Up(
+        api_url=str(settings.api_url),
+        api_port=settings.api_port,
+        stores_file=str(settings.stores_file and settings.stores_file.absolute()),
+        database=None if EmbeddedPostgres.name in ours else str(settings.database_url),
+        broker=None if EmbeddedValkey.name in ours else str(settings.broker),
+    )
 
 
 def _emulator(state: State, port: int, control_port: int) -> Program:
@@ -147,12 +191,13 @@ def _emulator(state: State, port: int, control_port: int) -> Program:
         [sys.executable, "-m", "worker.emulator", *words],
         log=state.logs / "emulator.log",
         ready=lambda: answers("127.0.0.1", control_port, "/health"),
+        port=control_port,
     )
 
 
-def _reachable(host: str) -> str:
+def reachable(host: str) -> str:
     """The address under which a server that listens on `host` is reached from here."""
-    return "127.0.0.1" if host in {"", "0.0.0.0", "::"} else host  # noqa: S104 - listening there is someone else's wish
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - listening there is someone else's wish
 
 
 def _migrate(settings: Settings) -> None:
@@ -186,15 +231,13 @@ def _first_key(state: State, database: Database) -> tuple[str, bool]:
 
 
 def _api(plan: _Plan) -> Program:
-    return _role(plan, "api", lambda: answers(_reachable(plan.settings.api_host), plan.settings.api_port, "/readyz"))
+    host, port = reachable(plan.settings.api_host), plan.settings.api_port
+    return _role(plan, "api", lambda: answers(host, port, "/readyz"), port)
 
 
 def _flower(plan: _Plan) -> Program:
-    return _role(
-        plan,
-        "flower",
-        lambda: answers(_reachable(plan.settings.flower_host), plan.settings.flower_port, "/healthcheck"),
-    )
+    host, port = reachable(plan.settings.flower_host), plan.settings.flower_port
+    return _role(plan, "flower", lambda: answers(host, port, "/healthcheck"), port)
 
 
 def _worker(plan: _Plan, database: Database) -> Program:
@@ -212,6 +255,6 @@ def _worker(plan: _Plan, database: Database) -> Program:
     return _role(plan, "worker", all_there)
 
 
-def _role(plan: _Plan, name: str, ready: Callable[[], bool]) -> Program:
+def _role(plan: _Plan, name: str, ready: Callable[[], bool], port: int | None = None) -> Program:
     argv = [sys.executable, "-m", "worker.cli", name]
-    return Program(name, argv, log=plan.state.logs / f"{name}.log", env=plan.environ, ready=ready)
+    return Program(name, argv, log=plan.state.logs / f"{name}.log", env=plan.environ, ready=ready, port=port)

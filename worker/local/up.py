@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from typing import TYPE_CHECKING
 
 from worker.local.state import BUCKET, State, default_state
 from worker.local.supervisor import Stopped
-from worker.local.system import FLOWER_USER, Running, running_system
+from worker.local.system import FLOWER_USER, Running, reachable, running_system
+from worker.urls import Host
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_CURLS_PROXIES = ("http_proxy", "all_proxy", "ALL_PROXY")
 
 
 def run(folder: Path | None = None) -> None:
@@ -37,7 +41,8 @@ def run(folder: Path | None = None) -> None:
 
 def _where(state: State, running: Running) -> list[str]:
     settings = running.settings
-    flower = f"http://127.0.0.1:{settings.flower_port}  user {FLOWER_USER}, password in {state.flower_password}"
+    flower_host = Host(reachable(settings.flower_host), settings.flower_port)
+    flower = f"http://{flower_host}  user {FLOWER_USER}, password in {state.flower_password}"
     key = f"{running.api_key}  (kept in {state.api_key})" if running.key_is_new else f"in {state.api_key}"
     lines = [
         ("API", f"{settings.api_url}  described in /openapi.json"),
@@ -47,7 +52,8 @@ def _where(state: State, running: Running) -> list[str]:
         ("Roots", ", ".join(f"{root.name} = {root.path}" for root in settings.profiles.roots.values())),
         ("Logs", str(state.logs)),
     ]
-    if state.folder != default_state().absolute():
+    unsaid = {name: value for name, value in os.environ.items() if name != "SLICEWAY_STATE_DIR"}
+    if state.folder != default_state(unsaid).absolute():
         words = f"`export SLICEWAY_STATE_DIR={shlex.quote(str(state.folder))}` first, in another terminal"
         lines.append(("Commands", words))
     if running.emulator_url:
@@ -60,10 +66,12 @@ def _example(state: State, running: Running) -> list[str]:
     if not running.emulator_url:
         return []
     job = '{"source": {"kind": "file", "root": "files", "path": "hello.bin"}, "store": "main", "key": "hello.bin"}'
+    past_proxy = "--noproxy '*' " if any(os.environ.get(name) for name in _CURLS_PROXIES) else ""
+    file, key = (shlex.quote(str(path)) for path in (state.files / "hello.bin", state.api_key))
     return [
         "A first upload:",
-        f"  head -c 10000000 /dev/urandom > {state.files}/hello.bin",
-        f'  curl {running.settings.api_url}/v1/jobs -H "Authorization: Bearer $(cat {state.api_key})" \\',
+        f"  head -c 10000000 /dev/urandom > {file}",
+        f'  curl {past_proxy}{running.settings.api_url}/v1/jobs -H "Authorization: Bearer $(cat {key})" \\',
         f"    -H 'Content-Type: application/json' -d '{job}'",
     ]
 

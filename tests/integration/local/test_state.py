@@ -26,10 +26,13 @@ def test_ports_are_those_of_last_time(state: State) -> None:
 
 def test_port_taken_meanwhile_is_replaced_and_remembered(state: State) -> None:
     first = state.ports({"api": 0, "flower": 0})
+    said: list[str] = []
     with socket.create_server(("127.0.0.1", first["api"])):
-        second = state.ports({"api": 0, "flower": 0})
+        second = state.ports({"api": 0, "flower": 0}, said.append)
     assert second["api"] != first["api"]
     assert second["flower"] == first["flower"]
+    [line] = said
+    assert line.startswith(f"Port {first['api']} is taken by another program: api listens on {second['api']}")
     assert state.ports({"api": 0, "flower": 0}) == second
 
 

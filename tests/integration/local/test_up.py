@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import http.server
+import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 import pytest
@@ -115,6 +119,71 @@ def test_next_start_is_back_where_it_was(start: Callable[..., Up], server_folder
     upload(second, folder, "two.bin")
     assert job in second.command("jobs", "list")
     assert second.end(signal.SIGTERM).strip() == "Stopping."
+
+
+class Stranger(http.server.BaseHTTPRequestHandler):
+    """Answers everything with 200, and keeps what it was shown."""
+
+    shown: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.shown.append(str(self.headers))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_POST = do_GET  # noqa: N815 - http.server's name
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port on which a stranger answers, that gets no key."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,)).start()
+        yield server.server_port
+        server.shutdown()
+    assert not [shown for shown in Stranger.shown if "slw_" in shown]
+
+
+def test_port_that_is_taken_is_said_and_all_that_it_prints_leads_to_its_own(
+    start: Callable[..., Up], server_folder: Path, taken: int
+) -> None:
+    folder = server_folder / "with space & 'quote'"
+    folder.mkdir(mode=0o711)
+    (folder / "ports.json").write_text(json.dumps({"api": taken}))
+    up = start(folder, SLICEWAY_API_URL=f"http://127.0.0.1:{taken}", http_proxy=f"http://127.0.0.1:{taken}")
+    up.wait_until_up()
+    assert f"Port {taken} is taken by another program: api listens on" in up.said
+    example = up.said.partition("A first upload:\n")[2].partition("\n\n")[0]
+    shell = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": 240}
+    environ = dict(os.environ) | {"http_proxy": f"http://127.0.0.1:{taken}"}
+    done = subprocess.run(["/bin/sh", "-ec", example], env=environ, check=True, **shell)  # type: ignore[call-overload]
+    job = json.loads(done.stdout)["id"]
+    [export] = re.findall(r"`(export .*)` first", up.said)
+    elsewhere = environ | {
+        "SLICEWAY_API_PORT": str(taken),
+        "SLICEWAY_BROKER_URL": f"redis://127.0.0.1:{taken}/0",
+        "SLICEWAY_STORES_FILE": "/nowhere",
+    }
+    command = f"{export}; {shlex.quote(str(Path(sys.executable).with_name('sliceway')))} jobs show {job} --wait 60"
+    shown = subprocess.run(["/bin/sh", "-ec", command], env=elsewhere, check=True, **shell).stdout  # type: ignore[call-overload]
+    assert ["state", "succeeded"] in [line.split() for line in shown.splitlines()]
+    for log in ("api", "worker", "flower"):
+        last = (folder / f"logs/{log}.log").read_text().splitlines()[-1]
+        assert re.match(r"2[0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z ", last), last
+
+
+@pytest.mark.parametrize("name", ["API", "FLOWER"])
+def test_port_that_the_environment_names_and_that_is_taken_is_refused(
+    start: Callable[..., Up], server_folder: Path, taken: int, name: str
+) -> None:
+    up = start(server_folder / f"taken-{name}", **{f"SLICEWAY_{name}_PORT": str(taken)})
+    output, _ = up.process.communicate(timeout=240)
+    assert f"SLICEWAY_{name}_PORT: port {taken} is taken by another program" in output
+    assert not (server_folder / f"taken-{name}/postgres/data").exists()
 
 
 def test_killed_one_leaves_nobody_behind_and_starts_again(start: Callable[..., Up], server_folder: Path) -> None:

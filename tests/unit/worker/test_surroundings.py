@@ -8,6 +8,8 @@ from uuid import uuid4
 
 import pytest
 
+from worker.local.state import State, Up
+from worker.local.supervisor import Supervisor
 from worker.surroundings import environment, first_line
 
 if TYPE_CHECKING:
@@ -40,6 +42,47 @@ def test_what_runs_on_this_machine_is_found(state: Path) -> None:
 @pytest.mark.parametrize("name", ["SLICEWAY_DATABASE_URL", "SLICEWAY_API_URL", "SLICEWAY_API_KEY"])
 def test_who_names_another_installation_means_that_one_alone(state: Path, name: str) -> None:
     given = {"SLICEWAY_STATE_DIR": str(state), name: "x"}
+    assert environment(given) == given
+
+
+OURS = {"SLICEWAY_API_URL": "http://127.0.0.1:3", "SLICEWAY_API_KEY": "slw_fake-secret"}
+
+
+@pytest.mark.parametrize(
+    "set_elsewhere",
+    [
+        {"SLICEWAY_API_PORT": "1", "SLICEWAY_BROKER_URL": "redis://other/0", "SLICEWAY_STORES_FILE": "/x"},
+        {"SLICEWAY_API_URL": OURS["SLICEWAY_API_URL"]},
+        {"SLICEWAY_API_KEY": ""},
+    ],
+)
+def test_its_ports_and_key_are_followed_whatever_else_is_set(state: Path, set_elsewhere: dict[str, str]) -> None:
+    found = environment({"SLICEWAY_STATE_DIR": str(state)} | set_elsewhere)
+    assert {name: found[name] for name in OURS} == OURS
+    assert found["SLICEWAY_API_PORT"] == "3"
+    assert found["SLICEWAY_BROKER_URL"].endswith("@127.0.0.1:2/0")
+    assert found["SLICEWAY_STORES_FILE"] == str(state / "stores.toml")
+
+
+def test_a_database_of_anothers_that_it_uses_is_no_other_installation(state: Path) -> None:
+    url = "postgresql://someone:fake-secret-3@db.example/media"
+    given = {"SLICEWAY_STATE_DIR": str(state), "SLICEWAY_DATABASE_URL": url, "SLICEWAY_BROKER_URL": "redis://b/0"}
+    assert environment(given) == given
+    used = Up("http://127.0.0.1:4", 4, "/stores.toml", "postgresql://db.example/media", "redis://b")
+    State(state).write_up(used)
+    found = environment(given)
+    assert (found["SLICEWAY_API_URL"], found["SLICEWAY_API_KEY"]) == ("http://127.0.0.1:4", "slw_fake-secret")
+    assert (found["SLICEWAY_DATABASE_URL"], found["SLICEWAY_BROKER_URL"]) == (url, "redis://b/0")
+    found = environment({"SLICEWAY_STATE_DIR": str(state)})
+    assert "SLICEWAY_DATABASE_URL" not in found
+    assert "fake-secret-3" not in "".join(file.read_text() for file in state.glob("*.json"))
+
+
+def test_a_key_of_ones_own_goes_to_what_runs_here(state: Path) -> None:
+    given = {"SLICEWAY_STATE_DIR": str(state), "SLICEWAY_API_KEY": "slw_fake-own"}
+    with Supervisor(state):
+        found = environment(given)
+    assert (found["SLICEWAY_API_URL"], found["SLICEWAY_API_KEY"]) == ("http://127.0.0.1:3", "slw_fake-own")
     assert environment(given) == given
 
 
