@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr
 
 from worker.broker_tls import completed
 from worker.broker_url import SENTINEL, SENTINEL_EXAMPLE, BrokerUrl, Master
+from worker.credentials import secrets_in
 from worker.database_url import DatabaseUrl
 from worker.errors import SettingsError
 from worker.urls import Secret
@@ -79,7 +80,7 @@ class ServerSettings(BaseModel):
         for name in type(self).model_fields:
             value = getattr(self, name)
             if isinstance(value, SecretStr):
-                found.add(value.get_secret_value())
+                found.update(secrets_in(name, value.get_secret_value()))
             elif isinstance(value, DatabaseUrl | BrokerUrl):
                 found.update(secret.reveal() for secret in value.secrets)
         return frozenset(found - {""})

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from worker.api_limits import ApiLimits
 from worker.errors import SettingsError
 from worker.limits import MIB
+from worker.redact import redact
 from worker.settings import Profiles, Settings, StoreProfile, load_profiles, load_settings, variable
 from worker.timers import Timers
 
@@ -450,3 +451,8 @@ def test_the_manuals_example_is_a_stores_file(file: Path, tmp_path: Path) -> Non
     made = profiles(file, example, os.environ | {"MEDIA_SECRET_ID": "fake-secret-id"})
     assert made.stores
     assert made.roots
+
+
+def test_the_user_of_flower_is_a_word_like_any_other() -> None:
+    load_settings({**LEAST, "SLICEWAY_FLOWER_BASIC_AUTH": "sliceway:fake-secret-AbCdEfGh"})
+    assert redact("`sliceway migrate`, sliceway:fake-secret-AbCdEfGh") == "`sliceway migrate`, sliceway:***"
