@@ -44,8 +44,7 @@ class _Failure:
 
     def line(self) -> str:
         """Return it in one line, for people."""
-        text = f"{self.message.rstrip('.')}. {self.advice}"
-        return f"sliceway: {' '.join(text.split())}"
+        return " ".join(f"{self.message.rstrip('.')}. {self.advice}".split())
 
     def document(self) -> dict[str, Any]:
         """Return it as a problem document (RFC 9457); the API's own, where the API has refused."""
@@ -252,7 +251,7 @@ def _print_failure(failure: _Failure, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(redact_json(failure.document()), ensure_ascii=False), err=True)
     else:
-        click.echo(printable(redact(failure.line())), err=True)
+        click.echo(f"sliceway: {printable(redact(failure.line()))}", err=True)
 
 
 if __name__ == "__main__":

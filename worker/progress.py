@@ -84,8 +84,9 @@ def _bar(*, quiet: bool) -> Iterator[tuple[Callable[[dict[str, Any]], None], Cal
     if quiet or not console.is_terminal:
         yield lambda _: None, note_waiting(FOLLOW_FOR_S, quiet=quiet)
         return
-    columns = (TextColumn("{task.description:12}"), BarColumn(), TextColumn("{task.fields[done]}"))
-    with Progress(*columns, TextColumn("{task.fields[pace]}"), console=console, transient=True) as progress:
+    columns = (TextColumn("{task.description:12}"), BarColumn(None), TextColumn("{task.fields[done]}"))
+    pace_column = TextColumn("{task.fields[pace]}")
+    with Progress(*columns, pace_column, console=console, transient=True, expand=True) as progress:
         task = progress.add_task("queued", total=None, done="", pace="")
 
         def show(view: dict[str, Any]) -> None:

@@ -110,7 +110,7 @@ def note_waiting(for_s: float, *, quiet: bool) -> Callable[[SlicewayError], None
     def note(error: SlicewayError) -> None:
         if not quiet and error.message not in said:
             said.add(error.message)
-            click.echo(redact(f"sliceway: {printable(error.message)}; waiting up to {for_s:.0f} s"), err=True)
+            click.echo(f"sliceway: {printable(redact(error.message))}; waiting up to {for_s:.0f} s", err=True)
 
     return note
 

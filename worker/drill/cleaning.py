@@ -47,7 +47,7 @@ class Cleaning:
         if canary is not None:
             self._try(canary.stop, "the canary may still run", f"kill {canary.pid}.")
         jobs: list[watch.Row] = []
-        show = f"sliceway jobs list --label drill:{self.drill}"
+        show = f"sliceway jobs list --label drill={self.drill}"
         self._try(lambda: jobs.extend(self._jobs()), "the drill's jobs are not known", f"`{show}`, then cancel them.")
         for job in jobs:
             cancel = f"`sliceway jobs cancel {job['id']}`; delete the object {job['key']!r} if there is one."
