@@ -101,6 +101,7 @@ def put(file: Path, place: str, *, wait: bool, as_json: bool, labels: list[tuple
 def _follow(client: Client, job_id: str, *, as_json: bool) -> None:
     from worker.client_retry import passing  # noqa: PLC0415
     from worker.progress import follow  # noqa: PLC0415
+    from worker.surroundings import Unreachable  # noqa: PLC0415
 
     ways = f"`sliceway jobs show {job_id}` shows it, `sliceway jobs cancel {job_id}` ends it."
     try:
@@ -108,9 +109,9 @@ def _follow(client: Client, job_id: str, *, as_json: bool) -> None:
     except KeyboardInterrupt:
         raise LeftRunning(f"the upload goes on as job {job_id}", advice=ways) from None
     except SlicewayError as error:
-        if not passing(error):
+        if not (passing(error) or isinstance(error, Unreachable)):
             raise
-        text = f"{error.message}; the upload needs it not, and goes on as job {job_id}"
+        text = f"{error.message}; the upload goes on as job {job_id}"
         raise LeftRunning(text, code="unreachable", advice=ways) from error
     if as_json:
         print_json(view)

@@ -98,7 +98,7 @@ def _roots(live: list[Row], profiles: Profiles) -> Iterator[Finding]:
 
 def _breakers(connection: Tx) -> Iterator[Finding]:
     for row in connection.execute("SELECT store, error, opened_at FROM breaker ORDER BY store"):
-        text = f"its jobs wait since {row['opened_at'].astimezone(UTC):%Y-%m-%d %H:%M} UTC: {row['error']['message']}"
+        text = f"its jobs wait since {row['opened_at'].astimezone(UTC):%Y-%m-%d %H:%MZ}: {row['error']['message']}"
         yield Finding(f"store {row['store']} at the workers", Level.FAILED, text, row["error"].get("advice") or "")
 
 

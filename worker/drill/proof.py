@@ -42,7 +42,7 @@ def verify(store: StoreDriver, profile: StoreProfile, wanted: Expected) -> Findi
     if stored is None:
         return Finding(_STEP, Level.FAILED, "the job succeeded, but no object is at its key", _ADVICE)
     if stored.size_bytes != wanted.size_bytes or stored.mark != wanted.mark:
-        told = f"{stored.size_bytes} bytes with the mark {stored.mark}, not {wanted.size_bytes} with {wanted.mark}"
+        told = f"{stored.size_bytes:,} bytes with the mark {stored.mark}, not {wanted.size_bytes:,} with {wanted.mark}"
         return Finding(_STEP, Level.FAILED, f"the object is another: {told}", _ADVICE)
     return _read_back(stored, profile, wanted)
 
