@@ -106,22 +106,7 @@ class _Plan:
 def _plan(state: State, ports: Mapping[str, int], environ: Mapping[str, str], say: Callable[[str], None]) -> _Plan:
     named = {name: value for name, value in given_of(environ).items() if (name, value) not in _NO_PORT}
     port = state.ports({name: wish for name, wish in ports.items() if _port_of(name) not in named}, say)
-    usual = {
-        "SLICEWAY_FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{remembered_secret(state.flower_password)}",
-        "SLICEWAY_WORKER_PROCESSES": str(_PROCESSES),
-        "SLICEWAY_LOG_FORMAT": "text",
-    }
-    given = {
-        **{name: value for name, value in environ.items() if not name.startswith(PREFIX)},
-        "PYTHONUNBUFFERED": "1",
-        **usual,
-        **{_port_of(name): str(port[name]) for name in _OPENED if name in port},
-        **named,
-        "SLICEWAY_STATE_DIR": str(state.folder),
-    }
-    # whatever API the environment names for the command line: this is where ours is
-    api_host = Host(reachable(given.get("SLICEWAY_API_HOST", "")))
-    given["SLICEWAY_API_URL"] = f"http://{api_host}:{given['SLICEWAY_API_PORT']}"
+    given = _environ(state, port, environ, named)
     servers: list[Service] = []
     if "SLICEWAY_DATABASE_URL" not in given:
         postgres = EmbeddedPostgres(state.folder / "postgres", port=port["postgres"])
@@ -142,6 +127,25 @@ def _plan(state: State, ports: Mapping[str, int], environ: Mapping[str, str], sa
     _check_ports(settings, [name for name in _OPENED if name not in port])
     state.write_up(_up(settings, {server.name for server in servers}))
     return _Plan(state, servers, given, settings, **urls)
+
+
+def _environ(
+    state: State, port: Mapping[str, int], environ: Mapping[str, str], named: Mapping[str, str]
+) -> dict[str, str]:
+    """With what the roles run, but for the servers: our usual settings, and before those what is named."""
+    given = {
+        **{name: value for name, value in environ.items() if not name.startswith(PREFIX)},
+        "PYTHONUNBUFFERED": "1",
+        "SLICEWAY_FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{remembered_secret(state.flower_password)}",
+        "SLICEWAY_WORKER_PROCESSES": str(_PROCESSES),
+        "SLICEWAY_LOG_FORMAT": "text",
+        **{_port_of(name): str(port[name]) for name in _OPENED if name in port},
+        **named,
+        "SLICEWAY_STATE_DIR": str(state.folder),
+    }
+    host = Host(reachable(given.get("SLICEWAY_API_HOST", "")))
+    # whatever API the environment names for the command line: this is where ours is
+    return given | {"SLICEWAY_API_URL": f"http://{host}:{given['SLICEWAY_API_PORT']}"}
 
 
 def _port_of(name: str) -> str:
