@@ -57,6 +57,9 @@ class EmulatorConfig:
     #: Name the sha that an upload was begun with in the list of its slices; that of a file in stat.
     sha_in_list: bool = True
     sha_in_stat: bool = True
+    #: Leave out what the vendor's tables do not promise: the slice size in the answer to an init, the echo of a slice,
+    #: the sizes in a list.
+    bare_answers: bool = False
     #: Off: an upload into a folder that nobody created is refused with -197.
     create_parents: bool = True
     #: Refuse `boundary="quoted"`, as the real service does.
@@ -84,6 +87,7 @@ class Settings:
     instant_upload: bool
     sha_in_list: bool
     sha_in_stat: bool
+    bare_answers: bool
     create_parents: bool
     journal_sha1: bool
     session_ttl_s: float

@@ -42,12 +42,19 @@ class Disk:
                 path.unlink()
 
     def create(self, size_bytes: int) -> str:
-        """Makes a sparse file and returns its id."""
+        """Makes a sparse file and returns its id.
+
+        Raises:
+            OSError: It cannot be made; EFBIG if no file can be so large here.
+        """
         content = secrets.token_hex(16)
         fd = os.open(self._path(content), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             os.ftruncate(fd, size_bytes)
             self._sync_new(fd)
+        except OSError:
+            self.remove(content)
+            raise
         finally:
             os.close(fd)
         return content
@@ -129,6 +136,10 @@ class Draft:
         """Lower-case hex digest of everything appended."""
         with self._disk.open(self._content) as file:
             return hashlib.file_digest(file, "sha1").hexdigest()
+
+    def read(self) -> bytes:
+        """Everything appended."""
+        return os.pread(self._fd, self._size_bytes, 0)
 
     def spoil(self) -> None:
         """Changes the first byte."""

@@ -1,4 +1,4 @@
-"""Folders: made on the way or on request, listed page by page."""
+"""Folders: made on request, or implied by what is in them; listed page by page."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ class Folders:
         """
         if target.is_folder:
             raise Refusal(-160)
-        if self._records.folder(target.place, target.path + "/"):
+        folder = target.path + "/"
+        if self._records.folder(target.place, folder) or self._records.begun_inside(target.place, folder) is not None:
             raise Refusal(-178, "a folder of this name exists")
-        self._prepare_parents(target)
+        self._check_parents(target)
 
     def create(self, target: Target, biz_attr: str) -> Folder:
         """Makes a folder.
@@ -49,13 +50,13 @@ class Folders:
                 raise Refusal(-178)
             if self._records.object_at(target.place, target.path.rstrip("/")):
                 raise Refusal(-178, "a file of this name exists")
-            self._prepare_parents(target)
+            self._check_parents(target)
             folder = Folder(target.place, target.path, biz_attr, self._settings.now())
             self._records.add_folder(folder)
         return folder
 
     def find(self, target: Target) -> Folder:
-        """The folder.
+        """The folder, one that somebody made.
 
         Raises:
             Refusal: -197, there is none.
@@ -74,9 +75,9 @@ class Folders:
         if not target.path:
             raise Refusal(-180, "a bucket cannot be deleted")
         with self._records.transaction():
-            self.find(target)
-            if self._records.occupied(target.place, target.path):
+            if self._records.begun_inside(target.place, target.path) is not None:
                 raise Refusal(-173)
+            self.find(target)
             self._records.drop_folder(target.place, target.path)
 
     def page(self, target: Target, *, most: int, context: str) -> tuple[list[Folder | Stored], str, bool]:
@@ -94,8 +95,8 @@ class Folders:
             raise Refusal(-165)
         folder, slash, prefix = target.path.rpartition("/")
         folder += slash
-        if folder:
-            self.find(target.sibling(folder))
+        if folder and self._at(target.place, folder) is None:
+            raise Refusal(-197)
         try:
             after = base64.b64decode(context, altchars=b"-_", validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
@@ -103,14 +104,19 @@ class Folders:
         with self._records.transaction():
             paths = self._records.children(target.place, folder, prefix, after, most + 1)
             found = [
-                self._records.folder(target.place, path) or self._records.object_at(target.place, path)
+                self._at(target.place, path) if path.endswith("/") else self._records.object_at(target.place, path)
                 for path in paths[:most]
             ]
         entries = [each for each in found if each is not None]
         over = len(paths) <= most
         return entries, "" if over else base64.urlsafe_b64encode(entries[-1].path.encode()).decode(), over
 
-    def _prepare_parents(self, target: Target) -> None:
+    def _at(self, place: str, path: str) -> Folder | None:
+        """The folder that somebody made, or that is implied by what is in it."""
+        began_s = self._records.begun_inside(place, path)
+        return self._records.folder(place, path) or (None if began_s is None else Folder(place, path, "", began_s))
+
+    def _check_parents(self, target: Target) -> None:
         for path in target.parents():
             if self._records.folder(target.place, path):
                 continue
@@ -118,4 +124,3 @@ class Folders:
                 raise Refusal(-197, f"no folder {path}")
             if self._records.object_at(target.place, path.rstrip("/")):
                 raise Refusal(-178, f"{path.rstrip('/')} is a file")
-            self._records.add_folder(Folder(target.place, path, "", self._settings.now()))

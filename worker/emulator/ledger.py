@@ -51,7 +51,7 @@ class Ledger:
             )
 
     def ended(self, upload: Upload, how: str) -> None:
-        """A session ended without an object: `expired`, `lost` (by a fault) or `aborted`."""
+        """A session ended without an object: `expired`, `lost` (by a fault), `aborted` or `refused` (by its digest)."""
         if self.on:
             self._append({"what": how, **_upload(upload)})
 

@@ -68,10 +68,10 @@ class OlderSlices:
             return self._finish(call, session, done.filesize, done.sha)
         upload = self._uploads.find(call.target, session)
         content = call.form.content
-        if content is None or content.draft is not None:
-            raise Refusal(-5991)
+        if content is None:
+            raise Refusal(-5990)
         offset_bytes = call.number("offset", missing=-286)
-        self._uploads.receive(upload, offset_bytes, content.view)
+        self._uploads.receive(upload, offset_bytes, content.whole())
         if self._records.received_bytes(session) == upload.filesize:
             return self._finish(call, session, upload.filesize, upload.sha)
         return {"session": session, "offset": offset_bytes, "datalen": content.size_bytes}

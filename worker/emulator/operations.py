@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from worker.emulator.uploads import Uploads
 
 _LARGEST_SIMPLE_BYTES = 20 * MIB
+_MOST_DIGITS = 19
+_BEYOND = 2**63
 #: What a file without a verified digest is said to have.
 _NO_SHA = "0" * 32
 
@@ -50,12 +52,12 @@ class Call:
         """A field that is a decimal number.
 
         Raises:
-            Refusal: `missing` if it is not there, -5999 if it is no number.
+            Refusal: `missing` if it is not there, -5999 if it is no number, or one of more than 63 bits.
         """
         text = self.text(name)
         if not text:
             raise Refusal(missing, name)
-        if not text.isascii() or not text.isdigit():
+        if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS or int(text) >= _BEYOND:
             raise Refusal(-5999, name)
         return int(text)
 
@@ -125,7 +127,9 @@ class Operations:
         begun = self._uploads.begin(call.target, intent, slice_size=call.slice_size, serial=call.serial)
         if isinstance(begun, Stored):
             return call.target.addresses(call.host)
-        data: dict[str, Any] = {"session": begun.session, "slice_size": begun.slice_size}
+        data: dict[str, Any] = {"session": begun.session}
+        if not self._settings.bare_answers:
+            data["slice_size"] = begun.slice_size
         if begun.serial:
             data["serial_upload"] = 1
         return data
@@ -136,8 +140,6 @@ class Operations:
         content = call.form.content
         if content is None:
             raise Refusal(-5990)
-        if content.draft is not None:
-            raise Refusal(-5991)
         sha = read_sha(call.text("sha"))
         if sha and upload.sha and sha != upload.sha:
             raise Refusal(-174)
@@ -146,8 +148,8 @@ class Operations:
             data["datamd5"] = content.md5()
             if data["datamd5"] != call.text("datamd5").lower():
                 raise Refusal(-5999, "datamd5 is not that of the bytes received")
-        self._uploads.receive(upload, offset_bytes, content.view)
-        return data
+        self._uploads.receive(upload, offset_bytes, content.whole())
+        return {} if self._settings.bare_answers else data
 
     def _list(self, call: Call) -> Data:
         upload = self._uploads.at(call.target)
@@ -158,10 +160,10 @@ class Operations:
         slices = self._records.slices(upload.session)
         data: dict[str, Any] = {
             "session": upload.session,
-            "slice_size": upload.slice_size,
-            "filesize": upload.filesize,
             "listparts": [{"offset": offset, "datalen": size} for offset, size in slices],
         }
+        if not self._settings.bare_answers:
+            data |= {"slice_size": upload.slice_size, "filesize": upload.filesize}
         if upload.sha and self._settings.sha_in_list:
             data["sha"] = upload.sha
         if upload.serial:
@@ -228,7 +230,15 @@ class Operations:
 
 
 def _insert_only(call: Call) -> bool:
-    return (call.number("insertOnly") if call.text("insertOnly") else 1) != 0
+    """Whether a file that is there stays; so it does if nothing is said.
+
+    Raises:
+        Refusal: -5999, neither 0 nor 1 was given.
+    """
+    wish = call.text("insertOnly") or "1"
+    if wish not in {"0", "1"}:
+        raise Refusal(-5999, "insertOnly")
+    return wish == "1"
 
 
 def _entry(each: Stored | Upload | Folder, call: Call) -> dict[str, Any]:

@@ -218,13 +218,19 @@ class Records:
         self._rows("DELETE FROM folders WHERE bucket = ? AND path = ?", bucket, path)
 
     def children(self, bucket: str, folder: str, prefix: str, after: str, most: int) -> list[str]:
-        """Paths of what lies directly in a folder, by name, beginning with the prefix and beyond `after`."""
+        """Paths of what lies directly in a folder, by name, beginning with the prefix and beyond `after`.
+
+        A folder that nobody made is there for as long as an object or a folder is in it.
+        """
         sql = """
-            SELECT path FROM (SELECT path FROM objects WHERE bucket = :bucket
-                              UNION SELECT path FROM folders WHERE bucket = :bucket)
-            WHERE path >= :start AND path < :stop AND path > :after AND path <> :folder
-              AND instr(rtrim(substr(path, length(:folder) + 1), '/'), '/') = 0
-            ORDER BY path LIMIT :most"""
+            SELECT DISTINCT child FROM (
+              SELECT CASE instr(rest, '/') WHEN 0 THEN path
+                     ELSE :folder || substr(rest, 1, instr(rest, '/')) END AS child
+              FROM (SELECT path, substr(path, length(:folder) + 1) AS rest
+                    FROM (SELECT path FROM objects WHERE bucket = :bucket
+                          UNION ALL SELECT path FROM folders WHERE bucket = :bucket)
+                    WHERE path >= :start AND path < :stop AND path <> :folder))
+            WHERE child > :after ORDER BY child LIMIT :most"""
         start = folder + prefix
         given = {
             "bucket": bucket,
@@ -237,14 +243,15 @@ class Records:
         with self._lock:
             return [path for (path,) in self._db.execute(sql, given)]
 
-    def occupied(self, bucket: str, folder: str) -> bool:
-        """Whether a folder holds anything, an unfinished upload included."""
+    def begun_inside(self, bucket: str, folder: str) -> float | None:
+        """When the oldest of what is in a folder came, an unfinished upload included; None if nothing is."""
         sql = """
-            SELECT 1 FROM (SELECT path FROM objects WHERE bucket = ?1
-                           UNION ALL SELECT path FROM uploads WHERE bucket = ?1
-                           UNION ALL SELECT path FROM folders WHERE bucket = ?1)
-            WHERE path > ?2 AND path < ?3 LIMIT 1"""
-        return bool(self._rows(sql, bucket, folder, folder + _LAST))
+            SELECT min(created_s) FROM (SELECT path, created_s FROM objects WHERE bucket = ?1
+                                        UNION ALL SELECT path, created_s FROM uploads WHERE bucket = ?1
+                                        UNION ALL SELECT path, created_s FROM folders WHERE bucket = ?1)
+            WHERE path > ?2 AND path < ?3"""
+        began_s: float | None = self._rows(sql, bucket, folder, folder + _LAST)[0][0]
+        return began_s
 
     # the rest
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-#: code -> (HTTP status, message). Statuses of codes that only the older table knows are our choice.
+#: code -> (HTTP status, message). Statuses of codes that only the older table knows are our choice, and so are messages
+#: that begin with `ERROR_` and no `CMD`, but for `ERROR_SAME_FILE_UPLOAD`.
 CODES: dict[int, tuple[int, str]] = {
     -47: (403, "ERROR_SECRET_ID_NOT_EXIST"),
     -48: (403, "ERROR_SIGNATURE_WRONG"),
@@ -19,7 +20,7 @@ CODES: dict[int, tuple[int, str]] = {
     -94: (400, "ERROR_NO_SESSION"),
     -95: (400, "ERROR_SESSION_MALFORMED"),
     -97: (403, "ERROR_SIGNATURE_MISMATCH"),
-    -121: (403, "ERROR_CORS_RULE_MISMATCH"),
+    -121: (403, "ERROR_CMD_CORSRULE_NOT_MATCH"),
     -133: (404, "ERROR_BUCKET_NOT_EXIST"),
     -143: (503, "ERROR_INDEX"),
     -160: (400, "ERROR_FILE_PATH_WITH_SLASH"),
@@ -29,23 +30,25 @@ CODES: dict[int, tuple[int, str]] = {
     -173: (409, "ERROR_DIRECTORY_NOT_EMPTY"),
     -174: (409, "ERROR_SHA_DIFFERS"),
     -175: (400, "ERROR_FILE_SIZE_MISMATCH"),
-    -177: (409, "ERROR_SAME_FILE_EXISTS"),
-    -178: (409, "ERROR_PATH_CONFLICT"),
+    -177: (409, "ERROR_SAME_FILE_UPLOAD"),
+    -178: (409, "ERROR_CMD_COS_PATH_CONFLICT"),
     -180: (400, "ERROR_PATH_ILLEGAL"),
     -195: (500, "ERROR_STORAGE_BACKEND"),
     -196: (503, "ERROR_TEMPORARILY_UNAVAILABLE"),
-    -197: (404, "ERROR_FILE_NOT_EXIST"),
+    -197: (404, "ERROR_CMD_FILE_NOTEXIST"),
     -199: (400, "ERROR_BUCKET_NAME"),
     -283: (400, "ERROR_SLICE_TOO_SMALL"),
     -284: (400, "ERROR_SLICE_SIZE"),
+    -285: (400, "ERROR_FILE_TOO_LARGE"),
     -286: (400, "ERROR_SLICE_OFFSET"),
     -4013: (400, "ERROR_SESSION_UNKNOWN"),
     -4016: (409, "ERROR_SHA_CHECK_FAILED"),
-    -4018: (409, "ERROR_SAME_FILE_UPLOADED"),
+    -4018: (409, "ERROR_SAME_FILE_UPLOAD"),
     -4019: (409, "_ERROR_FILE_NOT_FINISH_UPLOAD"),
     -4020: (409, "ERROR_UNFINISHED_UPLOAD_OTHER_SHA"),
     -4024: (400, "ERROR_SLICE_OUT_OF_ORDER"),
     -4026: (409, "ERROR_SLICE_DIFFERS_FROM_STORED"),
+    -5964: (400, "ERROR_OP_UNKNOWN"),
     -5965: (400, "ERROR_UPLOADPARTS_MALFORMED"),
     -5971: (400, "ERROR_NO_FILESIZE"),
     -5980: (400, "ERROR_NO_OP"),
@@ -59,13 +62,16 @@ CODES: dict[int, tuple[int, str]] = {
     -45062: (404, "ERROR_FILE_NOT_FULLY_UPLOADED"),
 }
 
+#: Clients compare the whole message of these codes, so nothing is appended to it.
+_MATCHED = frozenset({-121, -177, -178, -197, -4018})
+
 
 class Refusal(Exception):
     """The request is answered with this code; nothing was changed.
 
     Args:
         code: One of `CODES`, or any other, which is then answered with status 400.
-        detail: What exactly was wrong, appended to the code's own text.
+        detail: What exactly was wrong, appended to the code's own text unless clients match on that.
         status: HTTP status instead of the code's own.
     """
 
@@ -73,7 +79,7 @@ class Refusal(Exception):
         known_status, text = CODES.get(code, (400, "ERROR"))
         self.code = code
         self.status = known_status if status is None else status
-        self.message = f"{text}: {detail}" if detail else text
+        self.message = f"{text}: {detail}" if detail and code not in _MATCHED else text
         super().__init__(f"{code} {self.message}")
 
 

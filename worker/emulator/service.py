@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import secrets
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 #: A simple upload of 20 MiB with room for its fields; anything longer is refused by its Content-Length alone.
 _MOST_BODY_BYTES = 40 * MIB
 _DRIPS = 16
+_MOST_DIGITS = 19
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ class Service:
         if request.method in {"GET", "HEAD"}:
             wire_op = request.query.get("op", "")
             if wire_op and wire_op not in GET_OPS:
-                raise Refusal(-5980, "an operation of POST, or none at all")
+                raise Refusal(-5964, "an operation of POST, or none at all")
             self._store.journal.update(entry, op=OPS.get(wire_op, "download"))
             return Form({name: text for name, text in request.query.items() if text})
         if request.method != "POST":
@@ -126,7 +128,7 @@ class Service:
         form = reader.read(connection, request, progress)
         self._note(entry, form, request.content_length)
         if entry.op is None:
-            raise Refusal(-5980)
+            raise Refusal(-5964 if form.fields.get("op") else -5980)
         if (self._store.settings.journal_sha1 or self._store.ledger.on) and form.content is not None:
             self._store.journal.update(entry, sha1=form.content.sha1())
         return form
@@ -139,7 +141,7 @@ class Service:
             body_bytes=body_bytes,
             op=OPS.get(form.fields.get("op", "")),
             session=form.fields.get("session"),
-            offset=int(offset) if offset.isascii() and offset.isdigit() else None,
+            offset=int(offset) if offset.isascii() and offset.isdigit() and len(offset) <= _MOST_DIGITS else None,
             size=form.content.size_bytes if form.content is not None else None,
         )
 
@@ -186,7 +188,8 @@ class Service:
                 answer = self._refused(entry, refusal)
             except (OSError, sqlite3.Error) as error:
                 _log.exception("the store failed")
-                answer = self._refused(entry, Refusal(-195, str(error)))
+                too_large = isinstance(error, OSError) and error.errno == errno.EFBIG
+                answer = self._refused(entry, Refusal(-285) if too_large else Refusal(-195, str(error)))
         return self._strike(entry, strikes, "after") or answer
 
     def _strike(self, entry: Entry, strikes: Strikes, when: str) -> Answer | None:

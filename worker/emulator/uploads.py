@@ -209,7 +209,7 @@ class Uploads:
 
         Raises:
             Refusal: -4013 no such session, -175 not complete or another size, -29094 the digest is missing, -4016 the
-                digest or a state is wrong, -177 a file came to be there meanwhile.
+                digest or a state is wrong, which ends the upload, -177 a file came to be there meanwhile.
         """
         with self._claims.on(session):
             done = self._records.object_at(target.place, target.path)
@@ -220,7 +220,12 @@ class Uploads:
             upload = self.find(target, session)
             if filesize != upload.filesize or self._records.received_bytes(session) != upload.filesize:
                 raise Refusal(-175)
-            self._verify(upload, sha)
+            try:
+                self._verify(upload, sha)
+            except Refusal as refusal:
+                if refusal.code == -4016:  # noqa: PLR2004 - these bytes will never do, and none of them can be replaced
+                    self.discard(upload, "refused")
+                raise
             return self._publish(target, upload)
 
     def _verify(self, upload: Upload, sha: str) -> None:

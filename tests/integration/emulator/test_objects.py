@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from worker.emulator.refusals import CODES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -77,7 +79,55 @@ def test_folders_are_made_and_emptied(cos: Any) -> None:
     assert refusal(cos.delete("a/")) == (409, -173)
     assert refusal(cos.delete("")) == (400, -180)
     cos.delete("a/b/c.bin")
-    assert [cos.delete(path).json()["code"] for path in ("a/b/", "a/")] == [0, 0]
+    assert cos.delete("a/").json()["code"] == 0
+    assert refusal(cos.stat("a/")) == (404, -197)
+
+
+def test_a_folder_that_nobody_made_is_there_for_its_list_only(cos: Any) -> None:
+    cos.upload("a/b/c.bin", b"data")
+    assert [info["name"] for info in cos.get("a/", op="list", num=9).json()["data"]["infos"]] == ["b/"]
+    assert [refusal(cos.stat(path)) for path in ("a/", "a/b/")] == [(404, -197)] * 2
+    assert refusal(cos.delete("a/b/")) == (409, -173)
+    assert refusal(cos.upload("a/b", b"data")) == (409, -178)
+    cos.delete("a/b/c.bin")
+    assert refusal(cos.delete("a/b/")) == (404, -197)
+    assert refusal(cos.get("a/", op="list", num=9)) == (404, -197)
+    assert cos.upload("a/b", b"data").json()["code"] == 0
+
+
+def test_a_folder_can_be_made_around_what_is_in_it(cos: Any) -> None:
+    cos.upload("a/c.bin", b"data")
+    assert create(cos, "a/").json()["code"] == 0
+    assert cos.stat("a/").json()["code"] == 0
+    cos.delete("a/c.bin")
+    assert cos.get("a/", op="list", num=9).json()["data"]["infos"] == []
+
+
+def test_the_messages_that_clients_compare_are_the_services_own(cos: Any) -> None:
+    cos.upload("a", b"data")
+    create(cos, "c/")
+    met = [cos.upload("a", b"data"), cos.upload("a/b", b"data"), create(cos, "c/"), cos.stat("none"), cos.get("none/x")]
+    assert [answer.json()["message"] for answer in met] == [
+        "ERROR_SAME_FILE_UPLOAD",
+        "ERROR_CMD_COS_PATH_CONFLICT",
+        "ERROR_CMD_COS_PATH_CONFLICT",
+        "ERROR_CMD_FILE_NOTEXIST",
+        "ERROR_CMD_FILE_NOTEXIST",
+    ]
+    cos.control.add_rule("error", op="stat", status=403, code=-121, message=CODES[-121][1])
+    assert cos.stat("a").json()["message"] == "ERROR_CMD_CORSRULE_NOT_MATCH"
+
+
+def test_an_operation_that_does_not_exist_has_a_code(cos: Any) -> None:
+    assert refusal(cos.post("a", "upload_slice_abort")) == (400, -5964)
+    assert refusal(cos.get("a", op="download")) == (400, -5964)
+    assert refusal(cos.post("a", "")) == (400, -5980)
+
+
+def test_an_object_replaces_another_only_by_a_plain_yes(cos: Any) -> None:
+    cos.upload("a", b"data")
+    assert refusal(cos.upload("a", b"other", insertOnly=2)) == (400, -5999)
+    assert cos.get("a").content == b"data"
 
 
 def test_a_folder_with_an_unfinished_upload_is_not_empty(cos: Any) -> None:
