@@ -6,12 +6,15 @@ import ast
 import functools
 import re
 from collections import defaultdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celery import Celery
 
+from worker.errors import Permanent
 from worker.jobs.names import TASK_OF, TaskName
+from worker.jobs.retry import GiveUp, History, decide
 from worker.stores.cos_json_errors import CODES
 from worker.tasks import entry
 
@@ -212,6 +215,17 @@ def test_every_error_code_is_documented_with_its_advice() -> None:
         if advices and documented[code] not in advices
     }
     assert wrong == {}, "documented advice, and what the sources give"
+
+
+def test_no_advice_to_a_job_that_has_ended_says_that_it_goes_on_by_itself() -> None:
+    now = timedelta(0)
+    history = History(0, None, None, session_losses=0, retry_for=now, wait_for=now)
+    codes = error_codes()
+    of_jobs = [code.strip("`") for code, where, _ in table("operating.md", "## Error codes") if "job" in where.lower()]
+    for advice in sorted(set().union(*(codes[code] for code in of_jobs))):
+        ended = decide(Permanent("it failed", advice=advice), history)
+        assert isinstance(ended, GiveUp)
+        assert not re.search(r"by itself|by themselves|^Nothing: (it|the|what)", ended.error["advice"]), advice
 
 
 def test_every_answer_of_a_cos_json_store_is_documented() -> None:

@@ -8,6 +8,7 @@ been failing for `retry_for` without any progress, or has waited for an unusable
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -37,6 +38,12 @@ PROFILE_CODES = frozenset({"store_changed", "tenant_not_allowed"})
 """Errors of a job whose profiles serve it no longer. They serve others: its store's breaker stays closed."""
 WAITING_CODES = PROFILE_CODES | {"root_unavailable", "store_unusable", "proxy_unusable", "tls_unusable"}
 """Errors that wait for somebody to put the surroundings right; they have a limit of their own."""
+
+
+_GOES_ON = re.compile(r"[.;] waiting jobs go on by themselves\.$", re.IGNORECASE)
+_WITHOUT_END = "Nothing:"
+"""So begins the advice for what is tried again by itself."""
+_AT_THE_END = "Put right what the message and the store's answer name, then retry."
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +115,7 @@ def _as_text(value: str) -> str:
     return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
-def decide(  # noqa: PLR0911 - one row a class of failure
-    error: Exception, history: History, chance: random.Random | None = None
-) -> Decision:
+def decide(error: Exception, history: History, chance: random.Random | None = None) -> Decision:
     """Decide what follows from ``error``.
 
     Args:
@@ -118,7 +123,20 @@ def decide(  # noqa: PLR0911 - one row a class of failure
         history: what happened before.
         chance: where the jitter comes from.
     """
-    chance = chance or random.Random()  # noqa: S311 - jitter
+    decision = _decide(error, history, chance or random.Random())  # noqa: S311 - jitter
+    if isinstance(decision, GiveUp):
+        return GiveUp(decision.error | {"advice": _last_advice(decision.error["advice"])})
+    return decision
+
+
+def _last_advice(advice: str) -> str:
+    """Return the advice for a job that has ended: nothing of it goes on by itself any more."""
+    return _AT_THE_END if advice.startswith(_WITHOUT_END) else _GOES_ON.sub(", then retry.", advice)
+
+
+def _decide(  # noqa: PLR0911 - one row a class of failure
+    error: Exception, history: History, chance: random.Random
+) -> Decision:
     told = describe(error)
     match error:
         case Interrupted(stop=Stop.DEADLINE):

@@ -282,6 +282,33 @@ def test_a_digest_that_does_not_match_twice_is_no_accident() -> None:
     assert isinstance(decide(mismatch, replace(FIRST, session_losses=1)), GiveUp)
 
 
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (Transient("t"), "Put right what the message and the store's answer name, then retry."),
+        (Transient("t", own_fault=True), "Put right what the message and the store's answer name, then retry."),
+        (Interrupted(Stop.DEADLINE), "Put right what the message and the store's answer name, then retry."),
+        (SessionGone("s"), "Put right what the message and the store's answer name, then retry."),
+        (RootUnavailable("r"), "Mount the volume on the workers, then retry."),
+        (StoreUnusable("s", advice="Correct it. Waiting jobs go on by themselves."), "Correct it, then retry."),
+        (Permanent("p", advice="Choose another key."), "Choose another key."),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_job_that_has_ended_is_not_said_to_go_on_by_itself(error: Exception, advice: str) -> None:
+    long_ago = timedelta(days=365)
+    code = "root_unavailable" if isinstance(error, RootUnavailable | StoreUnusable) else None
+    ended = replace(FIRST, attempts=ATTEMPTS_MAX, failing_for=long_ago, last_code=code, session_losses=9)
+    decision = decide(error, ended)
+    assert isinstance(decision, GiveUp)
+    assert decision.error["advice"] == advice
+    if not isinstance(error, Permanent):
+        live = decide(error, FIRST)
+        assert isinstance(live, Again | Fresh)
+        assert live.error is not None
+        assert live.error["advice"] == getattr(error, "advice", None)
+
+
 @given(st.sampled_from(sorted(CONSEQUENCE, key=lambda kind: kind.__name__)), histories, seeds)
 def test_what_is_remembered_has_code_message_and_advice(
     kind: type[SlicewayError], history: History, chance: random.Random
