@@ -65,6 +65,7 @@ class Kind(StrEnum):
     PERMANENT = auto()
     MISSING = auto()
     EXISTS = auto()
+    FOLDER = auto()
     UNFINISHED = auto()
     INCOMPLETE = auto()
     SESSION = auto()
@@ -105,7 +106,7 @@ CODES: Mapping[int, tuple[Kind, str]] = {
     -174: (Kind.PERMANENT, "the sha differs"),
     -175: (Kind.INCOMPLETE, "bytes are missing"),
     -177: (Kind.EXISTS, "an object is there"),
-    -178: (Kind.PERMANENT, "a folder is there"),
+    -178: (Kind.FOLDER, "a folder is there, or an object where the key has a folder"),
     -180: (Kind.PERMANENT, "the path is not allowed"),
     -195: (Kind.RETRY, "the store's back end failed"),
     -196: (Kind.RETRY, "the store is unavailable for now"),
@@ -128,6 +129,7 @@ CODES: Mapping[int, tuple[Kind, str]] = {
     -4025: (Kind.RETRY_COUNTED, "the store could not keep it"),
     -4026: (Kind.SESSION, "the upload must begin again"),
     -4027: (Kind.SESSION, "the upload must begin again"),
+    -5964: (Kind.PERMANENT, "op is unknown"),
     -5965: (Kind.PERMANENT, "uploadparts is not JSON"),
     -5971: (Kind.PERMANENT, "filesize is missing"),
     -5979: (Kind.PERMANENT, "sha is missing"),
@@ -170,6 +172,10 @@ _TIMEOUTS: Mapping[type[httpx.TimeoutException], Mapping[str, str]] = {
     httpx.WriteTimeout: {"code": "store_stalled", "advice": _TIMEOUT_ADVICE},
     httpx.ReadTimeout: {"code": "store_silent", "advice": _TIMEOUT_ADVICE},
 }
+_FOLDER: Mapping[str, str] = {
+    "code": "folder_exists",
+    "advice": "Choose another key, or remove the folder (or the object in place of one) at the store; then retry.",
+}
 _CLOCK_ADVICE = "Set the clocks of the workers (NTP); waiting jobs go on by themselves."
 
 
@@ -197,6 +203,8 @@ def failure(op: Op, key: str, answer: Answer) -> StoreError:
         return _of_the_upload(kind, op, message, answer)
     if answer.status == _PROXY_REFUSES and kind is Kind.UNUSABLE:
         return StoreUnusable(message, answer=answer.words, **PROXY)
+    if kind is Kind.FOLDER:
+        return Permanent(message, answer=answer.words, **_FOLDER)
     advice = _CLOCK_ADVICE if kind is Kind.CLOCK else None
     return _PLAIN.get(kind, Permanent)(message, advice=advice, answer=answer.words)
 
