@@ -41,11 +41,44 @@ def test_a_file_of_one_slice_is_one_task_and_one_request(site: Installation, siz
     assert job.row["token"] == 1
 
 
-@pytest.mark.parametrize("size_bytes", [0, 1])
-def test_a_tiny_file_goes_in_slices_if_they_are_wished_for(site: Installation, size_bytes: int) -> None:
-    job = site.enqueue(size_bytes, slice_size=SLICE_BYTES)
+def test_a_tiny_file_goes_in_slices_if_they_are_wished_for(site: Installation) -> None:
+    job = site.enqueue(1, slice_size=SLICE_BYTES)
     job.succeeds()
     assert len(job.asked("finish")) == 1
+
+
+@pytest.mark.parametrize("verify", ["auto", "size", "file"])
+def test_an_empty_file_goes_whole_whatever_is_wished_for(site: Installation, verify: str) -> None:
+    """Nothing says what a session without slices is, and our own store takes no digests of none."""
+    job = site.enqueue(0, verify=verify, slice_size=MIB)
+    assert job.succeeds()["proof"] == "digest"
+    assert [len(job.asked(op)) for op in ("upload", "init")] == [1, 0]
+
+
+def test_a_slice_size_above_those_that_can_be_asked_for_is_obeyed(site: Installation) -> None:
+    site.store.control.add_rule("slice_size", op="init", path="large", slice_size=5 * MIB)
+    job = site.enqueue(5 * MIB + 1, "large")
+    job.succeeds()
+    assert sorted(entry["size"] for entry in job.asked("data")) == [1, 5 * MIB]
+
+
+@pytest.mark.parametrize("verify", ["auto", "file"])
+def test_a_store_that_leaves_out_of_its_answers_what_it_may_is_served(site: Installation, verify: str) -> None:
+    site.store.control.change(bare_answers=True)
+    try:
+        job = site.enqueue(3 * MIB + 1, verify=verify)
+        job.succeeds()
+    finally:
+        site.store.control.change(bare_answers=False)
+    assert job.sent_twice_bytes() == 0
+    assert [len(job.asked(op)) for op in ("init", "finish")] == [1, 1]
+
+
+def test_a_folder_in_the_place_of_the_object_is_told(site: Installation) -> None:
+    site.store.plant_object("folder/object", b"of somebody else")
+    job = site.enqueue(MIB, "folder")
+    assert job.fails() == "folder_exists"
+    assert job.row["error"]["advice"].startswith("Choose another key")
 
 
 def test_slices_go_in_order_where_the_store_insists(site: Installation) -> None:
