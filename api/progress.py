@@ -34,9 +34,10 @@ def progress_of(row: Row[Any], in_flight: InFlight) -> dict[str, Any]:
     percent = None
     if row.state == JobState.SUCCEEDED:
         percent = 100.0
-    elif in_flight.size_bytes:
+    elif in_flight.size_bytes is not None:
         acknowledged = row.bytes_done + in_flight.bytes
-        percent = min(999, 1000 * acknowledged // in_flight.size_bytes) / 10  # rounded down, and 100 means stored
+        # rounded down, and 100 means stored
+        percent = min(999, 1000 * acknowledged // max(1, in_flight.size_bytes)) / 10
     return {
         "bytes_done": row.bytes_done,
         "bytes_in_flight": in_flight.bytes,

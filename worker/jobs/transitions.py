@@ -147,14 +147,16 @@ def checkpoint(tx: Tx, batch: Sequence[Acknowledged], worker: UUID) -> dict[tupl
     return {(row["job_id"], row["number"], row["token"]): row for row in tx.execute(sql("checkpoint"), params)}
 
 
-def release(tx: Tx, claim: Claim, deferral: Deferral, *, sent_bytes: int = 0) -> None:
+def release(tx: Tx, claim: Claim, deferral: Deferral, *, sent_bytes: int = 0, size_bytes: int | None = None) -> None:
     """Give a step or slice back, to be handed out again; so many bytes of its content were acknowledged.
+
+    ``size_bytes``: of that content, if any was to be sent; of a step it is the whole file.
 
     Raises:
         StaleClaim: it was no longer held.
     """
     statement = "release_step" if claim.number is None else "release_slice"
-    _one(tx, statement, claim.params() | deferral.params() | {"sent_bytes": sent_bytes})
+    _one(tx, statement, claim.params() | deferral.params() | {"sent_bytes": sent_bytes, "size_bytes": size_bytes})
 
 
 def save_progress(tx: Tx, claim: Claim, known: Row, lease: timedelta) -> JobState:

@@ -174,7 +174,9 @@ class Liveness(threading.Thread):
                 continue
             try:
                 with self._rt.db.connection() as tx:
-                    transitions.release(tx, guard.claim, Deferral(None, None), sent_bytes=guard.sent_bytes)
+                    transitions.release(
+                        tx, guard.claim, Deferral(None, None), sent_bytes=guard.sent_bytes, size_bytes=guard.size_bytes
+                    )
             except Exception as error:  # noqa: BLE001 - whatever it is, the lease or the next statement ends the claim
                 log.warning("claim.left", error=str(error))
         self.end()

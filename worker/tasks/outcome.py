@@ -81,7 +81,7 @@ def _carry_out(tx: Tx, guard: ClaimGuard, decision: Decision, timers: Timers) ->
     match decision:
         case Again(delay=delay, error=error, attempt=attempt, restart_clock=restart):
             deferral = Deferral(timers.wait(delay), redact_json(error), attempt=attempt, restart_clock=restart)
-            transitions.release(tx, claim, deferral, sent_bytes=sent_bytes)
+            transitions.release(tx, claim, deferral, sent_bytes=sent_bytes, size_bytes=guard.size_bytes)
         case Fresh(error=error, delay=delay):
             transitions.new_epoch(tx, claim, redact_json(error), timers.wait(delay))
         case GiveUp(error=error):

@@ -127,6 +127,30 @@ def test_the_size_of_a_file_sent_in_one_request_is_in_the_report(bench: Bench) -
     assert queries.in_flight(queries.find_job(bench.db, job, READER)) == (WHOLE_BYTES, 40, 40)
 
 
+@pytest.mark.parametrize("end", ["released", "rescued"])
+def test_a_file_sent_in_one_request_has_its_size_while_it_waits_to_be_sent_again(bench: Bench, end: str) -> None:
+    job = bench.enqueue()
+    (claim,) = bench.take(job)
+    report(bench, {claim: 40}, size=WHOLE_BYTES)
+    if end == "released":
+        release = {"sent_bytes": 40, "size_bytes": WHOLE_BYTES}
+        moved(bench, lambda tx: transitions.release(tx, claim, FAILED, **release))
+    else:
+        bench.end_worker(bench.worker)
+        moved(bench, transitions.rescue)
+    row = queries.find_job(bench.db, job, READER)
+    assert row.state == JobState.QUEUED
+    assert queries.in_flight(row) == (WHOLE_BYTES, 0, 40)
+
+
+def test_the_size_of_a_slice_is_not_that_of_the_file(bench: Bench) -> None:
+    job = bench.uploading(3)
+    before = bench.row(job)["size_bytes"]
+    (claim,) = bench.take(job, 0)
+    moved(bench, lambda tx: transitions.release(tx, claim, AT_ONCE, size_bytes=SLICE_BYTES))
+    assert bench.row(job)["size_bytes"] == before
+
+
 def test_a_page_of_jobs_shows_the_same(bench: Bench) -> None:
     jobs = [bench.uploading(3) for _ in range(3)]
     report(bench, {claim: 2 + place for place, job in enumerate(jobs) for claim in bench.take(job, 0)})

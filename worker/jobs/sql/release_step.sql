@@ -16,6 +16,7 @@ WITH held AS MATERIALIZED (
                          WHEN %(restart_clock)s THEN now() ELSE coalesce(j.failing_since, now()) END,
     error = coalesce(%(error)s::jsonb, j.error),
     sent_bytes = greatest(j.sent_bytes, nullif(%(sent_bytes)s, 0)),  -- of a file sent in one request
+    size_bytes = coalesce(j.size_bytes, %(size_bytes)s::bigint),
     updated_at = now()
   FROM held h WHERE j.id = h.id
   RETURNING j.id, j.epoch, h.state AS before, j.state, h.error AS old_error

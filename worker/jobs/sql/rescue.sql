@@ -7,9 +7,9 @@ WITH lost_slices AS MATERIALIZED (
     ON r.job = s.job_id AND r.number = s.number AND r.token = s.token
   WHERE s.state = 'sending' AND (w.id IS NULL OR w.ended_at IS NOT NULL OR s.lease_until < now())
 ), lost_steps AS MATERIALIZED (
-  SELECT j.id, j.token, coalesce(w."end" = 'dead', false) AS died, r.bytes
+  SELECT j.id, j.token, coalesce(w."end" = 'dead', false) AS died, r.bytes, r.size
   FROM job j LEFT JOIN worker w ON w.id = j.worker
-  LEFT JOIN LATERAL jsonb_to_recordset(w.sending) AS r(job uuid, number int, token bigint, bytes bigint)
+  LEFT JOIN LATERAL jsonb_to_recordset(w.sending) AS r(job uuid, number int, token bigint, bytes bigint, size bigint)
     ON r.job = j.id AND r.number IS NULL AND r.token = j.token
   WHERE j.step = 'running' AND j.state IN ('initializing', 'finishing', 'cancelling')
     AND (w.id IS NULL OR w.ended_at IS NOT NULL OR j.lease_until < now())
@@ -35,6 +35,7 @@ WITH lost_slices AS MATERIALIZED (
     state = CASE j.state WHEN 'initializing' THEN 'queued' ELSE j.state END,
     step = CASE j.state WHEN 'cancelling' THEN 'idle' ELSE 'pending' END,
     worker = NULL, lease_until = NULL, deaths = j.deaths + l.died::int,
+    size_bytes = coalesce(j.size_bytes, l.size),  -- a file sent in one request: only the report knew it
     sent_bytes = nullif(greatest(j.sent_bytes, l.bytes, 0) + coalesce(m.bytes, 0), 0), updated_at = now()
   FROM parents p JOIN lost_steps l USING (id) LEFT JOIN more m ON m.job_id = p.id
   WHERE j.id = p.id AND p.step = 'running' AND p.token = l.token
