@@ -102,6 +102,20 @@ def test_a_quota_ends_a_batch_where_it_is_reached(make_api: Callable[..., Any], 
     assert codes(send(acme, *(wish(f"{n}") for n in range(5)))) == [(202, None)] * 3 + [(429, "quota_exceeded")] * 2
 
 
+def test_a_dry_run_says_the_same_of_an_item_alone_and_in_a_batch(api: Any, acme: httpx.Client) -> None:
+    """Also of a file that is missing, as all are here: only workers can say so."""
+    acme.post("/v1/jobs", json=wish("busy"))
+    items = [wish("a"), wish("busy"), wish("b/"), wish("c", store="others"), wish("d", source={"kind": "file"})]
+    alone = [acme.post("/v1/jobs?dry_run=true", json=item) for item in items]
+    together = send(acme, *items, query="?dry_run=true")
+    assert [result["status"] for result in together] == [answer.status_code for answer in alone]
+    for answer, result in zip(alone, together, strict=True):
+        said, item_said = answer.json(), result.get("job") or result["problem"]
+        assert {**said, "instance": None} == {**item_said, "instance": None}
+    assert together[0]["job"]["dry_run"] is True
+    assert api.count("job") == 1
+
+
 def test_a_dry_run_of_a_batch_leaves_nothing(api: Any, acme: httpx.Client) -> None:
     results = send(acme, wish("a"), wish("a/"), query="?dry_run=true")
     assert codes(results) == [(200, None), (422, "bad_key")]
