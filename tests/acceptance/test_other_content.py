@@ -92,21 +92,33 @@ def test_half_of_what_another_client_was_killed_over_is_not_gone_on_with(site: I
     assert there == (job.content if job.state == "succeeded" else None)
 
 
-def test_what_the_list_says_is_of_the_same_file_is_gone_on_with(site: Installation) -> None:
+@pytest.mark.parametrize(
+    "setting", [{}, {"bare_answers": True}, {"serial_upload": True}], ids=["plain", "bare", "serial"]
+)
+def test_what_the_list_says_is_of_the_same_file_is_gone_on_with(site: Installation, setting: dict[str, bool]) -> None:
     """-4019 is not the end of it: the list names the sha that the upload was begun with, and that is ours."""
-    content = site.file("same", 4 * MIB)
-    site.store.control.add_rule("error", op="data", path="same", offset=2 * MIB, status=400, code=-5999)
-    first = site.enqueue(4 * MIB, "same", content=content, verify="file")
+    site.store.control.change(**setting)
+    try:
+        go_on_with_the_same(site, site.fresh_key())
+    finally:
+        site.store.control.change(**dict.fromkeys(setting, False))
+
+
+def go_on_with_the_same(site: Installation, key: str) -> None:
+    """Upload a file to a key where half of it is already: only the other half is sent, in the same session."""
+    content = site.file(key, 4 * MIB)
+    site.store.control.add_rule("error", op="data", path=key, offset=2 * MIB, status=400, code=-5999)
+    first = site.enqueue(4 * MIB, key, content=content, verify="file")
     first.fails()
     site.until(lambda: not any(row["state"] == "sending" for row in first.slices), "the last slices in flight")
     site.store.calm()
     done, seen = first.done(), len(first.asked("data"))
     assert done > 0
-    [upload] = [each for each in site.store.control.uploads(BUCKET) if each["path"] == "same"]
-    second = site.enqueue(4 * MIB, "same", content=content, verify="file")
+    [upload] = [each for each in site.store.control.uploads(BUCKET) if each["path"] == key]
+    second = site.enqueue(4 * MIB, key, content=content, verify="file")
     assert second.succeeds()["proof"] == "digest"
     assert len(second.asked("data")) - seen == 4 - done
-    assert {entry["session"] for entry in second.asked("finish")} == {upload["session"]}
+    assert {entry["session"] for entry in second.asked("data") + second.asked("finish")} == {upload["session"]}
     [opened] = [event for event in second.events if event["kind"] == "session_opened"]
     assert opened["cause"] | {"held": done, "held_by": "digest"} == opened["cause"]
 
