@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from worker.emulator.objects import Objects
     from worker.emulator.targets import Target
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 
 
 def download(objects: Objects, target: Target, request: Request) -> Answer:

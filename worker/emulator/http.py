@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -261,7 +262,7 @@ def _parse_head(head: str) -> Request:
     if "transfer-encoding" in headers:
         raise BadRequest(411, "a body needs a Content-Length")
     length = headers.get("content-length", "0")
-    if not length.isascii() or not length.isdigit():
+    if re.fullmatch("[0-9]{1,19}", length) is None:
         raise BadRequest(400, "Content-Length is not a number")
     path, _, query = target.partition("?")
     if path.startswith(("http://", "https://")):

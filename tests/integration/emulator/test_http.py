@@ -122,6 +122,7 @@ def test_connections_are_kept_or_closed_as_asked(cos: Any) -> None:
         (b"POST / HTTP/1.1\r\nAuthorization: nobody\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 411),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nno colon\r\n\r\n", 400),
         (b"GET /" + b"x" * 70_000, 431),
     ],
