@@ -138,9 +138,9 @@ def _prove(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard, error: StoreE
     if stored is None and error is None:
         raise Transient(f"finish was acknowledged, but {row['key']!r} is not to be seen", own_fault=True)
     if error is not None and proof is Doubt.NOT_OURS:
-        code = error.code if error.code == "digest_mismatch" else None  # this store has discarded the upload by itself
-        why = f"the session of {row['key']!r} is gone, and no object of ours is there"
-        raise SessionGone(why, code=code, answer=error.answer) from error
+        if error.code == "digest_mismatch":
+            raise error  # this store has discarded the upload by itself
+        raise SessionGone(f"the session of {row['key']!r} is gone, and no object of ours is there") from error
     raise Permanent(
         f"an object is at {row['key']!r}, but nothing shows that it is of this upload",
         code="unproven",
