@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from alembic import context
@@ -12,19 +14,36 @@ from worker.session_settings import engine
 from worker.settings import load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Engine
+
     from worker.database_url import DatabaseUrl
 
 LOCK = 7_536_914_302  # any number of our own: the advisory lock under which migrations run
+ASK_AGAIN_S = 0.2
 
 
 def run() -> None:
     """Migrate the database that the caller named, or that the settings name."""
-    with engine(_url(), poolclass=pool.NullPool).begin() as connection:  # what it holds and sets ends with it
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-        connection.execute(text("SET LOCAL lock_timeout = '10s'"))
+    made = engine(_url(), poolclass=pool.NullPool)
+    with _alone(made), made.connect() as connection:
+        connection.execute(text("SET lock_timeout = '10s'"))
+        connection.commit()
         context.configure(connection=connection, target_metadata=Base.metadata, compare_server_default=True)
         with context.begin_transaction():
             context.run_migrations()
+
+
+@contextmanager
+def _alone(made: Engine) -> Iterator[None]:
+    """Hold the lock, by a transaction of its own: a migration that builds an index concurrently has none."""
+    with made.connect() as connection:
+        # a statement that waits for the lock would hold a snapshot, and building an index concurrently waits for that
+        while not connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK}):
+            connection.rollback()
+            time.sleep(ASK_AGAIN_S)
+        yield
 
 
 def _url() -> str | DatabaseUrl:

@@ -16,6 +16,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
+from tests.acceptance.deadline import DEADLINE_S
 from worker.db import alembic_config, conninfo, migrate, migrations_folder, pending_migrations
 from worker.jobs.models import Base
 
@@ -37,6 +38,10 @@ UNION ALL
 SELECT 'options', relname, array_to_string(reloptions, ','), '', '', '', ''
 FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
 ORDER BY 1, 2, 3
+"""
+ASKING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND query LIKE '%pg_try_advisory_xact_lock%' AND pid <> pg_backend_pid()
 """
 
 
@@ -124,10 +129,12 @@ def test_two_migrators_at_once_wait_for_each_other(slow_database: tuple[str, psy
     program = "import sys; from worker.db import migrate; migrate(sys.argv[1])"
     both = [subprocess.Popen([sys.executable, "-c", program, url]) for _ in range(2)]
     try:
-        wait_until(holder, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted", 2)
+        wait_until(holder, ASKING, 2)
         assert [one.poll() for one in both] == [None, None]
+        holder.execute("CREATE TABLE other AS SELECT 1 AS a")
+        holder.execute("CREATE INDEX CONCURRENTLY ON other (a)")  # those who wait do not hold it up
         holder.execute("SELECT pg_advisory_unlock(7536914302)")
-        assert [one.wait(60) for one in both] == [0, 0]
+        assert [one.wait(DEADLINE_S) for one in both] == [0, 0]
     finally:
         for one in both:
             one.kill()
@@ -137,7 +144,7 @@ def test_two_migrators_at_once_wait_for_each_other(slow_database: tuple[str, psy
 
 
 def wait_until(connection: psycopg.Connection[Any], question: LiteralString, answer: int) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + DEADLINE_S
     while connection.execute(question).fetchone() != (answer,):
         assert time.monotonic() < until, question
 
