@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from worker.local.postgres import EmbeddedPostgres
 
-ACCEPTED = '{"id": "01890000-0000-7000-8000-000000000000", "state": "queued"}'
+JOB = "01890000-0000-7000-8000-000000000000"
+ACCEPTED = f'{{"id": "{JOB}", "state": "queued"}}'
 
 
 @contextmanager
@@ -64,25 +65,33 @@ def elsewhere(installation: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return installation
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        (200, "[]"),
-        (200, "{}"),
-        (200, '{"items": [{}], "next_cursor": null}'),
-        (200, "<html>It works!</html>"),
-        (200, '{"status": "ready"}'),
-        (301, ""),
-        (404, '{"error": "not found"}'),
-    ],
-)
-@pytest.mark.parametrize("line", ["jobs list", f"jobs show {json.loads(ACCEPTED)['id']}", "put {file} main:a"])
-def test_a_stranger_is_said_to_be_one(
-    elsewhere: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, answer: tuple[int, str]
+STRANGE = [
+    (200, "[]"),
+    (200, "{}"),
+    (200, '{"items": [{}], "next_cursor": null}'),
+    (200, "<html>It works!</html>"),
+    (200, '{"status": "ready"}'),
+    (301, ""),
+    (404, '{"error": "not found"}'),
+]
+
+
+def test_a_stranger_is_said_to_be_one(elsewhere: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for answer in STRANGE:
+        with stranger(answer) as (url, _):
+            monkeypatch.setenv("SLICEWAY_API_URL", url)
+            for line in ("jobs list", f"jobs show {JOB}", f"jobs cancel {JOB}", f"put {tmp_path}/media/a.bin main:a"):
+                elsewhere.fails(line, 3, "is not the API", "SLICEWAY_API_URL")
+
+
+@pytest.mark.parametrize("answer", [(503, "<html>502</html>"), (200, "<html>It works!</html>")])
+def test_whatever_ends_following_an_upload_says_that_it_goes_on(
+    elsewhere: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: tuple[int, str]
 ) -> None:
-    with stranger(answer) as (url, _):
+    monkeypatch.setattr(progress, "FOLLOW_FOR_S", 0)
+    with stranger((202, ACCEPTED), answer) as (url, _):
         monkeypatch.setenv("SLICEWAY_API_URL", url)
-        elsewhere.fails(line.format(file=tmp_path / "media/a.bin"), 3, "is not the API", "SLICEWAY_API_URL")
+        elsewhere.fails(f"put {tmp_path}/media/a.bin main:a", 3, f"goes on as job {JOB}", f"jobs show {JOB}")
 
 
 def test_put_is_sent_again_under_its_key_until_the_api_can_take_it(
@@ -92,7 +101,7 @@ def test_put_is_sent_again_under_its_key_until_the_api_can_take_it(
     with stranger((503, "<html>502</html>"), (429, busy), (500, "[]"), (202, ACCEPTED)) as (url, keys):
         monkeypatch.setenv("SLICEWAY_API_URL", url)
         assert elsewhere(f"put {tmp_path}/media/a.bin main:a --no-wait") == 0
-        assert elsewhere.out.strip() == json.loads(ACCEPTED)["id"]
+        assert elsewhere.out.strip() == JOB
         assert (len(keys), len(set(keys))) == (4, 1)
         assert elsewhere.err.count("sliceway: too much; waiting") == 1
 
