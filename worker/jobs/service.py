@@ -246,7 +246,9 @@ def _busy(job: NewJob, holder: dict[str, Any]) -> Refused:
     return Conflict(
         f"a live job already writes to {job.key!r} in store {job.store!r}",
         code="key_busy",
-        advice=f"Wait until it has ended,{' cancel it,' if mine else ''} or choose another key.",
+        advice="Wait until it has ended, cancel it, or choose another key."
+        if mine
+        else "Wait until it has ended, or choose another key.",
         extra={"job_id": str(holder["id"])} if mine else None,
     )
 

@@ -151,7 +151,7 @@ WRONG = [
         for name, scheme in (("DATABASE_URL", "postgresql"), ("BROKER_URL", "redis"))
         for tail, text in ((":x", "port"), (":0", "port"), (":65536", "port"), (":1:2", "host"), ("#f", "fragment"))
     ],
-    ("DATABASE_URL", f"postgresql://u:{SECRET}@h/d\n", "line break"),
+    ("DATABASE_URL", f"postgresql://u:{SECRET}@h/d\ne", "line break"),
     ("DATABASE_URL", f"mysql://u:{SECRET}@h/d", "the scheme mysql is not served; write postgresql+psycopg://"),
     ("DATABASE_URL", "postgresql+asyncpg://h/d", "the scheme postgresql+asyncpg is not served"),
     ("DATABASE_URL", "postgresql://h/d?sslmod=require", "the nearest that it has is sslmode"),
