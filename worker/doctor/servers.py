@@ -15,6 +15,7 @@ from kombu.connection import Connection
 from worker import broker_tls
 from worker.authorities import unusable_authorities
 from worker.doctor import sentinels
+from worker.doctor.consumers import consumers
 from worker.doctor.findings import CONNECT_S, Finding, Level, clock
 from worker.errors import StoreUnusable, Transient
 from worker.limits import MIB
@@ -61,8 +62,9 @@ def _broker(url: BrokerUrl) -> Iterator[Finding]:
         with Connection(url.for_kombu(), ssl=broker_tls.for_kombu(url), connect_timeout=CONNECT_S) as connection:
             connection.ensure_connection(max_retries=0, timeout=CONNECT_S)
         yield Finding("broker", Level.OK, "reachable")
+        yield from consumers(url)
         return
-    told = ""
+    given, told = url, ""
     if url.master is not None:
         master, unreachable = sentinels.master(url)
         yield from unreachable
@@ -85,6 +87,7 @@ def _broker(url: BrokerUrl) -> Iterator[Finding]:
         if hidden:
             yield _not_seen("room", "INFO", "See that used_memory stays well below maxmemory.")
         yield from _broker_room(info)
+    yield from consumers(given)
 
 
 def _way(url: BrokerUrl) -> dict[str, Any]:

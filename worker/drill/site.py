@@ -121,7 +121,8 @@ def ready(site: Site, database: Database) -> Finding:
     Raises:
         NotProven: the doctor finds a server or the store not right, or there is nobody to take over.
     """
-    needed = {"database", "database writes", "migrations", "broker", "broker memory", f"store {site.store.name}"}
+    needed = {"database", "database writes", "migrations", "broker", "broker memory", "broker consumers"}
+    needed.add(f"store {site.store.name}")
     for finding in examine(site.settings):
         if finding.check in needed and finding.level is Level.FAILED:
             raise NotProven(f"no drill was begun: {finding.check}: {finding.text}", advice=finding.advice)
