@@ -12,17 +12,19 @@
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from kombu.transport import TRANSPORT_ALIASES, _transport_cache, redis
 from kombu.transport.virtual import Empty
 from redis.exceptions import OutOfMemoryError
+from redis.sentinel import MasterNotFoundError
 
 from worker.log import get_log
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
 
     from kombu.asynchronous import Hub
 
@@ -187,6 +189,25 @@ class Transport(redis.Transport):
 
 class SentinelChannel(Channel, redis.SentinelChannel):
     """The same where sentinels say which server is to be asked."""
+
+    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
+        pool = super()._sentinel_managed_pool(asynchronous)
+        manager = pool.sentinel_manager
+        manager.discover_master = partial(_master, manager.discover_master)
+        return pool
+
+
+def _master(discover: Callable[[str], Any], name: str) -> Any:
+    """Return where the master is.
+
+    Raises:
+        MasterNotFoundError: no sentinel says so; in a line, where redis-py shows all the options of each connection.
+    """
+    try:
+        return discover(name)
+    except MasterNotFoundError:
+        text = f"no sentinel answers, or none has a master {name}; `sliceway doctor` says which"
+        raise MasterNotFoundError(text) from None
 
 
 class SentinelTransport(Transport):

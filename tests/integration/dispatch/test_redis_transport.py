@@ -10,11 +10,15 @@ import pytest
 import redis
 from kombu import Connection, Exchange, Queue
 from kombu.asynchronous import Hub
+from kombu.exceptions import OperationalError
+
+from worker.local.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TRANSPORT = "worker.dispatch.redis_transport:Transport"
+SENTINEL_TRANSPORT = "worker.dispatch.redis_transport:SentinelTransport"
 
 
 @contextmanager
@@ -112,6 +116,13 @@ def test_what_is_told_to_all_is_heard_again_after_its_connection_was_cut(broker_
                 listening.default_channel.subclient.connection._sock.shutdown(socket.SHUT_RDWR)
                 turn_until_lost(hub, listening)
     hub.close()
+
+
+def test_sentinels_that_lead_nowhere_are_one_short_line() -> None:
+    nowhere = ";".join(f"sentinel://127.0.0.1:{free_port()}" for _ in range(2))
+    lost = Connection(nowhere, transport=SENTINEL_TRANSPORT, transport_options={"master_name": "uploads"})
+    with lost, pytest.raises(OperationalError, match=r"^no sentinel answers, or none has a master uploads; "):
+        lost.default_channel.client.ping()
 
 
 def turn_until(hub: Hub, got: list[Any], count: int) -> None:
