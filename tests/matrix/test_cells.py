@@ -35,10 +35,10 @@ def test_an_upload_survives_a_worker(cell: Cell, folder: Path) -> None:
     with cell.broker(folder) as broker, cell.database(folder) as database:
         with system(folder / "state", broker | database.settings, database.url) as running:
             running.until(lambda: len(running.flower_workers()) == 2, "both workers in Flower")
-            running.store.change(rate_bytes_per_s=3 * MIB)
+            running.hold_slice(SLICES // 2)
             job = running.upload(SLICES)
             running.until(lambda: running.job(job)["progress"]["bytes_done"] > 2 * MIB, "some slices done")
-            running.kill_a_sender()
+            running.kill_holder()
             running.until(lambda: running.job(job)["state"] in FINAL, "the end of the job")
             shown = running.job(job)
             assert (shown["state"], shown["error"], running.object_is_whole()) == ("succeeded", None, True)

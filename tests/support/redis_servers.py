@@ -61,7 +61,7 @@ class Sentinels:
         self._ports = [free_port() for _ in range(2)]
         common = f'bind 127.0.0.1\nsave ""\nrequirepass {PASSWORD}\nmasterauth {PASSWORD}\n'
         first, second = self._ports
-        way = {"program": program, "host": "127.0.0.1", "password": PASSWORD}
+        way: dict[str, Any] = {"program": program, "host": "127.0.0.1", "password": PASSWORD}
         self.master = Server(folder / "first", f"{common}port {first}\n", port=first, **way)
         replica = f"{common}port {second}\nreplicaof 127.0.0.1 {first}\nrepl-diskless-sync-delay 0\n"
         self.replica = Server(folder / "second", replica, port=second, **way)

@@ -110,11 +110,18 @@ class System:
         logs = self.state.logs.glob("*.log")
         assert there, f"not in {DEADLINE_S:g} s: {what}\n" + "\n".join(log.read_text()[-4000:] for log in logs)
 
-    def kill_a_sender(self) -> None:
-        """Kill the worker process that sends one of the slices."""
-        sending = "SELECT w.name FROM slice s JOIN worker w ON w.id = s.worker WHERE s.state = 'sending' LIMIT 1"
-        self.until(lambda: self.ask(sending), "a slice that is being sent")
-        os.kill(int(self.ask(sending)[0][0].rpartition(":")[2]), signal.SIGKILL)
+    def hold_slice(self, number: int) -> None:
+        """Let the store leave the next request with this slice unanswered, until the worker that sends it is killed."""
+        self._held, self._rule = number, self.store.add_rule("hold", op="data", offset=number * MIB, count=1)
+
+    def kill_holder(self) -> None:
+        """Kill the worker process that sends the slice held, which is still its own then."""
+        self.until(lambda: self.store.requests(op="data", state="held"), "the slice to be held")
+        of_slice = "FROM slice s JOIN worker w ON w.id = s.worker WHERE s.state = 'sending'"
+        [(name,)] = self.ask(f"SELECT w.name {of_slice} AND s.number = {self._held}")
+        os.kill(int(name.rpartition(":")[2]), signal.SIGKILL)
+        self.store.remove_rule(self._rule)
+        self.store.release()
 
     def object_is_whole(self) -> bool:
         """Whether the store has exactly the file's bytes."""
@@ -152,6 +159,5 @@ def system(folder: Path, given: Mapping[str, str], database_url: str) -> Iterato
     with running_system(state, ports=ANY_PORTS, say=lambda _line: None, environ=environ) as running:
         more = {"SLICEWAY_STORES_FILE": str(state.stores)}
         made = System(state, running, environ | more, ask)
-        yield made
-        made.api.close()
-        made.flower.close()
+        with made.api, made.flower:
+            yield made

@@ -35,10 +35,9 @@ class PostgresServer:
             home: the installation, with `bin`.
             identity: None: it speaks no TLS.
         """
-        self.port = free_port()
         self._folder, self._home = folder, home
         self._account = server_account()
-        self._options = {"listen_addresses": "127.0.0.1", "port": str(self.port), "unix_socket_directories": ""}
+        self._options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
         self._own(folder)
         (folder / "password").write_text(PASSWORD)
         words = ("--username=sliceway", f"--pwfile={folder}/password", "--auth=scram-sha-256", "--no-sync")
@@ -62,7 +61,9 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start it, and return when it answers and has its database."""
-        options = [word for name, value in self._options.items() for word in ("-c", f"{name}={value}")]
+        self.port = free_port()  # not before: another run may take it while the cluster is made
+        given = self._options | {"port": str(self.port)}
+        options = [word for name, value in given.items() for word in ("-c", f"{name}={value}")]
         argv: list[str | Path] = [self._home / "bin/postgres", "-D", self._folder / "data", *options]
         log = self._folder / "postgres.log"
         self._child = Child(
