@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,13 @@ from api.schemas import BatchItem, BatchRequest, JobRequest
 from api.submissions import Submissions
 from api.waiters import Waiters
 from worker.db import Database
+from worker.errors import SlicewayError
 from worker.jobs.intake import Intake
 from worker.jobs.keys import KeyRing
 from worker.jobs.service import Quota
+from worker.log import set_up
+from worker.redact import redact
+from worker.settings import load_settings
 from worker.signals import leave_if_database_is_away
 
 if TYPE_CHECKING:
@@ -33,12 +38,22 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from types import FrameType
 
+    from starlette.types import Receive, Scope, Send
+
     from worker.settings import Settings
 
 _GRACE_S = 10
 
 
 class _Application(FastAPI):
+    published_below: str = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, whether or not a proxy has taken our root path off it."""
+        if self.published_below and scope["type"] == "http":
+            scope["root_path"] = self.published_below
+        await super().__call__(scope, receive, send)
+
     def openapi(self) -> dict[str, Any]:
         """Return the description, with the bodies that the routes parse themselves and the problem documents."""
         if self.openapi_schema is None:
@@ -53,12 +68,23 @@ class _Application(FastAPI):
         return super().openapi()
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application; it connects to nothing yet.
+
+    Args:
+        settings: of the installation; None, for other servers (`uvicorn --factory api.app:create_app`): those of the
+            environment, by which the logging is set up, too. What is wrong with them is said in one line, then.
 
     Raises:
         SettingsError: the stores file is wrong.
     """
+    if settings is None:
+        try:
+            settings = load_settings()
+            set_up(settings.log_format, settings.log_level)
+            return create_app(settings)
+        except SlicewayError as error:
+            sys.exit(redact(f"sliceway: {error.message}. {error.advice}"))
     app = _Application(
         title="Sliceway",
         version="1",
@@ -70,6 +96,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,  # a redirect loses the body and the key of most clients; such an address is a mistake
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
+    app.published_below = settings.root_path or ""
     database = Database(
         settings.database_url,
         pool_size=settings.api_threads + 1,

@@ -29,6 +29,11 @@ class Front:
     waiters: Waiters
     large: LargeWork
 
+    @property
+    def root(self) -> str:
+        """What the path of every URL begins with."""
+        return self.settings.root_path or ""
+
 
 def front_of(request: Request) -> Front:
     """Return what the process that serves the request has."""

@@ -201,5 +201,6 @@ def _shown(location: Sequence[object]) -> str:
 
 
 def path_of(request: Request) -> str:
-    """Return the path of the request as a reference has it, so that it is one line."""
-    return quote(request.url.path, safe=_PATH_CHARS)
+    """Return the path of the request as its client has it and as a reference is written, so that it is one line."""
+    root, path = request.scope.get("root_path", ""), request.url.path
+    return quote(path if path.startswith(f"{root}/") else root + path, safe=_PATH_CHARS)

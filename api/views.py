@@ -189,8 +189,8 @@ def rendered(view: BaseModel) -> Response:
     return Response(view.model_dump_json(), media_type="application/json")
 
 
-def _urls(job_id: UUID | str) -> dict[str, str]:
-    here = f"/v1/jobs/{job_id}"
+def _urls(root: str, job_id: UUID | str) -> dict[str, str]:
+    here = f"{root}/v1/jobs/{job_id}"
     return {
         "self": here,
         "slices": f"{here}/slices",
@@ -200,22 +200,25 @@ def _urls(job_id: UUID | str) -> dict[str, str]:
     }
 
 
-def accepted(job: Accepted, *, dry_run: bool) -> dict[str, Any]:
-    """Return a `JobAccepted`, or the `JobChecked` of a dry run; as plain JSON, since this way has to be quick."""
+def accepted(job: Accepted, *, dry_run: bool, root: str) -> dict[str, Any]:
+    """Return a `JobAccepted`, or the `JobChecked` of a dry run; as plain JSON, since this way has to be quick.
+
+    URLs begin with ``root``, the path below which the API is published.
+    """
     job_id, what = str(job.id), {"tenant": job.tenant, "store": job.store, "key": job.key}
     if dry_run:
         return {"dry_run": True, **what, "job_id": job_id if job.replayed else None}
-    return {"id": job_id, "state": job.state, **what, "urls": _urls(job_id)}
+    return {"id": job_id, "state": job.state, **what, "urls": _urls(root, job_id)}
 
 
-def result(outcome: Accepted | Refused, *, dry_run: bool) -> dict[str, Any]:
+def result(outcome: Accepted | Refused, *, dry_run: bool, root: str) -> dict[str, Any]:
     """Return a `BatchResult`."""
     if isinstance(outcome, Refused):
         return {"status": outcome.status, "problem": document(outcome)}
-    return {"status": 200 if dry_run else 202, "job": accepted(outcome, dry_run=dry_run)}
+    return {"status": 200 if dry_run else 202, "job": accepted(outcome, dry_run=dry_run, root=root)}
 
 
-def job_view(row: Row[Any], rate: int | None = None, *, wait: dict[str, Any]) -> JobView:
+def job_view(row: Row[Any], rate: int | None = None, *, wait: dict[str, Any], root: str) -> JobView:
     """Return a job as people see it; ``rate`` is in bytes a second, ``wait`` as `api.waiting` has it."""
     in_flight = queries.in_flight(row)
     missing = None if in_flight.size_bytes is None else in_flight.size_bytes - row.bytes_done - in_flight.live_bytes
@@ -226,7 +229,7 @@ def job_view(row: Row[Any], rate: int | None = None, *, wait: dict[str, Any]) ->
             "throughput_bytes_per_s": rate,
             "eta_s": None if not rate or missing is None else -(-max(0, missing) // rate),
             "result": redact_json(row.result),
-            "urls": _urls(row.id),
+            "urls": _urls(root, row.id),
         }
         | wait
     )

@@ -50,6 +50,8 @@ def main() -> None:
     serve = [f"--address={settings.flower_host}", f"--port={settings.flower_port}"]
     options.tasks_columns = COLUMNS
     run_on_after_hangup()
+    if settings.flower_root_path:
+        serve.append(f"--url_prefix={settings.flower_root_path}")
     sys.argv = ["celery", "-A", "worker", "flower", *serve]
     celery_main()
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+RootPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)+$")]
 _Endpoint = Annotated[Endpoint, PlainValidator(Endpoint.of)]
 _Secret = Annotated[SecretStr, AfterValidator(lambda value: SecretStr(checked_secret(value.get_secret_value())))]
 
@@ -134,6 +135,9 @@ class Settings(ServerSettings, ApiLimits):
         default=Endpoint("http", "127.0.0.1", 8080), description="Where the command line finds the API."
     )
     api_key: _Secret | None = Field(default=None, description="The key that the command line sends.")
+    root_path: RootPath | None = Field(
+        default=None, description="Path below which a proxy publishes the API, such as `/sliceway`."
+    )
     api_threads: Positive = Field(default=16, description="Requests that one API process serves at once.")
     max_live_jobs: Positive = Field(default=100_000, description="Live jobs a tenant may have.")
     worker_processes: Positive = Field(
@@ -165,6 +169,9 @@ class Settings(ServerSettings, ApiLimits):
     flower_port: Annotated[int, Field(ge=0, le=65535)] = Field(default=5555, description="Port of Flower.")
     flower_basic_auth: _Secret | None = Field(
         default=None, description="`user:password` for Flower; it does not start without."
+    )
+    flower_root_path: RootPath | None = Field(
+        default=None, description="Path below which Flower serves, such as `/flower`; its proxy passes it on."
     )
     log_format: Literal["auto", "json", "text"] = Field(
         default="auto", description="`json`, `text`, or `auto`: text on a terminal."

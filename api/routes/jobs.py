@@ -86,7 +86,7 @@ async def enqueue(posted: PostedJob, how: EnqueueQuery, idempotency_key: Idempot
     [outcome] = await _submit(front, [front.intake.new_job(wish, key.tenant)], key, dry_run=how.dry_run)
     if isinstance(outcome, Refused):
         raise outcome
-    content = accepted(outcome, dry_run=how.dry_run)
+    content = accepted(outcome, dry_run=how.dry_run, root=front.root)
     if how.dry_run:
         return _json(content, 200)
     headers = {"Location": content["urls"]["self"]} | ({"Idempotent-Replayed": "true"} if outcome.replayed else {})
@@ -110,11 +110,11 @@ async def enqueue_batch(request: Request, posted: PostedBatch, how: EnqueueQuery
     jobs = [outcome for outcome in outcomes if isinstance(outcome, NewJob)]
     submitted = iter(await _submit(posted.front, jobs, posted.key, dry_run=how.dry_run) if jobs else [])
     final = [next(submitted) if isinstance(outcome, NewJob) else outcome for outcome in outcomes]
-    return await run(_batch_answer, final, dry_run=how.dry_run)
+    return await run(_batch_answer, final, dry_run=how.dry_run, root=posted.front.root)
 
 
-def _batch_answer(outcomes: list[Accepted | Refused], *, dry_run: bool) -> Response:
-    return _json({"results": [result(outcome, dry_run=dry_run) for outcome in outcomes]}, 200)
+def _batch_answer(outcomes: list[Accepted | Refused], *, dry_run: bool, root: str) -> Response:
+    return _json({"results": [result(outcome, dry_run=dry_run, root=root) for outcome in outcomes]}, 200)
 
 
 def _judge_all(posted: Posted) -> list[Accepted | Refused | NewJob]:
@@ -160,7 +160,9 @@ def _json(content: object, status: int, headers: dict[str, str] | None = None) -
 def list_jobs(key: Reader, front: FrontDep, which: JobsQuery) -> Response:
     """List jobs, newest first. Needs the scope `read`; other tenants' need `admin`."""
     page = queries.list_jobs(front.database, which.filter(key), after=job_after(which.cursor), limit=which.limit)
-    items = [job_view(row, wait=wait) for row, wait in zip(page.rows, waits(front, page.rows), strict=True)]
+    items = [
+        job_view(row, wait=wait, root=front.root) for row, wait in zip(page.rows, waits(front, page.rows), strict=True)
+    ]
     return rendered(JobList(items=items, next_cursor=cursor(items[-1].id) if page.more else None))
 
 
@@ -178,7 +180,7 @@ def _look(front: Front, job_id: UUID, key: ApiKey) -> tuple[JobState, Response]:
     row = queries.find_job(front.database, job_id, key)
     sends = row.state == JobState.UPLOADING or queries.in_flight(row).live_bytes > 0
     rate = queries.upload_rate(front.database, job_id) if sends else None
-    view = job_view(row, rate, wait=waits(front, [row])[0])
+    view = job_view(row, rate, wait=waits(front, [row])[0], root=front.root)
     return view.state, rendered(view)
 
 

@@ -30,16 +30,17 @@ PAGES = sorted(
 )  # fmt: skip
 
 
-@pytest.fixture
-def url(site: Installation) -> Iterator[str]:
-    """A Flower that was started as an operator starts it."""
+@pytest.fixture(params=["", "/flower"], ids=["at the root", "below a path"])
+def url(site: Installation, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A Flower that was started as an operator starts it, in a Pod beside a Service of its name."""
     port = free_port()
     # FLOWER_BASIC_AUTH would be split at the comma
     auth = {"SLICEWAY_FLOWER_BASIC_AUTH": f"{USER}:{PASSWORD}", "FLOWER_BASIC_AUTH": "a:b"}
     environ = site.environ | auth | {"SLICEWAY_FLOWER_PORT": str(port), "FLOWER_UNAUTHENTICATED_API": "true"}
+    environ |= {"SLICEWAY_FLOWER_ROOT_PATH": request.param, "FLOWER_PORT": "tcp://10.0.0.1:5555"}
     log = site.folder / "flower-password.log"
     child = Child([sys.executable, "-c", "from worker.cli import main; main()", "flower"], log=log, env=environ)
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{port}{request.param}"
 
     def answers() -> bool:
         try:

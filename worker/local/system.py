@@ -241,7 +241,8 @@ def _api(plan: _Plan) -> Program:
 
 def _flower(plan: _Plan) -> Program:
     host, port = reachable(plan.settings.flower_host), plan.settings.flower_port
-    return _role(plan, "flower", lambda: answers(host, port, "/healthcheck"), port)
+    path = f"{plan.settings.flower_root_path or ''}/healthcheck"
+    return _role(plan, "flower", lambda: answers(host, port, path), port)
 
 
 def _worker(plan: _Plan, database: Database) -> Program:

@@ -42,7 +42,8 @@ def run(folder: Path | None = None) -> None:
 def _where(state: State, running: Running) -> list[str]:
     settings = running.settings
     flower_host = Host(reachable(settings.flower_host), settings.flower_port)
-    flower = f"http://{flower_host}  user {FLOWER_USER}, password in {state.flower_password}"
+    flower_url = f"http://{flower_host}{settings.flower_root_path or ''}"
+    flower = f"{flower_url}  user {FLOWER_USER}, password in {state.flower_password}"
     key = f"{running.api_key}  (kept in {state.api_key})" if running.key_is_new else f"in {state.api_key}"
     lines = [
         ("API", f"{settings.api_url}  described in /openapi.json"),

@@ -103,6 +103,8 @@ WRONG = {
     "retry_for_s": ("0", "24h"),
     "wait_for_s": ("-5",),
     "flower_port": ("65536",),
+    "root_path": ("sliceway", "/", "/sliceway/", "/a b", "//a"),
+    "flower_root_path": ("flower/",),
     "log_format": ("xml",),
     "log_level": ("loud", "INFO"),
 }
