@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import stat
 import threading
 import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -52,7 +53,8 @@ class Supervisor:
     """The owner of a state folder and of everything that runs on it; a context manager, used by the main thread.
 
     On entry it takes the folder's lock and the signals that ask a program to end. Services are started in stages and
-    live until it is left: then the stages are stopped in reverse order. A second signal kills what has not ended yet.
+    live until it is left: then the stages are stopped in reverse order. A second signal kills what has not ended yet,
+    unless it is that of a closed terminal, too.
     Should this process be killed, nothing of it stays behind.
     """
 
@@ -74,7 +76,10 @@ class Supervisor:
 
     def __enter__(self) -> Self:
         self._lock = _lock(self._state)
-        self._handlers = {signum: signal.signal(signum, self._on_signal) for signum in _SIGNALS}
+        heard = [
+            each for each in _SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN
+        ]  # nohup
+        self._handlers = {signum: signal.signal(signum, self._on_signal) for signum in heard}
         self._watcher.start()
         return self
 
@@ -129,8 +134,10 @@ class Supervisor:
         wait_ready(service, timeout_s=timeout_s, given_up=self._asked_to_stop.is_set, log_from=log_from)
         self._watched.append(_Watched(service, started_at=time.monotonic(), log_from=log_from))
 
-    def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
-        if self._asked_to_stop.is_set():
+    def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
+        if signum == signal.SIGHUP:  # of a closed terminal several may come, from its shell and from the kernel
+            _let_go_of_terminal()
+        elif self._asked_to_stop.is_set():
             for stage in self._stages:
                 for service in stage:
                     service.kill()
@@ -158,6 +165,15 @@ class Supervisor:
             except LocalError as error:
                 self._say(f"{service.name} does not start: {error.message}")
                 watched.due_at = now + watched.pause_s
+
+
+def _let_go_of_terminal() -> None:
+    """Have what is still said go nowhere: a terminal that was closed fails each write, and with it the stop."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in range(3):
+        if stat.S_ISCHR(os.fstat(stream).st_mode):
+            os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 def _lock(state: Path) -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -242,6 +243,49 @@ def test_signal_stops_everything(owner: Callable[[list[str]], subprocess.Popen[s
         assert process.stdout.read() == "stopping\ndone\n"
     assert process.returncode == 0
     assert not runs(pid)
+
+
+ON_A_TERMINAL = """
+import fcntl, pathlib, sys, termios
+from worker.local.program import Program
+from worker.local.supervisor import Supervisor
+fcntl.ioctl(0, termios.TIOCSCTTY)
+folder = pathlib.Path(sys.argv[1])
+log = folder / "service.log"
+argv = [sys.executable, "-c", sys.argv[2], folder / "down"]
+with Supervisor(folder) as supervisor:
+    service = Program("service", argv, log=log, ready=lambda: log.exists() and log.stat().st_size > 0, grace_s=60)
+    supervisor.start(service)
+    print("up", flush=True)
+    supervisor.wait()
+    print("stopping", flush=True)
+(folder / "done").touch()
+"""
+SLOW_TO_END = """
+import pathlib, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: None)
+print("up", flush=True)
+signal.pause()
+signal.sigtimedwait([signal.SIGUSR1], 0.5)
+pathlib.Path(sys.argv[1]).touch()
+"""
+
+
+def test_closed_terminal_stops_everything_in_order(tmp_path: Path) -> None:
+    """Though nothing can be said any more, and shell and kernel both tell of it."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", ON_A_TERMINAL, tmp_path, SLOW_TO_END],
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, cwd=Path(__file__).parents[3],
+    )  # fmt: skip
+    os.close(theirs)
+    assert os.read(ours, 2) == b"up"
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(120) == 0
+    assert (tmp_path / "down").exists()
+    assert (tmp_path / "done").exists()
 
 
 def test_second_signal_does_not_wait_for_the_grace(owner: Callable[[list[str]], subprocess.Popen[str]]) -> None:
