@@ -43,7 +43,7 @@ def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
             return variables
         key = named.get("SLICEWAY_API_KEY") or state.api_key.read_text().strip()
         return variables | _run_by(up, state) | {"SLICEWAY_API_KEY": key}
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, LocalError):  # there is none, or it is not ours
+    except (OSError, ValueError, TypeError, KeyError, LocalError):  # there is none, or it is not ours
         return variables
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.local.account import make_folder, server_account
+from worker.local.errors import LocalError
 from worker.local.ports import free_port
 from worker.local.secret import write_secret
 
@@ -38,12 +39,24 @@ path = {files}
 
 
 def default_state(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the state folder is unless someone says otherwise: beside other programs' state; for root, the system's."""
+    """Where the state folder is unless someone says otherwise: beside other programs' state; for root, the system's.
+
+    Raises:
+        LocalError: this user has no home.
+    """
     if named := environ.get("SLICEWAY_STATE_DIR"):
         return Path(named)
     if os.geteuid() == 0 and "XDG_STATE_HOME" not in environ:
         return Path("/var/lib/sliceway")
-    return Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "sliceway"
+    if beside := environ.get("XDG_STATE_HOME"):
+        return Path(beside) / "sliceway"
+    try:
+        return Path.home() / ".local/state/sliceway"
+    except RuntimeError as error:  # neither HOME nor an entry in the list of users
+        raise LocalError(
+            f"the user with the number {os.geteuid()} has no home folder, and no other is named",
+            advice="Set SLICEWAY_STATE_DIR or HOME.",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

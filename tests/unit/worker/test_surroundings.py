@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -95,3 +98,26 @@ def test_where_nothing_runs_there_is_the_environment(tmp_path: Path) -> None:
 def test_an_error_is_told_in_one_line_without_secrets() -> None:
     assert first_line(ValueError("\n no redis://:fake-secret@h/0 \nmore")) == "no redis://:***@h/0"
     assert first_line(ValueError()) == "ValueError"
+
+
+NOBODY = """
+import os, sys
+import worker.local.up
+from worker.cli import run
+from worker.surroundings import environment
+os.environ.pop("HOME", None)
+os.setuid(54321)  # whom no list of users has
+assert "SLICEWAY_DATABASE_URL" not in environment({})
+sys.exit(run(["up"]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be a user that does not exist")
+def test_a_user_without_a_home_has_nothing_that_runs_here_and_is_told_what_to_set() -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLICEWAY_", "XDG_"))}
+    said = subprocess.run([sys.executable, "-c", NOBODY], env=clean, capture_output=True, text=True, check=False)
+    assert said.stderr == (
+        "sliceway: the user with the number 54321 has no home folder, and no other is named."
+        " Set SLICEWAY_STATE_DIR or HOME.\n"
+    )
+    assert said.returncode == 1
