@@ -42,6 +42,9 @@ APPID, BUCKET, SECRET_ID, SECRET_KEY = "10055004", "uploads", "fake-secret-id", 
 
 # a shell that starts the tests in its background has them ignore Ctrl-C, and so every process that a test interrupts
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# nohup has them ignore a closed terminal, too; what is handled here, if only by nothing, is as usual in a child
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
