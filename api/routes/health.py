@@ -5,14 +5,16 @@ from typing import Literal
 
 import psycopg
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from api.deps import FrontDep
 from api.problems import Unavailable, refusals
-from worker.db import Tx, alembic_config
+from worker.db import Tx, alembic_config, sql
 from worker.repetition import run_idempotent
 
 router = APIRouter(tags=["health"])
+UNTAKEN_S = 30.0
+"""A message that waits for so long while no worker is at work is waited for by none."""
 
 
 class Alive(BaseModel):
@@ -25,6 +27,7 @@ class Ready(BaseModel):
     """The database is reachable and has every table: jobs can be enqueued. The broker is not needed for that."""
 
     status: Literal["ready"] = "ready"
+    note: str | None = Field(default=None, description="What keeps accepted jobs from going on, if it is seen here.")
 
 
 @router.get("/healthz", responses=refusals(judges=False))
@@ -38,7 +41,18 @@ def readiness(front: FrontDep) -> Ready:
     """Say whether jobs can be enqueued, and if not, why."""
     if not run_idempotent(front.database, _migrated):
         raise Unavailable("the database lacks migrations", code="not_migrated", advice="Run `sliceway migrate`.")
-    return Ready()
+    return Ready(note=run_idempotent(front.database, _note))
+
+
+def _note(tx: Tx) -> str | None:
+    """Say that workers live and take nothing, as after Celery's `cancel_consumer`, which those of 0.1 obey."""
+    [seen] = tx.execute(sql("untaken"))
+    if not seen["live"] or seen["at_work"] or (seen["untaken_s"] or 0.0) < UNTAKEN_S:
+        return None
+    return (
+        f"of {seen['live']} live worker processes none has taken what was handed out {seen['untaken_s']:.0f} s ago;"
+        " `sliceway doctor` says more"
+    )
 
 
 def _migrated(tx: Tx) -> bool:

@@ -233,5 +233,5 @@ def test_a_commit_that_fails_is_never_a_202(own_api: Any) -> None:
 
 def test_enqueueing_needs_no_broker(api: Any, acme: httpx.Client) -> None:
     assert str(api.settings.broker_url) == "redis://127.0.0.1:1"  # nothing listens there
-    assert acme.get("/readyz").json() == {"status": "ready"}
+    assert acme.get("/readyz").json() == {"status": "ready", "note": None}
     assert acme.post("/v1/jobs", json=wish()).status_code == 202
