@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import make_url
 
 from tests.acceptance.installation import Installation
-from tests.acceptance.processes import ALONE, PARENT
+from tests.acceptance.processes import PARENT
 from tests.faults.proxy import Proxy
 from worker.db import Database
 
@@ -35,6 +36,11 @@ class Server(StrEnum):
     STORE = "store"
     POSTGRES = "postgres"
     VALKEY = "valkey"
+
+
+_UNCHECKED = "import worker.celery as w; w.check_options = lambda _: None; from celery.__main__ import main; main()"
+LEADS_ONLY = (sys.executable, "-c", _UNCHECKED, "-A", "worker", "worker", "-Q", "elsewhere")
+"""A process that leads and takes no work, which the product refuses to be."""
 
 
 class Network(Installation):
@@ -99,7 +105,7 @@ class Network(Installation):
 
     def leader(self) -> Worker:
         """One more process, that reaches everything directly, leads, and takes no work itself."""
-        leader = self._keep("leader", self._near, (*ALONE, "-Q", "elsewhere"))
+        leader = self._keep("leader", self._near, LEADS_ONLY)
         self.sql(
             """UPDATE leadership SET term = term + 1, until = now() + interval '5 s',
                                      holder = (SELECT id FROM worker WHERE name LIKE %(name)s)""",

@@ -107,6 +107,13 @@ def damaged(stage: Stage) -> None:
     stage.enqueue(2 * MIB, key, verify="file").succeeds()
 
 
+def refused_as_incomplete(stage: Stage) -> None:
+    """The store lists every slice, and refuses the finish as if some were missing."""
+    key = stage.fresh_key()
+    stage.store.control.add_rule("error", op="finish", path=key, status=400, code=-175, count=1)
+    stage.enqueue(2 * MIB, key).succeeds()
+
+
 def deferred(stage: Stage) -> None:
     """The store is too busy for a moment."""
     key = stage.fresh_key()
@@ -168,6 +175,7 @@ SCENARIOS = (
     Scenario(session_lost),
     Scenario(slice_forgotten),
     Scenario(damaged),
+    Scenario(refused_as_incomplete, about=("_without_effect",)),
     Scenario(store_unusable),
     Scenario(interventions.cancelled_while_it_waits),
     Scenario(interventions.cancelled_on_its_way, about=("cancel",)),

@@ -60,6 +60,7 @@ def _at(places: tuple[str, ...] | str, change: Change) -> dict[str, Change]:
 
 
 _REFUSED = _fails("store_refused")
+_FOLDER = _fails("folder_exists")
 _EXISTS = _fails("object_exists")
 _IN_PROGRESS = _fails("upload_in_progress")
 
@@ -70,13 +71,13 @@ ODD: Mapping[str, Mapping[str, Change]] = {
     "code of retry_counted thrice": _at(_ALL, {"attempts": 3}),
     "success without data before": _at("delete", LEFT_OPEN),
     "success without data after": _at(("finish", "upload", "delete"), USUALLY),
-    "success without data": _at(_ALL, COUNTED),
+    # a slice that nobody contradicts is believed until the list before the finish
+    "success without data": _at(_ALL, COUNTED) | _at("data", USUALLY),
     "swallow": _at("data", USUALLY)  # found missing before the finish, and sent again
     | _at("init", FRESH)  # the session that it gave is none
     | _at("delete", LEFT_OPEN)
     | _at(("finish", "upload", *_READS, *_ABORT_READS), COUNTED),
     "wrong offset": _at("data", COUNTED),
-    "slice size 1099511627776": _at("init", COUNTED),
     # what is said to be gone is begun afresh, also where it is there
     "code of session before": _at(("init", "data", "upload", "list before finish", "list to resume"), FRESH)
     | _at(("stat for proof", "stat before overwrite", "stat before abort", "delete"), COUNTED),
@@ -95,6 +96,7 @@ ODD: Mapping[str, Mapping[str, Change]] = {
     | _at("list before abort", LEFT_OPEN),
     # what the store refuses for good, the job does not try again
     "code of permanent": _at(_UPLOADS, _REFUSED) | _at("data", _REFUSED | COUNTED),
+    "code of folder": _at(_UPLOADS, _FOLDER) | _at("data", _FOLDER | COUNTED),
     "code of slice_size": _at(_UPLOADS, _REFUSED) | _at("data", _REFUSED | COUNTED) | _at("init", USUALLY),
     "code of exists after": _at(("finish", "upload"), USUALLY),  # the object is ours
     "code of exists": _at(_UPLOADS, _EXISTS) | _at("data", _EXISTS | COUNTED),
