@@ -7,7 +7,7 @@ import contextlib
 import socket
 import ssl
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +50,17 @@ class TlsRelay:
         for task in (tasks := asyncio.all_tasks(self._loop)):
             task.cancel()
         self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._abort_connections()
         self._loop.close()
+
+    def _abort_connections(self) -> None:
+        """Close what the relay's clients have not, or have a moment ago: a handshake or a farewell may be under way."""
+        for _ in range(3):
+            transports: list[Any] = list(vars(self._loop)["_transports"].values())
+            for transport in transports:
+                transport.abort()
+            self._loop.call_soon(self._loop.stop)  # after this turn, in which they are closed
+            self._loop.run_forever()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
