@@ -136,6 +136,10 @@ class Stage(Installation):
 
         assert wait_until(there, timeout_s=DEADLINE_S, poll_s=POLL_S), f"not in {DEADLINE_S:g} s: {what}"
 
+    def held(self, op: str, key: str) -> None:
+        """Wait until the store holds a request, and start again what dies before it has come."""
+        self.until(lambda: self.store.requests(op=op, path=key, state="held"), f"{op} of {key} held")
+
     # points
 
     def submit(self, wish: Wish, content: bytes) -> Job:
