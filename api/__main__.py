@@ -7,12 +7,12 @@ import signal
 import sys
 
 from api.app import server
-from worker.credentials import warn_of_short_secrets
+from worker.config.credentials import warn_of_short_secrets
+from worker.config.settings import load_settings
 from worker.errors import SlicewayError
 from worker.log import set_up
 from worker.pooled import refuse_unexpected_pooler
 from worker.redact import redact
-from worker.settings import load_settings
 from worker.signals import run_on_after_hangup
 
 _COLLECT_AFTER = 50_000

@@ -23,6 +23,7 @@ from api.routes import events, health, jobs, slices, unserved
 from api.schemas import BatchItem, BatchRequest, JobRequest
 from api.submissions import Submissions
 from api.waiters import Waiters
+from worker.config.settings import load_settings
 from worker.db import Database
 from worker.errors import SlicewayError
 from worker.jobs.intake import Intake
@@ -30,7 +31,6 @@ from worker.jobs.keys import KeyRing
 from worker.jobs.service import Quota
 from worker.log import set_up
 from worker.redact import redact
-from worker.settings import load_settings
 from worker.signals import leave_if_database_is_away
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from worker.settings import Settings
+    from worker.config.settings import Settings
 
 _GRACE_S = 10
 

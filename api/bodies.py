@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from api.limits import LINGERING_CLOSE, RequestTimeout
 from api.problems import TooLarge
-from worker.limits import BATCH_MAX_BYTES
+from worker.protocols.spec import BATCH_MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from worker.api_limits import ApiLimits
+    from worker.config.api_limits import ApiLimits
 
 _DROPPED_MAX_BYTES = 2 * BATCH_MAX_BYTES
 _UNKNOWN = -1

@@ -16,7 +16,7 @@ from worker.log import get_log
 if TYPE_CHECKING:
     import asyncio
 
-    from worker.settings import Settings
+    from worker.config.settings import Settings
 
 ACCEPT_BURST = 64
 """Connections accepted in one turn of the event loop."""

@@ -18,7 +18,7 @@ from api.connections import connections_of
 from api.limits import LINGERING_CLOSE, HeadTooLarge, RequestTimeout, TooManyConnections, UrlTooLong
 from api.problems import BadRequest, Unauthenticated
 from api.refusing import is_keyless, last_answer
-from worker.settings import Settings, load_settings
+from worker.config.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     import asyncio

@@ -14,7 +14,7 @@ from api.auth import submitter
 from api.deps import Front, front_of
 from api.problems import TooLarge, UnsupportedMediaType
 from worker.jobs.keys import ApiKey
-from worker.limits import BATCH_MAX_BYTES, REQUEST_MAX_BYTES
+from worker.protocols.spec import BATCH_MAX_BYTES, REQUEST_MAX_BYTES
 
 
 @dataclass(frozen=True, slots=True)

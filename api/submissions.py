@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from worker.db import UNAVAILABLE
 from worker.jobs import service
 from worker.jobs.service import Submission
-from worker.limits import BATCH_MAX_JOBS
+from worker.protocols.spec import BATCH_MAX_JOBS
 from worker.repetition import run_idempotent
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from alembic import context
 from sqlalchemy import pool, text
 
+from worker.config.settings import load_settings
 from worker.jobs.models import Base
 from worker.session_settings import engine
-from worker.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

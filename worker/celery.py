@@ -20,9 +20,11 @@ from celery.platforms import SecurityWarning
 from celery.worker import state
 from kombu.entity import Queue
 
-from worker import broker_tls, control
-from worker.authorities import check_authorities
-from worker.credentials import warn_of_short_secrets
+from worker import control
+from worker.config import broker_tls
+from worker.config.authorities import check_authorities
+from worker.config.credentials import warn_of_short_secrets
+from worker.config.settings import load_settings
 from worker.dispatch import amqp_guard, redis_transport
 from worker.dispatch.broker import Broker, check_safe
 from worker.dispatch.dispatcher import Dispatcher
@@ -34,7 +36,6 @@ from worker.log import get_log, set_up
 from worker.niceness import stop_yielding, yield_to_others
 from worker.pooled import refuse_unexpected_pooler
 from worker.redact import redact_json
-from worker.settings import load_settings
 from worker.signals import leave_if_database_is_away, run_on_after_hangup
 from worker.tasks import entry, slots
 from worker.tasks.liveness import EXIT_STUCK, PARENT_VARIABLE, Liveness
@@ -44,7 +45,7 @@ from worker.threads import TaskPool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.settings import Settings
+    from worker.config.settings import Settings
 
 log = get_log(__name__)
 FLUSH_EVENTS_EVERY_S = 0.2

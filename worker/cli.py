@@ -17,15 +17,15 @@ import click
 from worker.cli_admin import doctor, keys, migrate, stores
 from worker.cli_drill import drill
 from worker.cli_jobs import jobs, put
+from worker.config.variables import without_service_links
 from worker.errors import SettingsError, SlicewayError
 from worker.log import show_failures_without_secrets
 from worker.urls import Host
-from worker.variables import without_service_links
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from worker.settings import Settings
+    from worker.config.settings import Settings
 
 _RABBITMQ_HTTPS = 15671
 FAILED, USAGE, UNREACHABLE, NOT_PROVEN, INTERRUPTED = 1, 2, 3, 4, 130
@@ -126,8 +126,8 @@ def api() -> None:
 @cli.command()
 def worker() -> None:
     """Run worker processes."""
-    from worker.authorities import check_authorities  # noqa: PLC0415
-    from worker.credentials import warn_of_short_secrets  # noqa: PLC0415
+    from worker.config.authorities import check_authorities  # noqa: PLC0415
+    from worker.config.credentials import warn_of_short_secrets  # noqa: PLC0415
     from worker.pool import run  # noqa: PLC0415
     from worker.pooled import refuse_unexpected_pooler  # noqa: PLC0415
 
@@ -141,7 +141,7 @@ def worker() -> None:
 @cli.command()
 def flower() -> None:
     """Run Flower, behind a password."""
-    from worker.credentials import warn_of_short_secrets  # noqa: PLC0415
+    from worker.config.credentials import warn_of_short_secrets  # noqa: PLC0415
 
     settings = _settings()
     secret = settings.flower_basic_auth.get_secret_value() if settings.flower_basic_auth else ""

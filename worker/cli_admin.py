@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Sequence
 
+    from worker.config.settings import Settings
     from worker.jobs.keys import ApiKey
-    from worker.settings import Settings
 
 _SCOPES = ("submit", "read", "operate", "admin")
 _KEYS = Columns(

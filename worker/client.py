@@ -9,13 +9,13 @@ import httpx
 
 from worker.client_answers import ACCEPTED, CHECKED, JOB, PAGE, NotTheApi, RefusedByApi, read
 from worker.client_proxy import proxy_for
-from worker.credentials import hide_environment
+from worker.config.credentials import hide_environment
+from worker.config.variables import given
 from worker.errors import SettingsError
 from worker.redact import redact
 from worker.stores.wire_proxy import for_httpx
 from worker.surroundings import Unreachable
 from worker.urls import Endpoint, UrlError
-from worker.variables import given
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

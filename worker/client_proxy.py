@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
-from worker.credentials import hide_secrets
+from worker.config.credentials import hide_secrets
 from worker.errors import SettingsError
 from worker.urls import ProxyUrl, UrlError
 

@@ -24,7 +24,7 @@ from tornado.options import options
 from tornado.routing import URLSpec
 from tornado.web import HTTPError, StaticFileHandler
 
-from worker.settings import load_settings
+from worker.config.settings import load_settings
 from worker.signals import run_on_after_hangup
 
 if TYPE_CHECKING:

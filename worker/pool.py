@@ -13,7 +13,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from worker.cgroup import killed_for_memory
+from worker.config.cgroup import killed_for_memory
 from worker.log import get_log
 from worker.signals import run_on_after_hangup
 from worker.tasks.liveness import PARENT_VARIABLE
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from worker.settings import Settings
+    from worker.config.settings import Settings
 
 log = get_log(__name__)
 

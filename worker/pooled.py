@@ -25,9 +25,9 @@ from worker.session_settings import (
 )
 
 if TYPE_CHECKING:
+    from worker.config.settings import Settings
     from worker.database_url import DatabaseUrl
     from worker.db import Tx
-    from worker.settings import Settings
 
 APPLICATION = "sliceway cli"
 LOOK_TIMEOUT_S = 2

@@ -14,7 +14,7 @@ from worker.db import connect
 from worker.log import get_log
 
 if TYPE_CHECKING:
-    from worker.settings import Settings
+    from worker.config.settings import Settings
 
 log = get_log(__name__)
 

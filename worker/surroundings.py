@@ -7,18 +7,18 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from worker.config.variables import given, without_service_links
 from worker.database_url import DatabaseUrl
 from worker.errors import SlicewayError
 from worker.local.errors import LocalError
 from worker.local.state import State, default_state
-from worker.variables import given, without_service_links
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from worker.config.settings import Settings
     from worker.db import Database
     from worker.local.state import Up
-    from worker.settings import Settings
 
 
 class Unreachable(SlicewayError):
@@ -79,8 +79,8 @@ def settings_here(environ: Mapping[str, str] = os.environ) -> Settings:
     Raises:
         SettingsError: a setting is missing or wrong.
     """
+    from worker.config.settings import load_settings  # noqa: PLC0415
     from worker.log import set_up  # noqa: PLC0415 - `--help` does without
-    from worker.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings(environ)
     set_up(settings.log_format, settings.log_level)

@@ -8,8 +8,8 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.config.variables import given
 from worker.errors import SettingsError, SlicewayError
-from worker.variables import given
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from tests.acceptance.installation import MIB
 from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, SLICE_BYTES
-from worker.settings import StoreProfile
+from worker.config.profiles import StoreProfile
 from worker.stores.base import Listing
 from worker.stores.registry import open_store
 

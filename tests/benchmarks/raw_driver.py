@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bare_socket import BareSocket
 from timed import timed
 
-from worker.settings import RootProfile, StoreProfile
+from worker.config.profiles import RootProfile, StoreProfile
 from worker.sources.file import open_file
 from worker.stores.base import Intent, Session
 from worker.stores.registry import open_store

@@ -27,12 +27,12 @@ from tests.faults.explorer_program import EdgeStore, Programs
 from tests.faults.explorer_rows import Rows
 from tests.faults.explorer_state import JOB, Fault, Stranger, World
 from tests.faults.explorer_world import Moves
+from worker.config.settings import Settings
 from worker.db import conninfo, migrate
 from worker.jobs.transitions import NewJob
-from worker.limits import MIB
 from worker.local.postgres import EmbeddedPostgres
+from worker.protocols.spec import MIB
 from worker.session_settings import startup
-from worker.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

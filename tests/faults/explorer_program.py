@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from tests.faults.explorer_edges import Edge, Heard, Program
+    from worker.config.profiles import StoreProfile
+    from worker.config.settings import Settings
     from worker.db import Database, Tx
-    from worker.settings import Settings, StoreProfile
     from worker.sources.base import Fingerprint, Source
     from worker.stores.base import Guard, StoreDriver
     from worker.stores.cos_json_client import Ask, CosJsonClient

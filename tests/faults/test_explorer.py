@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from worker.settings import StoreProfile
+    from worker.config.profiles import StoreProfile
     from worker.stores.base import Digests, Guard, Handle, Intent, LeftOpen, Stored
 
 

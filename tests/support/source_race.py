@@ -15,8 +15,8 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from worker.config.profiles import RootProfile
 from worker.errors import SourceError
-from worker.settings import RootProfile
 from worker.sources.file import open_file
 
 if TYPE_CHECKING:

@@ -123,7 +123,7 @@ def test_every_statement_is_used() -> None:
 
 
 def test_package_worker_imports_nothing() -> None:
-    """`import worker.settings` in the API must not pull in Celery."""
+    """`import worker.config.settings` in the API must not pull in Celery."""
     tree = parse(HOME / "worker/__init__.py")
     assert [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)] == []
 

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
+    from worker.config.settings import Settings
     from worker.db import Database, Tx
     from worker.dispatch.broker import Broker
     from worker.dispatch.wakeup import Wakeup
     from worker.jobs.links import Link
-    from worker.settings import Settings
 
 log = get_log(__name__)
 

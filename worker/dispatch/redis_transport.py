@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from kombu.asynchronous import Hub
 
-    from worker.broker_url import BrokerUrl
+    from worker.config.broker_url import BrokerUrl
 
 SCHEMES = {"redis": "Transport", "rediss": "Transport", "sentinel": "SentinelTransport"}
 """Kombu's names; its `redis+socket` is its `redis` with a path in the place of the host."""

@@ -31,7 +31,7 @@ class Limits:
         stores: store -> requests of any kind that may be out to it at once; a missing one has no such limit.
         links: store -> its link, by which requests with content are bounded; a missing one is not known yet.
         probed: stores of which nothing but one request is to go out.
-        slice_target_s: so long a slice should take; see `worker.timers`.
+        slice_target_s: so long a slice should take; see `worker.config.timeouts`.
         slow_slice_s: a store whose slices take longer is slow.
     """
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from worker import broker_tls
+from worker.config import broker_tls
 from worker.dispatch.redis_transport import options
 from worker.doctor.findings import Finding, Level
 from worker.jobs.names import QUEUE
@@ -16,7 +16,7 @@ from worker.jobs.names import QUEUE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.broker_url import BrokerUrl
+    from worker.config.broker_url import BrokerUrl
 
 ANSWER_S = 1.0
 """How long workers have to answer; those that do not are the business of the check of their heartbeats."""

@@ -16,9 +16,10 @@ from worker.session_settings import POOLER_ADVICE, UnexpectedPoolerError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from worker.config.profiles import Profiles
+    from worker.config.settings import Settings
     from worker.database_url import DatabaseUrl
     from worker.db import Tx
-    from worker.settings import Profiles, Settings
 
 _OLDEST_POSTGRES = 14
 _NEARLY_ALL = 0.9

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.credentials import SHORT, SHORT_ADVICE
+from worker.config.credentials import SHORT, SHORT_ADVICE
+from worker.config.profiles import Profiles
 from worker.doctor import servers
 from worker.doctor.database import database
 from worker.doctor.findings import Finding, Level, run
 from worker.errors import SlicewayError
 from worker.redact import short_settings
-from worker.settings import Profiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.settings import Settings, StoreProfile
+    from worker.config.profiles import StoreProfile
+    from worker.config.settings import Settings
 
 
 def examine(settings: Settings) -> list[Finding]:

@@ -15,7 +15,7 @@ from worker.doctor.findings import CONNECT_S, Finding, Level
 from worker.surroundings import first_line
 
 if TYPE_CHECKING:
-    from worker.broker_url import BrokerUrl, Master
+    from worker.config.broker_url import BrokerUrl, Master
 
 AT_ONCE: dict[str, Any] = {
     "socket_timeout": CONNECT_S,

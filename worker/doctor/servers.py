@@ -12,13 +12,13 @@ import httpx
 import redis
 from kombu.connection import Connection
 
-from worker import broker_tls
-from worker.authorities import unusable_authorities
+from worker.config import broker_tls
+from worker.config.authorities import unusable_authorities
 from worker.doctor import sentinels
 from worker.doctor.consumers import consumers
 from worker.doctor.findings import CONNECT_S, Finding, Level, clock
 from worker.errors import StoreUnusable, Transient
-from worker.limits import MIB
+from worker.protocols.spec import MIB
 from worker.sources.file import usable
 from worker.stores.registry import open_store
 from worker.stores.wire_proxy import for_httpx
@@ -28,9 +28,10 @@ from worker.surroundings import first_line
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from worker.broker_url import BrokerUrl
+    from worker.config.broker_url import BrokerUrl
+    from worker.config.profiles import Profiles, StoreProfile
+    from worker.config.settings import Settings
     from worker.doctor.findings import Check
-    from worker.settings import Profiles, Settings, StoreProfile
 
 _IDLE_LEAST_S = 60
 _FREE_LEAST_BYTES = 256 * MIB

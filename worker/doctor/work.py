@@ -6,15 +6,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from worker.config.timeouts import SLOW_SLICE_S
 from worker.doctor.findings import Finding, Level
 from worker.jobs.links import KNOWN_FOR_S
-from worker.timers import SLOW_SLICE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from worker.config.profiles import Profiles
     from worker.db import Tx
-    from worker.settings import Profiles
 
 Row = dict[str, Any]
 LATELY = timedelta(days=7)

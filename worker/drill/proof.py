@@ -15,7 +15,7 @@ from worker.stores.patience import Patience
 from worker.stores.wire_proxy import for_httpx
 
 if TYPE_CHECKING:
-    from worker.settings import StoreProfile
+    from worker.config.profiles import StoreProfile
     from worker.stores.base import Stored, StoreDriver
 
 ANSWER_S = 30.0

@@ -20,7 +20,7 @@ from worker.drill.proof import Expected, verify
 from worker.drill.site import NotProven, Site, folder_of, ready
 from worker.errors import SlicewayError
 from worker.jobs.states import FINAL, JobState
-from worker.limits import MIB
+from worker.protocols.spec import MIB
 from worker.stores.registry import open_store
 from worker.surroundings import database_of
 

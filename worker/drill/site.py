@@ -11,14 +11,15 @@ from worker.doctor.findings import Finding, Level
 from worker.drill import watch
 from worker.errors import SettingsError, SlicewayError
 from worker.jobs.keys import find_key
-from worker.limits import PROTOCOLS
+from worker.protocols.spec import PROTOCOLS
 from worker.sources.file import usable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from worker.config.profiles import RootProfile, StoreProfile
+    from worker.config.settings import Settings
     from worker.db import Database
-    from worker.settings import RootProfile, Settings, StoreProfile
 
 NOTICE_SLACK_S = 5.0
 """What may pass beside the silence itself until a dead worker's slice runs elsewhere."""

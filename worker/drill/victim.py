@@ -19,7 +19,7 @@ from worker.tasks.guard import ClaimGuard
 from worker.tasks.runtime import Runtime
 
 if TYPE_CHECKING:
-    from worker.settings import StoreProfile
+    from worker.config.profiles import StoreProfile
     from worker.stores.base import Guard, Handle, Put, Stored, StoreDriver
 
 PREFIX_VARIABLE = "SLICEWAYDRILL_PREFIX"

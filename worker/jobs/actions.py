@@ -11,10 +11,10 @@ from worker.jobs.places import check_retry
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from worker.config.profiles import Profiles
     from worker.db import Tx
     from worker.jobs.keys import ApiKey
     from worker.jobs.states import JobState
-    from worker.settings import Profiles
 
 
 def cancel(tx: Tx, job_id: UUID, key: ApiKey) -> JobState:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from worker.errors import Refused
 from worker.jobs.ids import new_id
 from worker.jobs.transitions import NewJob
-from worker.limits import PROTOCOLS, canonical_target, check_slice_size, normal_key
+from worker.protocols.spec import PROTOCOLS, canonical_target, check_slice_size, normal_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.settings import Settings, StoreProfile
+    from worker.config.profiles import StoreProfile
+    from worker.config.settings import Settings
 
 PATH_MAX_BYTES = 4096
 _NO_NAMES = frozenset({"", ".", ".."})

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
+    from worker.config.profiles import Profiles, StoreProfile
     from worker.db import Tx
-    from worker.settings import Profiles, StoreProfile
 
 
 def store_of(profiles: Profiles, store: str, key: str, target: str) -> StoreProfile:

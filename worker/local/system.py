@@ -8,7 +8,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from worker.authorities import check_authorities
+from worker.config.authorities import check_authorities
+from worker.config.settings import load_settings
+from worker.config.variables import PREFIX
+from worker.config.variables import given as given_of
 from worker.jobs.keys import Scope, create_key, find_key
 from worker.local.errors import LocalError
 from worker.local.ports import is_taken
@@ -18,18 +21,15 @@ from worker.local.secret import remembered_secret, write_secret
 from worker.local.state import APPID, BUCKET, Up
 from worker.local.supervisor import Supervisor
 from worker.local.valkey import EmbeddedValkey
-from worker.settings import load_settings
 from worker.urls import Host
-from worker.variables import PREFIX
-from worker.variables import given as given_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
+    from worker.config.settings import Settings
     from worker.db import Database
     from worker.local.process import Service
     from worker.local.state import State
-    from worker.settings import Settings
 
 #: Ports for the first time: those of the settings for what people open, any for the rest.
 USUAL_PORTS = {"api": 8080, "flower": 5555, "emulator": 0, "control": 0, "postgres": 0, "valkey": 0}

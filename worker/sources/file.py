@@ -20,7 +20,7 @@ from worker.sources.links import LeadsOut, open_beneath
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from worker.settings import RootProfile
+    from worker.config.profiles import RootProfile
     from worker.sources.base import Fingerprint
 
 _WORDS = {"size": "size", "mtime_ns": "modification time", "inode": "identity (it was replaced)"}

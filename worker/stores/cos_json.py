@@ -9,7 +9,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import Interrupted, Permanent, SessionGone, StoreUnusable, Transient
-from worker.limits import GIB, MIB, PROTOCOLS
+from worker.protocols.spec import GIB, MIB, PROTOCOLS
 from worker.stores import sha1_states
 from worker.stores.base import Aborted, Capabilities, LeftOpen, Listing, Put, Session, Stored, Unfinished
 from worker.stores.cos_json_client import STALL_S, Ask, CosJsonClient
@@ -19,7 +19,7 @@ from worker.stores.patience import Patience
 if TYPE_CHECKING:
     import httpx
 
-    from worker.settings import StoreProfile
+    from worker.config.profiles import StoreProfile
     from worker.stores.base import Digester, Digests, Guard, Handle, Intent
     from worker.stores.cos_json_answer import Answer
 

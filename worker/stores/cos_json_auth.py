@@ -14,7 +14,7 @@ from worker.stores.cos_json_sign import ONCE, file_id, plain_text, token
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from worker.settings import StoreProfile
+    from worker.config.profiles import StoreProfile
 
 SKEW_MAX_S = 86_400
 """A clock further off is not skewed but unset, and a `Date` further off is no store's: it would make us sign tokens

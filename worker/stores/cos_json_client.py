@@ -29,7 +29,7 @@ from worker.stores.wrong_profile import authorities
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from worker.settings import StoreProfile
+    from worker.config.profiles import StoreProfile
     from worker.stores.base import Guard
     from worker.urls import ProxyUrl
 

@@ -22,7 +22,7 @@ from worker.errors import (
     Transient,
     Unknown,
 )
-from worker.limits import PROTOCOLS
+from worker.protocols.spec import PROTOCOLS
 from worker.stores.wrong_profile import PROXY, fault_of_profile
 
 if TYPE_CHECKING:

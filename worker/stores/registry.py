@@ -12,7 +12,7 @@ from worker.stores.cos_json import CosJsonStore
 from worker.stores.wrong_profile import ENDPOINT, PROXY
 
 if TYPE_CHECKING:
-    from worker.settings import StoreProfile
+    from worker.config.profiles import StoreProfile
     from worker.stores.base import StoreDriver
 
 

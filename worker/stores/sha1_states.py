@@ -15,7 +15,7 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from worker.limits import MIB
+from worker.protocols.spec import MIB
 from worker.stores.base import Digests
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from worker.authorities import unusable_authorities
+from worker.config.authorities import unusable_authorities
 from worker.errors import StoreUnusable
 from worker.redact import chain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from worker.settings import StoreProfile
+    from worker.config.profiles import StoreProfile
 
 PROXY: Mapping[str, str] = {
     "code": "proxy_unusable",

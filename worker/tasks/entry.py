@@ -32,10 +32,10 @@ from worker.tasks.slice import claim_slice, send_slice
 if TYPE_CHECKING:
     from celery import Task
 
+    from worker.config.timeouts import Timers
     from worker.jobs.arguments import Arguments
     from worker.tasks.guard import ClaimGuard
     from worker.tasks.runtime import Runtime
-    from worker.timers import Timers
 
 Row = dict[str, Any]
 Limit = Callable[["Timers"], float]

@@ -27,8 +27,8 @@ from worker.tasks.verify import (
 )
 
 if TYPE_CHECKING:
+    from worker.config.profiles import StoreProfile
     from worker.jobs.leases import Claim
-    from worker.settings import StoreProfile
     from worker.sources.base import Source
     from worker.stores.base import StoreDriver
     from worker.tasks.guard import ClaimGuard

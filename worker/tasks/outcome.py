@@ -14,10 +14,10 @@ from worker.log import get_log
 from worker.redact import redact_json
 
 if TYPE_CHECKING:
+    from worker.config.timeouts import Timers
     from worker.db import Tx
     from worker.tasks.guard import ClaimGuard
     from worker.tasks.runtime import Runtime
-    from worker.timers import Timers
 
 Row = dict[str, Any]
 ABORT_WAIT = timedelta(minutes=1)

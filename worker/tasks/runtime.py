@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
+    from worker.config.profiles import StoreProfile
+    from worker.config.settings import Settings
     from worker.db import Tx
     from worker.jobs.leases import Claim
-    from worker.settings import Settings, StoreProfile
     from worker.sources.base import Fingerprint, Source
     from worker.stores.base import StoreDriver
 

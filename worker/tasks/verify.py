@@ -14,7 +14,7 @@ from worker.stores.base import Digests, Intent, Stored
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.settings import StoreProfile
+    from worker.config.profiles import StoreProfile
     from worker.sources.base import Source
     from worker.stores.base import StoreDriver
     from worker.tasks.guard import ClaimGuard

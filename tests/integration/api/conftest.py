@@ -13,10 +13,10 @@ import psycopg
 import pytest
 
 from api.app import server
+from worker.config.settings import load_settings
 from worker.db import Database, conninfo
 from worker.jobs.keys import Scope, create_key
 from worker.jobs.states import FINAL
-from worker.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from api.submissions import Submissions
     from api.waiters import Waiters
+    from worker.config.settings import Settings
     from worker.local.postgres import EmbeddedPostgres
-    from worker.settings import Settings
 
 STORES = """
 [stores.main]

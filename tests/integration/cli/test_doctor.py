@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from worker.settings import StoreProfile
+    from worker.config.profiles import StoreProfile
 
 
 def found(sliceway: Any, code: int) -> dict[str, tuple[str, str]]:

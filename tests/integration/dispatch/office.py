@@ -12,13 +12,13 @@ from uuid import UUID, uuid4
 
 from celery import Celery
 
+from worker.config.settings import Settings
 from worker.db import Database
 from worker.dispatch.broker import Broker
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.wakeup import Wakeup
 from worker.jobs.leases import Claim
 from worker.jobs.names import QUEUE
-from worker.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

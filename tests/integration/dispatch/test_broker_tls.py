@@ -15,10 +15,10 @@ import pytest
 
 from tests.support.certificate import Authority
 from tests.support.tls import CLIENT_HELLO, Recorder, TlsRelay
+from worker.config.settings import load_settings
 from worker.doctor.findings import Level
 from worker.doctor.servers import broker
 from worker.errors import SettingsError
-from worker.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

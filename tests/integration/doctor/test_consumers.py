@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from celery import Celery
 
 from tests.acceptance.deadline import DEADLINE_S
-from worker.broker_url import BrokerUrl
+from worker.config.broker_url import BrokerUrl
 from worker.doctor import consumers
 from worker.doctor.findings import Level
 from worker.jobs.names import QUEUE

@@ -9,7 +9,9 @@ import pytest
 import redis
 from psycopg import sql
 
-from worker.broker_url import BrokerUrl
+from worker.config.broker_url import BrokerUrl
+from worker.config.profiles import Profiles
+from worker.config.settings import load_settings
 from worker.db import conninfo, migrate
 from worker.doctor import database as looked_at
 from worker.doctor.database import database
@@ -17,7 +19,6 @@ from worker.doctor.findings import Level
 from worker.doctor.servers import broker
 from worker.local.postgres import EmbeddedPostgres
 from worker.local.process import wait_until
-from worker.settings import Profiles, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
+    from worker.config.profiles import StoreProfile
     from worker.emulator.server import Emulator
-    from worker.settings import StoreProfile
 
 DRILL, KEY = "fake1", "sliceway-drill/fake1-1"
 

@@ -19,8 +19,8 @@ from worker.urls import Endpoint
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from worker.config.profiles import StoreProfile
     from worker.emulator.server import Emulator
-    from worker.settings import StoreProfile
     from worker.stores.base import StoreDriver
 
 CONTENT = b"the canary's file" * 1000

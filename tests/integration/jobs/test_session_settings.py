@@ -14,17 +14,17 @@ import pytest
 from psycopg import sql
 from sqlalchemy import make_url
 
+from worker.config.settings import load_settings
 from worker.db import Database, connect, conninfo, listen, pending_migrations
 from worker.jobs.keys import Scope, create_key, find_key, list_keys
 from worker.pooled import update
 from worker.session_settings import wrong
-from worker.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from worker.config.settings import Settings
     from worker.local.postgres import EmbeddedPostgres
-    from worker.settings import Settings
 
 #: Every setting that matters, what it may be set to against us, and what a session of ours has all the same.
 HOSTILE = [

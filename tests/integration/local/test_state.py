@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from worker.config.profiles import load_profiles
 from worker.local.ports import free_port
 from worker.local.secret import remembered_secret
 from worker.local.state import State, default_state
-from worker.settings import load_profiles
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from worker.config.profiles import RootProfile
 from worker.errors import RootUnavailable, SourceChanged, SourceError, SourceGone, SourceRefused
-from worker.settings import RootProfile
 from worker.sources.file import _mapped, open_file, usable
 
 if TYPE_CHECKING:

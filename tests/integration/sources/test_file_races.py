@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.source_race import INSIDE, SourceRace, detach, mount
+from worker.config.profiles import RootProfile
 from worker.errors import RootUnavailable, SourceRefused
-from worker.settings import RootProfile
 from worker.sources.file import _approved
 
 if TYPE_CHECKING:

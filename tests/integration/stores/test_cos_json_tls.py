@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from worker.settings import StoreProfile
+    from worker.config.profiles import StoreProfile
 
 
 class NothingThere(BaseHTTPRequestHandler):

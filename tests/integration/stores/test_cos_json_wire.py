@@ -18,8 +18,8 @@ from worker.urls import ProxyUrl
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from worker.config.profiles import StoreProfile
     from worker.emulator.server import Emulator
-    from worker.settings import StoreProfile
     from worker.stores.base import Guard
 
 MIB = 1024 * 1024

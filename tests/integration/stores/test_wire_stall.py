@@ -19,8 +19,8 @@ from pydantic import SecretStr
 from tests.support.certificate import Authority
 from tests.support.peer import Server
 from tests.support.relay import Link, Relay
+from worker.config.profiles import StoreProfile
 from worker.errors import Interrupted, Stop, Transient, Unknown
-from worker.settings import StoreProfile
 from worker.stores.base import Intent, Put
 from worker.stores.cos_json import CosJsonStore
 from worker.stores.patience import Patience

@@ -11,7 +11,7 @@ import pytest
 from api.connections import PIPELINED_BURST, Connections, address_of, connection_limit
 from api.limits import LOG_EVERY_S, RefusalLog
 from api.refusing import is_keyless
-from worker.settings import load_settings
+from worker.config.settings import load_settings
 
 if TYPE_CHECKING:
     import asyncio

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker import cgroup
+from worker.config import cgroup
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +83,7 @@ def test_a_machine_without_control_groups_has_its_processors(groups: Groups) -> 
 def test_processors_that_this_process_may_not_run_on_do_not_count() -> None:
     program = (
         "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]);"
-        " from worker.settings import Settings; print(Settings.model_fields['worker_processes'].get_default("
+        " from worker.config.settings import Settings; print(Settings.model_fields['worker_processes'].get_default("
         "call_default_factory=True))"
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -9,11 +9,12 @@ import pytest
 
 from tests.support.leaks import leaked
 from worker import redact as redact_module
-from worker.credentials import secrets_in
+from worker.config.credentials import secrets_in
+from worker.config.profiles import load_profiles
+from worker.config.settings import load_settings
 from worker.errors import SettingsError
 from worker.redact import redact
 from worker.secret_matcher import SecretMatcher
-from worker.settings import load_profiles, load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import Refused
-from worker.limits import KIB, MIB, PROTOCOLS, canonical_target, check_slice_size, normal_key
+from worker.protocols.spec import KIB, MIB, PROTOCOLS, canonical_target, check_slice_size, normal_key
 
 COS = PROTOCOLS["cos-json"]
 likely = st.text(alphabet="ab/. ?*:\u00e9\u4e2d\n\x00\u2028\ud800", max_size=12)

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.leaks import leaked
-from worker import broker_url, database_url, urls
+from worker import database_url, urls
 from worker import redact as redact_module
+from worker.config import broker_url
 from worker.redact import HIDDEN, hide, redact, redact_json, scrub, short_settings
 from worker.secret_matcher import SecretMatcher
 

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 
-from worker.api_limits import ApiLimits
+from worker.config.api_limits import ApiLimits
+from worker.config.fields import variable
+from worker.config.profiles import Profiles, StoreProfile, load_profiles
+from worker.config.settings import Settings, load_settings
+from worker.config.timeouts import Timers
 from worker.errors import SettingsError
-from worker.limits import MIB
+from worker.protocols.spec import MIB
 from worker.redact import redact
-from worker.settings import Profiles, Settings, StoreProfile, load_profiles, load_settings, variable
-from worker.timers import Timers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LEAVES = """
 import signal, sys
-from worker.settings import load_settings
+from worker.config.settings import load_settings
 from worker.signals import leave_if_database_is_away
 url = {"SLICEWAY_DATABASE_URL": f"postgresql://me:fake-secret-1@127.0.0.1:{sys.argv[1]}/x"}
 leave_if_database_is_away(load_settings(url | {"SLICEWAY_BROKER_URL": "redis://127.0.0.1:1/0"}), 7)

@@ -23,8 +23,8 @@ from worker.stores.registry import open_store
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from worker.config.profiles import StoreProfile
     from worker.emulator.server import Emulator
-    from worker.settings import StoreProfile
     from worker.stores.base import Guard, StoreDriver
 
 BENCHES = ("cos_json_bench",)

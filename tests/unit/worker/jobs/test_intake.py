@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from worker.config.settings import Settings, load_settings
 from worker.errors import Refused
 from worker.jobs.intake import Intake, Wish
-from worker.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

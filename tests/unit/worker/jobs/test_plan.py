@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.jobs.plan import Plan, choose_slice_bytes, goes_whole, plan_of_unfinished
-from worker.limits import GIB, KIB, MIB, PROTOCOLS
+from worker.protocols.spec import GIB, KIB, MIB, PROTOCOLS
 
 COS_SIZES = PROTOCOLS["cos-json"].slice_sizes
 plans = st.builds(Plan, size_bytes=st.integers(0, 20_000), slice_bytes=st.integers(1, 3_000)).filter(

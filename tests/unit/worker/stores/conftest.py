@@ -14,8 +14,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from worker.config.profiles import StoreProfile
 from worker.errors import Interrupted, Stop
-from worker.settings import StoreProfile
 from worker.stores.base import Intent
 from worker.stores.cos_json import CosJsonStore
 

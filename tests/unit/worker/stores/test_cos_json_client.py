@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from worker.errors import Interrupted, SessionGone, Stop, StoreUnusable, Transient, Unknown
-from worker.limits import MIB
+from worker.protocols.spec import MIB
 from worker.stores.base import Aborted, Listing, Put
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from worker.errors import Permanent, Transient
-from worker.limits import GIB, MIB
+from worker.protocols.spec import GIB, MIB
 from worker.stores.base import Digests, Session, Stored, Unfinished
 from worker.stores.cos_json import DIGEST_BYTES
 

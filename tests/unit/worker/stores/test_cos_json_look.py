@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import httpx
 from pydantic import SecretStr
 
-from worker.settings import StoreProfile
+from worker.config.profiles import StoreProfile
 from worker.stores.cos_json import CosJsonStore
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from worker.errors import Transient
-from worker.limits import MIB
+from worker.protocols.spec import MIB
 from worker.stores.base import Held, Listing, Put, Stored
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from worker.settings import Settings
+from worker.config.settings import Settings
 from worker.tasks.liveness import Liveness
 from worker.tasks.runtime import Runtime
 

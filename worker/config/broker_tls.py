@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from worker.broker_url import BrokerTls, BrokerUrl
+    from worker.config.broker_url import BrokerTls, BrokerUrl
 
 _FILES = {
     "ca_file": ("SLICEWAY_BROKER_CA_FILE", "ssl_ca_certs"),

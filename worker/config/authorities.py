@@ -10,7 +10,7 @@ from worker.errors import SettingsError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from worker.settings import Profiles
+    from worker.config.profiles import Profiles
 
 
 def check_authorities(profiles: Profiles) -> None:

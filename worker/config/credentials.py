@@ -9,10 +9,10 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from worker.config.variables import PREFIX, stripped
 from worker.errors import SettingsError
 from worker.log import get_log
 from worker.redact import hide, short_settings
-from worker.variables import PREFIX, stripped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

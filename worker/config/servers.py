@@ -1,4 +1,4 @@
-"""The settings that say where the servers are, and how they are reached: a part of `worker.settings.Settings`."""
+"""The settings that say where the servers are, and how they are reached: a part of `Settings`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr
 
-from worker.broker_tls import completed
-from worker.broker_url import SENTINEL, SENTINEL_EXAMPLE, BrokerUrl, Master
-from worker.credentials import secrets_in
+from worker.config.broker_tls import completed
+from worker.config.broker_url import SENTINEL, SENTINEL_EXAMPLE, BrokerUrl, Master
+from worker.config.credentials import secrets_in
 from worker.database_url import DatabaseUrl
 from worker.errors import SettingsError
 from worker.urls import Secret

@@ -1,0 +1,159 @@
+"""The profiles file: the stores that uploads go to, and the roots that files are read from."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    Field,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+)
+
+from worker.config.credentials import BY_REFERENCE, read_secrets
+from worker.config.fields import EndpointValue, Frozen, Positive, PositiveFloat, SecretValue, plain
+from worker.config.tenants import EVERYBODY, Prefix, Prefixed, Tenanted
+from worker.config.variables import PREFIX, nearest
+from worker.errors import Refused, SettingsError
+from worker.protocols.spec import MIB, PROTOCOLS, canonical_target, check_slice_size, normal_key
+from worker.urls import ProxyUrl
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import ValidationInfo
+
+
+class StoreProfile(Frozen, Prefixed):
+    """A place that jobs may be written to: `[stores.NAME]` in the stores file.
+
+    Each secret is given by value, or as `secret_key_file` (a path), or as `secret_key_env` (a variable's name).
+    """
+
+    name: str
+    protocol: Literal["cos-json"]
+    endpoint: EndpointValue
+    appid: Annotated[str, Field(pattern=r"^[0-9]+$")]
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    secret_id: SecretValue
+    secret_key: SecretValue
+    tenants: tuple[str, ...] = (EVERYBODY,)
+    prefix: Prefix | None = None
+    dry_run_sees: Literal["all", "own"] = "all"
+    slice_bytes: int = 3 * MIB
+    mark: Literal["auto", "always"] = "auto"
+    max_in_flight: Positive = 64
+    low_speed_bytes_per_s: Positive = 64 * 1024
+    connect_timeout_s: PositiveFloat = 5
+    answer_timeout_s: PositiveFloat = 30
+    finish_timeout_s: PositiveFloat = 120
+    signature_ttl_s: Annotated[int, Field(ge=30, le=86400)] = 300
+    ca_file: Path | None = None
+    proxy: Annotated[ProxyUrl, PlainValidator(ProxyUrl.of)] | None = None
+
+    @field_validator("slice_bytes")
+    @classmethod
+    def _slice(cls, value: int, info: ValidationInfo) -> int:
+        try:
+            return check_slice_size(value, info.data["protocol"]) if "protocol" in info.data else value
+        except Refused as refused:
+            raise ValueError(refused.message) from None
+
+    def target(self, key: str) -> str:
+        """Return the canonical name of the place that ``key`` has in this store; checks the key.
+
+        Raises:
+            Refused: ``bad_key``.
+        """
+        return canonical_target(
+            protocol=self.protocol,
+            endpoint=self.endpoint,
+            account=self.appid,
+            bucket=self.bucket,
+            key=normal_key(key, self.protocol),
+        )
+
+    @property
+    def whole_bytes(self) -> int:
+        """The largest file, in bytes, that goes up in one request."""
+        return min(self.slice_bytes, PROTOCOLS[self.protocol].whole_bytes)
+
+
+class RootProfile(Frozen, Tenanted):
+    """A folder that files may be read from: `[roots.NAME]` in the stores file."""
+
+    name: str
+    path: Path
+    tenants: tuple[str, ...] = (EVERYBODY,)
+    fingerprint: Literal["strict", "size-mtime"] = "strict"
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        if not value.is_absolute():
+            raise ValueError("must be an absolute path")
+        return value
+
+
+class Profiles(Frozen):
+    """The named stores and roots of the installation."""
+
+    stores: dict[str, StoreProfile]
+    roots: dict[str, RootProfile]
+
+    @cached_property
+    def places(self) -> dict[str, str]:
+        """What the targets in each store begin with; the key follows."""
+        return {name: profile.target("-").removesuffix("-") for name, profile in self.stores.items()}
+
+
+_P = TypeVar("_P", StoreProfile, RootProfile)
+
+
+def load_profiles(file: Path, environ: Mapping[str, str]) -> Profiles:
+    """Read the stores file.
+
+    Raises:
+        SettingsError: the file cannot be read, or a table in it is wrong; names the table and the key.
+    """
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{PREFIX}STORES_FILE {file} cannot be read: {error}") from error
+    if unknown := sorted(set(document) - {"stores", "roots"}):
+        raise SettingsError(f"{file}: [{unknown[0]}] is not known; there are [stores.NAME] and [roots.NAME]")
+    if loose := [table for table, profiles in document.items() if not isinstance(profiles, dict)]:
+        raise SettingsError(f"{file}: {loose[0]} is not a table; write [{loose[0]}.NAME]")
+    stores = {
+        name: _profile(StoreProfile, file, "stores", name, read_secrets(file, name, table, environ))
+        for name, table in document.get("stores", {}).items()
+    }
+    roots = {
+        name: _profile(RootProfile, file, "roots", name, table) for name, table in document.get("roots", {}).items()
+    }
+    return Profiles(stores=stores, roots=roots)
+
+
+def _profile(kind: type[_P], file: Path, table: str, name: str, values: Any) -> _P:
+    if not isinstance(values, dict):
+        raise SettingsError(f"{file}: [{table}.{name}] is not a table")
+    try:
+        return kind.model_validate({**values, "name": name})
+    except ValidationError as error:
+        # a misspelt key first: what then seems to be missing is there under another name
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+        key, what = ".".join(str(part) for part in first["loc"]), plain(first["msg"])
+        if first["type"] == "extra_forbidden":
+            what = f"is not known{nearest(key, _keys_of(kind))}"
+        raise SettingsError(f"{file}: [{table}.{name}] {key}: {what}") from None
+
+
+def _keys_of(kind: type[BaseModel]) -> list[str]:
+    """Return what may stand in a table of the stores file."""
+    referred = [f"{secret}_{how}" for secret in BY_REFERENCE for how in ("file", "env") if secret in kind.model_fields]
+    return [*(name for name in kind.model_fields if name != "name"), *referred]
