@@ -9,9 +9,9 @@ import sys
 from api.app import server
 from worker.config.credentials import warn_of_short_secrets
 from worker.config.settings import load_settings
+from worker.db.upgrade import refuse_unexpected_pooler
 from worker.errors import SlicewayError
 from worker.log import set_up
-from worker.pooled import refuse_unexpected_pooler
 from worker.redact import redact
 from worker.signals import run_on_after_hangup
 
@@ -29,7 +29,7 @@ def main() -> int:
         set_up(settings.log_format, settings.log_level)
         served = server(settings)
         warn_of_short_secrets()
-        refuse_unexpected_pooler(settings)
+        refuse_unexpected_pooler(settings.database_url, settings.database_direct_url)
         run_on_after_hangup()
         gc.freeze()  # what is there now stays: to search it again and again was a fifth of a large batch's time
         gc.set_threshold(_COLLECT_AFTER)

@@ -24,11 +24,12 @@ from api.schemas import BatchItem, BatchRequest, JobRequest
 from api.submissions import Submissions
 from api.waiters import Waiters
 from worker.config.settings import load_settings
-from worker.db import Database
+from worker.db.pool import Database
 from worker.errors import SlicewayError
 from worker.jobs.intake import Intake
 from worker.jobs.keys import KeyRing
 from worker.jobs.service import Quota
+from worker.jobs.statements import texts
 from worker.log import set_up
 from worker.redact import redact
 from worker.signals import leave_if_database_is_away
@@ -102,6 +103,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         pool_size=settings.api_threads + 1,
         pooled=settings.database_direct_url is not None,
         application="sliceway api",
+        keep=texts(),
     )
     quota = Quota(settings.max_live_jobs)
     app.state.front = Front(

@@ -10,7 +10,7 @@ from api.offload import LargeWork
 from api.submissions import Submissions
 from api.waiters import Waiters
 from worker.config.settings import Settings
-from worker.db import Database
+from worker.db.pool import Database
 from worker.jobs.intake import Intake
 from worker.jobs.keys import KeyRing
 from worker.jobs.service import Quota

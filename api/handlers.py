@@ -14,10 +14,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Match
 
 from api.problems import BadRequest, Failed, MethodNotAllowed, Unavailable, answer, invalid, path_of
-from worker.db import UNAVAILABLE
+from worker.db.pool import UNAVAILABLE
+from worker.db.session_settings import POOLER_ADVICE, unexpected_pooler
 from worker.errors import NotFound, Refused
 from worker.log import get_log
-from worker.session_settings import POOLER_ADVICE, unexpected_pooler
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

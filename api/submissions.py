@@ -12,16 +12,16 @@ import psycopg
 import sqlalchemy.exc
 from starlette.concurrency import run_in_threadpool
 
-from worker.db import UNAVAILABLE
+from worker.db.pool import UNAVAILABLE
+from worker.db.repetition import run_idempotent
 from worker.jobs import service
 from worker.jobs.service import Submission
 from worker.protocols.spec import BATCH_MAX_JOBS
-from worker.repetition import run_idempotent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.db import Database
+    from worker.db.pool import Database
     from worker.errors import Refused
     from worker.jobs.keys import ApiKey
     from worker.jobs.service import Accepted, Quota

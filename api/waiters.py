@@ -17,16 +17,16 @@ import psycopg
 import sqlalchemy.exc
 
 from api.problems import Unauthenticated, Unavailable
+from worker.db.repetition import run_idempotent
 from worker.jobs.keys import not_good
 from worker.jobs.queries import ended
 from worker.log import get_log
-from worker.repetition import run_idempotent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
     from uuid import UUID
 
-    from worker.db import Database, Tx
+    from worker.db.pool import Database, Tx
     from worker.jobs.keys import ApiKey
 
 MOST = 200

@@ -10,15 +10,15 @@ from alembic import context
 from sqlalchemy import pool, text
 
 from worker.config.settings import load_settings
+from worker.db.session_settings import engine
 from worker.jobs.models import Base
-from worker.session_settings import engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Engine
 
-    from worker.database_url import DatabaseUrl
+    from worker.db.url import DatabaseUrl
 
 LOCK = 7_536_914_302  # any number of our own: the advisory lock under which migrations run
 ASK_AGAIN_S = 0.2

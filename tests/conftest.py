@@ -133,7 +133,7 @@ def store_profile(emulator: Emulator) -> StoreProfile:
 @pytest.fixture(scope="session")
 def template_database(postgres: EmbeddedPostgres) -> str:
     """The name of a migrated database that every `database_url` is copied from."""
-    from worker.db import migrate  # noqa: PLC0415 - only tests with a database need all that
+    from worker.db.migrate import migrate  # noqa: PLC0415 - only tests with a database need all that
 
     name = "sliceway_template"
     _administer(postgres, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))

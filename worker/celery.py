@@ -25,6 +25,7 @@ from worker.config import broker_tls
 from worker.config.authorities import check_authorities
 from worker.config.credentials import warn_of_short_secrets
 from worker.config.settings import load_settings
+from worker.db.upgrade import refuse_unexpected_pooler
 from worker.dispatch import amqp_guard, redis_transport
 from worker.dispatch.broker import Broker, check_safe
 from worker.dispatch.dispatcher import Dispatcher
@@ -34,7 +35,6 @@ from worker.errors import SettingsError, SlicewayError
 from worker.jobs.names import QUEUE
 from worker.log import get_log, set_up
 from worker.niceness import stop_yielding, yield_to_others
-from worker.pooled import refuse_unexpected_pooler
 from worker.redact import redact_json
 from worker.signals import leave_if_database_is_away, run_on_after_hangup
 from worker.tasks import entry, slots
@@ -172,7 +172,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         if PARENT_VARIABLE not in os.environ:  # else it was the parent's, once: what is wrong later opens the breaker
             check_authorities(settings.profiles)
             warn_of_short_secrets()
-            refuse_unexpected_pooler(settings)
+            refuse_unexpected_pooler(settings.database_url, settings.database_direct_url)
         check_safe(parent.app)
         rt = self.runtime = self.runtime_type(settings, revoked=lambda task_id: task_id in state.revoked)
         rt.name = f"{parent.hostname}:{os.getpid()}"  # what Flower and Celery's commands call it, and its process

@@ -34,12 +34,12 @@ def _settings() -> Settings:
 @click.command()
 def migrate() -> None:
     """Bring the database up to date; several at once wait for each other."""
-    from worker.pooled import update  # noqa: PLC0415
+    from worker.db.upgrade import update  # noqa: PLC0415
     from worker.surroundings import database_of  # noqa: PLC0415
 
     settings = _settings()
     with database_of(settings):
-        done = update(settings)
+        done = update(settings.database_url, settings.database_direct_url)
     click.echo(f"Migrated: {', '.join(done.migrations)}." if done.migrations else "The database is up to date.")
     if done.role is not None:
         click.echo(
@@ -84,8 +84,8 @@ def create(tenant: str, scopes: Sequence[str], name: str | None, *, as_json: boo
 @json_option
 def list_all(tenant: str | None, *, as_json: bool) -> None:
     """List keys, revoked ones too."""
+    from worker.db.repetition import run_idempotent  # noqa: PLC0415
     from worker.jobs.keys import list_keys  # noqa: PLC0415
-    from worker.repetition import run_idempotent  # noqa: PLC0415
     from worker.surroundings import database_of  # noqa: PLC0415
 
     with database_of(_settings()) as database:
@@ -104,8 +104,8 @@ def list_all(tenant: str | None, *, as_json: bool) -> None:
 @json_option
 def revoke(key_id: uuid.UUID, *, as_json: bool) -> None:
     """Refuse a key from now on; every API process does within seconds."""
+    from worker.db.repetition import run_idempotent  # noqa: PLC0415
     from worker.jobs.keys import revoke_key  # noqa: PLC0415
-    from worker.repetition import run_idempotent  # noqa: PLC0415
     from worker.surroundings import database_of  # noqa: PLC0415
 
     with database_of(_settings()) as database:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from worker.db import connect
+from worker.db.pool import connect
 from worker.log import get_log
 
 if TYPE_CHECKING:

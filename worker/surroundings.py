@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from worker.config.variables import given, without_service_links
-from worker.database_url import DatabaseUrl
+from worker.db.url import DatabaseUrl
 from worker.errors import SlicewayError
 from worker.local.errors import LocalError
 from worker.local.state import State, default_state
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from worker.config.settings import Settings
-    from worker.db import Database
+    from worker.db.pool import Database
     from worker.local.state import Up
 
 
@@ -97,8 +97,8 @@ def database_of(settings: Settings) -> Iterator[Database]:
     import psycopg  # noqa: PLC0415
     import sqlalchemy.exc  # noqa: PLC0415
 
-    from worker.db import Database  # noqa: PLC0415
-    from worker.session_settings import POOLER_ADVICE, unexpected_pooler  # noqa: PLC0415
+    from worker.db.pool import Database  # noqa: PLC0415
+    from worker.db.session_settings import POOLER_ADVICE, unexpected_pooler  # noqa: PLC0415
 
     pooled = settings.database_direct_url is not None
     database = Database(settings.database_url, pool_size=1, pooled=pooled, application="sliceway cli")

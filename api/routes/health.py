@@ -9,8 +9,10 @@ from pydantic import BaseModel, Field
 
 from api.deps import FrontDep
 from api.problems import Unavailable, refusals
-from worker.db import Tx, alembic_config, sql
-from worker.repetition import run_idempotent
+from worker.db.migrate import alembic_config
+from worker.db.pool import Tx
+from worker.db.repetition import run_idempotent
+from worker.jobs.statements import sql
 
 router = APIRouter(tags=["health"])
 UNTAKEN_S = 30.0

@@ -33,14 +33,14 @@ from api.views import (
     result,
 )
 from api.waiting import waits
-from worker.db import Tx
+from worker.db.pool import Tx
+from worker.db.repetition import run_idempotent
 from worker.errors import NotSupported, Refused
 from worker.jobs import actions, queries, service
 from worker.jobs.keys import ApiKey
 from worker.jobs.service import Accepted, Submission
 from worker.jobs.states import FINAL, JobState
 from worker.jobs.transitions import NewJob
-from worker.repetition import run_idempotent
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 JobId = Annotated[UUID, Path(description="The job's id.")]

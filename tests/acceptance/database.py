@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from worker.db import conninfo
+from worker.db.pool import conninfo
 from worker.jobs.states import MOVES, SLICE_MOVES
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from tests.acceptance.job import Job, Wish
 from tests.acceptance.processes import Worker
 from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, SLICE_BYTES, StoreServer
 from worker.config.settings import load_settings
-from worker.db import Database
+from worker.db.pool import Database
 from worker.jobs import leases
 from worker.jobs.keys import Scope, create_key
 from worker.jobs.links import Link

@@ -13,7 +13,7 @@ import pytest
 
 from tests.acceptance.installation import DEAD_AFTER_S, MIB, QUICK
 from tests.acceptance.processes import running
-from worker.db import Database
+from worker.db.pool import Database
 from worker.drill.site import NOTICE_SLACK_S
 from worker.jobs.keys import Scope, create_key
 

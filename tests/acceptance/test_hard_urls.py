@@ -23,7 +23,7 @@ from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.installation import MIB, Installation
 from tests.support.certificate import Authority
 from tests.support.tls import CLIENT_HELLO, Recorder, TlsRelay
-from worker.db import conninfo
+from worker.db.pool import conninfo
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until
 

@@ -18,7 +18,7 @@ from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.installation import Installation
 from tests.acceptance.job import Wish
 from tests.acceptance.store import SLICE_BYTES
-from worker.db import conninfo
+from worker.db.pool import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

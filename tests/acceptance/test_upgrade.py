@@ -16,7 +16,8 @@ from tests.acceptance.invariants import broken
 from tests.acceptance.job import Job
 from tests.acceptance.store import BUCKET, SLICE_BYTES
 from tests.migration.old_database import ENDPOINT, FOREIGN_SLICES, REVISION, SIZE, build
-from worker.db import conninfo, migrate
+from worker.db.migrate import migrate
+from worker.db.pool import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

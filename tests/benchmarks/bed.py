@@ -19,7 +19,7 @@ import httpx
 import psycopg
 from rig import MIB, api_of, cpu_by_role, descendants, role_of, scratch, system
 
-from worker.db import conninfo
+from worker.db.pool import conninfo
 from worker.emulator.control import Control
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until

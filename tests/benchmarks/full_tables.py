@@ -19,7 +19,7 @@ from celery import Celery
 from report import Report, parser
 from rig import MIB
 
-from worker.db import Database, conninfo
+from worker.db.pool import Database, conninfo
 from worker.dispatch.broker import Broker
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.wakeup import Wakeup

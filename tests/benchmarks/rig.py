@@ -21,7 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from worker.db import conninfo
+from worker.db.pool import conninfo
 from worker.local.state import State
 from worker.local.system import ANY_PORTS, Running, running_system
 

@@ -21,7 +21,7 @@ from report import Report, parser
 from rig import KIB, MIB, api_of, out
 
 from tests.support.relay import Link, Relay
-from worker.db import conninfo
+from worker.db.pool import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

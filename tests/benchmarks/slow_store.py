@@ -16,7 +16,7 @@ from bed import bed, store_table
 from report import Report, parser
 from rig import KIB, MIB, api_of
 
-from worker.db import Database, conninfo
+from worker.db.pool import Database, conninfo
 from worker.jobs.keys import Scope, create_key
 from worker.local.process import wait_until
 

@@ -21,7 +21,7 @@ import psycopg
 import redis
 from rig import KIB, MIB, Sampler, api_of, machine, out, show, system
 
-from worker.db import conninfo
+from worker.db.pool import conninfo
 from worker.jobs.names import QUEUE
 from worker.local.state import APPID, BUCKET
 

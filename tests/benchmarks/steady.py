@@ -21,7 +21,7 @@ from bed import KEY, Bed, bed
 from report import Report, parser
 from rig import KIB, MIB, Sampler, api_of
 
-from worker.db import conninfo
+from worker.db.pool import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

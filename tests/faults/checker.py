@@ -15,7 +15,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from tests.faults import loading
-from worker.db import conninfo
+from worker.db.pool import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

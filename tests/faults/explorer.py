@@ -28,11 +28,12 @@ from tests.faults.explorer_rows import Rows
 from tests.faults.explorer_state import JOB, Fault, Stranger, World
 from tests.faults.explorer_world import Moves
 from worker.config.settings import Settings
-from worker.db import conninfo, migrate
+from worker.db.migrate import migrate
+from worker.db.pool import conninfo
+from worker.db.session_settings import startup
 from worker.jobs.transitions import NewJob
 from worker.local.postgres import EmbeddedPostgres
 from worker.protocols.spec import MIB
-from worker.session_settings import startup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tests.faults.explorer_edges import Edge, Heard, Program
     from worker.config.profiles import StoreProfile
     from worker.config.settings import Settings
-    from worker.db import Database, Tx
+    from worker.db.pool import Database, Tx
     from worker.sources.base import Fingerprint, Source
     from worker.stores.base import Guard, StoreDriver
     from worker.stores.cos_json_client import Ask, CosJsonClient

@@ -18,13 +18,13 @@ from psycopg import Cursor
 from psycopg.types.json import Jsonb
 
 import worker.jobs
-from worker.db import sql
 from worker.errors import Conflict
+from worker.jobs.statements import sql
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from worker.db import Tx
+    from worker.db.pool import Tx
 
 Row = dict[str, Any]
 NOW = datetime.now(UTC).replace(microsecond=0)

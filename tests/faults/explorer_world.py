@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.faults.explorer_edges import Edge
     from tests.faults.explorer_program import Programs
     from tests.faults.explorer_rows import Change, Row, Rows
-    from worker.db import Tx
+    from worker.db.pool import Tx
 
 DEAD_AFTER_S = 10.0
 

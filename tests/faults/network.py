@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 from tests.acceptance.installation import Installation
 from tests.acceptance.processes import PARENT
 from tests.faults.proxy import Proxy
-from worker.db import Database
+from worker.db.pool import Database
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -18,7 +18,7 @@ from tests.acceptance.installation import Installation
 from tests.acceptance.invariants import broken
 from tests.acceptance.processes import Worker
 from tests.faults.nursery import Nursery
-from worker.db import conninfo
+from worker.db.pool import conninfo
 from worker.local.ports import free_port
 from worker.local.process import wait_until
 

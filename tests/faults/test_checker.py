@@ -17,7 +17,7 @@ from tests.acceptance.store import SLICE_BYTES
 from tests.faults.checker import INVARIANTS, violations
 from tests.faults.loading import derive
 from tests.faults.sample import Run
-from worker.db import conninfo
+from worker.db.pool import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,8 @@ from tests.acceptance.installation import MIB, Installation
 from tests.acceptance.job import Job, Wish
 from tests.faults.disks import Disk
 from tests.faults.network import SCALED
-from worker.db import conninfo, migrate
+from worker.db.migrate import migrate
+from worker.db.pool import conninfo
 from worker.local.postgres import EmbeddedPostgres
 
 if TYPE_CHECKING:

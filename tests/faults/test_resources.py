@@ -16,7 +16,7 @@ from tests.acceptance.installation import MIB
 from tests.acceptance.job import Job, Wish
 from tests.acceptance.store import SLICE_BYTES
 from tests.faults.network import SCALED
-from worker.db import conninfo
+from worker.db.pool import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

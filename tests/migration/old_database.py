@@ -14,7 +14,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from worker.db import conninfo, migrate
+from worker.db.migrate import migrate
+from worker.db.pool import conninfo
 
 REVISION = "0001"
 #: Keys of live jobs that adopted an upload by its size, and the states in which they are.

@@ -9,7 +9,8 @@ import pytest
 from psycopg.rows import dict_row
 
 from tests.migration.old_database import ADOPTED, build
-from worker.db import conninfo, migrate
+from worker.db.migrate import migrate
+from worker.db.pool import conninfo
 from worker.jobs.states import Event, JobState, may
 
 Row = dict[str, Any]

@@ -17,7 +17,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from tests.acceptance.deadline import DEADLINE_S
-from worker.db import alembic_config, conninfo, migrate, migrations_folder, pending_migrations
+from worker.db.migrate import alembic_config, migrate, migrations_folder, pending_migrations
+from worker.db.pool import conninfo
 from worker.jobs.models import Base
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def slow_database(empty_database_url: str) -> Iterator[tuple[str, psycopg.Connec
 
 def test_two_migrators_at_once_wait_for_each_other(slow_database: tuple[str, psycopg.Connection[Any]]) -> None:
     url, holder = slow_database
-    program = "import sys; from worker.db import migrate; migrate(sys.argv[1])"
+    program = "import sys; from worker.db.migrate import migrate; migrate(sys.argv[1])"
     both = [subprocess.Popen([sys.executable, "-c", program, url]) for _ in range(2)]
     try:
         wait_until_two_ask(holder)

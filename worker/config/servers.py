@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr
 from worker.config.broker_tls import completed
 from worker.config.broker_url import SENTINEL, SENTINEL_EXAMPLE, BrokerUrl, Master
 from worker.config.credentials import secrets_in
-from worker.database_url import DatabaseUrl
+from worker.db.url import DatabaseUrl
 from worker.errors import SettingsError
 from worker.urls import Secret
 

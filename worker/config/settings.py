@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from pydantic import ValidationInfo
 
-    from worker.database_url import DatabaseUrl
+    from worker.db.url import DatabaseUrl
 
 
 RootPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)+$")]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from worker.config.settings import Settings
-    from worker.db import Database, Tx
+    from worker.db.pool import Database, Tx
     from worker.dispatch.broker import Broker
     from worker.dispatch.wakeup import Wakeup
     from worker.jobs.links import Link

@@ -6,13 +6,13 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from worker.db import UNAVAILABLE
+from worker.db.pool import UNAVAILABLE
 from worker.jobs import transitions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.db import Database
+    from worker.db.pool import Database
     from worker.dispatch.dispatcher import Dispatcher
     from worker.dispatch.wakeup import Wakeup
 

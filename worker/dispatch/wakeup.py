@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from worker.db import HURRY, listen
+from worker.db.notify import HURRY, listen
 from worker.log import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from worker.database_url import DatabaseUrl
-    from worker.db import Tx
+    from worker.db.pool import Tx
+    from worker.db.url import DatabaseUrl
 
 log = get_log(__name__)
 

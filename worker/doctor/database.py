@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from alembic.script.revision import ResolutionError
 
-from worker.db import connect, pending_migrations
+from worker.db.migrate import pending_migrations
+from worker.db.pool import connect
+from worker.db.session_settings import POOLER_ADVICE, UnexpectedPoolerError
 from worker.doctor import sessions
 from worker.doctor.findings import CONNECT_S, Finding, Level, clock
 from worker.doctor.work import work
-from worker.session_settings import POOLER_ADVICE, UnexpectedPoolerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from worker.config.profiles import Profiles
     from worker.config.settings import Settings
-    from worker.database_url import DatabaseUrl
-    from worker.db import Tx
+    from worker.db.pool import Tx
+    from worker.db.url import DatabaseUrl
 
 _OLDEST_POSTGRES = 14
 _NEARLY_ALL = 0.9

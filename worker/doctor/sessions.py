@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from worker.db.session_settings import read, wrong
 from worker.doctor.findings import Finding, Level
-from worker.session_settings import read, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.db import Tx
+    from worker.db.pool import Tx
 
 NAME = "database session"
 DIRECTLY = "database session, directly"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from worker.config.profiles import Profiles
-    from worker.db import Tx
+    from worker.db.pool import Tx
 
 Row = dict[str, Any]
 LATELY = timedelta(days=7)

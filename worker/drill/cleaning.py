@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from worker.client import Client
-    from worker.db import Database
+    from worker.db.pool import Database
     from worker.drill.canary import Canary, Death
     from worker.drill.report import Report
     from worker.stores.base import StoreDriver

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from worker.db import Database
+    from worker.db.pool import Database
     from worker.drill.report import Report
 
 ATTEMPTS = 5

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from worker.config.profiles import RootProfile, StoreProfile
     from worker.config.settings import Settings
-    from worker.db import Database
+    from worker.db.pool import Database
 
 NOTICE_SLACK_S = 5.0
 """What may pass beside the silence itself until a dead worker's slice runs elsewhere."""

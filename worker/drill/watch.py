@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from worker.db import Tx
+    from worker.db.pool import Tx
     from worker.drill.canary import Death
 
 Row = dict[str, Any]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker.db import Tx, sql
+from worker.jobs.statements import sql
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
+
+    from worker.db.pool import Tx
 
 Row = dict[str, Any]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from worker.config.profiles import Profiles
-    from worker.db import Tx
+    from worker.db.pool import Tx
     from worker.jobs.keys import ApiKey
     from worker.jobs.states import JobState
 

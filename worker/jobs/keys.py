@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from worker.db import UNAVAILABLE
+from worker.db.pool import UNAVAILABLE
+from worker.db.repetition import run_idempotent
 from worker.errors import NotFound, Refused
 from worker.jobs.ids import new_id
-from worker.repetition import run_idempotent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from datetime import datetime
     from uuid import UUID
 
-    from worker.db import Database, Tx
+    from worker.db.pool import Database, Tx
 
 PREFIX = "slw_"
 FRESH_FOR_S = 2.0

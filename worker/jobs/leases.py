@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg.types.json import Jsonb
 
-from worker.db import Tx, sql
 from worker.errors import StaleClaim
 from worker.jobs.links import KNOWN_FOR_S, Link
+from worker.jobs.statements import sql
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
     from uuid import UUID
+
+    from worker.db.pool import Tx
 
 Row = dict[str, Any]
 

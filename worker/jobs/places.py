@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from worker.config.profiles import Profiles, StoreProfile
-    from worker.db import Tx
+    from worker.db.pool import Tx
 
 
 def store_of(profiles: Profiles, store: str, key: str, target: str) -> StoreProfile:

@@ -11,12 +11,12 @@ from sqlalchemy import bindparam, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import result_tuple
 
-from worker.db import sql
+from worker.db.repetition import read, run_idempotent
 from worker.errors import NotFound
 from worker.jobs.models import Job, JobEvent, Slice
+from worker.jobs.statements import sql
 from worker.jobs.states import FINAL, JobState, SliceState, Step
 from worker.jobs.waits import HELD_BACK, shown_code
-from worker.repetition import read, run_idempotent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row, Select
     from sqlalchemy.orm import Session
 
-    from worker.db import Database, Tx
+    from worker.db.pool import Database, Tx
     from worker.jobs.keys import ApiKey
 
 T = TypeVar("T")

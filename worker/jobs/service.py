@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 
-from worker.db import sql
 from worker.errors import Conflict, QuotaExceeded, Refused
 from worker.jobs import transitions
+from worker.jobs.statements import sql
 from worker.jobs.states import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
-    from worker.db import Tx
+    from worker.db.pool import Tx
     from worker.jobs.keys import ApiKey
     from worker.jobs.transitions import NewJob
 

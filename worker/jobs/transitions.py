@@ -14,15 +14,18 @@ from psycopg import errors as pg
 from psycopg.types.json import Jsonb
 from pydantic_core import to_json
 
-from worker.db import HURRY, WAKE_CHANNEL, Tx, sql
+from worker.db.notify import HURRY, WAKE_CHANNEL
 from worker.errors import Conflict, NotFound, StaleClaim
 from worker.jobs.leases import Acknowledged, Claim, Deferral, adopted_by_size, json_or_null
+from worker.jobs.statements import sql
 from worker.jobs.states import FINAL, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
     from uuid import UUID
+
+    from worker.db.pool import Tx
 
 Row = dict[str, Any]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
     from worker.config.settings import Settings
-    from worker.db import Database
+    from worker.db.pool import Database
     from worker.local.process import Service
     from worker.local.state import State
 
@@ -78,7 +78,7 @@ def running_system(
         plan = _plan(state, ports, environ, say)
         servers_ready = supervisor.begin(*plan.servers)
         doors_ready = supervisor.begin(_api(plan), _flower(plan))
-        from worker.db import Database  # noqa: PLC0415 - half a second, while the servers start
+        from worker.db.pool import Database  # noqa: PLC0415 - half a second, while the servers start
 
         servers_ready()
         _migrate(plan.settings)
@@ -208,12 +208,12 @@ def _migrate(settings: Settings) -> None:
     import psycopg  # noqa: PLC0415
     from sqlalchemy.exc import OperationalError  # noqa: PLC0415
 
-    from worker.pooled import update  # noqa: PLC0415
-    from worker.session_settings import POOLER_ADVICE, unexpected_pooler  # noqa: PLC0415
+    from worker.db.session_settings import POOLER_ADVICE, unexpected_pooler  # noqa: PLC0415
+    from worker.db.upgrade import update  # noqa: PLC0415
     from worker.surroundings import first_line  # noqa: PLC0415
 
     try:
-        update(settings)
+        update(settings.database_url, settings.database_direct_url)
     except (OperationalError, psycopg.OperationalError) as error:
         if (pooler := unexpected_pooler(error)) is not None:
             raise LocalError(str(pooler), advice=POOLER_ADVICE) from error

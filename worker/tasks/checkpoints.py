@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from worker.db import Database
+    from worker.db.pool import Database
     from worker.jobs.leases import Acknowledged
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from celery import shared_task, signals
 from celery.exceptions import Ignore, Retry
 
-from worker.db import UNAVAILABLE
+from worker.db.pool import UNAVAILABLE
 from worker.errors import Interrupted, SlicewayError, StaleClaim, Stop
 from worker.jobs import transitions
 from worker.jobs.arguments import Malformed, read

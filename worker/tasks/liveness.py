@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from worker.db import UNAVAILABLE
+from worker.db.pool import UNAVAILABLE
 from worker.jobs import leases, transitions
 from worker.jobs.leases import Deferral
 from worker.log import get_log

@@ -15,7 +15,7 @@ from worker.redact import redact_json
 
 if TYPE_CHECKING:
     from worker.config.timeouts import Timers
-    from worker.db import Tx
+    from worker.db.pool import Tx
     from worker.tasks.guard import ClaimGuard
     from worker.tasks.runtime import Runtime
 

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
-from worker.db import UNAVAILABLE, Database
+from worker.db.pool import UNAVAILABLE, Database
 from worker.errors import Interrupted, RootUnavailable, StaleClaim, Stop
 from worker.jobs import leases
 from worker.jobs.places import check_tenant, store_of
+from worker.jobs.statements import texts
 from worker.sources.file import open_file
 from worker.stores.registry import open_store
 from worker.tasks.checkpoints import Checkpoints
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from worker.config.profiles import StoreProfile
     from worker.config.settings import Settings
-    from worker.db import Tx
+    from worker.db.pool import Tx
     from worker.jobs.leases import Claim
     from worker.sources.base import Fingerprint, Source
     from worker.stores.base import StoreDriver
@@ -59,6 +60,7 @@ class Runtime:
             pooled=settings.database_direct_url is not None,
             plan_once=True,
             application="sliceway worker",
+            keep=texts(),
         )
         self.stopping = threading.Event()
         self.nudge: Callable[[], None] = _nobody

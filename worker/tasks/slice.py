@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from worker.db import UNAVAILABLE
+from worker.db.pool import UNAVAILABLE
 from worker.errors import SessionGone, StoreError
 from worker.jobs import transitions
 from worker.jobs.leases import Acknowledged, Claim

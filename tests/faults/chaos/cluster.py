@@ -21,7 +21,8 @@ from tests.faults.chaos.posts import Keeper, Post, processes_with
 from tests.faults.chaos.store import ChaosStore
 from tests.faults.checker import install
 from tests.support.relay import Link, Relay
-from worker.db import Database, conninfo, migrate
+from worker.db.migrate import migrate
+from worker.db.pool import Database, conninfo
 from worker.jobs.keys import Scope, create_key
 from worker.local.ports import free_port
 from worker.local.postgres import EmbeddedPostgres

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import redis
 
-from worker.db import conninfo
+from worker.db.pool import conninfo
 
 if TYPE_CHECKING:
     import random

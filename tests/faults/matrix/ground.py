@@ -10,7 +10,7 @@ from psycopg.rows import dict_row
 from tests.acceptance.installation import Installation
 from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY
 from tests.faults.matrix.cells import SLICE_BYTES
-from worker.db import conninfo
+from worker.db.pool import conninfo
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ import pytest
 from starlette.requests import Request
 
 from api.auth import submitter
-from worker.db import conninfo
+from worker.db.pool import conninfo
 from worker.errors import NotFound, Refused
 from worker.jobs.keys import (
     FRESH_FOR_S,

@@ -15,7 +15,7 @@ from api.http_protocol import protocol_for
 from tests.acceptance.deadline import DEADLINE_S
 from tests.integration.api.conftest import settings_of
 from tests.support.wire import Wire
-from worker.db import Database
+from worker.db.pool import Database
 from worker.jobs.keys import Scope, create_key
 from worker.local.process import wait_until
 

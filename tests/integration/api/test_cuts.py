@@ -14,7 +14,7 @@ from sqlalchemy import make_url
 from api.submissions import Submissions
 from tests.acceptance.deadline import DEADLINE_S
 from tests.faults.proxy import FINE, Conditions, Proxy
-from worker.db import Database
+from worker.db.pool import Database
 from worker.errors import QuotaExceeded
 from worker.jobs import transitions
 from worker.jobs.ids import new_id

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from worker.db import Database, conninfo
+from worker.db.pool import Database, conninfo
+from worker.db.repetition import run_idempotent
 from worker.local.process import wait_until
-from worker.repetition import run_idempotent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.integration.api.conftest import Api
-    from worker.db import Tx
+    from worker.db.pool import Tx
 
 JOBS = 200
 WAITING = "SELECT FROM pg_locks WHERE NOT granted"

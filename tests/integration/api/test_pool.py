@@ -11,13 +11,14 @@ import pytest
 import sqlalchemy.exc
 from sqlalchemy import event, text
 
-from worker.connection import Connection
-from worker.db import UNAVAILABLE, Database, conninfo, sql
+from worker.db.connection import Connection
+from worker.db.pool import UNAVAILABLE, Database, conninfo
+from worker.jobs.statements import sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.db import Tx
+    from worker.db.pool import Tx
 
 
 @pytest.fixture

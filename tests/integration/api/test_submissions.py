@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from api.submissions import Submissions
-from worker.db import Database, conninfo
+from worker.db.pool import Database, conninfo
 from worker.errors import Conflict
 from worker.jobs.ids import new_id
 from worker.jobs.keys import ApiKey, Scope, create_key

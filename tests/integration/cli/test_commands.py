@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from worker import progress
-from worker.db import Database
+from worker.db.pool import Database
 from worker.jobs.keys import find_key
 
 if TYPE_CHECKING:

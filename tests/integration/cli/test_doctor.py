@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from worker.db import migrate
+from worker.db.migrate import migrate
 from worker.local.postgres import EmbeddedPostgres
 
 if TYPE_CHECKING:

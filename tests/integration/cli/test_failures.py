@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from worker import progress
-from worker.db import Database
+from worker.db.pool import Database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ import redis
 
 from tests.integration.dispatch.office import Office
 from tests.integration.jobs.bench import Bench
-from worker.db import Database
+from worker.db.pool import Database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 from celery import Celery
 
 from worker.config.settings import Settings
-from worker.db import Database
+from worker.db.pool import Database
 from worker.dispatch.broker import Broker
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.wakeup import Wakeup

@@ -12,7 +12,8 @@ from psycopg import sql
 from worker.config.broker_url import BrokerUrl
 from worker.config.profiles import Profiles
 from worker.config.settings import load_settings
-from worker.db import conninfo, migrate
+from worker.db.migrate import migrate
+from worker.db.pool import conninfo
 from worker.doctor import database as looked_at
 from worker.doctor.database import database
 from worker.doctor.findings import Level

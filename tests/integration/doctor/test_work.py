@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from worker.config.profiles import Profiles, RootProfile
-from worker.db import Database
+from worker.db.pool import Database
 from worker.doctor.findings import Level
 from worker.doctor.work import work
 from worker.jobs.ids import new_id

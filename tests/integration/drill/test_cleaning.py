@@ -9,7 +9,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from worker.client import Client
-from worker.db import Database
+from worker.db.pool import Database
 from worker.doctor.findings import Level
 from worker.drill.cleaning import Cleaning
 from worker.drill.report import Report

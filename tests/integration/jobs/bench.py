@@ -20,7 +20,7 @@ from worker.jobs.transitions import NewJob
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from worker.db import Database, Tx
+    from worker.db.pool import Database, Tx
 
 Row = dict[str, Any]
 SLICE_BYTES = 10

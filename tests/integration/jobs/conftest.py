@@ -9,7 +9,8 @@ import pytest
 from psycopg import sql
 
 from tests.integration.jobs.bench import Bench
-from worker.db import Database, conninfo
+from worker.db.pool import Database, conninfo
+from worker.jobs.statements import texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +50,6 @@ def _database(postgres: EmbeddedPostgres, template: str, name: str) -> Iterator[
     with psycopg.connect(conninfo(postgres.url_of("postgres")), autocommit=True) as connection:
         words = {"name": sql.Identifier(name), "template": sql.Identifier(template)}
         connection.execute(sql.SQL("CREATE DATABASE {name} TEMPLATE {template}").format(**words))
-    database = Database(postgres.url_of(name), pool_size=10)
+    database = Database(postgres.url_of(name), pool_size=10, keep=texts())
     yield database
     database.close()  # the server goes with the session, and its databases with it

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from worker.db import conninfo
+from worker.db.pool import conninfo
 from worker.errors import Conflict, StaleClaim
 from worker.jobs import transitions
 from worker.jobs.leases import Acknowledged, Claim, Deferral

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from worker.db import Database
+from worker.db.pool import Database
 from worker.jobs import leases, transitions
 from worker.jobs.leases import Acknowledged, Claim, Deferral
+from worker.jobs.statements import texts
 from worker.jobs.states import JobState, SliceState, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.integration.jobs.bench import Bench
-    from worker.db import Tx
+    from worker.db.pool import Tx
 
 FINISHED, WAITING, UPLOADING, SLICES = 20_000, 5_000, 20, 1_000
 ROWS_MOST = 4_000
@@ -112,7 +113,7 @@ def reads(tx: Tx) -> tuple[int, int]:
 @pytest.mark.parametrize("plan_once", [False, True], ids=["planned each time", "planned once"])
 def test_no_statement_of_the_engine_reads_a_whole_table(full_bench: Bench, *, plan_once: bool) -> None:
     acts = Acts(full_bench)
-    db = Database(full_bench.url, plan_once=plan_once)
+    db = Database(full_bench.url, plan_once=plan_once, keep=texts())
     try:
         with db.connection() as tx:
             cost = {name: cost_of(tx, act, acts) for name, act in ACTS.items()}

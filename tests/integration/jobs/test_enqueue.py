@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from worker.db import WAKE_CHANNEL, listen
+from worker.db.notify import WAKE_CHANNEL, listen
 from worker.jobs import transitions
 
 if TYPE_CHECKING:

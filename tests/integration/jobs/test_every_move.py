@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.integration.jobs.bench import Bench
-    from worker.db import Tx
+    from worker.db.pool import Tx
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]

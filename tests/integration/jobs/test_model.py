@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from tests.integration.jobs.bench import Bench
-    from worker.db import Tx
+    from worker.db.pool import Tx
 
 LEASE = timedelta(minutes=1)
 ERROR = {"code": "store_refused", "message": "no", "advice": "look"}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.integration.jobs.bench import Bench
-    from worker.db import Tx
+    from worker.db.pool import Tx
 
 
 LEASE = timedelta(minutes=1)

@@ -14,16 +14,16 @@ import pytest
 from psycopg import sql
 from sqlalchemy import make_url
 
-from worker.config.settings import load_settings
-from worker.db import Database, connect, conninfo, listen, pending_migrations
+from worker.db.migrate import pending_migrations
+from worker.db.notify import listen
+from worker.db.pool import Database, connect, conninfo
+from worker.db.session_settings import wrong
+from worker.db.upgrade import update
 from worker.jobs.keys import Scope, create_key, find_key, list_keys
-from worker.pooled import update
-from worker.session_settings import wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from worker.config.settings import Settings
     from worker.local.postgres import EmbeddedPostgres
 
 #: Every setting that matters, what it may be set to against us, and what a session of ours has all the same.
@@ -234,11 +234,6 @@ def test_every_connection_has_the_password_as_it_is(
 # behind a pooler, which takes no options: both URLs lead to the server itself, and what we send to one is all it gets
 
 
-def behind_a_pooler(url: str, direct_url: str | None = None) -> Settings:
-    broker = {"SLICEWAY_BROKER_URL": "redis://127.0.0.1:1/0"}
-    return load_settings(broker | {"SLICEWAY_DATABASE_URL": url, "SLICEWAY_DATABASE_DIRECT_URL": direct_url or url})
-
-
 def test_to_a_pooler_no_options_are_sent(database_url: str) -> None:
     with closing(Database(database_url, pooled=True, plan_once=True, application="asked")) as database:
         with database.connection() as connection:
@@ -249,13 +244,15 @@ def test_to_a_pooler_no_options_are_sent(database_url: str) -> None:
 def test_migrate_sets_for_the_role_behind_a_pooler_what_is_sent_elsewhere(
     database_url: str, here: psycopg.Connection[Any]
 ) -> None:
-    settings = behind_a_pooler(database_url)
     for name, value, wanted in HOSTILE:
         if value not in {wanted, "1ms"}:
             alter(here, "ALTER DATABASE", name, value)
     with closing(connect(database_url, pooled=True)) as before:
         assert {"DateStyle", "IntervalStyle", "TimeZone", "synchronous_commit"} < set(wrong(before))
-    assert (update(settings).role, update(settings).role) == (here.info.user, None)
+    assert (
+        update(database_url, database_url).role,
+        update(database_url, database_url).role,
+    ) == (here.info.user, None)
     with closing(connect(database_url, pooled=True)) as after:
         assert wrong(after) == {}
         comes_back_whole(after)
@@ -269,7 +266,7 @@ def test_the_role_of_the_pooler_is_another_than_that_of_the_direct_url(
     try:
         url = database_url.replace(database_url.split("//")[1].split("@", maxsplit=1)[0], f"{role}:fake-secret-role")
         alter(here, "ALTER DATABASE", "DateStyle", "German")
-        assert update(behind_a_pooler(url, database_url)).role == role
+        assert update(url, database_url).role == role
         with closing(connect(url, pooled=True)) as after:
             assert wrong(after) == {}
         kept = here.execute(b"SELECT r.rolname FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole")

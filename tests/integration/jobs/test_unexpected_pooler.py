@@ -18,12 +18,14 @@ from tests.support.pooler import Pooler
 from worker import cli
 from worker.config.profiles import Profiles
 from worker.config.settings import Settings, load_settings
-from worker.db import Database, connect, conninfo, listen, pending_migrations
+from worker.db.migrate import pending_migrations
+from worker.db.notify import listen
+from worker.db.pool import Database, connect, conninfo
+from worker.db.session_settings import UnexpectedPoolerError, unexpected_pooler
 from worker.doctor.database import database as looked_at
 from worker.local.errors import LocalError
 from worker.local.process import wait_until
 from worker.local.system import _migrate
-from worker.session_settings import UnexpectedPoolerError, unexpected_pooler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

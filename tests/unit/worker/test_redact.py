@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.leaks import leaked
-from worker import database_url, urls
 from worker import redact as redact_module
+from worker import urls
 from worker.config import broker_url
+from worker.db.pool import url
 from worker.redact import HIDDEN, hide, redact, redact_json, scrub, short_settings
 from worker.secret_matcher import SecretMatcher
 
@@ -170,8 +171,6 @@ def test_looking_costs_a_line_little_whatever_the_secrets() -> None:
     assert matcher.blank(text, "") == text
 
 
-@pytest.mark.parametrize(
-    "example", [urls.PROXY_EXAMPLE, database_url.EXAMPLE, broker_url.EXAMPLE, broker_url.SENTINEL_EXAMPLE]
-)
+@pytest.mark.parametrize("example", [urls.PROXY_EXAMPLE, url.EXAMPLE, broker_url.EXAMPLE, broker_url.SENTINEL_EXAMPLE])
 def test_the_example_in_an_advice_is_shown_as_it_is_to_be_written(example: str) -> None:
     assert redact(f"it is no URL; write {example}") == f"it is no URL; write {example}"

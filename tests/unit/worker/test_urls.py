@@ -19,8 +19,8 @@ from psycopg.pq import Conninfo
 
 from worker.config.broker_url import AS_THEY_ARE, REDIS_SCHEMES, BrokerTls, BrokerUrl, Master
 from worker.config.settings import load_settings
-from worker.database_url import LIBPQ, DatabaseUrl
-from worker.db import conninfo
+from worker.db.pool import conninfo
+from worker.db.url import LIBPQ, DatabaseUrl
 from worker.dispatch.redis_transport import options
 from worker.errors import SettingsError
 from worker.stores.wire_proxy import for_httpx
@@ -297,7 +297,7 @@ def test_settings_name_their_secrets_in_one_place() -> None:
 
 
 def test_sqlalchemy_is_told_of_the_driver_only() -> None:
-    from worker.session_settings import engine  # noqa: PLC0415
+    from worker.db.session_settings import engine  # noqa: PLC0415
 
     made = engine(f"postgresql://u:{SECRET}@127.0.0.1:1/d")
     with pytest.raises(Exception, match="connection") as error:

@@ -12,7 +12,7 @@ import pytest
 from worker.dispatch.wakeup import Wakeup
 
 if TYPE_CHECKING:
-    from worker.connection import Row
+    from worker.db.connection import Row
 
 FAR_S = 3600.0
 

@@ -19,7 +19,7 @@ from worker.tasks.checkpoints import COMPANY, Checkpoints
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.db import Database
+    from worker.db.pool import Database
 
 JOB, WORKER = uuid4(), uuid4()
 

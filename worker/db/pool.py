@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from contextlib import contextmanager, suppress
-from importlib.resources import files
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, LiteralString, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 import sqlalchemy.exc
@@ -17,20 +15,16 @@ from psycopg.rows import dict_row
 from pydantic_core import from_json
 from sqlalchemy import QueuePool, event
 
-from worker.connection import Connection, Row
-from worker.database_url import DatabaseUrl
-from worker.session_settings import engine, opened, startup
+from worker.db.connection import Connection, Row
+from worker.db.session_settings import engine, opened, startup
+from worker.db.url import DatabaseUrl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from alembic.config import Config
     from sqlalchemy import Engine, PoolProxiedConnection
     from sqlalchemy.orm import Session
 
-WAKE_CHANNEL = "sliceway_work"
-HURRY = "now"
-"""What a notification says when slots may be idle until it has been heard."""
 UNAVAILABLE = (
     psycopg.OperationalError,  # SerializationFailure and DeadlockDetected are of this kind
     psycopg.InterfaceError,
@@ -60,6 +54,7 @@ class Database:
         pooled: bool = False,
         plan_once: bool = False,
         application: str = "sliceway",
+        keep: Iterable[str] = (),
     ) -> None:
         """Open nothing yet.
 
@@ -67,17 +62,18 @@ class Database:
             url: where it is, `postgresql+psycopg://…`, or its parts.
             pool_size: connections kept; as many again may be opened under load.
             pooled: whether a pooler is there, which hands connections on: nothing is prepared on the server, and the
-                session settings are the role's (`worker/pooled.py`).
+                session settings are the role's (`worker/db/upgrade.py`).
             plan_once: whether each statement is planned at its first use and never again: for a process that sends the
                 same few all day, whose planning costs several times their running.
             application: how the connections are named in `pg_stat_activity`.
+            keep: the statements for which each connection keeps a cursor.
         """
         plan_once = plan_once and not pooled
         self.engine: Engine = engine(
             url,
             pooled=pooled,
             plan_once=plan_once,
-            opener=_open,
+            opener=partial(_open, frozenset(keep)),
             poolclass=QueuePool,
             isolation_level="AUTOCOMMIT",
             json_deserializer=from_json,
@@ -195,11 +191,11 @@ def _lending() -> Iterator[None]:
         raise psycopg.OperationalError(f"no connection can be opened: {error}") from error
 
 
-def _open(**words: Any) -> Connection:
+def _open(keep: frozenset[str], **words: Any) -> Connection:
     began_s = time.monotonic()
     made = Connection.connect(**words)
     made.opened_at_s = began_s
-    made.keeps = frozenset(_statements().values())
+    made.keeps = keep
     return made
 
 
@@ -224,75 +220,6 @@ def connect(url: str | DatabaseUrl, *, pooled: bool = False, **options: Any) -> 
     return connection
 
 
-def listen(url: str | DatabaseUrl) -> Tx:
-    """Open a connection of its own that listens for work; the caller closes it.
-
-    Raises:
-        psycopg.OperationalError: the database cannot be reached.
-    """
-    connection = connect(
-        url,
-        application_name="sliceway listen",
-        keepalives_idle=10,
-        keepalives_interval=5,
-        keepalives_count=3,
-    )
-    connection.execute(f"LISTEN {WAKE_CHANNEL}")
-    return connection
-
-
 def conninfo(url: str | DatabaseUrl) -> str:
     """Return where the database is as psycopg takes it, for connections without our session settings."""
     return make_conninfo(**DatabaseUrl.of(url).keywords())
-
-
-def sql(name: str) -> LiteralString:
-    """Return the statement in `worker/jobs/sql/<name>.sql`."""
-    return _statements()[name]
-
-
-@functools.cache
-def _statements() -> dict[str, LiteralString]:
-    """Read all of them at once: one that is needed first when no file can be opened any more must be there."""
-    found = (files("worker.jobs") / "sql").iterdir()
-    return {Path(each.name).stem: each.read_text() for each in found if each.name.endswith(".sql")}
-
-
-def migrations_folder() -> Path:
-    """Return the folder of the migrations: beside the packages in a checkout, inside `worker` in an installed wheel."""
-    here = Path(__file__).parent
-    return next(folder for folder in (here / "migrations", here.parent / "migrations") if (folder / "env.py").exists())
-
-
-def alembic_config(url: str | DatabaseUrl) -> Config:
-    """Return Alembic's configuration for a database."""
-    from alembic.config import Config  # noqa: PLC0415 - a worker does not pay for it at start
-
-    config = Config()
-    config.set_main_option("script_location", str(migrations_folder()))
-    config.attributes["url"] = url
-    return config
-
-
-def migrate(url: str | DatabaseUrl, revision: str = "head") -> None:
-    """Bring the database to the revision; several at once wait for each other."""
-    from alembic import command  # noqa: PLC0415
-
-    command.upgrade(alembic_config(url), revision)
-
-
-def pending_migrations(url: str | DatabaseUrl, *, pooled: bool = False) -> list[str]:
-    """Return the revisions that the database lacks, oldest first; empty when it is up to date."""
-    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
-
-    scripts = ScriptDirectory.from_config(alembic_config(url))
-    made = engine(url, pooled=pooled)
-    try:
-        with made.connect() as connection:
-            current = MigrationContext.configure(connection).get_current_heads()
-    finally:
-        made.dispose()
-    wanted = [script.revision for script in scripts.walk_revisions()]
-    known = {script.revision for head in current for script in scripts.iterate_revisions(head, "base")}
-    return [revision for revision in reversed(wanted) if revision not in known]

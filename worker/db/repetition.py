@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import psycopg
 import sqlalchemy.exc
 
-from worker.connection import REPEATS, ROLLED_BACK
+from worker.db.connection import REPEATS, ROLLED_BACK
 from worker.log import get_log
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-    from worker.db import Database, Tx
+    from worker.db.pool import Database, Tx
 
 T = TypeVar("T")
 _log = get_log(__name__)

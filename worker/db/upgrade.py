@@ -1,7 +1,7 @@
 """Bring a database up to date: its tables, and behind a pooler the session settings of the role that connects there.
 
 A pooler refuses startup options, and what one client sets in a session the next one would find there. So the settings
-of `worker/session_settings.py` are kept with the role, for this database alone.
+of `worker/db/session_settings.py` are kept with the role, for this database alone.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from worker.db import connect, migrate, pending_migrations
-from worker.errors import SettingsError, SlicewayError
-from worker.session_settings import (
+from worker.db.migrate import migrate, pending_migrations
+from worker.db.pool import connect
+from worker.db.session_settings import (
     CLIENT_ENCODING,
     CONDITIONAL,
     PINNED,
@@ -23,11 +23,11 @@ from worker.session_settings import (
     read,
     wrong,
 )
+from worker.errors import SettingsError, SlicewayError
 
 if TYPE_CHECKING:
-    from worker.config.settings import Settings
-    from worker.database_url import DatabaseUrl
-    from worker.db import Tx
+    from worker.db.pool import Tx
+    from worker.db.url import DatabaseUrl
 
 APPLICATION = "sliceway cli"
 LOOK_TIMEOUT_S = 2
@@ -45,15 +45,18 @@ class Updated:
     role: str | None
 
 
-def refuse_unexpected_pooler(settings: Settings) -> None:
+def refuse_unexpected_pooler(url: str | DatabaseUrl, direct: str | DatabaseUrl | None) -> None:
     """Look at the start of a role whether PostgreSQL itself answers; one that is away is waited for later.
 
+    Args:
+        url: where the tables are.
+        direct: the way past the pooler, if `url` leads to one.
+
     Raises:
-        SettingsError: a pooler answers there.
+        SettingsError: a pooler answers where none was said to be.
     """
-    direct = settings.database_direct_url
     try:
-        connect(direct or settings.database_url, application_name=APPLICATION, connect_timeout=LOOK_TIMEOUT_S).close()
+        connect(direct or url, application_name=APPLICATION, connect_timeout=LOOK_TIMEOUT_S).close()
     except UnexpectedPoolerError as error:
         name = "SLICEWAY_DATABASE_URL" if direct is None else "SLICEWAY_DATABASE_DIRECT_URL"
         raise SettingsError(f"{name}: {error}", advice=POOLER_ADVICE) from error
@@ -61,26 +64,28 @@ def refuse_unexpected_pooler(settings: Settings) -> None:
         return
 
 
-def update(settings: Settings) -> Updated:
+def update(url: str | DatabaseUrl, direct: str | DatabaseUrl | None) -> Updated:
     """Apply what is pending, past the pooler if there is one, and then set the session settings of its role.
+
+    Args:
+        url: where the tables are.
+        direct: the way past the pooler, if `url` leads to one.
 
     Raises:
         SettingsError: the database does not keep every text.
         SlicewayError: the direct URL's role may not set those of the other.
     """
-    direct = settings.database_direct_url or settings.database_url
-    _check_encoding(settings)
-    pending = pending_migrations(direct)
-    migrate(direct)
-    if settings.database_direct_url is None:
+    _check_encoding(url, direct)
+    pending = pending_migrations(direct or url)
+    migrate(direct or url)
+    if direct is None:
         return Updated(pending, None)
-    return Updated(pending, _pin_role(settings.database_url, direct))
+    return Updated(pending, _pin_role(url, direct))
 
 
-def _check_encoding(settings: Settings) -> None:
+def _check_encoding(url: str | DatabaseUrl, direct: str | DatabaseUrl | None) -> None:
     """Refuse a database whose encoding is another: it cannot be changed, and keys and labels are any text."""
-    direct = settings.database_direct_url
-    with connect(direct or settings.database_url, application_name=APPLICATION) as here:
+    with connect(direct or url, application_name=APPLICATION) as here:
         there = here.info.parameter_status("server_encoding")
     if there != CLIENT_ENCODING:
         name = "SLICEWAY_DATABASE_DIRECT_URL" if direct else "SLICEWAY_DATABASE_URL"
@@ -90,7 +95,7 @@ def _check_encoding(settings: Settings) -> None:
         )
 
 
-def _pin_role(pooled_url: DatabaseUrl, direct_url: DatabaseUrl) -> str | None:
+def _pin_role(pooled_url: str | DatabaseUrl, direct_url: str | DatabaseUrl) -> str | None:
     """Set the settings of the role that the pooler connects as; returns its name if anything was changed."""
     with connect(pooled_url, pooled=True, application_name=APPLICATION) as there:
         found = there.execute("SELECT session_user AS role, current_database() AS database").fetchone() or {}

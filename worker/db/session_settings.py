@@ -2,7 +2,7 @@
 
 PostgreSQL takes them from its configuration, the database, the role, libpq's environment and the URL, any of which may
 say otherwise. A direct connection sends ours as startup `options`, after those of the URL, whose others (`search_path`)
-are kept. A pooler refuses `options`; there `sliceway migrate` sets the same for the role (`worker/pooled.py`).
+are kept. A pooler refuses `options`; there `sliceway migrate` sets the same for the role (`worker/db/upgrade.py`).
 
 Left alone, since nothing of ours depends on them: `search_path` and `role` are the operator's;
 `default_transaction_read_only` is a guard that somebody has put up, for which work waits; `row_security` (no policies),
@@ -20,7 +20,7 @@ from psycopg.pq import Conninfo
 from psycopg.rows import scalar_row
 from sqlalchemy import create_engine, event
 
-from worker.database_url import DatabaseUrl
+from worker.db.url import DatabaseUrl
 from worker.redact import chain
 
 if TYPE_CHECKING:
