@@ -11,9 +11,9 @@ from worker.config.credentials import warn_of_short_secrets
 from worker.config.settings import load_settings
 from worker.db.upgrade import refuse_unexpected_pooler
 from worker.errors import SlicewayError
-from worker.log import set_up
-from worker.redact import redact
 from worker.signals import run_on_after_hangup
+from worker.telemetry.log import set_up
+from worker.telemetry.redact import redact
 
 _COLLECT_AFTER = 50_000
 """Objects, some megabytes: more than one batch makes. As Python has it, 700, each batch would be searched several times

@@ -30,9 +30,9 @@ from worker.jobs.intake import Intake
 from worker.jobs.keys import KeyRing
 from worker.jobs.service import Quota
 from worker.jobs.statements import texts
-from worker.log import set_up
-from worker.redact import redact
 from worker.signals import leave_if_database_is_away
+from worker.telemetry.log import set_up
+from worker.telemetry.redact import redact
 
 if TYPE_CHECKING:
     import socket

@@ -17,7 +17,7 @@ from api.problems import BadRequest, Failed, MethodNotAllowed, Unavailable, answ
 from worker.db.pool import UNAVAILABLE
 from worker.db.session_settings import POOLER_ADVICE, unexpected_pooler
 from worker.errors import NotFound, Refused
-from worker.log import get_log
+from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

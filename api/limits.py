@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from worker.errors import Refused
-from worker.log import get_log
+from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from worker.errors import Refused
-from worker.redact import redact, redact_json
+from worker.telemetry.redact import redact, redact_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,7 +15,7 @@ from api.progress import Bytes, Progress, progress_of
 from worker.errors import Refused
 from worker.jobs import queries
 from worker.jobs.states import JobState, SliceState
-from worker.redact import redact_json
+from worker.telemetry.redact import redact_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,7 @@ from api.problems import Unauthenticated, Unavailable
 from worker.db.repetition import run_idempotent
 from worker.jobs.keys import not_good
 from worker.jobs.queries import ended
-from worker.log import get_log
+from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator

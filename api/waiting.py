@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from worker.errors import StoreUnusable
 from worker.jobs import queries
 from worker.jobs.places import check_tenant, store_of
-from worker.redact import redact_json
+from worker.telemetry.redact import redact_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -22,12 +22,12 @@ import redis
 from psycopg import sql
 from pydantic import SecretStr
 
-from worker import redact
 from worker.config.profiles import StoreProfile
 from worker.emulator.config import Account, EmulatorConfig
 from worker.emulator.server import Emulator
 from worker.local.postgres import EmbeddedPostgres
 from worker.local.valkey import EmbeddedValkey
+from worker.telemetry import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -33,13 +33,13 @@ from worker.dispatch.nudge import Nudger
 from worker.dispatch.wakeup import Wakeup
 from worker.errors import SettingsError, SlicewayError
 from worker.jobs.names import QUEUE
-from worker.log import get_log, set_up
 from worker.niceness import stop_yielding, yield_to_others
-from worker.redact import redact_json
 from worker.signals import leave_if_database_is_away, run_on_after_hangup
 from worker.tasks import entry, slots
 from worker.tasks.liveness import EXIT_STUCK, PARENT_VARIABLE, Liveness
 from worker.tasks.runtime import Runtime
+from worker.telemetry.log import get_log, set_up
+from worker.telemetry.redact import redact_json
 from worker.threads import TaskPool
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from worker.cli_drill import drill
 from worker.cli_jobs import jobs, put
 from worker.config.variables import without_service_links
 from worker.errors import SettingsError, SlicewayError
-from worker.log import show_failures_without_secrets
+from worker.telemetry.log import show_failures_without_secrets
 from worker.urls import Host
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def _refused(error: SlicewayError) -> _Failure | None:
 
 
 def _print_failure(failure: _Failure, *, as_json: bool) -> None:
-    from worker.redact import redact, redact_json  # noqa: PLC0415
+    from worker.telemetry.redact import redact, redact_json  # noqa: PLC0415
     from worker.terminal import printable  # noqa: PLC0415
 
     if as_json:

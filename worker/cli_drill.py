@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.errors import SlicewayError
-from worker.redact import redact_json
+from worker.telemetry.redact import redact_json
 from worker.terminal import finding_line, json_option, print_json
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from worker.client_answers import NotTheApi, RefusedByApi, passes
 from worker.errors import SlicewayError
-from worker.redact import chain
 from worker.surroundings import Unreachable
+from worker.telemetry.redact import chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable

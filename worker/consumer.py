@@ -13,8 +13,8 @@ from celery.worker import consumer
 from kombu.message import Message
 
 from worker.jobs.names import TaskName
-from worker.log import get_log
-from worker.redact import redact_json
+from worker.telemetry.log import get_log
+from worker.telemetry.redact import redact_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from celery.worker.control import Panel, nok
 
 from worker.jobs.names import QUEUE
-from worker.log import get_log
+from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,9 +14,9 @@ import time
 from typing import TYPE_CHECKING
 
 from worker.config.cgroup import killed_for_memory
-from worker.log import get_log
 from worker.signals import run_on_after_hangup
 from worker.tasks.liveness import PARENT_VARIABLE
+from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from worker.db.pool import connect
-from worker.log import get_log
+from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:
     from worker.config.settings import Settings

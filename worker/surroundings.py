@@ -80,7 +80,7 @@ def settings_here(environ: Mapping[str, str] = os.environ) -> Settings:
         SettingsError: a setting is missing or wrong.
     """
     from worker.config.settings import load_settings  # noqa: PLC0415
-    from worker.log import set_up  # noqa: PLC0415 - `--help` does without
+    from worker.telemetry.log import set_up  # noqa: PLC0415 - `--help` does without
 
     settings = load_settings(environ)
     set_up(settings.log_format, settings.log_level)
@@ -117,7 +117,7 @@ def database_of(settings: Settings) -> Iterator[Database]:
 
 def first_line(error: BaseException) -> str:
     """Return an error's text as one line, free of secrets."""
-    from worker.redact import redact  # noqa: PLC0415
+    from worker.telemetry.redact import redact  # noqa: PLC0415
 
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return redact(lines[0] if lines else type(error).__name__)

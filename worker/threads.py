@@ -12,7 +12,7 @@ from celery.concurrency.base import BasePool, apply_target
 from celery.worker.state import reserved_requests
 from kombu.asynchronous import get_event_loop
 
-from worker.log import get_log
+from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def test_a_worker_that_waits_for_a_server_ends_in_order(
     tmp_path: Path, database_url: str, broker_url: str, away: str
 ) -> None:
-    port, log = free_port(), tmp_path / "worker.log"
+    port, log = free_port(), tmp_path / "worker.telemetry.log"
     environ = {"SLICEWAY_DATABASE_URL": database_url, "SLICEWAY_BROKER_URL": broker_url, "SLICEWAY_LOG_FORMAT": "text"}
     if away == "database":
         environ["SLICEWAY_DATABASE_URL"] = f"postgresql://me:fake-secret-1@127.0.0.1:{port}/x"

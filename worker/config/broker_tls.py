@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import SettingsError
-from worker.redact import chain
+from worker.telemetry.redact import chain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

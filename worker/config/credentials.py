@@ -11,8 +11,8 @@ from urllib.parse import unquote
 
 from worker.config.variables import PREFIX, stripped
 from worker.errors import SettingsError
-from worker.log import get_log
-from worker.redact import hide, short_settings
+from worker.telemetry.log import get_log
+from worker.telemetry.redact import hide, short_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

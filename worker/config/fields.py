@@ -15,7 +15,7 @@ from pydantic import (
 
 from worker.config.credentials import checked_secret
 from worker.config.variables import PREFIX
-from worker.redact import redact
+from worker.telemetry.redact import redact
 from worker.urls import Endpoint
 
 Positive = Annotated[int, Field(gt=0)]

@@ -22,7 +22,7 @@ from worker.config.servers import ServerSettings
 from worker.config.timeouts import Timers
 from worker.config.variables import given, nearest
 from worker.errors import SettingsError
-from worker.redact import hide
+from worker.telemetry.redact import hide
 from worker.urls import Endpoint
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import psycopg
 import sqlalchemy.exc
 
 from worker.db.connection import REPEATS, ROLLED_BACK
-from worker.log import get_log
+from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

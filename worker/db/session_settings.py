@@ -21,7 +21,7 @@ from psycopg.rows import scalar_row
 from sqlalchemy import create_engine, event
 
 from worker.db.url import DatabaseUrl
-from worker.redact import chain
+from worker.telemetry.redact import chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -16,7 +16,7 @@ from worker.errors import SettingsError
 from worker.jobs.ids import task_id
 from worker.jobs.names import QUEUE, TASK_OF, TaskName
 from worker.jobs.states import JobState
-from worker.log import get_log
+from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,7 @@ import sqlalchemy.exc
 from worker.dispatch.links import LinkBook
 from worker.dispatch.selection import Limits, choose
 from worker.jobs import aborts, leases, transitions
-from worker.log import get_log
+from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

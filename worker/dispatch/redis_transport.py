@@ -21,7 +21,7 @@ from kombu.transport.virtual import Empty
 from redis.exceptions import OutOfMemoryError
 from redis.sentinel import MasterNotFoundError
 
-from worker.log import get_log
+from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from worker.db.notify import HURRY, listen
-from worker.log import get_log
+from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

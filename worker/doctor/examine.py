@@ -10,7 +10,7 @@ from worker.doctor import servers
 from worker.doctor.database import database
 from worker.doctor.findings import Finding, Level, run
 from worker.errors import SlicewayError
-from worker.redact import short_settings
+from worker.telemetry.redact import short_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

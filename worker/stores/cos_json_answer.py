@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx
 
-from worker.secret_matcher import WINDOW_CHARS, SecretMatcher
 from worker.stores.base import Held
+from worker.telemetry.secret_matcher import WINDOW_CHARS, SecretMatcher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 import httpx
 
 from worker.errors import Interrupted, Stop, Transient, Unknown
-from worker.redact import HIDDEN, redact, scrub
-from worker.secret_matcher import SecretMatcher
 from worker.stores.cos_json_answer import Answer, read_answer
 from worker.stores.cos_json_auth import CosJsonAuth, Signer
 from worker.stores.cos_json_errors import RESIGNED, Kind, Op, broken, failure, kind_of
@@ -25,6 +23,8 @@ from worker.stores.wire import Wire
 from worker.stores.wire_connection import Transfer
 from worker.stores.wire_proxy import ProxyTransport
 from worker.stores.wrong_profile import authorities
+from worker.telemetry.redact import HIDDEN, redact, scrub
+from worker.telemetry.secret_matcher import SecretMatcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import httpx
 
 from worker.errors import StoreUnusable
-from worker.redact import redact
 from worker.stores.cos_json import CosJsonStore
 from worker.stores.wrong_profile import ENDPOINT, PROXY
+from worker.telemetry.redact import redact
 
 if TYPE_CHECKING:
     from worker.config.profiles import StoreProfile

@@ -14,7 +14,7 @@ import httpx
 
 from worker.config.authorities import unusable_authorities
 from worker.errors import StoreUnusable
-from worker.redact import chain
+from worker.telemetry.redact import chain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -22,12 +22,12 @@ from worker.jobs.leases import Claim
 from worker.jobs.names import TaskName
 from worker.jobs.retry import GiveUp
 from worker.jobs.states import JobState
-from worker.log import bound, get_log
 from worker.tasks.finish import run_abort, run_finish
 from worker.tasks.init import run_init
 from worker.tasks.outcome import REVOKED, settle
 from worker.tasks.runtime import WRITE_AGAIN_S
 from worker.tasks.slice import claim_slice, send_slice
+from worker.telemetry.log import bound, get_log
 
 if TYPE_CHECKING:
     from celery import Task

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from worker.errors import SourceChanged, StaleClaim
 from worker.jobs import transitions
 from worker.jobs.retry import describe
-from worker.log import get_log
-from worker.redact import redact_json
+from worker.telemetry.log import get_log
+from worker.telemetry.redact import redact_json
 
 if TYPE_CHECKING:
     from worker.jobs.leases import Claim

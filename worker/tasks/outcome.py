@@ -10,8 +10,8 @@ from worker.errors import Interrupted, Stop, StoreUnusable
 from worker.jobs import leases, transitions
 from worker.jobs.leases import Claim, Deferral
 from worker.jobs.retry import PROFILE_CODES, Again, Decision, Fresh, GiveUp, History, decide
-from worker.log import get_log
-from worker.redact import redact_json
+from worker.telemetry.log import get_log
+from worker.telemetry.redact import redact_json
 
 if TYPE_CHECKING:
     from worker.config.timeouts import Timers

@@ -9,10 +9,10 @@ from worker.db.pool import UNAVAILABLE
 from worker.errors import SessionGone, StoreError
 from worker.jobs import transitions
 from worker.jobs.leases import Acknowledged, Claim
-from worker.log import get_log
 from worker.stores.base import Put, Stored
 from worker.tasks.outcome import store_answered
 from worker.tasks.runtime import WRITE_AGAIN_S
+from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:
     from worker.stores.base import StoreDriver

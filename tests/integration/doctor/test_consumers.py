@@ -25,14 +25,14 @@ def test_workers_that_answer_and_take_nothing(tmp_path: Path, broker_url: str, m
     url = BrokerUrl.of(broker_url)
     assert list(consumers.consumers(url)) == []
     command = [sys.executable, "-m", "celery", "-b", broker_url, "worker", "-P", "solo", "-Q", QUEUE]
-    worker = Child(command, log=tmp_path / "worker.log", cwd=tmp_path)  # as Celery has it, like those of 0.1
+    worker = Child(command, log=tmp_path / "worker.telemetry.log", cwd=tmp_path)  # as Celery has it, like those of 0.1
     try:
         with Celery("operator", broker=broker_url, set_as_current=False) as operator:
 
             def answers() -> bool:
                 return bool(operator.control.ping(timeout=2, limit=1))
 
-            assert wait_until(answers, timeout_s=DEADLINE_S), (tmp_path / "worker.log").read_text()
+            assert wait_until(answers, timeout_s=DEADLINE_S), (tmp_path / "worker.telemetry.log").read_text()
             assert list(consumers.consumers(url)) == []
             assert operator.control.cancel_consumer(QUEUE, reply=True, limit=1, timeout=DEADLINE_S)
             found = [*consumers.consumers(url)]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.leaks import leaked
-from worker import redact as redact_module
 from worker.config.credentials import secrets_in
 from worker.config.profiles import load_profiles
 from worker.config.settings import load_settings
 from worker.errors import SettingsError
-from worker.redact import redact
-from worker.secret_matcher import SecretMatcher
+from worker.telemetry import redact as redact_module
+from worker.telemetry.redact import redact
+from worker.telemetry.secret_matcher import SecretMatcher
 
 if TYPE_CHECKING:
     from pathlib import Path

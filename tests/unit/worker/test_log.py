@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.leaks import leaked
-from worker import log
-from worker.redact import HIDDEN, hide
+from worker.telemetry import log
+from worker.telemetry.redact import HIDDEN, hide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,8 +104,8 @@ def test_a_line_that_cannot_be_formatted_shows_nothing_of_its_arguments(capsys: 
 
 _FAILS = """
 import sys, threading
-from worker.log import show_failures_without_secrets
-from worker.redact import hide
+from worker.telemetry.log import show_failures_without_secrets
+from worker.telemetry.redact import hide
 
 class Broken:
     def __del__(self):

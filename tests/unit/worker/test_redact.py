@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.leaks import leaked
-from worker import redact as redact_module
 from worker import urls
 from worker.config import broker_url
 from worker.db.pool import url
-from worker.redact import HIDDEN, hide, redact, redact_json, scrub, short_settings
-from worker.secret_matcher import SecretMatcher
+from worker.telemetry import redact as redact_module
+from worker.telemetry.redact import HIDDEN, hide, redact, redact_json, scrub, short_settings
+from worker.telemetry.secret_matcher import SecretMatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

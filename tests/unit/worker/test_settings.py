@@ -19,7 +19,7 @@ from worker.config.settings import Settings, load_settings
 from worker.config.timeouts import Timers
 from worker.errors import SettingsError
 from worker.protocols.spec import MIB
-from worker.redact import redact
+from worker.telemetry.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

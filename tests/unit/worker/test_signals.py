@@ -25,7 +25,7 @@ signal.pause()
 """
 RUNS_ON = """
 import signal, sys
-from worker.log import set_up
+from worker.telemetry.log import set_up
 from worker.signals import run_on_after_hangup
 set_up("text")
 run_on_after_hangup()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from worker.secret_matcher import WINDOW_CHARS, SecretMatcher
+from worker.telemetry.secret_matcher import WINDOW_CHARS, SecretMatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

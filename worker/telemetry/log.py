@@ -21,7 +21,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
-from worker.redact import redact, redact_json
+from worker.telemetry.redact import redact, redact_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
