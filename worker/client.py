@@ -12,7 +12,7 @@ from worker.client_proxy import proxy_for
 from worker.config.credentials import hide_environment
 from worker.config.variables import given
 from worker.errors import SettingsError
-from worker.stores.wire_proxy import for_httpx
+from worker.http.proxy import for_httpx
 from worker.surroundings import Unreachable
 from worker.telemetry.redact import redact
 from worker.urls import Endpoint, UrlError

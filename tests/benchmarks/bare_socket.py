@@ -11,7 +11,7 @@ from threading import local
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from worker.stores.cos_json_sign import plain_text, token
+from worker.stores.cos_json.signing import plain_text, token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

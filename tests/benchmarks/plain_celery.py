@@ -18,7 +18,7 @@ from celery import Celery, chord
 from celery.utils import uuid
 from timed import timed
 
-from worker.stores.cos_json_sign import plain_text, token
+from worker.stores.cos_json.signing import plain_text, token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -19,9 +19,9 @@ from celery.exceptions import Ignore, Retry
 
 from tests.faults.explorer_edges import SAID, Answered, Cut, Ended, Found, Request, Statement, Told
 from worker.errors import SlicewayError
-from worker.stores.cos_json import CosJsonStore
-from worker.stores.cos_json_answer import Answer
-from worker.stores.cos_json_errors import broken, failure, kind_of
+from worker.stores.cos_json.driver import CosJsonStore
+from worker.stores.cos_json.errors import broken, failure, kind_of
+from worker.stores.cos_json.response import Answer
 from worker.tasks import entry
 from worker.tasks.checkpoints import Checkpoints
 from worker.tasks.runtime import Runtime
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from worker.config.profiles import StoreProfile
     from worker.config.settings import Settings
     from worker.db.pool import Database, Tx
+    from worker.http.deadline import Guard
     from worker.sources.base import Fingerprint, Source
-    from worker.stores.base import Guard, StoreDriver
-    from worker.stores.cos_json_client import Ask, CosJsonClient
+    from worker.stores.base import StoreDriver
+    from worker.stores.cos_json.client import Ask, CosJsonClient
 
 Row = dict[str, Any]
 TASKS = {task.name: task for task in (entry.init_task, entry.slice_task, entry.finish_task, entry.abort_task)}

@@ -14,16 +14,17 @@ from tests.faults.explorer_program import EdgeStore
 from tests.faults.explorer_state import JOB, Fault, Stranger, World
 from tests.faults.explorer_store import Store, respond, sha_of
 from worker.stores.base import Aborted, Listing
-from worker.stores.cos_json_answer import Answer
-from worker.stores.cos_json_client import Ask, CosJsonClient
-from worker.stores.cos_json_errors import Kind, Op
+from worker.stores.cos_json.client import Ask, CosJsonClient
+from worker.stores.cos_json.errors import Kind, Op
+from worker.stores.cos_json.response import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from worker.config.profiles import StoreProfile
-    from worker.stores.base import Digests, Guard, Handle, Intent, LeftOpen, Stored
+    from worker.http.deadline import Guard
+    from worker.stores.base import Digests, Handle, Intent, LeftOpen, Stored
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from celery import Celery
 from worker.errors import Permanent
 from worker.jobs.names import TASK_OF, TaskName
 from worker.jobs.retry import GiveUp, History, decide
-from worker.stores.cos_json_errors import CODES
+from worker.stores.cos_json.errors import CODES
 from worker.tasks import entry
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from worker.doctor import sentinels
 from worker.doctor.consumers import consumers
 from worker.doctor.findings import CONNECT_S, Finding, Level, clock
 from worker.errors import StoreUnusable, Transient
+from worker.http.proxy import for_httpx
 from worker.protocols.spec import MIB
 from worker.sources.file import usable
 from worker.stores.registry import open_store
-from worker.stores.wire_proxy import for_httpx
 from worker.stores.wrong_profile import TLS
 from worker.surroundings import first_line
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from worker.drill import watch
 from worker.drill.proof import ANSWER_S
+from worker.http.deadline import Patience
 from worker.jobs.states import FINAL
 from worker.stores.base import LeftOpen
-from worker.stores.patience import Patience
 from worker.surroundings import first_line
 
 if TYPE_CHECKING:

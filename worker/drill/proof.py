@@ -11,8 +11,8 @@ import httpx
 
 from worker.doctor.findings import Finding, Level
 from worker.errors import Interrupted, StoreError
-from worker.stores.patience import Patience
-from worker.stores.wire_proxy import for_httpx
+from worker.http.deadline import Patience
+from worker.http.proxy import for_httpx
 
 if TYPE_CHECKING:
     from worker.config.profiles import StoreProfile

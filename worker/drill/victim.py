@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from celery import signals
 
 from worker.celery import Engine, app
-from worker.stores.cos_json_form import PIECE_BYTES
+from worker.stores.cos_json.form import PIECE_BYTES
 from worker.tasks.guard import ClaimGuard
 from worker.tasks.runtime import Runtime
 
 if TYPE_CHECKING:
     from worker.config.profiles import StoreProfile
-    from worker.stores.base import Guard, Handle, Put, Stored, StoreDriver
+    from worker.http.deadline import Guard
+    from worker.stores.base import Handle, Put, Stored, StoreDriver
 
 PREFIX_VARIABLE = "SLICEWAYDRILL_PREFIX"
 """What the keys of the drill's own jobs begin with."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from worker.http.deadline import Guard
+
 Handle = dict[str, Any]
 """A store's own name for an unfinished upload; JSON; read by its driver only."""
 
@@ -164,23 +166,6 @@ class LeftOpen:
     """The unfinished upload was left to expire, and why: removing it could have harmed what is not ours."""
 
     reason: str
-
-
-class Guard(Protocol):
-    """Asked between the pieces of a request, so that a stop, a cancel or a deadline is obeyed in the middle of it."""
-
-    def check(self) -> None:
-        """Return if the work may go on.
-
-        Raises:
-            Interrupted: it may not.
-        """
-
-    def remaining_s(self) -> float:
-        """Return the seconds until the deadline; never negative."""
-
-    def acknowledged(self, size_bytes: int) -> None:
-        """Take note of how many bytes of the request's content the peer (its kernel, or a proxy) has acknowledged."""
 
 
 class Digester(Protocol):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from worker.errors import StoreUnusable
-from worker.stores.cos_json import CosJsonStore
+from worker.stores.cos_json.driver import CosJsonStore
 from worker.stores.wrong_profile import ENDPOINT, PROXY
 from worker.telemetry.redact import redact
 

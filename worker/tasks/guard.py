@@ -21,7 +21,7 @@ def boot_clock_s() -> float:
 
 
 class ClaimGuard:
-    """Stands beside one claim in one thread; see `worker.stores.base.Guard`."""
+    """Stands beside one claim in one thread; see `worker.http.deadline.Guard`."""
 
     def __init__(
         self, claim: Claim, *, deadline_s: float, stopping: threading.Event, revoked: Callable[[], bool]

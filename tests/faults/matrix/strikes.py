@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker.emulator.faults import Fault
 from worker.emulator.refusals import Refusal
-from worker.stores.cos_json_errors import CODES, Kind
+from worker.stores.cos_json.errors import CODES, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,8 +11,8 @@ import pytest
 from worker.doctor.findings import Finding, Level
 from worker.drill.proof import Expected, verify
 from worker.emulator.control import Control
+from worker.http.deadline import Patience
 from worker.stores.base import Intent
-from worker.stores.patience import Patience
 from worker.stores.registry import open_store
 from worker.urls import Endpoint
 

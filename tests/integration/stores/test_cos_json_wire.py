@@ -12,7 +12,7 @@ import pytest
 from worker.emulator.control import Control
 from worker.errors import Permanent, SessionGone, StoreError, StoreUnusable, Transient
 from worker.stores.base import Digests, Intent, LeftOpen, Listing, Session, Stored, Unfinished
-from worker.stores.cos_json import CosJsonStore
+from worker.stores.cos_json.driver import CosJsonStore
 from worker.urls import ProxyUrl
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from worker.config.profiles import StoreProfile
     from worker.emulator.server import Emulator
-    from worker.stores.base import Guard
+    from worker.http.deadline import Guard
 
 MIB = 1024 * 1024
 TABLE = Path(__file__).parents[2] / "unit/worker/stores/cos_json_codes.csv"

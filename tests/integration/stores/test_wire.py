@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from tests.support.peer import Server
-from worker.stores.patience import Patience
-from worker.stores.wire import Wire
-from worker.stores.wire_connection import BATCH_MOST_BYTES, FAST_S, Connection, Transfer
+from worker.http.connection import BATCH_MOST_BYTES, FAST_S, Connection, Transfer
+from worker.http.deadline import Patience
+from worker.http.transport import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

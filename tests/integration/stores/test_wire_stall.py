@@ -21,10 +21,10 @@ from tests.support.peer import Server
 from tests.support.relay import Link, Relay
 from worker.config.profiles import StoreProfile
 from worker.errors import Interrupted, Stop, Transient, Unknown
+from worker.http.connection import Connection, Transfer
+from worker.http.deadline import Patience
 from worker.stores.base import Intent, Put
-from worker.stores.cos_json import CosJsonStore
-from worker.stores.patience import Patience
-from worker.stores.wire_connection import Connection, Transfer
+from worker.stores.cos_json.driver import CosJsonStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

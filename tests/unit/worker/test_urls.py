@@ -23,7 +23,7 @@ from worker.db.pool import conninfo
 from worker.db.url import LIBPQ, DatabaseUrl
 from worker.dispatch.redis_transport import options
 from worker.errors import SettingsError
-from worker.stores.wire_proxy import for_httpx
+from worker.http.proxy import for_httpx
 from worker.urls import Endpoint, Host, ProxyUrl, Secret, UrlError
 
 LEAST = {"SLICEWAY_DATABASE_URL": "postgresql+psycopg://u@db/s", "SLICEWAY_BROKER_URL": "redis://cache:6379/0"}

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from worker.config.profiles import StoreProfile
     from worker.emulator.server import Emulator
-    from worker.stores.base import Guard, StoreDriver
+    from worker.http.deadline import Guard
+    from worker.stores.base import StoreDriver
 
 BENCHES = ("cos_json_bench",)
 SLICE_BYTES = 512 * 1024

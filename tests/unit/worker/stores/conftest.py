@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from worker.config.profiles import StoreProfile
 from worker.errors import Interrupted, Stop
 from worker.stores.base import Intent
-from worker.stores.cos_json import CosJsonStore
+from worker.stores.cos_json.driver import CosJsonStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

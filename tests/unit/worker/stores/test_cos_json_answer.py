@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.stores.cos_json_answer import Answer, read_answer
-from worker.stores.cos_json_sign import plain_text, token
+from worker.stores.cos_json.response import Answer, read_answer
+from worker.stores.cos_json.signing import plain_text, token
 
 SECRET_ID, SECRET_KEY = "AKIDfakesecretid", "fake-secret-key"
 SECRETS = (SECRET_KEY, SECRET_ID)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.unit.worker.stores.conftest import Store
-    from worker.stores.cos_json import CosJsonStore
+    from worker.stores.cos_json.driver import CosJsonStore
 
 HANDLE = {"session": "s1"}
 

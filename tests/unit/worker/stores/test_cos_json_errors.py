@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from worker import errors
-from worker.stores.cos_json_answer import read_answer
-from worker.stores.cos_json_errors import CODES, Op, broken, failure
+from worker.stores.cos_json.errors import CODES, Op, broken, failure
+from worker.stores.cos_json.response import read_answer
 
 if TYPE_CHECKING:
     from worker.errors import StoreError

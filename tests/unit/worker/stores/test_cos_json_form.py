@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.stores.cos_json_form import PIECE_BYTES, Form
+from worker.stores.cos_json.form import PIECE_BYTES, Form
 
 CURL_BOUNDARY = "------------------------d74496d66958873e"  # 40 characters, as curl makes them
 

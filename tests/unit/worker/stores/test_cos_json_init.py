@@ -12,11 +12,11 @@ import pytest
 from worker.errors import Permanent, Transient
 from worker.protocols.spec import GIB, MIB
 from worker.stores.base import Digests, Session, Stored, Unfinished
-from worker.stores.cos_json import DIGEST_BYTES
+from worker.stores.cos_json.driver import DIGEST_BYTES
 
 if TYPE_CHECKING:
     from tests.unit.worker.stores.conftest import Store
-    from worker.stores.cos_json import CosJsonStore
+    from worker.stores.cos_json.driver import CosJsonStore
 
 MARK = "sliceway/0190a-b/3"
 SHA = "a9993e364706816aba3e25717850c26c9cd0d89d"

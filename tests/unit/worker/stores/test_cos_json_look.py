@@ -9,7 +9,7 @@ import httpx
 from pydantic import SecretStr
 
 from worker.config.profiles import StoreProfile
-from worker.stores.cos_json import CosJsonStore
+from worker.stores.cos_json.driver import CosJsonStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.stores.cos_json_sign import ONCE, escape_key, file_id, plain_text, token
+from worker.stores.cos_json.signing import ONCE, escape_key, file_id, plain_text, token
 
 PUBLISHED_KEY = "bLcPnl88WU30VY57ipRhSePfPdOfSruK"  # a published sample, of no account
 OWN_KEY = "exampleSecretKey"

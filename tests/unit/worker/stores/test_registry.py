@@ -14,7 +14,7 @@ from tests.support.leaks import leaked
 from worker.config.profiles import StoreProfile
 from worker.errors import StoreUnusable
 from worker.jobs.retry import Again, History, decide
-from worker.stores.cos_json import CosJsonStore
+from worker.stores.cos_json.driver import CosJsonStore
 from worker.stores.registry import open_store
 from worker.urls import Endpoint, ProxyUrl, Secret
 

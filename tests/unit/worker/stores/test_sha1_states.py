@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.stores.sha1_states import Sha1Library, Sha1States, library
+from worker.stores.cos_json.sha1_state import Sha1Library, Sha1States, library
 
 MIB = 1024 * 1024
 

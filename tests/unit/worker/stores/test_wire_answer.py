@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from worker.stores.wire_answer import HEAD_MAX_BYTES, read_head
+from worker.http.response import HEAD_MAX_BYTES, read_head
 
 
 class Scripted:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, cast
 import httpx
 import pytest
 
-from worker.stores.wire import _send
-from worker.stores.wire_connection import BATCH_MOST_BYTES, Connection
+from worker.http.connection import BATCH_MOST_BYTES, Connection
+from worker.http.transport import _send
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,7 +24,7 @@ import httpx
 from worker.errors import Interrupted, Stop
 
 if TYPE_CHECKING:
-    from worker.stores.base import Guard
+    from worker.http.deadline import Guard
 
 GATHERED_BYTES = 16 * 1024
 """Smaller pieces wait for a larger one and go along with it; a larger one waits for the rest, if that is as small."""

@@ -9,19 +9,20 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import Interrupted, Permanent, SessionGone, StoreUnusable, Transient
+from worker.http.deadline import Patience
 from worker.protocols.spec import GIB, MIB, PROTOCOLS
-from worker.stores import sha1_states
 from worker.stores.base import Aborted, Capabilities, LeftOpen, Listing, Put, Session, Stored, Unfinished
-from worker.stores.cos_json_client import STALL_S, Ask, CosJsonClient
-from worker.stores.cos_json_errors import Kind, Op, failure, kind_of, unbearable, unreadable
-from worker.stores.patience import Patience
+from worker.stores.cos_json.client import STALL_S, Ask, CosJsonClient
+from worker.stores.cos_json.driver import sha1_state
+from worker.stores.cos_json.errors import Kind, Op, failure, kind_of, unbearable, unreadable
 
 if TYPE_CHECKING:
     import httpx
 
     from worker.config.profiles import StoreProfile
-    from worker.stores.base import Digester, Digests, Guard, Handle, Intent
-    from worker.stores.cos_json_answer import Answer
+    from worker.http.deadline import Guard
+    from worker.stores.base import Digester, Digests, Handle, Intent
+    from worker.stores.cos_json.response import Answer
 
 DIGEST_BYTES = 40 * GIB
 """The largest file whose `uploadparts`, 95 bytes a MiB, stay below 4 MiB: more we do not put into one field."""
@@ -223,8 +224,8 @@ class CosJsonStore:
 
     def digester(self, progress: Any = None) -> Digester | None:
         """Return a digester; None where this machine's OpenSSL cannot be used (`sha1_states.MISSING` says it)."""
-        library = sha1_states.library()
-        return sha1_states.Sha1States(library, progress) if library is not None else None
+        library = sha1_state.library()
+        return sha1_state.Sha1States(library, progress) if library is not None else None
 
     def check(self) -> None:
         """Look for an object that nobody has: the store must say, in its own protocol, that it is not there."""

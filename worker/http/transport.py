@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from worker.stores.patience import Patience
-from worker.stores.wire_answer import Answer, read_head
-from worker.stores.wire_connection import GATHERED_BYTES, Connection, Piece, Transfer
+from worker.http.connection import GATHERED_BYTES, Connection, Piece, Transfer
+from worker.http.deadline import Patience
+from worker.http.response import Answer, read_head
 
 if TYPE_CHECKING:
     import ssl

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import httpcore
 import httpx
 
-from worker.stores.patience import Patience
-from worker.stores.wire_connection import Connection, Transfer
+from worker.http.connection import Connection, Transfer
+from worker.http.deadline import Patience
 
 if TYPE_CHECKING:
     import socket

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import httpx
 
 from worker.errors import Interrupted, Stop, Transient, Unknown
-from worker.stores.cos_json_answer import Answer, read_answer
-from worker.stores.cos_json_auth import CosJsonAuth, Signer
-from worker.stores.cos_json_errors import RESIGNED, Kind, Op, broken, failure, kind_of
-from worker.stores.cos_json_form import Form
-from worker.stores.cos_json_sign import file_id
-from worker.stores.wire import Wire
-from worker.stores.wire_connection import Transfer
-from worker.stores.wire_proxy import ProxyTransport
+from worker.http.connection import Transfer
+from worker.http.proxy import ProxyTransport
+from worker.http.transport import Wire
+from worker.stores.cos_json.auth import CosJsonAuth, Signer
+from worker.stores.cos_json.errors import RESIGNED, Kind, Op, broken, failure, kind_of
+from worker.stores.cos_json.form import Form
+from worker.stores.cos_json.response import Answer, read_answer
+from worker.stores.cos_json.signing import file_id
 from worker.stores.wrong_profile import authorities
 from worker.telemetry.redact import HIDDEN, redact, scrub
 from worker.telemetry.secret_matcher import SecretMatcher
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from worker.config.profiles import StoreProfile
-    from worker.stores.base import Guard
+    from worker.http.deadline import Guard
     from worker.urls import ProxyUrl
 
 ANSWER_MAX_BYTES = 1024 * 1024

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from worker.stores.cos_json_sign import ONCE, file_id, plain_text, token
+from worker.stores.cos_json.signing import ONCE, file_id, plain_text, token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

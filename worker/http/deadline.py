@@ -1,8 +1,9 @@
-"""A guard of requests that no claim stands behind: of a check, or a look of the drill's."""
+"""How long a request may take: what stores ask between its pieces, and a guard that no claim stands behind."""
 
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
 from worker.errors import Interrupted, Stop
 
@@ -28,3 +29,20 @@ class Patience:
 
     def acknowledged(self, size_bytes: int) -> None:
         """Ignore how far the request is."""
+
+
+class Guard(Protocol):
+    """Asked between the pieces of a request, so that a stop, a cancel or a deadline is obeyed in the middle of it."""
+
+    def check(self) -> None:
+        """Return if the work may go on.
+
+        Raises:
+            Interrupted: it may not.
+        """
+
+    def remaining_s(self) -> float:
+        """Return the seconds until the deadline; never negative."""
+
+    def acknowledged(self, size_bytes: int) -> None:
+        """Take note of how many bytes of the request's content the peer (its kernel, or a proxy) has acknowledged."""

@@ -28,7 +28,7 @@ from worker.stores.wrong_profile import PROXY, fault_of_profile
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.stores.cos_json_answer import Answer
+    from worker.stores.cos_json.response import Answer
 
 
 _LIMITS = PROTOCOLS["cos-json"]
