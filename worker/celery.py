@@ -21,15 +21,15 @@ from celery.worker import state
 from kombu.entity import Queue
 
 from worker import control
+from worker.broker import amqp_guard, redis_transport
+from worker.broker.publisher import Broker, check_safe
 from worker.config import broker_tls
 from worker.config.authorities import check_authorities
 from worker.config.credentials import warn_of_short_secrets
 from worker.config.settings import load_settings
 from worker.db.upgrade import refuse_unexpected_pooler
-from worker.dispatch import amqp_guard, redis_transport
-from worker.dispatch.broker import Broker, check_safe
 from worker.dispatch.dispatcher import Dispatcher
-from worker.dispatch.nudge import Nudger
+from worker.dispatch.notifier import Nudger
 from worker.dispatch.wakeup import Wakeup
 from worker.errors import SettingsError, SlicewayError
 from worker.jobs.names import QUEUE

@@ -13,7 +13,7 @@ from celery import Celery
 from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.installation import MIB
 from tests.acceptance.store import SLICE_BYTES
-from worker.dispatch.broker import Broker
+from worker.broker.publisher import Broker
 from worker.jobs.ids import task_id
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until

@@ -19,8 +19,8 @@ from celery import Celery
 from report import Report, parser
 from rig import MIB
 
+from worker.broker.publisher import Broker
 from worker.db.pool import Database, conninfo
-from worker.dispatch.broker import Broker
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.wakeup import Wakeup
 from worker.jobs import leases

@@ -29,7 +29,7 @@ ROOMS = (
     "worker/tasks",
 )
 STATEMENTS = ("worker.jobs.transitions", "worker.jobs.leases", "worker.jobs.actions", "worker.jobs.service")
-STORE, BROKER = "worker.stores.base", "worker.dispatch.broker"
+STORE, BROKER = "worker.stores.base", "worker.broker.publisher"
 #: The broker's calls that leave nothing behind; all its others are edges.
 BROKER_READS = frozenset({"length", "close"})
 

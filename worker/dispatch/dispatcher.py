@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
+    from worker.broker.publisher import Broker
     from worker.config.settings import Settings
     from worker.db.pool import Database, Tx
-    from worker.dispatch.broker import Broker
     from worker.dispatch.wakeup import Wakeup
     from worker.jobs.links import Link
 

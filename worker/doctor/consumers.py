@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from worker.broker.redis_transport import options
 from worker.config import broker_tls
-from worker.dispatch.redis_transport import options
 from worker.doctor.findings import Finding, Level
 from worker.jobs.names import QUEUE
 

@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 
 from celery import Celery
 
+from worker.broker.publisher import Broker
 from worker.config.settings import Settings
 from worker.db.pool import Database
-from worker.dispatch.broker import Broker
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.wakeup import Wakeup
 from worker.jobs.leases import Claim

@@ -10,7 +10,7 @@ import redis
 from celery import Celery
 
 from tests.integration.dispatch.office import eventually, read_message
-from worker.dispatch.broker import Broker, arguments, shown
+from worker.broker.publisher import Broker, arguments, shown
 from worker.jobs.ids import new_id, task_id
 from worker.jobs.names import QUEUE, TASK_OF
 from worker.jobs.states import JobState
@@ -36,7 +36,7 @@ def row(state: str = "uploading", number: int | None = 3, *, deaths: int = 0, ke
 @pytest.fixture
 def app(broker_url: str) -> Celery:
     made = Celery("office", broker=broker_url, set_as_current=False)
-    made.conf.update(broker_transport="worker.dispatch.redis_transport:Transport", task_default_queue=QUEUE)
+    made.conf.update(broker_transport="worker.broker.redis_transport:Transport", task_default_queue=QUEUE)
     return made
 
 

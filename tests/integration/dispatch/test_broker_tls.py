@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Row = dict[str, str]
 
 SECRET = "fake-secret-broker"
-LENGTH = "from worker.celery import app; from worker.dispatch.broker import Broker; print(Broker(app).length())"
+LENGTH = "from worker.celery import app; from worker.broker.publisher import Broker; print(Broker(app).length())"
 #: What is wrong: scheme, host, whom we trust, and what is said of it.
 WRONG = [
     ("rediss", "localhost", None, "the broker's certificate is not trusted: self-signed certificate"),

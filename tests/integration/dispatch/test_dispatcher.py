@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from tests.integration.dispatch.office import eventually
-from worker.dispatch.broker import Broker
+from worker.broker.publisher import Broker
 from worker.errors import StaleClaim
 from worker.jobs import leases, transitions
 from worker.jobs.ids import task_id

@@ -17,8 +17,8 @@ from worker.local.ports import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TRANSPORT = "worker.dispatch.redis_transport:Transport"
-SENTINEL_TRANSPORT = "worker.dispatch.redis_transport:SentinelTransport"
+TRANSPORT = "worker.broker.redis_transport:Transport"
+SENTINEL_TRANSPORT = "worker.broker.redis_transport:SentinelTransport"
 
 
 @contextmanager

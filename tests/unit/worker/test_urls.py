@@ -17,11 +17,11 @@ from kombu.utils.url import parse_url, url_to_parts
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
+from worker.broker.redis_transport import options
 from worker.config.broker_url import AS_THEY_ARE, REDIS_SCHEMES, BrokerTls, BrokerUrl, Master
 from worker.config.settings import load_settings
 from worker.db.pool import conninfo
 from worker.db.url import LIBPQ, DatabaseUrl
-from worker.dispatch.redis_transport import options
 from worker.errors import SettingsError
 from worker.http.proxy import for_httpx
 from worker.urls import Endpoint, Host, ProxyUrl, Secret, UrlError

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from amqp import method_framing, spec
 
-from worker.dispatch import amqp_guard
+from worker.broker import amqp_guard
 
 
 def text(value: bytes) -> bytes:

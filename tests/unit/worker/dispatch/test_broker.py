@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery import Celery
 
-from worker.dispatch.broker import Broker
+from worker.broker.publisher import Broker
 from worker.jobs.ids import new_id
 from worker.jobs.names import QUEUE
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from worker.dispatch.nudge import Nudger
+from worker.dispatch.notifier import Nudger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

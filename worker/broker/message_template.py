@@ -11,7 +11,7 @@ from kombu.connection import Connection
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps
 
-from worker.dispatch.tray import Transport as Tray
+from worker.broker.capture_transport import Transport as Tray
 from worker.jobs.names import QUEUE
 
 if TYPE_CHECKING:

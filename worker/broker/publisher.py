@@ -10,8 +10,8 @@ from kombu.entity import Queue
 from kombu.exceptions import BatchPublishError, OperationalError
 from redis.exceptions import ResponseError
 
+from worker.broker.message_template import Envelope, Hint, publish
 from worker.config.broker_tls import failure
-from worker.dispatch.envelope import Envelope, Hint, publish
 from worker.errors import SettingsError
 from worker.jobs.ids import task_id
 from worker.jobs.names import QUEUE, TASK_OF, TaskName
