@@ -26,9 +26,9 @@ from api.waiters import Waiters
 from worker.config.settings import load_settings
 from worker.db.pool import Database
 from worker.errors import SlicewayError
-from worker.jobs.intake import Intake
-from worker.jobs.keys import KeyRing
-from worker.jobs.service import Quota
+from worker.jobs.admission import Intake
+from worker.jobs.api_keys import KeyRing
+from worker.jobs.quota import Quota
 from worker.jobs.statements import texts
 from worker.signals import leave_if_database_is_away
 from worker.telemetry.log import set_up

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from api.deps import front_of
 from api.problems import Unauthenticated
 from worker.errors import Forbidden
-from worker.jobs.keys import ApiKey, KeyRing, Scope
+from worker.jobs.api_keys import ApiKey, KeyRing, Scope
 
 SCHEME = {"key": {"type": "http", "scheme": "bearer", "description": "A key from `sliceway keys create`."}}
 """How the OpenAPI document describes it."""

@@ -11,9 +11,9 @@ from api.submissions import Submissions
 from api.waiters import Waiters
 from worker.config.settings import Settings
 from worker.db.pool import Database
-from worker.jobs.intake import Intake
-from worker.jobs.keys import KeyRing
-from worker.jobs.service import Quota
+from worker.jobs.admission import Intake
+from worker.jobs.api_keys import KeyRing
+from worker.jobs.quota import Quota
 
 
 @dataclass(frozen=True, slots=True)

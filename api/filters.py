@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from api.schemas import Text
 from worker.errors import Forbidden, Refused
-from worker.jobs.keys import ApiKey, Scope
+from worker.jobs.api_keys import ApiKey, Scope
 from worker.jobs.queries import Filter
 from worker.jobs.states import JobState
 

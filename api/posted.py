@@ -13,7 +13,7 @@ from starlette.requests import Request
 from api.auth import submitter
 from api.deps import Front, front_of
 from api.problems import TooLarge, UnsupportedMediaType
-from worker.jobs.keys import ApiKey
+from worker.jobs.api_keys import ApiKey
 from worker.protocols.spec import BATCH_MAX_BYTES, REQUEST_MAX_BYTES
 
 

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 from api.problems import ERRORS_LISTED, BadJson, TooLarge, invalid
 from worker.errors import NotSupported, Refused
-from worker.jobs.intake import Wish
+from worker.jobs.admission import Wish
 from worker.protocols.spec import (
     ATTRIBUTES_MAX_CHARS,
     BATCH_MAX_JOBS,

@@ -14,8 +14,8 @@ from starlette.concurrency import run_in_threadpool
 
 from worker.db.pool import UNAVAILABLE
 from worker.db.repetition import run_idempotent
-from worker.jobs import service
-from worker.jobs.service import Submission
+from worker.jobs import submit
+from worker.jobs.submit import Submission
 from worker.protocols.spec import BATCH_MAX_JOBS
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from worker.db.pool import Database
     from worker.errors import Refused
-    from worker.jobs.keys import ApiKey
-    from worker.jobs.service import Accepted, Quota
+    from worker.jobs.api_keys import ApiKey
+    from worker.jobs.quota import Quota
+    from worker.jobs.submit import Accepted
     from worker.jobs.transitions import NewJob
 
 WRITERS = 2
@@ -110,7 +111,7 @@ class Submissions:
     def _insert(self, jobs: Sequence[NewJob], key: ApiKey) -> list[Accepted | Refused]:
         """Insert in one statement, which commits itself; where its answer is lost, it is sent once more."""
         submission = Submission(jobs, key, self._quota)
-        return run_idempotent(self._database, lambda tx: service.submit(tx, submission))
+        return run_idempotent(self._database, lambda tx: submit.submit(tx, submission))
 
     def _recount(self, tenant: str) -> None:
         with suppress(psycopg.Error, sqlalchemy.exc.SQLAlchemyError), self._database.connection() as connection:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row
 
-    from worker.jobs.service import Accepted
+    from worker.jobs.submit import Accepted
 
 _Place = TypeVar("_Place", UUID, int)
 Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]

@@ -18,7 +18,7 @@ import sqlalchemy.exc
 
 from api.problems import Unauthenticated, Unavailable
 from worker.db.repetition import run_idempotent
-from worker.jobs.keys import not_good
+from worker.jobs.api_keys import not_good
 from worker.jobs.queries import ended
 from worker.telemetry.log import get_log
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from worker.db.pool import Database, Tx
-    from worker.jobs.keys import ApiKey
+    from worker.jobs.api_keys import ApiKey
 
 MOST = 200
 LOOK_EVERY_S = 0.2

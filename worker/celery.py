@@ -32,7 +32,7 @@ from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.notifier import Nudger
 from worker.dispatch.wakeup import Wakeup
 from worker.errors import SettingsError, SlicewayError
-from worker.jobs.names import QUEUE
+from worker.jobs.task_names import QUEUE
 from worker.niceness import stop_yielding, yield_to_others
 from worker.signals import leave_if_database_is_away, run_on_after_hangup
 from worker.tasks import entry, slots

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.config.settings import Settings
-    from worker.jobs.keys import ApiKey
+    from worker.jobs.api_keys import ApiKey
 
 _SCOPES = ("submit", "read", "operate", "admin")
 _KEYS = Columns(
@@ -68,7 +68,7 @@ def keys() -> None:
 @json_option
 def create(tenant: str, scopes: Sequence[str], name: str | None, *, as_json: bool) -> None:
     """Make a key and print it, this once: it is not kept."""
-    from worker.jobs.keys import Scope, create_key  # noqa: PLC0415
+    from worker.jobs.api_keys import Scope, create_key  # noqa: PLC0415
     from worker.surroundings import database_of  # noqa: PLC0415
 
     with database_of(_settings()) as database, database.transaction() as tx:
@@ -85,7 +85,7 @@ def create(tenant: str, scopes: Sequence[str], name: str | None, *, as_json: boo
 def list_all(tenant: str | None, *, as_json: bool) -> None:
     """List keys, revoked ones too."""
     from worker.db.repetition import run_idempotent  # noqa: PLC0415
-    from worker.jobs.keys import list_keys  # noqa: PLC0415
+    from worker.jobs.api_keys import list_keys  # noqa: PLC0415
     from worker.surroundings import database_of  # noqa: PLC0415
 
     with database_of(_settings()) as database:
@@ -105,7 +105,7 @@ def list_all(tenant: str | None, *, as_json: bool) -> None:
 def revoke(key_id: uuid.UUID, *, as_json: bool) -> None:
     """Refuse a key from now on; every API process does within seconds."""
     from worker.db.repetition import run_idempotent  # noqa: PLC0415
-    from worker.jobs.keys import revoke_key  # noqa: PLC0415
+    from worker.jobs.api_keys import revoke_key  # noqa: PLC0415
     from worker.surroundings import database_of  # noqa: PLC0415
 
     with database_of(_settings()) as database:

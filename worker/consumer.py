@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from celery.worker import consumer
 from kombu.message import Message
 
-from worker.jobs.names import TaskName
+from worker.jobs.task_names import TaskName
 from worker.telemetry.log import get_log
 from worker.telemetry.redact import redact_json
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.worker.control import Panel, nok
 
-from worker.jobs.names import QUEUE
+from worker.jobs.task_names import QUEUE
 from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:

@@ -36,10 +36,10 @@ from api.waiting import waits
 from worker.db.pool import Tx
 from worker.db.repetition import run_idempotent
 from worker.errors import NotSupported, Refused
-from worker.jobs import actions, queries, service
-from worker.jobs.keys import ApiKey
-from worker.jobs.service import Accepted, Submission
+from worker.jobs import commands, queries, submit
+from worker.jobs.api_keys import ApiKey
 from worker.jobs.states import FINAL, JobState
+from worker.jobs.submit import Accepted, Submission
 from worker.jobs.transitions import NewJob
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -143,7 +143,7 @@ def _try_out(front: Front, jobs: list[NewJob], key: ApiKey) -> list[Accepted | R
         outcomes: list[Accepted | Refused] = []
         try:
             with suppress(psycopg.Rollback), connection.transaction():
-                outcomes = service.submit(connection, submission)
+                outcomes = submit.submit(connection, submission)
                 raise psycopg.Rollback
         finally:
             submission.give_up()
@@ -196,7 +196,7 @@ def retry_job(job_id: JobId, key: Operator, front: FrontDep, how: RetryQuery) ->
     # not repeated where its answer is lost: the job may have failed again since, or succeeded, and a second retry would
     # send it to work against what its operator has seen, or refuse what was done
     with front.database.transaction() as tx:
-        state = actions.retry(tx, job_id, key, front.settings.profiles, force=how.force)
+        state = commands.retry(tx, job_id, key, front.settings.profiles, force=how.force)
     return JobMoved(id=job_id, state=state)
 
 
@@ -206,7 +206,7 @@ def cancel_job(job_id: JobId, key: Operator, front: FrontDep) -> JobMoved:
 
     def cancel(connection: Tx) -> JobState:
         with connection.transaction():
-            return actions.cancel(connection, job_id, key)
+            return commands.cancel(connection, job_id, key)
 
     state = run_idempotent(front.database, cancel)  # a job that is being cancelled is what was asked for
     return JobMoved(id=job_id, state=state)

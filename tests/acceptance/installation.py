@@ -23,7 +23,7 @@ from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, SLICE_B
 from worker.config.settings import load_settings
 from worker.db.pool import Database
 from worker.jobs import leases
-from worker.jobs.keys import Scope, create_key
+from worker.jobs.api_keys import Scope, create_key
 from worker.jobs.links import Link
 from worker.local.process import wait_until
 

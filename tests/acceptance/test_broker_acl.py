@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 
 from tests.acceptance.flower_process import FlowerProcess
 from tests.acceptance.installation import MIB
-from worker.jobs.names import QUEUE
+from worker.jobs.task_names import QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,8 @@ from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.installation import MIB
 from tests.acceptance.processes import ALONE
 from worker.control import REFUSED
-from worker.jobs.ids import task_id
-from worker.jobs.names import QUEUE
+from worker.ids import task_id
+from worker.jobs.task_names import QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

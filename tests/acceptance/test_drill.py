@@ -15,7 +15,7 @@ from tests.acceptance.installation import DEAD_AFTER_S, MIB, QUICK
 from tests.acceptance.processes import running
 from worker.db.pool import Database
 from worker.drill.site import NOTICE_SLACK_S
-from worker.jobs.keys import Scope, create_key
+from worker.jobs.api_keys import Scope, create_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.installation import MIB
 from tests.acceptance.store import SLICE_BYTES
 from worker.broker.publisher import Broker
-from worker.jobs.ids import task_id
+from worker.ids import task_id
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until
 

@@ -12,7 +12,7 @@ import httpx
 
 from tests.acceptance.flower_process import FlowerProcess
 from tests.acceptance.installation import MIB
-from worker.jobs.names import QUEUE
+from worker.jobs.task_names import QUEUE
 
 if TYPE_CHECKING:
     from tests.acceptance.installation import Installation

@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.installation import MIB
 from tests.support.forged import COMMANDS, FORGED, kwargs, message
-from worker.jobs.names import QUEUE, TaskName
+from worker.jobs.task_names import QUEUE, TaskName
 
 if TYPE_CHECKING:
     from tests.acceptance.installation import Installation

@@ -11,7 +11,7 @@ from tests.acceptance.conftest import Ground
 from tests.acceptance.installation import MIB, Installation
 from tests.acceptance.job import Wish
 from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, StoreServer
-from worker.jobs.keys import Scope, create_key
+from worker.jobs.api_keys import Scope, create_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from tests.acceptance.flower_process import FlowerProcess
 from tests.acceptance.installation import MIB
 from tests.support.forged import FORGED
 from tests.support.redis_servers import PASSWORD, Sentinels, on_a_socket
-from worker.jobs.names import QUEUE
+from worker.jobs.task_names import QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ import pytest
 from tests.acceptance.installation import MIB
 from tests.acceptance.job import Job, Wish
 from tests.acceptance.store import SLICE_BYTES
-from worker.jobs.names import QUEUE
+from worker.jobs.task_names import QUEUE
 
 if TYPE_CHECKING:
     from tests.acceptance.installation import Installation

@@ -23,8 +23,8 @@ from worker.broker.publisher import Broker
 from worker.db.pool import Database, conninfo
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.wakeup import Wakeup
-from worker.jobs import leases
-from worker.jobs.names import QUEUE
+from worker.jobs import workers
+from worker.jobs.task_names import QUEUE
 
 if TYPE_CHECKING:
     from bed import Bed
@@ -94,16 +94,16 @@ def turns(site: Bed) -> tuple[list[float], float]:
             store_caps={},
         )  # fmt: skip
         with database.connection() as tx:
-            leases.start_worker(tx, worker, "bench", slots=8, roots=["files"])
+            workers.start_worker(tx, worker, "bench", slots=8, roots=["files"])
             for _ in range(TURNS):
-                leases.heartbeat(tx, worker, slots=4, roots=["files"], claimed_through=None)
+                workers.heartbeat(tx, worker, slots=4, roots=["files"], claimed_through=None)
                 began = time.perf_counter()
                 dispatcher._turn(tx)
                 took.append(time.perf_counter() - began)
                 assert tx.execute("UPDATE job SET step = 'pending' WHERE step = 'dispatched'").rowcount > 0
                 most_bytes = max(most_bytes, broker.info("memory")["used_memory"])
                 broker.delete(QUEUE)
-            leases.stop_worker(tx, worker)
+            workers.stop_worker(tx, worker)
     database.close()
     return took, most_bytes / MIB
 

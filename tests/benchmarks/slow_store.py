@@ -17,7 +17,7 @@ from report import Report, parser
 from rig import KIB, MIB, api_of
 
 from worker.db.pool import Database, conninfo
-from worker.jobs.keys import Scope, create_key
+from worker.jobs.api_keys import Scope, create_key
 from worker.local.process import wait_until
 
 if TYPE_CHECKING:

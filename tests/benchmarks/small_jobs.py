@@ -22,7 +22,7 @@ import redis
 from rig import KIB, MIB, Sampler, api_of, machine, out, show, system
 
 from worker.db.pool import conninfo
-from worker.jobs.names import QUEUE
+from worker.jobs.task_names import QUEUE
 from worker.local.state import APPID, BUCKET
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from worker.jobs.names import TASK_OF
 from worker.jobs.states import JobState
+from worker.jobs.task_names import TASK_OF
 
 Row = dict[str, Any]
 

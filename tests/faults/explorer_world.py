@@ -16,7 +16,7 @@ from tests.faults.explorer_edges import CUT, LOST, STOP, Answered, Ended, Found,
 from tests.faults.explorer_rows import NOW, OVER
 from tests.faults.explorer_state import JOB, SLICE_BYTES, Fault, Left, Next, Slot, State, Stranger, World, worker
 from tests.faults.explorer_store import Store, respond, strange
-from worker.jobs import leases, transitions
+from worker.jobs import due, leases, transitions, workers
 from worker.jobs.leases import Claim
 from worker.jobs.states import FINAL, JobState
 
@@ -43,7 +43,7 @@ class Moves:
         def enqueue(tx: Tx) -> None:
             transitions.enqueue(tx, [new], "client")
             for process in range(2):
-                leases.start_worker(tx, worker(process), "w", slots=1, roots=[])
+                workers.start_worker(tx, worker(process), "w", slots=1, roots=[])
 
         store = Store(SLICE_BYTES, self.world.content, self.world.named)
         if self.world.predecessor is not None:
@@ -169,7 +169,7 @@ class Moves:
         process = state.processes
 
         def start(tx: Tx) -> None:
-            leases.start_worker(tx, worker(process), "w", slots=1, roots=[])
+            workers.start_worker(tx, worker(process), "w", slots=1, roots=[])
 
         number = self.rows.run(state.rows, f"start {process}", start, with_crew=True).rows
         return _with(state._replace(rows=number, processes=process + 1), index, Slot(process))
@@ -177,7 +177,9 @@ class Moves:
     def _left(self, state: State, index: int) -> State:
         """End a process of its own will."""
         gone = worker(state.slots[index].process)
-        number = self.rows.run(state.rows, f"stop {gone}", lambda tx: leases.stop_worker(tx, gone), with_crew=True).rows
+        number = self.rows.run(
+            state.rows, f"stop {gone}", lambda tx: workers.stop_worker(tx, gone), with_crew=True
+        ).rows
         return self.crash(state._replace(rows=number), index)
 
     def _lapse(self, state: State, program: Program) -> State:
@@ -237,7 +239,7 @@ class Moves:
 
         def rescue(tx: Tx) -> None:
             tx.execute("UPDATE worker SET heartbeat_at = %s WHERE id = %s", [OVER, worker(process)])
-            leases.end_dead_workers(tx, DEAD_AFTER_S)
+            workers.end_dead_workers(tx, DEAD_AFTER_S)
             transitions.rescue(tx)
 
         change = self.rows.run(state.rows, f"rescue {process}", rescue, with_crew=True)
@@ -277,11 +279,13 @@ def _turn(tx: Tx) -> list[Row]:
     for table in ("job", "slice"):
         tx.execute(f"UPDATE {table} SET not_before = %s WHERE not_before IS NOT NULL", [OVER])  # noqa: S608
     transitions.promote_due(tx)
-    due = leases.due_steps(tx, per_lane=9, blocked=[], whole_bytes=0) + leases.due_slices(
+    rows = due.due_steps(tx, per_lane=9, blocked=[], whole_bytes=0) + due.due_slices(
         tx, per_lane=9, window=9, blocked=[]
     )
-    steps = [row["job_id"] for row in due if row["number"] is None]
-    return transitions.dispatch(tx, steps, [(row["job_id"], row["number"]) for row in due if row["number"] is not None])
+    steps = [row["job_id"] for row in rows if row["number"] is None]
+    return transitions.dispatch(
+        tx, steps, [(row["job_id"], row["number"]) for row in rows if row["number"] is not None]
+    )
 
 
 def _as_heard(rows: list[Row]) -> list[Row]:

@@ -9,7 +9,7 @@ from celery import Celery
 
 from tests.acceptance.job import Wish
 from tests.acceptance.store import SLICE_BYTES
-from worker.jobs.ids import task_id
+from worker.ids import task_id
 from worker.jobs.states import FINAL
 
 if TYPE_CHECKING:

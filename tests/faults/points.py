@@ -24,11 +24,11 @@ ROOMS = (
     "api",
     "worker/celery.py",
     "worker/dispatch",
-    "worker/jobs/actions.py",
-    "worker/jobs/service.py",
+    "worker/jobs/commands.py",
+    "worker/jobs/submit.py",
     "worker/tasks",
 )
-STATEMENTS = ("worker.jobs.transitions", "worker.jobs.leases", "worker.jobs.actions", "worker.jobs.service")
+STATEMENTS = ("worker.jobs.transitions", "worker.jobs.leases", "worker.jobs.commands", "worker.jobs.submit")
 STORE, BROKER = "worker.stores.base", "worker.broker.publisher"
 #: The broker's calls that leave nothing behind; all its others are edges.
 BROKER_READS = frozenset({"length", "close"})

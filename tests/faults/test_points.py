@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WANTED = Calls(
-    statements=frozenset({"worker.jobs.transitions.succeed", "worker.jobs.leases.lead"}),
+    statements=frozenset({"worker.jobs.transitions.succeed", "worker.jobs.leadership.lead"}),
     store={"finish": False, "put_slice": True},
     broker=frozenset({"publish"}),
 )
 PLANTED = """
 from worker.jobs import transitions
-from worker.jobs.leases import lead
+from worker.jobs.leadership import lead
 
 class Work:
     def done(self, rt, claim, guard):
@@ -98,7 +98,7 @@ def test_every_statement_that_writes_is_an_edge() -> None:
     counted = {name for name in points.calls().statements if "service" not in name and "actions" not in name}
     assert public - counted == {f"worker.jobs.leases.{name}" for name in READERS}
     assert counted <= public
-    written = {"worker.jobs.service.submit", "worker.jobs.actions.cancel", "worker.jobs.actions.retry"}
+    written = {"worker.jobs.submit.submit", "worker.jobs.commands.cancel", "worker.jobs.commands.retry"}
     assert written <= points.calls().statements
 
 

@@ -8,7 +8,7 @@ import zlib
 from typing import Any
 from uuid import uuid4
 
-from worker.jobs.names import QUEUE, TaskName
+from worker.jobs.task_names import QUEUE, TaskName
 
 DELIVERY = {"exchange": "", "routing_key": QUEUE}
 LONG = 8 * 1024 * 1024

@@ -18,7 +18,7 @@ from kombu.entity import Queue
 from tests.acceptance.deadline import DEADLINE_S
 from tests.support.forged import FORGED
 from worker.config.settings import load_settings
-from worker.jobs.names import QUEUE
+from worker.jobs.task_names import QUEUE
 from worker.local.process import wait_until
 
 

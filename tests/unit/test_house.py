@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from celery import Celery
 
 from worker.errors import Permanent
-from worker.jobs.names import TASK_OF, TaskName
 from worker.jobs.retry import GiveUp, History, decide
+from worker.jobs.task_names import TASK_OF, TaskName
 from worker.stores.cos_json.errors import CODES
 from worker.tasks import entry
 

@@ -12,13 +12,13 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps
 
 from worker.broker.capture_transport import Transport as Tray
-from worker.jobs.names import QUEUE
+from worker.jobs.task_names import QUEUE
 
 if TYPE_CHECKING:
     from celery import Celery
     from kombu.messaging import Producer
 
-    from worker.jobs.names import TaskName
+    from worker.jobs.task_names import TaskName
 
 _ID, _TOLD, _SHOWN, _BODY, _TAG = "@id@", {"@told@": 0}, "@shown@", "@body@", "@tag@"
 """What a prototype has where messages differ."""

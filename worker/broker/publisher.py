@@ -13,9 +13,9 @@ from redis.exceptions import ResponseError
 from worker.broker.message_template import Envelope, Hint, publish
 from worker.config.broker_tls import failure
 from worker.errors import SettingsError
-from worker.jobs.ids import task_id
-from worker.jobs.names import QUEUE, TASK_OF, TaskName
+from worker.ids import task_id
 from worker.jobs.states import JobState
+from worker.jobs.task_names import QUEUE, TASK_OF, TaskName
 from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:

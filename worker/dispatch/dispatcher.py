@@ -17,7 +17,7 @@ import sqlalchemy.exc
 
 from worker.dispatch.links import LinkBook
 from worker.dispatch.selection import Limits, choose
-from worker.jobs import aborts, leases, transitions
+from worker.jobs import aborts, breakers, due, leadership, leases, transitions, workers
 from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Dispatcher:
             return self._turn(tx)
 
     def _lead(self, tx: Tx) -> None:
-        term = leases.lead(tx, self._holder, self._timers.lead_s)
+        term = leadership.lead(tx, self._holder, self._timers.lead_s)
         if term is not None and term != self._term:
             log.info("dispatcher.leads", term=term)
             self._republish_all = True  # what the last leader marked may never have been published
@@ -136,10 +136,10 @@ class Dispatcher:
         if self._is_time("rescue", RESCUE_EVERY_S):
             transitions.promote_due(tx)
             self._rescue(tx)
-        seen = leases.survey(tx, whole_bytes=self._whole_bytes)
+        seen = due.survey(tx, whole_bytes=self._whole_bytes)
         if seen.abort_due or (seen.next_due_s is not None and seen.next_due_s <= 0):
             transitions.promote_due(tx)
-            seen = leases.survey(tx, whole_bytes=self._whole_bytes)
+            seen = due.survey(tx, whole_bytes=self._whole_bytes)
         self._republish_lost(tx, seen)
         in_flight = sum(load.requests for load in seen.in_flight.values())
         free = 2 * seen.slots - in_flight
@@ -155,27 +155,27 @@ class Dispatcher:
             longest = min(longest, max(self._pace_s, lasts_s))
         return self._until_due(seen, longest), busy
 
-    def _until_due(self, seen: leases.Survey, longest: float) -> float:
+    def _until_due(self, seen: due.Survey, longest: float) -> float:
         # a leader that sleeps past its term, or so long that its turns count as broken, would be none
         longest = min(longest, self._timers.lead_s / 3, self._timers.dead_after_s / 4)
         return longest if seen.next_due_s is None else min(longest, max(0.0, seen.next_due_s))
 
-    def _hand_out(self, tx: Tx, seen: leases.Survey, free: int, links: Mapping[str, Link]) -> int:
-        waiting = [store for store, due in seen.waiting_stores.items() if not due]
+    def _hand_out(self, tx: Tx, seen: due.Survey, free: int, links: Mapping[str, Link]) -> int:
+        waiting = [store for store, is_due in seen.waiting_stores.items() if not is_due]
         per_lane = max(1, min(free, LANE_ROWS_MAX // self._lanes))
-        due = leases.due_steps(tx, per_lane=per_lane, blocked=waiting, whole_bytes=self._whole_bytes)
-        due += leases.due_slices(tx, per_lane=per_lane, window=self._window or 2 * seen.slots, blocked=waiting)
+        rows = due.due_steps(tx, per_lane=per_lane, blocked=waiting, whole_bytes=self._whole_bytes)
+        rows += due.due_slices(tx, per_lane=per_lane, window=self._window or 2 * seen.slots, blocked=waiting)
         if waiting:
-            due += aborts.due_aborts(tx, blocked=waiting, known=self._known, most=per_lane)
-        self._lanes = max(1, len({(row["store"], row["tenant"]) for row in due}))
+            rows += aborts.due_aborts(tx, blocked=waiting, known=self._known, most=per_lane)
+        self._lanes = max(1, len({(row["store"], row["tenant"]) for row in rows}))
         probes = [store for store, is_due in seen.waiting_stores.items() if is_due]
         target_s, slow_s = self._timers.slice_target_s, self._timers.slow_slice_s
         limits = Limits(free, seen.slots, self._store_caps, links, frozenset(probes), target_s, slow_s)
-        chosen = choose(due, limits=limits, in_flight=seen.in_flight)
+        chosen = choose(rows, limits=limits, in_flight=seen.in_flight)
         if not chosen or self._broker.holds(2 * seen.slots):
             return 0
         if probed := {row["store"] for row in chosen} & set(probes):
-            leases.note_probes(tx, sorted(probed), self._timers.probe_s)
+            breakers.note_probes(tx, sorted(probed), self._timers.probe_s)
         marked = transitions.dispatch(
             tx,
             [row["job_id"] for row in chosen if row["number"] is None],
@@ -186,7 +186,7 @@ class Dispatcher:
         self._broker.publish(marked)
         return len(marked)
 
-    def _learned(self, tx: Tx, seen: leases.Survey) -> Mapping[str, Link]:
+    def _learned(self, tx: Tx, seen: due.Survey) -> Mapping[str, Link]:
         """Return the links, with what workers have reported of them since the last tick."""
         if seen.links_at == self._links_at:
             return seen.links
@@ -196,7 +196,7 @@ class Dispatcher:
             leases.keep_links(tx, found)
         return {**seen.links, **found}
 
-    def _republish_lost(self, tx: Tx, seen: leases.Survey) -> None:
+    def _republish_lost(self, tx: Tx, seen: due.Survey) -> None:
         """Publish again what may be lost, with the token it has: one copy of each wins its claim."""
         if self._is_time("broker", BROKER_CHECK_EVERY_S) and self._broker.was_emptied():
             if not self._republish_all:  # at the start of a term it is as good as new anyway
@@ -222,7 +222,7 @@ class Dispatcher:
 
     def _rescue(self, tx: Tx) -> None:
         if time.monotonic() - self._unbroken_since >= self._timers.dead_after_s:
-            for worker in leases.end_dead_workers(tx, self._timers.dead_after_s):
+            for worker in workers.end_dead_workers(tx, self._timers.dead_after_s):
                 log.warning("worker.dead", worker=str(worker["id"]), name=worker["name"])
         for freed in transitions.rescue(tx):
             log.warning("claim.freed", job_id=str(freed["job_id"]), number=freed["number"], deaths=freed["deaths"])
@@ -261,7 +261,7 @@ class Dispatcher:
         self._broker.close()
         try:
             with self._db.connection() as tx:
-                leases.resign(tx, self._holder)
+                leadership.resign(tx, self._holder)
         except DATABASE_ERRORS as error:
             log.warning("dispatcher.not_resigned", error=str(error))
         self._wakeup.close()

@@ -12,7 +12,7 @@ from worker.jobs.states import JobState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from worker.jobs.leases import Load
+    from worker.jobs.due import Load
     from worker.jobs.links import Link
 
 Row = dict[str, Any]

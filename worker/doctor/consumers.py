@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 from worker.broker.redis_transport import options
 from worker.config import broker_tls
 from worker.doctor.findings import Finding, Level
-from worker.jobs.names import QUEUE
+from worker.jobs.task_names import QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from worker.doctor.examine import examine
 from worker.doctor.findings import Finding, Level
 from worker.drill import watch
 from worker.errors import SettingsError, SlicewayError
-from worker.jobs.keys import find_key
+from worker.jobs.api_keys import find_key
 from worker.protocols.spec import PROTOCOLS
 from worker.sources.file import usable
 

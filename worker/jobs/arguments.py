@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-from worker.jobs.names import TaskName
+from worker.jobs.task_names import TaskName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
 
 from worker.errors import StaleClaim
-from worker.jobs.links import KNOWN_FOR_S, Link
 from worker.jobs.statements import sql
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime, timedelta
+    from datetime import timedelta
     from uuid import UUID
 
     from worker.db.pool import Tx
+    from worker.jobs.links import Link
 
 Row = dict[str, Any]
 
@@ -92,107 +92,6 @@ class Deferral:
         }
 
 
-class Load(NamedTuple):
-    """What is out to a store for a tenant: steps and slices dispatched or worked on, and those that carry content."""
-
-    requests: int
-    carrying: int
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What a dispatcher's turn needs to know.
-
-    Attributes:
-        now: by the database's clock.
-        slots: what all live workers can send at once.
-        claimed_through: the latest time of dispatch among messages that were claimed.
-        last_ended: when the last worker ended, dead or stopped.
-        next_due_s: seconds until the next waiting step or slice is due, negative if it is; None if none waits.
-        abort_due: whether a cancelled job's last claim has ended and its abort is not handed out yet.
-        waiting_stores: stores with an open breaker -> whether a probe is due.
-        links: store -> its link, where it has carried anything lately.
-        links_at: when a live worker last reported of its links.
-        in_flight: (store, tenant) -> steps and slices dispatched or being worked on.
-    """
-
-    now: datetime
-    slots: int
-    claimed_through: datetime | None
-    last_ended: datetime | None
-    next_due_s: float | None
-    abort_due: bool
-    waiting_stores: dict[str, bool]
-    links: dict[str, Link]
-    links_at: datetime | None
-    in_flight: dict[tuple[str, str], Load]
-
-
-def survey(tx: Tx, *, whole_bytes: int) -> Survey:
-    """Look around, in one statement; files of at most ``whole_bytes`` may be sent by an init."""
-    row = tx.execute(sql("survey"), {"whole_bytes": whole_bytes, "known_for_s": KNOWN_FOR_S}).fetchone() or {}
-    return Survey(
-        now=row["now"],
-        slots=row["slots"],
-        claimed_through=row["claimed_through"],
-        last_ended=row["last_ended"],
-        next_due_s=row["next_due_s"],
-        abort_due=row["abort_due"],
-        waiting_stores={breaker["store"]: breaker["due"] for breaker in row["breakers"]},
-        links={
-            link["store"]: Link(link["goodput_bytes_per_s"], link["answer_bytes"], link["answer_s"])
-            for link in row["links"]
-        },
-        links_at=row["links_at"],
-        in_flight={
-            (lane["store"], lane["tenant"]): Load(lane["requests"], lane["carrying"]) for lane in row["in_flight"]
-        },
-    )
-
-
-def due_steps(tx: Tx, *, per_lane: int, blocked: Sequence[str], whole_bytes: int) -> list[Row]:
-    """Return the first due steps of every lane (store, tenant) but those of blocked stores."""
-    params = {"per_lane": per_lane, "blocked": list(blocked), "whole_bytes": whole_bytes}
-    return tx.execute(sql("due_steps"), params).fetchall()
-
-
-def due_slices(tx: Tx, *, per_lane: int, window: int, blocked: Sequence[str]) -> list[Row]:
-    """Return the first due slices of every lane, as many of each job as its window has room for."""
-    params = {"per_lane": per_lane, "window": window, "blocked": list(blocked)}
-    return tx.execute(sql("due_slices"), params).fetchall()
-
-
-def start_worker(tx: Tx, worker: UUID, name: str, *, slots: int, roots: Sequence[str]) -> None:
-    """Register a worker process under its random identity."""
-    tx.execute(sql("start_worker"), {"id": worker, "name": name, "slots": slots, "roots": list(roots)})
-
-
-def heartbeat(
-    tx: Tx,
-    worker: UUID,
-    *,
-    slots: int,
-    roots: Sequence[str],
-    claimed_through: datetime | None,
-    links: list[Row] | None = None,
-    sending: list[Row] | None = None,
-) -> bool:
-    """Say that the worker lives; False if it was taken for dead meanwhile and holds nothing any more.
-
-    ``links``: the counters of its links, where they have changed. ``sending``: what is being sent, as
-    `worker.tasks.sending_report` makes it; None for nothing.
-    """
-    params = {
-        "id": worker,
-        "slots": slots,
-        "roots": list(roots),
-        "claimed_through": claimed_through,
-        "links": json_or_null(links),
-        "sending": json_or_null(sending),
-    }
-    return tx.execute(sql("heartbeat"), params).fetchone() is not None
-
-
 def reported_links(tx: Tx) -> list[tuple[UUID, list[Row]]]:
     """Return what each live worker has reported of its links."""
     return [(row["id"], row["links"]) for row in tx.execute(sql("reported_links"))]
@@ -202,16 +101,6 @@ def keep_links(tx: Tx, links: Mapping[str, Link]) -> None:
     """Store what was found out of these links, with the time."""
     rows = [{"store": store, **asdict(link)} for store, link in links.items()]
     tx.execute(sql("keep_links"), {"links": json.dumps(rows)})
-
-
-def stop_worker(tx: Tx, worker: UUID) -> None:
-    """Say that the worker has stopped of its own will: what it still held counts as no death."""
-    tx.execute(sql("stop_worker"), {"id": worker})
-
-
-def end_dead_workers(tx: Tx, dead_after_s: float) -> list[Row]:
-    """End the workers that were silent for too long; returns their `id` and `name`."""
-    return tx.execute(sql("end_workers"), {"dead_after_s": dead_after_s}).fetchall()
 
 
 def lost_claims(tx: Tx, claims: Sequence[tuple[Claim, bool]], worker: UUID) -> set[tuple[UUID, int | None]]:
@@ -249,30 +138,3 @@ def adopted_by_size(tx: Tx, job_id: UUID, epoch: int) -> bool:
     """Say whether the session of this epoch holds slices that 0.1 took over without a proof of their content."""
     row = tx.execute(sql("adopted_by_size"), {"job": job_id, "epoch": epoch}).fetchone()
     return row is not None and bool(row["found"])
-
-
-def lead(tx: Tx, holder: UUID, lead_s: float) -> int | None:
-    """Lead the dispatch, or go on leading; returns the term, or None while another leads."""
-    row = tx.execute(sql("lead"), {"holder": holder, "lead_s": lead_s}).fetchone()
-    return None if row is None else int(row["term"])
-
-
-def resign(tx: Tx, holder: UUID) -> None:
-    """Stop leading at once."""
-    tx.execute("UPDATE leadership SET until = now() WHERE name = 'dispatcher' AND holder = %s", [holder])
-
-
-def open_breaker(tx: Tx, store: str, error: Row, probe_s: float) -> bool:
-    """Let the store's jobs wait, but for a probe every ``probe_s`` seconds; says whether they did not before."""
-    row = tx.execute(sql("open_breaker"), {"store": store, "error": Jsonb(error), "probe_s": probe_s}).fetchone()
-    return row is not None and bool(row["opened"])
-
-
-def close_breaker(tx: Tx, store: str) -> bool:
-    """Let the store's jobs go on; says whether they waited."""
-    return tx.execute(sql("close_breaker"), {"store": store}).fetchone() is not None
-
-
-def note_probes(tx: Tx, stores: Sequence[str], probe_s: float) -> None:
-    """Remember that a probe goes out to these stores now; the next one in ``probe_s`` seconds."""
-    tx.execute(sql("probe"), {"stores": list(stores), "probe_s": probe_s})

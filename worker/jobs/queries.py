@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from worker.db.pool import Database, Tx
-    from worker.jobs.keys import ApiKey
+    from worker.jobs.api_keys import ApiKey
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from worker.config.authorities import check_authorities
 from worker.config.settings import load_settings
 from worker.config.variables import PREFIX
 from worker.config.variables import given as given_of
-from worker.jobs.keys import Scope, create_key, find_key
+from worker.jobs.api_keys import Scope, create_key, find_key
 from worker.local.errors import LocalError
 from worker.local.ports import is_taken
 from worker.local.postgres import EmbeddedPostgres

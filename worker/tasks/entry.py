@@ -19,9 +19,9 @@ from worker.errors import Interrupted, SlicewayError, StaleClaim, Stop
 from worker.jobs import transitions
 from worker.jobs.arguments import Malformed, read
 from worker.jobs.leases import Claim
-from worker.jobs.names import TaskName
 from worker.jobs.retry import GiveUp
 from worker.jobs.states import JobState
+from worker.jobs.task_names import TaskName
 from worker.tasks.finish import run_abort, run_finish
 from worker.tasks.init import run_init
 from worker.tasks.outcome import REVOKED, settle

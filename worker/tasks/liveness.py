@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from worker.db.pool import UNAVAILABLE
-from worker.jobs import leases, transitions
+from worker.jobs import leases, transitions, workers
 from worker.jobs.leases import Deferral
 from worker.sources.file import usable
 from worker.tasks.guard import boot_clock_s
@@ -58,7 +58,7 @@ class Liveness(threading.Thread):
         while not self._ended.is_set():
             try:
                 with self._rt.db.connection() as tx:
-                    leases.start_worker(
+                    workers.start_worker(
                         tx, self._rt.worker, self._rt.name, slots=self._tasks, roots=self._usable_roots()
                     )
             except UNAVAILABLE as error:
@@ -109,7 +109,7 @@ class Liveness(threading.Thread):
         self._rt.links.first_answer.set()  # what it waits for
         try:
             with self._rt.db.connection() as tx:
-                leases.stop_worker(tx, self._rt.worker)
+                workers.stop_worker(tx, self._rt.worker)
         except UNAVAILABLE as error:
             self._note_away(error)
 
@@ -119,7 +119,7 @@ class Liveness(threading.Thread):
     def _beat(self) -> None:
         sending = self._report.observe(self._rt.guards())
         with self._rt.db.connection() as tx:
-            lives = leases.heartbeat(
+            lives = workers.heartbeat(
                 tx,
                 self._rt.worker,
                 slots=self._tasks,

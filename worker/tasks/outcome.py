@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import Interrupted, Stop, StoreUnusable
-from worker.jobs import leases, transitions
+from worker.jobs import breakers, leases, transitions
 from worker.jobs.leases import Claim, Deferral
 from worker.jobs.retry import PROFILE_CODES, Again, Decision, Fresh, GiveUp, History, decide
 from worker.telemetry.log import get_log
@@ -89,13 +89,13 @@ def _carry_out(tx: Tx, guard: ClaimGuard, decision: Decision, timers: Timers) ->
 
 
 def _open_breaker(tx: Tx, store: str, error: Row, probe_s: float) -> None:
-    if leases.open_breaker(tx, store, error, probe_s):
+    if breakers.open_breaker(tx, store, error, probe_s):
         log.warning("store.unusable", store=store, **{key: error[key] for key in ("code", "message", "advice")})
 
 
 def store_answered(rt: Runtime, row: Row, guard: ClaimGuard) -> None:
     """Let the jobs of a store that was unusable go on, after it has done what it was asked."""
     if row["breaker_open"]:
-        if rt.write(lambda tx: leases.close_breaker(tx, row["store"]), guard):
+        if rt.write(lambda tx: breakers.close_breaker(tx, row["store"]), guard):
             log.info("store.usable_again", store=row["store"])
         rt.nudge()

@@ -23,7 +23,7 @@ from tests.faults.checker import install
 from tests.support.relay import Link, Relay
 from worker.db.migrate import migrate
 from worker.db.pool import Database, conninfo
-from worker.jobs.keys import Scope, create_key
+from worker.jobs.api_keys import Scope, create_key
 from worker.local.ports import free_port
 from worker.local.postgres import EmbeddedPostgres
 from worker.local.process import wait_until

@@ -15,7 +15,7 @@ import pytest
 from api.app import server
 from worker.config.settings import load_settings
 from worker.db.pool import Database, conninfo
-from worker.jobs.keys import Scope, create_key
+from worker.jobs.api_keys import Scope, create_key
 from worker.jobs.states import FINAL
 
 if TYPE_CHECKING:

@@ -15,16 +15,7 @@ from starlette.requests import Request
 from api.auth import submitter
 from worker.db.pool import conninfo
 from worker.errors import NotFound, Refused
-from worker.jobs.keys import (
-    FRESH_FOR_S,
-    RENEW_AFTER_S,
-    KeyRing,
-    Scope,
-    create_key,
-    find_key,
-    list_keys,
-    revoke_key,
-)
+from worker.jobs.api_keys import FRESH_FOR_S, RENEW_AFTER_S, KeyRing, Scope, create_key, find_key, list_keys, revoke_key
 
 if TYPE_CHECKING:
     import httpx

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker.jobs import leases
+from worker.jobs import due
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,9 +67,9 @@ def test_the_jobs_of_a_batch_are_due_in_its_order(api: Any, acme: httpx.Client) 
     asked = [f"{number:03d}" for number in range(200, 0, -1)]
     send(acme, *(wish(key) for key in asked))
     with api.database.connection() as tx:
-        due = [row["job_id"] for row in leases.due_steps(tx, per_lane=1000, blocked=[], whole_bytes=0)]
+        in_order = [row["job_id"] for row in due.due_steps(tx, per_lane=1000, blocked=[], whole_bytes=0)]
     keys = {row["id"]: row["key"] for row in api.sql("SELECT id, key FROM job")}
-    assert [keys[job] for job in due] == asked
+    assert [keys[job] for job in in_order] == asked
 
 
 def test_of_two_items_for_one_place_the_first_is_made(acme: httpx.Client) -> None:

@@ -16,7 +16,7 @@ from tests.acceptance.deadline import DEADLINE_S
 from tests.integration.api.conftest import settings_of
 from tests.support.wire import Wire
 from worker.db.pool import Database
-from worker.jobs.keys import Scope, create_key
+from worker.jobs.api_keys import Scope, create_key
 from worker.local.process import wait_until
 
 if TYPE_CHECKING:

@@ -16,10 +16,11 @@ from tests.acceptance.deadline import DEADLINE_S
 from tests.faults.proxy import FINE, Conditions, Proxy
 from worker.db.pool import Database
 from worker.errors import QuotaExceeded
+from worker.ids import new_id
 from worker.jobs import transitions
-from worker.jobs.ids import new_id
-from worker.jobs.keys import Scope, create_key
-from worker.jobs.service import Accepted, Quota
+from worker.jobs.api_keys import Scope, create_key
+from worker.jobs.quota import Quota
+from worker.jobs.submit import Accepted
 from worker.jobs.transitions import NewJob
 from worker.local.process import wait_until
 

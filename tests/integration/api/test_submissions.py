@@ -13,9 +13,10 @@ import pytest
 from api.submissions import Submissions
 from worker.db.pool import Database, conninfo
 from worker.errors import Conflict
-from worker.jobs.ids import new_id
-from worker.jobs.keys import ApiKey, Scope, create_key
-from worker.jobs.service import Accepted, Quota
+from worker.ids import new_id
+from worker.jobs.api_keys import ApiKey, Scope, create_key
+from worker.jobs.quota import Quota
+from worker.jobs.submit import Accepted
 from worker.jobs.transitions import NewJob
 from worker.local.process import wait_until
 

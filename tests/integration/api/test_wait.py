@@ -12,7 +12,7 @@ import pytest
 
 from api.waiters import MOST
 from tests.acceptance.deadline import DEADLINE_S
-from worker.jobs.keys import list_keys, revoke_key
+from worker.jobs.api_keys import list_keys, revoke_key
 from worker.local.process import wait_until
 
 if TYPE_CHECKING:

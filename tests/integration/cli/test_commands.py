@@ -17,7 +17,7 @@ import pytest
 
 from worker import progress
 from worker.db.pool import Database
-from worker.jobs.keys import find_key
+from worker.jobs.api_keys import find_key
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from worker.db.pool import Database
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.wakeup import Wakeup
 from worker.jobs.leases import Claim
-from worker.jobs.names import QUEUE
+from worker.jobs.task_names import QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

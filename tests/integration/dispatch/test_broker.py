@@ -11,9 +11,9 @@ from celery import Celery
 
 from tests.integration.dispatch.office import eventually, read_message
 from worker.broker.publisher import Broker, arguments, shown
-from worker.jobs.ids import new_id, task_id
-from worker.jobs.names import QUEUE, TASK_OF
+from worker.ids import new_id, task_id
 from worker.jobs.states import JobState
+from worker.jobs.task_names import QUEUE, TASK_OF
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -13,10 +13,10 @@ import pytest
 from tests.integration.dispatch.office import eventually
 from worker.broker.publisher import Broker
 from worker.errors import StaleClaim
-from worker.jobs import leases, transitions
-from worker.jobs.ids import task_id
-from worker.jobs.names import TaskName
+from worker.ids import task_id
+from worker.jobs import breakers, transitions, workers
 from worker.jobs.states import JobState
+from worker.jobs.task_names import TaskName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -117,7 +117,7 @@ def test_stores_have_caps_and_jobs_windows(office: Office) -> None:
 def test_a_store_that_waits_gets_one_probe_when_it_is_due(office: Office) -> None:
     job = office.bench.uploading(4)
     with office.bench.db.connection() as tx:
-        leases.open_breaker(tx, "main", ERROR, probe_s=60)
+        breakers.open_breaker(tx, "main", ERROR, probe_s=60)
     elsewhere = office.bench.enqueue(store="b")
     office.leading()
     office.wait_for(1)
@@ -181,7 +181,7 @@ def test_what_later_messages_have_overtaken_is_published_again(office: Office) -
     office.bench.run("UPDATE slice SET dispatched_at = dispatched_at - interval '1 minute'")
     (clock,) = office.bench.run("SELECT now() AS now")
     with office.bench.db.connection() as tx:
-        leases.heartbeat(tx, office.bench.worker, slots=4, roots=[], claimed_through=clock["now"])
+        workers.heartbeat(tx, office.bench.worker, slots=4, roots=[], claimed_through=clock["now"])
     eventually(lambda: office.queue.llen("sliceway") == 2, "it is not published again")
     office.queue.rpop("sliceway")
     again = office.take()

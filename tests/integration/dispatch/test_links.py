@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.dispatch.office import eventually
-from worker.jobs import leases
+from worker.jobs import workers
 
 if TYPE_CHECKING:
     from tests.integration.dispatch.office import Office
@@ -29,7 +29,7 @@ def report(office: Office, **counters: Any) -> None:
     given = {"answers": 0, "answered_bytes": 0, "answered_s": 0.0, "busy_s": 0.0, "timeouts": 0, "oldest_s": 0.0}
     with office.bench.db.connection() as tx:
         links = [{"store": "main"} | given | counters]
-        assert leases.heartbeat(tx, office.bench.worker, slots=SLOTS, roots=[], claimed_through=None, links=links)
+        assert workers.heartbeat(tx, office.bench.worker, slots=SLOTS, roots=[], claimed_through=None, links=links)
         office.bench.run("UPDATE worker SET heartbeat_at = now() + interval '1 hour'")
         office.bench.run("NOTIFY sliceway_work, 'now'")
 

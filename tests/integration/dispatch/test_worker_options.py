@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from worker.jobs.names import QUEUE
+from worker.jobs.task_names import QUEUE
 
 
 @pytest.mark.parametrize(

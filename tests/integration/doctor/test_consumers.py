@@ -11,7 +11,7 @@ from tests.acceptance.deadline import DEADLINE_S
 from worker.config.broker_url import BrokerUrl
 from worker.doctor import consumers
 from worker.doctor.findings import Level
-from worker.jobs.names import QUEUE
+from worker.jobs.task_names import QUEUE
 from worker.local.process import Child, wait_until
 
 if TYPE_CHECKING:

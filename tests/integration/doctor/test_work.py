@@ -12,7 +12,7 @@ from worker.config.profiles import Profiles, RootProfile
 from worker.db.pool import Database
 from worker.doctor.findings import Level
 from worker.doctor.work import work
-from worker.jobs.ids import new_id
+from worker.ids import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from worker.doctor.findings import Level
 from worker.drill.cleaning import Cleaning
 from worker.drill.report import Report
 from worker.http.deadline import Patience
-from worker.jobs.ids import new_id
+from worker.ids import new_id
 from worker.stores.base import Intent
 from worker.stores.registry import open_store
 

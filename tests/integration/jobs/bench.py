@@ -9,8 +9,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from worker.jobs import leases, transitions
-from worker.jobs.ids import new_id
+from worker.ids import new_id
+from worker.jobs import leases, transitions, workers
 from worker.jobs.leases import Acknowledged, Claim
 from worker.jobs.links import Link
 from worker.jobs.plan import Plan
@@ -54,7 +54,7 @@ class Bench:
         """Register another worker."""
         made = uuid4()
         with self.db.connection() as tx:
-            leases.start_worker(tx, made, "w", slots=slots, roots=[])
+            workers.start_worker(tx, made, "w", slots=slots, roots=[])
         return made
 
     def next_id(self) -> UUID:

@@ -10,8 +10,8 @@ import pytest
 
 from tests.integration.jobs.bench import open_transaction, wait_until_blocked
 from worker.errors import Conflict, NotFound, StaleClaim
+from worker.ids import new_id
 from worker.jobs import transitions
-from worker.jobs.ids import new_id
 from worker.jobs.leases import Deferral
 from worker.jobs.states import JobState, Step
 

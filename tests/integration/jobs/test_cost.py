@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from worker.db.pool import Database
-from worker.jobs import leases, transitions
+from worker.jobs import due, leases, transitions
 from worker.jobs.leases import Acknowledged, Claim, Deferral
 from worker.jobs.statements import texts
 from worker.jobs.states import JobState, SliceState, Step
@@ -77,9 +77,9 @@ class Acts:
 
 
 ACTS: dict[str, Callable[[Tx, Acts], object]] = {
-    "survey": lambda tx, _: leases.survey(tx, whole_bytes=0),
-    "due steps": lambda tx, _: leases.due_steps(tx, per_lane=64, blocked=["other"], whole_bytes=0),
-    "due slices": lambda tx, _: leases.due_slices(tx, per_lane=64, window=8, blocked=[]),
+    "survey": lambda tx, _: due.survey(tx, whole_bytes=0),
+    "due steps": lambda tx, _: due.due_steps(tx, per_lane=64, blocked=["other"], whole_bytes=0),
+    "due slices": lambda tx, _: due.due_slices(tx, per_lane=64, window=8, blocked=[]),
     "promote": lambda tx, _: transitions.promote_due(tx),
     "rescue": lambda tx, _: transitions.rescue(tx),
     "redispatch": lambda tx, _: transitions.redispatch(tx),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.jobs import aborts, leases, transitions
+from worker.jobs import aborts, due, transitions
 from worker.jobs.leases import Deferral
 from worker.jobs.links import Link
 from worker.jobs.states import JobState, SliceState, Step
@@ -22,14 +22,14 @@ ERROR = {"code": "store_unavailable", "message": "no", "advice": "wait"}
 
 def steps(bench: Bench, *, per_lane: int = 100, blocked: tuple[str, ...] = ()) -> list[UUID]:
     with bench.db.connection() as tx:
-        return [row["job_id"] for row in leases.due_steps(tx, per_lane=per_lane, blocked=blocked, whole_bytes=0)]
+        return [row["job_id"] for row in due.due_steps(tx, per_lane=per_lane, blocked=blocked, whole_bytes=0)]
 
 
 def slices(
     bench: Bench, *, per_lane: int = 100, window: int = 100, blocked: tuple[str, ...] = ()
 ) -> list[tuple[UUID, int]]:
     with bench.db.connection() as tx:
-        rows = leases.due_slices(tx, per_lane=per_lane, window=window, blocked=blocked)
+        rows = due.due_slices(tx, per_lane=per_lane, window=window, blocked=blocked)
     return [(row["job_id"], row["number"]) for row in rows]
 
 
@@ -47,7 +47,7 @@ def test_every_lane_shows_its_own_first_steps(bench: Bench) -> None:
     lanes = {(f"s{store}", f"t{tenant}") for store in range(4) for tenant in range(5)}
     jobs = {lane: [bench.enqueue(store=lane[0], tenant=lane[1]) for _ in range(3)] for lane in lanes}
     with bench.db.connection() as tx:
-        rows = leases.due_steps(tx, per_lane=2, blocked=[], whole_bytes=0)
+        rows = due.due_steps(tx, per_lane=2, blocked=[], whole_bytes=0)
     assert {(row["store"], row["tenant"]) for row in rows} == lanes
     for lane, made in jobs.items():
         assert [row["job_id"] for row in rows if (row["store"], row["tenant"]) == lane] == made[:2]
@@ -150,7 +150,7 @@ def test_what_waited_until_now_is_due(bench: Bench) -> None:
         assert transitions.promote_due(tx)
         assert (steps(bench), slices(bench)) == ([now], [(job, 0)])
         assert not transitions.promote_due(tx)
-        assert 80 < leases.survey(tx, whole_bytes=0).next_due_s <= 90  # type: ignore[operator]
+        assert 80 < due.survey(tx, whole_bytes=0).next_due_s <= 90  # type: ignore[operator]
 
 
 def test_the_survey_counts_what_is_in_flight_by_lane(bench: Bench) -> None:
@@ -162,7 +162,7 @@ def test_the_survey_counts_what_is_in_flight_by_lane(bench: Bench) -> None:
     bench.take(other)
     bench.dispatch(bench.enqueue())
     with bench.db.connection() as tx:
-        seen = leases.survey(tx, whole_bytes=0)
+        seen = due.survey(tx, whole_bytes=0)
     assert seen.slots == 4 + 3
     assert seen.in_flight == {("main", "t"): (4, 4), ("b", "u"): (1, 1)}
     assert seen.last_ended is not None
@@ -175,8 +175,8 @@ def test_what_carries_content_is_slices_and_inits_that_may_send_a_small_file(ben
     bench.run("UPDATE job SET size_bytes = 100 WHERE id = %s", small)
     bench.run("UPDATE job SET size_bytes = 101 WHERE id = %s", large)
     with bench.db.connection() as tx:
-        due = leases.due_steps(tx, per_lane=9, blocked=[], whole_bytes=100)
-        assert {row["job_id"]: row["carries"] for row in due} == {
+        rows = due.due_steps(tx, per_lane=9, blocked=[], whole_bytes=100)
+        assert {row["job_id"]: row["carries"] for row in rows} == {
             small: True,
             large: False,
             unknown: True,
@@ -184,7 +184,7 @@ def test_what_carries_content_is_slices_and_inits_that_may_send_a_small_file(ben
         }
         for job in (small, large, unknown, ending):
             bench.dispatch(job)
-        assert leases.survey(tx, whole_bytes=100).in_flight == {("main", "t"): (4, 2)}
+        assert due.survey(tx, whole_bytes=100).in_flight == {("main", "t"): (4, 2)}
 
 
 def test_a_link_is_known_for_ten_minutes(bench: Bench) -> None:
@@ -192,7 +192,7 @@ def test_a_link_is_known_for_ten_minutes(bench: Bench) -> None:
     bench.know_link("old")
     bench.run("UPDATE store_link SET measured_at = now() - interval '601 seconds' WHERE store = 'old'")
     with bench.db.connection() as tx:
-        assert leases.survey(tx, whole_bytes=0).links == {"main": Link(1e6, 1e6, 0.5)}
+        assert due.survey(tx, whole_bytes=0).links == {"main": Link(1e6, 1e6, 0.5)}
 
 
 # --- aborts behind a breaker ---

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from worker.jobs import leases, transitions
+from worker.jobs import breakers, due, leadership, leases, transitions, workers
 from worker.jobs.leases import Deferral
 from worker.jobs.states import JobState
 
@@ -27,30 +27,30 @@ ERROR = {"code": "store_unusable", "message": "no", "advice": "look"}
 def test_one_leads_until_its_time_is_over(bench: Bench) -> None:
     first, second = uuid4(), uuid4()
     with bench.db.connection() as tx:
-        assert leases.lead(tx, first, 60) == 1
-        assert leases.lead(tx, second, 60) is None
-        assert leases.lead(tx, first, 60) == 1
+        assert leadership.lead(tx, first, 60) == 1
+        assert leadership.lead(tx, second, 60) is None
+        assert leadership.lead(tx, first, 60) == 1
         bench.run("UPDATE leadership SET until = now() - interval '1 ms'")
-        assert leases.lead(tx, second, 60) == 2
-        assert leases.lead(tx, first, 60) is None
+        assert leadership.lead(tx, second, 60) == 2
+        assert leadership.lead(tx, first, 60) is None
 
 
 def test_who_comes_back_before_anybody_else_keeps_its_term(bench: Bench) -> None:
     holder = uuid4()
     with bench.db.connection() as tx:
-        leases.lead(tx, holder, 60)
+        leadership.lead(tx, holder, 60)
         bench.run("UPDATE leadership SET until = now() - interval '1 hour'")
-        assert leases.lead(tx, holder, 60) == 1
+        assert leadership.lead(tx, holder, 60) == 1
 
 
 def test_who_resigns_makes_way_at_once_and_only_for_itself(bench: Bench) -> None:
     first, second = uuid4(), uuid4()
     with bench.db.connection() as tx:
-        leases.lead(tx, first, 60)
-        leases.resign(tx, second)
-        assert leases.lead(tx, second, 60) is None
-        leases.resign(tx, first)
-        assert leases.lead(tx, second, 60) == 2
+        leadership.lead(tx, first, 60)
+        leadership.resign(tx, second)
+        assert leadership.lead(tx, second, 60) is None
+        leadership.resign(tx, first)
+        assert leadership.lead(tx, second, 60) == 2
 
 
 # --- workers ---
@@ -60,28 +60,28 @@ def test_a_worker_lives_by_its_heartbeat(bench: Bench) -> None:
     silent, lively = bench.start_worker(), bench.start_worker()
     bench.run("UPDATE worker SET heartbeat_at = now() - interval '11 s'")
     with bench.db.connection() as tx:
-        assert leases.heartbeat(tx, lively, slots=4, roots=["media"], claimed_through=None)
-        dead = {row["id"] for row in leases.end_dead_workers(tx, 10)}
+        assert workers.heartbeat(tx, lively, slots=4, roots=["media"], claimed_through=None)
+        dead = {row["id"] for row in workers.end_dead_workers(tx, 10)}
         assert dead == {silent, bench.worker}
-        assert leases.end_dead_workers(tx, 10) == []
-        assert not leases.heartbeat(tx, silent, slots=4, roots=[], claimed_through=None)
-        assert leases.survey(tx, whole_bytes=0).slots == 4
+        assert workers.end_dead_workers(tx, 10) == []
+        assert not workers.heartbeat(tx, silent, slots=4, roots=[], claimed_through=None)
+        assert due.survey(tx, whole_bytes=0).slots == 4
     assert bench.run('SELECT "end", roots FROM worker WHERE id = %s', lively) == [{"end": None, "roots": ["media"]}]
 
 
 def test_a_worker_that_stopped_did_not_die(bench: Bench) -> None:
     with bench.db.connection() as tx:
-        leases.stop_worker(tx, bench.worker)
-        assert not leases.heartbeat(tx, bench.worker, slots=4, roots=[], claimed_through=None)
+        workers.stop_worker(tx, bench.worker)
+        assert not workers.heartbeat(tx, bench.worker, slots=4, roots=[], claimed_through=None)
         bench.run("UPDATE worker SET heartbeat_at = now() - interval '1 day'")
-        assert leases.end_dead_workers(tx, 10) == []
+        assert workers.end_dead_workers(tx, 10) == []
     assert bench.run('SELECT "end" FROM worker') == [{"end": "stopped"}]
 
 
 def test_a_worker_that_died_does_not_become_one_that_stopped(bench: Bench) -> None:
     bench.end_worker(bench.worker)
     with bench.db.connection() as tx:
-        leases.stop_worker(tx, bench.worker)
+        workers.stop_worker(tx, bench.worker)
     assert bench.run('SELECT "end" FROM worker') == [{"end": "dead"}]
 
 
@@ -89,7 +89,7 @@ def test_workers_that_ended_long_ago_are_forgotten(bench: Bench) -> None:
     bench.run("UPDATE worker SET ended_at = now() - interval '8 days', \"end\" = 'dead'")
     kept = bench.start_worker()
     with bench.db.connection() as tx:
-        leases.end_dead_workers(tx, 10)
+        workers.end_dead_workers(tx, 10)
     assert bench.run("SELECT id FROM worker") == [{"id": kept}]
 
 
@@ -98,8 +98,8 @@ def test_what_was_claimed_only_grows(bench: Bench) -> None:
     now = clock["now"]
     with bench.db.connection() as tx:
         for told in (now, now - timedelta(minutes=1), None):
-            leases.heartbeat(tx, bench.worker, slots=4, roots=[], claimed_through=told)
-            assert leases.survey(tx, whole_bytes=0).claimed_through == now
+            workers.heartbeat(tx, bench.worker, slots=4, roots=[], claimed_through=told)
+            assert due.survey(tx, whole_bytes=0).claimed_through == now
 
 
 # --- claims that may not go on ---
@@ -160,21 +160,21 @@ def test_a_cancel_ends_the_finish_and_not_the_abort(bench: Bench) -> None:
 
 def test_a_breaker_opens_once_and_keeps_since_when(bench: Bench) -> None:
     with bench.db.connection() as tx:
-        assert leases.open_breaker(tx, "main", ERROR, PROBE_S)
+        assert breakers.open_breaker(tx, "main", ERROR, PROBE_S)
         (before,) = bench.run("SELECT * FROM breaker")
-        assert not leases.open_breaker(tx, "main", ERROR | {"message": "still no"}, PROBE_S)
+        assert not breakers.open_breaker(tx, "main", ERROR | {"message": "still no"}, PROBE_S)
         (after,) = bench.run("SELECT * FROM breaker")
         assert (after["opened_at"], after["error"]["message"]) == (before["opened_at"], "still no")
-        assert leases.survey(tx, whole_bytes=0).waiting_stores == {"main": False}
+        assert due.survey(tx, whole_bytes=0).waiting_stores == {"main": False}
 
 
 def test_a_probe_is_due_a_minute_later_and_then_once_a_minute(bench: Bench) -> None:
     with bench.db.connection() as tx:
-        leases.open_breaker(tx, "main", ERROR, PROBE_S)
+        breakers.open_breaker(tx, "main", ERROR, PROBE_S)
         bench.run("UPDATE breaker SET probe_at = now()")
-        assert leases.survey(tx, whole_bytes=0).waiting_stores == {"main": True}
-        leases.note_probes(tx, ["main"], PROBE_S)
-        assert leases.survey(tx, whole_bytes=0).waiting_stores == {"main": False}
+        assert due.survey(tx, whole_bytes=0).waiting_stores == {"main": True}
+        breakers.note_probes(tx, ["main"], PROBE_S)
+        assert due.survey(tx, whole_bytes=0).waiting_stores == {"main": False}
     (left,) = bench.run("SELECT extract(epoch FROM probe_at - now())::float8 AS s FROM breaker")
     assert PROBE_S - 30 < left["s"] <= PROBE_S
 
@@ -184,11 +184,11 @@ def test_a_store_that_answers_again_gives_its_jobs_their_time_back(bench: Bench)
     with bench.db.connection() as tx:
         transitions.release(tx, bench.take(job, 0)[0], Deferral(None, ERROR))
         transitions.cancel(tx, over, "o")
-        leases.open_breaker(tx, "main", ERROR, PROBE_S)
+        breakers.open_breaker(tx, "main", ERROR, PROBE_S)
     bench.run("UPDATE job SET failing_since = now() - interval '3 days', not_before = now() + interval '1 hour'")
     with bench.db.connection() as tx:
-        assert leases.close_breaker(tx, "main")
-        assert not leases.close_breaker(tx, "main")
+        assert breakers.close_breaker(tx, "main")
+        assert not breakers.close_breaker(tx, "main")
     clocks = {row["id"]: (row["failing_since"], row["not_before"]) for row in bench.run("SELECT * FROM job")}
     assert clocks[job] == (None, None)
     assert None not in clocks[elsewhere]
@@ -201,11 +201,11 @@ def test_a_claim_says_whether_its_store_waits(bench: Bench) -> None:
     bench.dispatch(job)
     bench.dispatch(uploading, 0)
     with bench.db.connection() as tx:
-        leases.open_breaker(tx, "main", ERROR, PROBE_S)
+        breakers.open_breaker(tx, "main", ERROR, PROBE_S)
         row = transitions.claim_step(tx, bench.claim_of(job), JobState.QUEUED, LEASE)
         assert row["breaker_open"] is True
         row = transitions.claim_slice(tx, bench.claim_of(uploading, 0), low_speed=1, slack=LEASE)
         assert row["breaker_open"] is True
-        leases.close_breaker(tx, "main")
+        breakers.close_breaker(tx, "main")
         row = transitions.claim_step(tx, bench.claim_of(job), JobState.QUEUED, LEASE, again=True)
         assert row["breaker_open"] is False

@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.integration.jobs.bench import ERROR, SLICE_BYTES
-from worker.jobs import leases, queries, transitions
-from worker.jobs.keys import ApiKey, Scope
+from worker.jobs import queries, transitions, workers
+from worker.jobs.api_keys import ApiKey, Scope
 from worker.jobs.leases import Claim, Deferral
 from worker.jobs.states import JobState
 from worker.tasks.sending_report import Entry
@@ -47,7 +47,7 @@ def report(bench: Bench, acked: dict[Claim, int], *, size: int = SLICE_BYTES, wo
     """Have a worker report so many bytes of each claim, all begun a second ago."""
     sending = [Entry(claim, count, size, since_s=0.0).row(now_s=1.0) for claim, count in acked.items()]
     with bench.db.connection() as tx:
-        assert leases.heartbeat(
+        assert workers.heartbeat(
             tx, worker or bench.worker, slots=4, roots=[], claimed_through=None, sending=sending or None
         )
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from worker.ids import new_id
 from worker.jobs import transitions
-from worker.jobs.ids import new_id
 from worker.jobs.leases import Deferral
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from worker.db.notify import listen
 from worker.db.pool import Database, connect, conninfo
 from worker.db.session_settings import wrong
 from worker.db.upgrade import update
-from worker.jobs.keys import Scope, create_key, find_key, list_keys
+from worker.jobs.api_keys import Scope, create_key, find_key, list_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

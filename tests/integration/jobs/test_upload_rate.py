@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker.jobs import leases, queries
+from worker.jobs import queries, workers
 from worker.tasks.sending_report import Entry
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def beat(bench: Bench, sending: list[dict[str, Any]]) -> None:
     """Have the worker report what it sends."""
     with bench.db.connection() as tx:
-        assert leases.heartbeat(tx, bench.worker, slots=4, roots=[], claimed_through=None, sending=sending)
+        assert workers.heartbeat(tx, bench.worker, slots=4, roots=[], claimed_through=None, sending=sending)
 
 
 def done_slices(bench: Bench, job: UUID, took: dict[int, tuple[float, float]]) -> None:

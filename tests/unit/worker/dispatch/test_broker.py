@@ -8,8 +8,8 @@ import pytest
 from celery import Celery
 
 from worker.broker.publisher import Broker
-from worker.jobs.ids import new_id
-from worker.jobs.names import QUEUE
+from worker.ids import new_id
+from worker.jobs.task_names import QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

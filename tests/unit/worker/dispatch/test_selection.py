@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.dispatch.selection import Limits, choose
-from worker.jobs.leases import Load
+from worker.jobs.due import Load
 from worker.jobs.links import Link
 from worker.jobs.states import JobState
 

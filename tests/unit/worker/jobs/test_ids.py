@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from uuid import RFC_4122, UUID
 
-from worker.jobs.ids import Stamps, new_id, task_id
+from worker.ids import Stamps, new_id, task_id
 
 
 def test_an_id_is_a_uuid_of_version_7() -> None:

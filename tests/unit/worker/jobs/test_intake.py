@@ -8,7 +8,7 @@ import pytest
 
 from worker.config.settings import Settings, load_settings
 from worker.errors import Refused
-from worker.jobs.intake import Intake, Wish
+from worker.jobs.admission import Intake, Wish
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from worker.db.pool import UNAVAILABLE
 from worker.db.repetition import run_idempotent
 from worker.errors import NotFound, Refused
-from worker.jobs.ids import new_id
+from worker.ids import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable

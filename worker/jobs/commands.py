@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from worker.config.profiles import Profiles
     from worker.db.pool import Tx
-    from worker.jobs.keys import ApiKey
+    from worker.jobs.api_keys import ApiKey
     from worker.jobs.states import JobState
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from worker.errors import Refused
-from worker.jobs.ids import new_id
+from worker.ids import new_id
 from worker.jobs.transitions import NewJob
 from worker.protocols.spec import PROTOCOLS, canonical_target, check_slice_size, normal_key
 

@@ -1,0 +1,86 @@
+"""What is due, and what is in flight: the dispatcher's questions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from worker.jobs.links import KNOWN_FOR_S, Link
+from worker.jobs.statements import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from worker.db.pool import Tx
+    from worker.jobs.leases import Row
+
+
+class Load(NamedTuple):
+    """What is out to a store for a tenant: steps and slices dispatched or worked on, and those that carry content."""
+
+    requests: int
+    carrying: int
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a dispatcher's turn needs to know.
+
+    Attributes:
+        now: by the database's clock.
+        slots: what all live workers can send at once.
+        claimed_through: the latest time of dispatch among messages that were claimed.
+        last_ended: when the last worker ended, dead or stopped.
+        next_due_s: seconds until the next waiting step or slice is due, negative if it is; None if none waits.
+        abort_due: whether a cancelled job's last claim has ended and its abort is not handed out yet.
+        waiting_stores: stores with an open breaker -> whether a probe is due.
+        links: store -> its link, where it has carried anything lately.
+        links_at: when a live worker last reported of its links.
+        in_flight: (store, tenant) -> steps and slices dispatched or being worked on.
+    """
+
+    now: datetime
+    slots: int
+    claimed_through: datetime | None
+    last_ended: datetime | None
+    next_due_s: float | None
+    abort_due: bool
+    waiting_stores: dict[str, bool]
+    links: dict[str, Link]
+    links_at: datetime | None
+    in_flight: dict[tuple[str, str], Load]
+
+
+def survey(tx: Tx, *, whole_bytes: int) -> Survey:
+    """Look around, in one statement; files of at most ``whole_bytes`` may be sent by an init."""
+    row = tx.execute(sql("survey"), {"whole_bytes": whole_bytes, "known_for_s": KNOWN_FOR_S}).fetchone() or {}
+    return Survey(
+        now=row["now"],
+        slots=row["slots"],
+        claimed_through=row["claimed_through"],
+        last_ended=row["last_ended"],
+        next_due_s=row["next_due_s"],
+        abort_due=row["abort_due"],
+        waiting_stores={breaker["store"]: breaker["due"] for breaker in row["breakers"]},
+        links={
+            link["store"]: Link(link["goodput_bytes_per_s"], link["answer_bytes"], link["answer_s"])
+            for link in row["links"]
+        },
+        links_at=row["links_at"],
+        in_flight={
+            (lane["store"], lane["tenant"]): Load(lane["requests"], lane["carrying"]) for lane in row["in_flight"]
+        },
+    )
+
+
+def due_steps(tx: Tx, *, per_lane: int, blocked: Sequence[str], whole_bytes: int) -> list[Row]:
+    """Return the first due steps of every lane (store, tenant) but those of blocked stores."""
+    params = {"per_lane": per_lane, "blocked": list(blocked), "whole_bytes": whole_bytes}
+    return tx.execute(sql("due_steps"), params).fetchall()
+
+
+def due_slices(tx: Tx, *, per_lane: int, window: int, blocked: Sequence[str]) -> list[Row]:
+    """Return the first due slices of every lane, as many of each job as its window has room for."""
+    params = {"per_lane": per_lane, "window": window, "blocked": list(blocked)}
+    return tx.execute(sql("due_slices"), params).fetchall()

@@ -1,0 +1,56 @@
+"""The rows of worker processes: registered, heard of, ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.jobs.leases import Row, json_or_null
+from worker.jobs.statements import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from worker.db.pool import Tx
+
+
+def start_worker(tx: Tx, worker: UUID, name: str, *, slots: int, roots: Sequence[str]) -> None:
+    """Register a worker process under its random identity."""
+    tx.execute(sql("start_worker"), {"id": worker, "name": name, "slots": slots, "roots": list(roots)})
+
+
+def heartbeat(
+    tx: Tx,
+    worker: UUID,
+    *,
+    slots: int,
+    roots: Sequence[str],
+    claimed_through: datetime | None,
+    links: list[Row] | None = None,
+    sending: list[Row] | None = None,
+) -> bool:
+    """Say that the worker lives; False if it was taken for dead meanwhile and holds nothing any more.
+
+    ``links``: the counters of its links, where they have changed. ``sending``: what is being sent, as
+    `worker.tasks.sending_report` makes it; None for nothing.
+    """
+    params = {
+        "id": worker,
+        "slots": slots,
+        "roots": list(roots),
+        "claimed_through": claimed_through,
+        "links": json_or_null(links),
+        "sending": json_or_null(sending),
+    }
+    return tx.execute(sql("heartbeat"), params).fetchone() is not None
+
+
+def stop_worker(tx: Tx, worker: UUID) -> None:
+    """Say that the worker has stopped of its own will: what it still held counts as no death."""
+    tx.execute(sql("stop_worker"), {"id": worker})
+
+
+def end_dead_workers(tx: Tx, dead_after_s: float) -> list[Row]:
+    """End the workers that were silent for too long; returns their `id` and `name`."""
+    return tx.execute(sql("end_workers"), {"dead_after_s": dead_after_s}).fetchall()
