@@ -35,9 +35,9 @@ from worker.errors import SettingsError, SlicewayError
 from worker.jobs.task_names import QUEUE
 from worker.niceness import stop_yielding, yield_to_others
 from worker.signals import leave_if_database_is_away, run_on_after_hangup
-from worker.tasks import entry, slots
+from worker.tasks import celery_tasks, slots
+from worker.tasks.context import Runtime
 from worker.tasks.liveness import EXIT_STUCK, PARENT_VARIABLE, Liveness
-from worker.tasks.runtime import Runtime
 from worker.telemetry.log import get_log, set_up
 from worker.telemetry.redact import redact_json
 from worker.threads import TaskPool
@@ -195,7 +195,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         rt.nudge, rt.freed = self.nudger.nudge, self.nudger.freed
         self.liveness.register()
         yield_to_others(settings.worker_nice)  # not before: a start takes more of a processor than a slice does
-        entry.serve(rt)
+        celery_tasks.serve(rt)
         self.turns = threading.Thread(target=self.dispatcher.run, name="dispatcher", daemon=True)
         for thread in (self.liveness, self.nudger, self.turns):
             thread.start()
@@ -222,7 +222,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
             return
         rt.stopping.set()
         drained = rt.drained(DRAIN_S)
-        entry.serve(None)
+        celery_tasks.serve(None)
         self.dispatcher.stop()
         self.turns.join(DRAIN_S)
         self.nudger.end()

@@ -22,9 +22,9 @@ from worker.errors import SlicewayError
 from worker.stores.cos_json.driver import CosJsonStore
 from worker.stores.cos_json.errors import broken, failure, kind_of
 from worker.stores.cos_json.response import Answer
-from worker.tasks import entry
-from worker.tasks.checkpoints import Checkpoints
-from worker.tasks.runtime import Runtime
+from worker.tasks import celery_tasks
+from worker.tasks.checkpoint_batcher import Checkpoints
+from worker.tasks.context import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,7 +41,10 @@ if TYPE_CHECKING:
     from worker.stores.cos_json.client import Ask, CosJsonClient
 
 Row = dict[str, Any]
-TASKS = {task.name: task for task in (entry.init_task, entry.slice_task, entry.finish_task, entry.abort_task)}
+TASKS = {
+    task.name: task
+    for task in (celery_tasks.init_task, celery_tasks.slice_task, celery_tasks.finish_task, celery_tasks.abort_task)
+}
 
 
 class _Held(BaseException):
@@ -261,7 +264,7 @@ class Programs:
         runtime.stopping.clear()
         message = program.message._asdict()
         task = TASKS[message.pop("task")]
-        entry.serve(runtime)
+        celery_tasks.serve(runtime)
         try:
             task(**message)
         except _Held as held:
@@ -274,5 +277,5 @@ class Programs:
         except SlicewayError:
             return Ended("gives up")
         finally:
-            entry.serve(None)
+            celery_tasks.serve(None)
         return Ended("ends")

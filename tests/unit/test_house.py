@@ -16,7 +16,7 @@ from worker.errors import Permanent
 from worker.jobs.retry import GiveUp, History, decide
 from worker.jobs.task_names import TASK_OF, TaskName
 from worker.stores.cos_json.errors import CODES
-from worker.tasks import entry
+from worker.tasks import celery_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,7 +147,7 @@ def test_tests_wait_for_signals_and_pass_their_collaborators() -> None:
 
 
 def test_dispatcher_names_the_tasks_that_workers_have() -> None:
-    assert entry.slice_task.name == TaskName.SLICE  # importing it registers all
+    assert celery_tasks.slice_task.name == TaskName.SLICE  # importing it registers all
     app = Celery(set_as_current=False)
     app.finalize()
     assert {each for each in app.tasks if not each.startswith("celery.")} == set(TASK_OF.values()) == set(TaskName)

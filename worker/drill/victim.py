@@ -15,8 +15,8 @@ from celery import signals
 
 from worker.celery import Engine, app
 from worker.stores.cos_json.form import PIECE_BYTES
+from worker.tasks.context import Runtime
 from worker.tasks.guard import ClaimGuard
-from worker.tasks.runtime import Runtime
 
 if TYPE_CHECKING:
     from worker.config.profiles import StoreProfile

@@ -12,11 +12,11 @@ from worker.jobs.plan import Plan, choose_slice_bytes, goes_whole, plan_of_unfin
 from worker.jobs.proof import Doubt
 from worker.jobs.states import Event, JobState
 from worker.stores.base import Digests, LeftOpen, Listing, Session, Stored, Unfinished
+from worker.tasks.hashing import hash_source
 from worker.tasks.opening import open_for_init
-from worker.tasks.outcome import store_answered
+from worker.tasks.settle import store_answered
 from worker.tasks.verify import (
     Verification,
-    hash_source,
     intent_of,
     look_for_proof,
     mark_of_any_epoch,
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from worker.jobs.leases import Claim
     from worker.sources.base import Source
     from worker.stores.base import StoreDriver
+    from worker.tasks.context import Runtime
     from worker.tasks.guard import ClaimGuard
-    from worker.tasks.runtime import Runtime
 
 Row = dict[str, Any]
 

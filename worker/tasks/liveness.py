@@ -20,7 +20,7 @@ from worker.telemetry.log import get_log
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.tasks.runtime import Runtime
+    from worker.tasks.context import Runtime
 
 log = get_log(__name__)
 

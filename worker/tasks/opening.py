@@ -13,8 +13,8 @@ from worker.telemetry.redact import redact_json
 if TYPE_CHECKING:
     from worker.jobs.leases import Claim
     from worker.sources.base import Source
+    from worker.tasks.context import Runtime
     from worker.tasks.guard import ClaimGuard
-    from worker.tasks.runtime import Runtime
 
 Row = dict[str, Any]
 log = get_log(__name__)

@@ -10,14 +10,14 @@ from worker.errors import SessionGone, StoreError
 from worker.jobs import transitions
 from worker.jobs.leases import Acknowledged, Claim
 from worker.stores.base import Put, Stored
-from worker.tasks.outcome import store_answered
-from worker.tasks.runtime import WRITE_AGAIN_S
+from worker.tasks.context import WRITE_AGAIN_S
+from worker.tasks.settle import store_answered
 from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:
     from worker.stores.base import StoreDriver
+    from worker.tasks.context import Runtime
     from worker.tasks.guard import ClaimGuard
-    from worker.tasks.runtime import Runtime
 
 Row = dict[str, Any]
 log = get_log(__name__)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 
-LEAST = 8
-"""Enough that the processor is full where it is the limit: some send while others claim, read or record."""
+from worker.tasks.limiters import LEAST
+
 MOST = 16
 """More of them pay nowhere that was measured, and what a crash cuts off has to be sent again."""
 

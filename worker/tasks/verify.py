@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import TIMEOUT_CODES, Permanent, StoreUnusable, Transient, Unknown
 from worker.jobs.proof import Doubt, Evidence, Proof, prove
-from worker.stores.base import Digests, Intent, Stored
+from worker.stores.base import Intent, Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from worker.config.profiles import StoreProfile
-    from worker.sources.base import Source
     from worker.stores.base import StoreDriver
     from worker.tasks.guard import ClaimGuard
 
 Row = dict[str, Any]
-HASH_PIECE_BYTES = 4 * 1024 * 1024
-SAVE_HASHING_EVERY_S = 2.0
 
 
 def mark_of(row: Row) -> str:
@@ -141,54 +135,3 @@ def result_of(row: Row, proof: Proof, stored: Stored | None) -> Row:
         if row["size_bytes"] is None:
             result["size_bytes"] = stored.size_bytes
     return result
-
-
-def hash_source(store: StoreDriver, source: Source, row: Row, guard: ClaimGuard, save: Callable[[], None]) -> Digests:
-    """Take the digests that the store wants before init, going on where another worker left off.
-
-    Args:
-        store: whose digests.
-        source: of the bytes.
-        row: the job; `hashing` and `digests` in it are read and kept up to date.
-        guard: asked between pieces; its deadline is moved on while bytes are read.
-        save: stores the row's progress and extends the lease.
-
-    Raises:
-        Permanent: `verify_unavailable`: the file is too large for it, or this machine cannot take the digests.
-    """
-    if row["digests"] is not None:
-        return Digests(**row["digests"])
-    progress = row["hashing"]
-    digester = store.digester(progress["state"] if progress else None)
-    most = store.capabilities.digest_bytes
-    if digester is None or (most is not None and source.size_bytes > most):
-        why = (
-            "this machine has no libcrypto that shows the states of SHA-1"
-            if digester is None
-            else (f"the file has {source.size_bytes} bytes, and the store takes digests of up to {most}")
-        )
-        raise Permanent(
-            f"verify: file is not possible here: {why}",
-            code="verify_unavailable",
-            advice="Enqueue it with verify: auto, which checks the size and our mark.",
-        )
-    offset = progress["offset_bytes"] if progress else 0
-    buffer = memoryview(bytearray(min(HASH_PIECE_BYTES, source.size_bytes)))
-    saved_at, step_s = time.monotonic(), guard.remaining_s()
-    while offset < source.size_bytes:
-        guard.check()
-        piece = buffer[: min(len(buffer), source.size_bytes - offset)]
-        source.read_into(piece, offset)
-        digester.update(piece)
-        offset += len(piece)
-        if time.monotonic() - saved_at >= SAVE_HASHING_EVERY_S and offset < source.size_bytes:
-            row["hashing"] = {"offset_bytes": offset, "state": digester.progress()}
-            save()
-            guard.extend(step_s)
-            saved_at = time.monotonic()
-    digests = digester.digests()
-    row["hashing"] = None
-    row["digests"] = {"algorithm": digests.algorithm, "value": digests.value, "proof": digests.proof}
-    save()
-    guard.extend(step_s)
-    return digests

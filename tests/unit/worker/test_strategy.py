@@ -18,7 +18,7 @@ from kombu.message import Message
 
 from worker.errors import SlicewayError
 from worker.strategy import Delivery, strategy
-from worker.tasks.entry import slice_task
+from worker.tasks.celery_tasks import slice_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

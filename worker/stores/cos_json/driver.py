@@ -12,8 +12,8 @@ from worker.errors import Interrupted, Permanent, SessionGone, StoreUnusable, Tr
 from worker.http.deadline import Patience
 from worker.protocols.spec import GIB, MIB, PROTOCOLS
 from worker.stores.base import Aborted, Capabilities, LeftOpen, Listing, Put, Session, Stored, Unfinished
-from worker.stores.cos_json.client import STALL_S, Ask, CosJsonClient
 from worker.stores.cos_json import sha1_state
+from worker.stores.cos_json.client import STALL_S, Ask, CosJsonClient
 from worker.stores.cos_json.errors import Kind, Op, failure, kind_of, unbearable, unreadable
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pytest
 
 from worker.errors import StaleClaim
 from worker.jobs.leases import Acknowledged, Claim
-from worker.tasks.checkpoints import COMPANY, Checkpoints
+from worker.tasks.checkpoint_batcher import COMPANY, Checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

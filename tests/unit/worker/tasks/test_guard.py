@@ -11,7 +11,8 @@ import pytest
 
 from worker.errors import Interrupted, Stop
 from worker.jobs.leases import Claim
-from worker.tasks.guard import ClaimGuard, Gate, Room, boot_clock_s
+from worker.tasks.guard import ClaimGuard, boot_clock_s
+from worker.tasks.limiters import Gate, Room
 
 FAR_S = 3600.0
 

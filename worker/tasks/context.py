@@ -17,10 +17,10 @@ from worker.jobs.places import check_tenant, store_of
 from worker.jobs.statements import texts
 from worker.sources.file import open_file
 from worker.stores.registry import open_store
-from worker.tasks.checkpoints import Checkpoints
-from worker.tasks.guard import ClaimGuard, Gate, Room, boot_clock_s
+from worker.tasks.checkpoint_batcher import Checkpoints
+from worker.tasks.guard import ClaimGuard, boot_clock_s
+from worker.tasks.limiters import LEAST, Gate, Room
 from worker.tasks.link_meter import LinkMeter
-from worker.tasks.slots import LEAST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,8 +16,8 @@ from worker.telemetry.redact import redact_json
 if TYPE_CHECKING:
     from worker.config.timeouts import Timers
     from worker.db.pool import Tx
+    from worker.tasks.context import Runtime
     from worker.tasks.guard import ClaimGuard
-    from worker.tasks.runtime import Runtime
 
 Row = dict[str, Any]
 ABORT_WAIT = timedelta(minutes=1)

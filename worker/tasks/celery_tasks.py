@@ -22,10 +22,11 @@ from worker.jobs.leases import Claim
 from worker.jobs.retry import GiveUp
 from worker.jobs.states import JobState
 from worker.jobs.task_names import TaskName
-from worker.tasks.finish import run_abort, run_finish
+from worker.tasks.abort import run_abort
+from worker.tasks.context import WRITE_AGAIN_S
+from worker.tasks.finish import run_finish
 from worker.tasks.init import run_init
-from worker.tasks.outcome import REVOKED, settle
-from worker.tasks.runtime import WRITE_AGAIN_S
+from worker.tasks.settle import REVOKED, settle
 from worker.tasks.slice import claim_slice, send_slice
 from worker.telemetry.log import bound, get_log
 
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
     from worker.config.timeouts import Timers
     from worker.jobs.arguments import Arguments
+    from worker.tasks.context import Runtime
     from worker.tasks.guard import ClaimGuard
-    from worker.tasks.runtime import Runtime
 
 Row = dict[str, Any]
 Limit = Callable[["Timers"], float]

@@ -1,0 +1,109 @@
+"""What is left at the store when a job was cancelled or has ended: looked for, and thrown away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from worker.errors import (
+    SessionGone,
+    StoreError,
+    StoreUnusable,
+    Transient,
+)
+from worker.jobs import aborts, transitions
+from worker.jobs.proof import Doubt
+from worker.stores.base import LeftOpen, Listing
+from worker.tasks.settle import store_answered
+from worker.tasks.verify import look_for_proof, mark_of, result_of, wanted_of
+
+if TYPE_CHECKING:
+    from worker.jobs.leases import Claim
+    from worker.stores.base import StoreDriver
+    from worker.tasks.context import Runtime
+    from worker.tasks.guard import ClaimGuard
+
+
+Row = dict[str, Any]
+ABORT_FOR_S = 24 * 3600.0
+"""After so long without success at the abort, the session is left to expire."""
+LOOK_FOR_S = 3600.0
+"""So long a store that does not answer is asked whether an init that was cut off has begun anything there."""
+ELSEWHERE_FOR_S = 10.0
+"""So long the abort goes from worker to worker where the store is not in this one's file: another may have it yet."""
+
+
+def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
+    """Clean up after a cancel: discard the session, or say that it was left open. A finish that was faster stands.
+
+    Raises:
+        StoreError: the store did not let us; tried again for as long as `_patience_of` has it.
+    """
+    left_open: str | None = None
+    try:
+        store = rt.store(rt.profile(row))
+        verdict = _was_faster(rt, claim, row, guard)
+        if verdict is None:
+            return
+        rt.hold(guard)
+        left_open = _discard(store, row, guard)
+        # what could not be discarded may have become the object since the look, by a finish that was under way
+        if left_open is not None or row["session"] is None:
+            verdict = _was_faster(rt, claim, row, guard)
+        if verdict is None:
+            return
+        if verdict is Doubt.NO_DIGEST and left_open is None:
+            left_open = "an object of this job is at the key, and no digest verifies it: deleting it is not ours to do"
+        store_answered(rt, row, guard)
+    except StoreError as error:
+        left_open = _given_up(rt, claim, row, error, guard)
+    rt.write(lambda tx: transitions.cancelled(tx, claim, left_open), guard)
+
+
+def _given_up(rt: Runtime, claim: Claim, row: Row, error: StoreError, guard: ClaimGuard) -> str:
+    """Return why the session is left, or raise: it is not the last attempt yet."""
+    failing_for_s = row["failing_for_s"] or 0.0
+    if error.code == "store_changed":
+        if failing_for_s < ELSEWHERE_FOR_S * rt.timers.scale:
+            raise Transient(f"{error.message} of {rt.name}; another worker may have it") from error
+        return f"the store cannot be asked any more: {error.message}"
+    if row["session"] is None and isinstance(error, StoreUnusable):
+        # an init was cut off: what that may have left is not worth the wait for a store put right
+        return f"the store did not let it be looked for: {error.message}"
+    most_s = LOOK_FOR_S if row["session"] is None else ABORT_FOR_S
+    # a job behind its store's breaker may not have had an attempt in all that time
+    since_cancel_s = rt.write(lambda tx: aborts.cancelled_for_s(tx, claim.job_id), guard)
+    if max(failing_for_s, since_cancel_s) < most_s:
+        raise error
+    asked = "answer whether there is one" if row["session"] is None else "let it be discarded"
+    return f"the store did not {asked} for {most_s / 3600:.0f} h: {error.message}"
+
+
+def _was_faster(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> Doubt | None:
+    """Return None if the job's object was published before its cancel had its way: then the job has succeeded.
+
+    Otherwise return what stands against it.
+    """
+    profile = rt.profile(row)
+    store, wanted, gone = rt.store(profile), wanted_of(row, profile), row["finish_claims"] > 0
+    stored, proof = look_for_proof(store, row["key"], wanted, guard, session_gone=gone, existed=row["existed"])
+    if isinstance(proof, Doubt):
+        return proof
+    rt.write(lambda tx: transitions.succeed(tx, claim, result_of(row, proof, stored)), guard)
+    store_answered(rt, row, guard)
+    return None
+
+
+def _discard(store: StoreDriver, row: Row, guard: ClaimGuard) -> str | None:
+    """Discard the job's session; return why it was left, if it was."""
+    if row["session"] is not None:
+        outcome = store.abort(row["key"], row["session"], guard, mark=mark_of(row))
+        return outcome.reason if isinstance(outcome, LeftOpen) else None
+    try:
+        listing = store.list_slices(row["key"], None, guard)
+    except SessionGone:
+        return None
+    if not isinstance(listing, Listing):
+        return None
+    return (
+        "an upload is unfinished at the key: this job's, if init was cut off before it heard its session, or another's"
+    )
