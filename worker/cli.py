@@ -129,7 +129,7 @@ def worker() -> None:
     from worker.config.authorities import check_authorities  # noqa: PLC0415
     from worker.config.credentials import warn_of_short_secrets  # noqa: PLC0415
     from worker.db.upgrade import refuse_unexpected_pooler  # noqa: PLC0415
-    from worker.pool import run  # noqa: PLC0415
+    from worker.runtime.supervisor import run  # noqa: PLC0415
 
     settings = _settings()
     check_authorities(settings.profiles)  # a wrong profile is told here, once, and not by each process

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tests.acceptance.deadline import DEADLINE_S
 from worker.local.process import Child, wait_until
-from worker.pool import command
+from worker.runtime.supervisor import command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -11,9 +11,9 @@ from celery import Celery
 from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.installation import MIB
 from tests.acceptance.processes import ALONE
-from worker.control import REFUSED
 from worker.ids import task_id
 from worker.jobs.task_names import QUEUE
+from worker.runtime.control import REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,7 @@ from tests.acceptance.job import Job
 from tests.acceptance.store import SLICE_BYTES
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until
-from worker.pool import command
+from worker.runtime.supervisor import command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tests.acceptance.store import SLICE_BYTES
-from worker.tasks.slots import HELD
+from worker.runtime.concurrency import HELD
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.deadline import DEADLINE_S
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until
-from worker.pool import command
+from worker.runtime.supervisor import command
 
 if TYPE_CHECKING:
     from pathlib import Path

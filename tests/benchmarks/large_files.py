@@ -23,7 +23,7 @@ from plain_worker import plain_environ, plain_worker
 from report import Report, parser
 from rig import MIB, out, scratch
 
-from worker.tasks.slots import LEAST
+from worker.runtime.concurrency import LEAST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

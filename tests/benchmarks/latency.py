@@ -21,7 +21,7 @@ from bed import HERE, KEY, Bed, bed
 from report import Report, parser
 from rig import MIB, Sampler, idle_s
 
-from worker.tasks.slots import MOST
+from worker.runtime.concurrency import MOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

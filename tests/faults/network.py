@@ -38,7 +38,9 @@ class Server(StrEnum):
     VALKEY = "valkey"
 
 
-_UNCHECKED = "import worker.celery as w; w.check_options = lambda _: None; from celery.__main__ import main; main()"
+_UNCHECKED = (
+    "import worker.runtime.bootsteps as w; w.check_options = lambda _: None; from celery.__main__ import main; main()"
+)
 LEADS_ONLY = (sys.executable, "-c", _UNCHECKED, "-A", "worker", "worker", "-Q", "elsewhere")
 """A process that leads and takes no work, which the product refuses to be."""
 

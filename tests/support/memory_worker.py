@@ -20,6 +20,7 @@ from tests.support.forged import FORGED
 from worker.config.settings import load_settings
 from worker.jobs.task_names import QUEUE
 from worker.local.process import wait_until
+from worker.runtime import bootsteps
 
 
 def carried() -> dict[str, dict[str, Any]]:
@@ -43,7 +44,7 @@ def main() -> None:
     from worker import celery as roles  # noqa: PLC0415 - it reads the settings of the process
 
     app = roles.make_app(load_settings())
-    app.steps["worker"].discard(roles.Engine)
+    app.steps["worker"].discard(bootsteps.Engine)
 
     def write_all() -> None:
         with app.connection_for_write() as connection:

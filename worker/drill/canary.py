@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from worker.local.process import Child, last_line
-from worker.tasks.liveness import PARENT_VARIABLE
+from worker.runtime.heartbeat import PARENT_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from celery import signals
 
-from worker.celery import Engine, app
+from worker.celery import app
+from worker.runtime.bootsteps import Engine
 from worker.stores.cos_json.form import PIECE_BYTES
 from worker.tasks.context import Runtime
 from worker.tasks.guard import ClaimGuard

@@ -33,7 +33,7 @@ def heartbeat(
     """Say that the worker lives; False if it was taken for dead meanwhile and holds nothing any more.
 
     ``links``: the counters of its links, where they have changed. ``sending``: what is being sent, as
-    `worker.tasks.sending_report` makes it; None for nothing.
+    `worker.runtime.sending_report` makes it; None for nothing.
     """
     params = {
         "id": worker,

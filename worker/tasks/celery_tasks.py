@@ -45,7 +45,7 @@ log = get_log(__name__)
 _runtime: Runtime | None = None
 _OPTIONS: dict[str, Any] = {
     "bind": True, "ignore_result": True, "acks_late": False, "max_retries": None, "throws": (SlicewayError,),
-    "Strategy": "worker.strategy:strategy",
+    "Strategy": "worker.runtime.task_strategy:strategy",
 }  # fmt: skip
 
 

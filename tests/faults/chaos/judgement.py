@@ -13,7 +13,7 @@ from tests.faults.chaos.recovery import Recoveries
 from tests.faults.checker import Report, check
 from tests.faults.stored import Folder
 from worker.jobs.states import FINAL
-from worker.tasks.slots import most_tasks
+from worker.runtime.concurrency import most_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from worker.jobs import queries, transitions, workers
 from worker.jobs.api_keys import ApiKey, Scope
 from worker.jobs.leases import Claim, Deferral
 from worker.jobs.states import JobState
-from worker.tasks.sending_report import Entry
+from worker.runtime.sending_report import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable

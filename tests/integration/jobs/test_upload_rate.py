@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from worker.jobs import queries, workers
-from worker.tasks.sending_report import Entry
+from worker.runtime.sending_report import Entry
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -12,7 +12,7 @@ from worker.local.account import server_account
 
 SCRIPT = """
 import os, threading
-from worker.niceness import yield_to_others
+from worker.runtime.cpu_priority import yield_to_others
 yield_to_others({nice})
 def tell():
     print(os.nice(0), os.sched_getscheduler(0) == os.SCHED_BATCH)
@@ -34,7 +34,7 @@ def test_threads_started_afterwards_run_after_others(nice: int) -> None:
 SHELL = """
 import subprocess, sys
 from pathlib import Path
-inner = "import threading\\nfrom worker.niceness import yield_to_others\\nyield_to_others(19)\\n"
+inner = "import threading\\nfrom worker.runtime.cpu_priority import yield_to_others\\nyield_to_others(19)\\n"
 inner += "[thread.join() for thread in threading.enumerate() if thread.name == 'niceness']"
 subprocess.run([sys.executable, "-c", inner], check=True, timeout=60)
 print(Path("/proc/self/autogroup").read_text().split()[-1])
@@ -52,7 +52,7 @@ def test_a_worker_leaves_the_session_of_the_shell_that_it_runs_in_as_it_was() ->
 TOLD = """
 import ctypes, os, time
 from pathlib import Path
-from worker.niceness import yield_to_others
+from worker.runtime.cpu_priority import yield_to_others
 if {uid}:
     os.setgroups([]), os.setgid({uid}), os.setuid({uid})
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # its own files in /proc stay its own
@@ -92,7 +92,7 @@ def test_workers_without_privileges_that_start_together_all_tell_their_group() -
 
 STOPPING = """
 import os, threading
-from worker.niceness import stop_yielding, yield_to_others
+from worker.runtime.cpu_priority import stop_yielding, yield_to_others
 before = os.nice(0)
 yield_to_others(7)
 stop = threading.Event()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from worker.pool import MemoryKills
+from worker.runtime.supervisor import MemoryKills
 
 
 def test_each_kill_of_the_kernel_explains_one_end() -> None:

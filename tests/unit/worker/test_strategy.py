@@ -17,7 +17,7 @@ from celery.worker.strategy import default
 from kombu.message import Message
 
 from worker.errors import SlicewayError
-from worker.strategy import Delivery, strategy
+from worker.runtime.task_strategy import Delivery, strategy
 from worker.tasks.celery_tasks import slice_task
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from celery.worker.state import reserved_requests
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 
-from worker.threads import TaskPool
+from worker.runtime.task_pool import TaskPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 from worker.config.settings import Settings
+from worker.runtime.heartbeat import Liveness
 from worker.tasks.context import Runtime
-from worker.tasks.liveness import Liveness
 
 
 class Stumbling(Liveness):

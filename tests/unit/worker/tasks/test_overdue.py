@@ -6,8 +6,8 @@ import threading
 from uuid import uuid4
 
 from worker.jobs.leases import Claim
+from worker.runtime.overdue import OverdueWatch
 from worker.tasks.guard import ClaimGuard, boot_clock_s
-from worker.tasks.overdue import OverdueWatch
 
 STUCK_AFTER_S = 15.0
 LOOK_EVERY_S = 0.5

@@ -7,8 +7,8 @@ import threading
 from uuid import UUID
 
 from worker.jobs.leases import Claim
+from worker.runtime.sending_report import MAX_ENTRIES, Entry, SendingReport
 from worker.tasks.guard import ClaimGuard
-from worker.tasks.sending_report import MAX_ENTRIES, Entry, SendingReport
 
 WORKER = UUID(int=1)
 JOB = UUID(int=2)

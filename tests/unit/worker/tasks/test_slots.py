@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.tasks.slots import HELD, LEAST, MOST, Slots, most_tasks
+from worker.runtime.concurrency import HELD, LEAST, MOST, Slots, most_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable

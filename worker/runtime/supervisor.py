@@ -14,8 +14,8 @@ import time
 from typing import TYPE_CHECKING
 
 from worker.config.cgroup import killed_for_memory
+from worker.runtime.heartbeat import PARENT_VARIABLE
 from worker.signals import run_on_after_hangup
-from worker.tasks.liveness import PARENT_VARIABLE
 from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from worker.db.pool import UNAVAILABLE
 from worker.jobs import leases, transitions, workers
 from worker.jobs.leases import Deferral
+from worker.runtime.concurrency import Slots
+from worker.runtime.overdue import OverdueWatch
+from worker.runtime.sending_report import SendingReport
 from worker.sources.file import usable
 from worker.tasks.guard import boot_clock_s
-from worker.tasks.overdue import OverdueWatch
-from worker.tasks.sending_report import SendingReport
-from worker.tasks.slots import Slots
 from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:

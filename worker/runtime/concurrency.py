@@ -1,4 +1,4 @@
-"""How many slices a process sends at once: as many as pay. Pure; `worker.tasks.liveness` looks and obeys.
+"""How many slices a process sends at once: as many as pay. Pure; `worker.runtime.heartbeat` looks and obeys.
 
 A store that answers late wants many requests under way; a link or a processor that is full gains nothing from them, and
 what a crash cuts off has to be sent again. So the number grows while slices take hardly longer with more of them side
