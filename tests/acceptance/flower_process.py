@@ -27,7 +27,7 @@ class FlowerProcess:
         port = free_port()
         auth = {"SLICEWAY_FLOWER_BASIC_AUTH": f"operator:{PASSWORD}", "SLICEWAY_FLOWER_PORT": str(port)}
         self.log = site.folder / f"flower-{port}.log"
-        command = [sys.executable, "-c", "from worker.cli import main; main()", "flower"]
+        command = [sys.executable, "-c", "from worker.cli.main import main; main()", "flower"]
         self._child = Child(command, log=self.log, env=site.environ | auth | settings)
         url = f"http://127.0.0.1:{port}"
         self._client = httpx.Client(base_url=url, auth=("operator", PASSWORD), trust_env=False, timeout=60)

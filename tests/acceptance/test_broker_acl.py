@@ -54,7 +54,7 @@ def denied(site: Installation) -> list[str]:
 
 def doctor(site: Installation, url: str) -> dict[str, tuple[str, str]]:
     """What the doctor says of the broker."""
-    command = [sys.executable, "-c", "from worker.cli import main; main()", "doctor", "--json"]
+    command = [sys.executable, "-c", "from worker.cli.main import main; main()", "doctor", "--json"]
     done = subprocess.run(
         command, env=site.environ | {"SLICEWAY_BROKER_URL": url}, capture_output=True, text=True, check=False
     )

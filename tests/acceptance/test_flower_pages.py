@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def leader(site: Installation) -> str:
     """Who leads, as the doctor calls it."""
-    command = [sys.executable, "-c", "from worker.cli import main; main()", "doctor", "--json"]
+    command = [sys.executable, "-c", "from worker.cli.main import main; main()", "doctor", "--json"]
     done = subprocess.run(command, env=site.environ, capture_output=True, text=True, check=False)
     [text] = [each["text"] for each in json.loads(done.stdout) if each["check"] == "dispatcher"]
     return str(text).removesuffix(" leads")

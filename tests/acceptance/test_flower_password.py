@@ -39,7 +39,7 @@ def url(site: Installation, request: pytest.FixtureRequest) -> Iterator[str]:
     environ = site.environ | auth | {"SLICEWAY_FLOWER_PORT": str(port), "FLOWER_UNAUTHENTICATED_API": "true"}
     environ |= {"SLICEWAY_FLOWER_ROOT_PATH": request.param, "FLOWER_PORT": "tcp://10.0.0.1:5555"}
     log = site.folder / "flower-password.log"
-    child = Child([sys.executable, "-c", "from worker.cli import main; main()", "flower"], log=log, env=environ)
+    child = Child([sys.executable, "-c", "from worker.cli.main import main; main()", "flower"], log=log, env=environ)
     url = f"http://127.0.0.1:{port}{request.param}"
 
     def answers() -> bool:

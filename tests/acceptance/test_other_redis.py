@@ -37,7 +37,7 @@ def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
 
 def doctor(site: Installation, given: Row) -> dict[str, tuple[str, str]]:
     """What the doctor says of the broker."""
-    command = [sys.executable, "-c", "from worker.cli import main; main()", "doctor", "--json"]
+    command = [sys.executable, "-c", "from worker.cli.main import main; main()", "doctor", "--json"]
     done = subprocess.run(command, env=site.environ | given, capture_output=True, text=True, check=False)
     found = {each["check"]: (each["level"], each["text"]) for each in json.loads(done.stdout)}
     return {check: told for check, told in found.items() if "broker" in check}

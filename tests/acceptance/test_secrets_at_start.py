@@ -16,7 +16,7 @@ import pytest
 from tests.acceptance.deadline import DEADLINE_S
 from tests.support import echo
 from tests.support.leaks import leaked
-from worker.cli import FAILED
+from worker.cli.main import FAILED
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until
 

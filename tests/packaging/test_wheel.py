@@ -73,7 +73,7 @@ def test_wheel_carries_the_licence_and_the_program(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         [entry_points] = [name for name in names if name.endswith("/entry_points.txt")]
-        assert "sliceway = worker.cli:main" in archive.read(entry_points).decode()
+        assert "sliceway = worker.cli.main:main" in archive.read(entry_points).decode()
         assert any(name.endswith("/licenses/LICENSE") for name in names)
 
 

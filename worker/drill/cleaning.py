@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from worker.client.environment import first_line
 from worker.drill import watch
 from worker.drill.proof import ANSWER_S
 from worker.http.deadline import Patience
 from worker.jobs.states import FINAL
 from worker.stores.base import LeftOpen
-from worker.surroundings import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from uuid import UUID
 
-    from worker.client import Client
+    from worker.client.api import Client
     from worker.db.pool import Database
     from worker.drill.canary import Canary, Death
     from worker.drill.report import Report

@@ -12,7 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worker.client import Client, RefusedByApi
+from worker.client.api import Client, RefusedByApi
+from worker.client.environment import database_of
 from worker.drill import watch
 from worker.drill.canary import Canary, Death
 from worker.drill.cleaning import END_S, Cleaning
@@ -22,7 +23,6 @@ from worker.errors import SlicewayError
 from worker.jobs.states import FINAL, JobState
 from worker.protocols.spec import MIB
 from worker.stores.registry import open_store
-from worker.surroundings import database_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

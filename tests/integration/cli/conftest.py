@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from worker import cli
+from worker.cli import main
 from worker.local.ports import free_port
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class CommandLine:
     err: str = ""
 
     def __call__(self, line: str) -> int:
-        code = cli.run(shlex.split(line))
+        code = main.run(shlex.split(line))
         self.out, self.err = self.capsys.readouterr()
         return code
 

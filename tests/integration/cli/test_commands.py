@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from worker import progress
+from worker.cli import progress
 from worker.db.pool import Database
 from worker.jobs.api_keys import find_key
 
@@ -39,7 +39,7 @@ def reads_jobs(url: str) -> bool:
 
 def test_help_loads_nothing_that_it_does_not_need() -> None:
     program = (
-        "import sys, worker.cli as c; c.run(['--help']); c.run(['jobs', 'list', '--help']);"
+        "import sys, worker.cli.main as c; c.run(['--help']); c.run(['jobs', 'list', '--help']);"
         "print(sorted({'httpx', 'pydantic', 'sqlalchemy', 'celery', 'rich', 'psycopg', 'fastapi'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

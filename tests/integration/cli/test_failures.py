@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from worker import progress
+from worker.cli import progress
 from worker.db.pool import Database
 
 if TYPE_CHECKING:

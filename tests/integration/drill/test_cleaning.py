@@ -8,7 +8,7 @@ import httpx
 import pytest
 from psycopg.types.json import Jsonb
 
-from worker.client import Client
+from worker.client.api import Client
 from worker.db.pool import Database
 from worker.doctor.findings import Level
 from worker.drill.cleaning import Cleaning

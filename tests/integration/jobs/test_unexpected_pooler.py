@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 from api import __main__ as api
 from api.app import server
 from tests.support.pooler import Pooler
-from worker import cli
+from worker.cli import main
 from worker.config.profiles import Profiles
 from worker.config.settings import Settings, load_settings
 from worker.db.migrate import pending_migrations
@@ -94,7 +94,7 @@ def test_one_that_a_setting_names_is_passed_and_used(pooled_url: str, database_u
 @pytest.mark.usefixtures("in_environment")
 def test_migrate_refuses_it_and_leaves_nothing_behind(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(3):
-        assert cli.run(["migrate"]) == cli.UNREACHABLE
+        assert main.run(["migrate"]) == main.UNREACHABLE
     said = capsys.readouterr().err
     assert (said.count("\n"), said.count(ADVICE)) == (3, 3)
     with psycopg.connect(conninfo(database_url)) as here:
@@ -109,9 +109,9 @@ def test_up_is_refused_with_the_same_advice(pooled_url: str) -> None:
 
 
 @pytest.mark.usefixtures("in_environment")
-@pytest.mark.parametrize("role", [lambda: cli.run(["worker"]), api.main], ids=["worker", "api"])
+@pytest.mark.parametrize("role", [lambda: main.run(["worker"]), api.main], ids=["worker", "api"])
 def test_a_role_does_not_start(capsys: pytest.CaptureFixture[str], role: Callable[[], int]) -> None:
-    assert role() == cli.USAGE
+    assert role() == main.USAGE
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sliceway: ")]
     assert line.startswith("sliceway: SLICEWAY_DATABASE_URL: a pooler at 127.0.0.1:")
     assert line.endswith(ADVICE)

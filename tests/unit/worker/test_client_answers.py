@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.client_answers import ACCEPTED, JOB, PAGE, NotTheApi, RefusedByApi, fits, read
-from worker.client_retry import passing, wait_out
+from worker.client.answers import ACCEPTED, JOB, PAGE, NotTheApi, RefusedByApi, fits, read
+from worker.client.environment import Unreachable
+from worker.client.retry import passing, wait_out
 from worker.errors import SettingsError, SlicewayError
-from worker.surroundings import Unreachable
 
 URL = "http://127.0.0.1:8080"
 PROBLEM = {"detail": "no", "code": "key_busy", "advice": "Wait.", "job_id": "17"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from worker.client import Client
-from worker.client_proxy import proxy_for
+from worker.client.api import Client
+from worker.client.proxy import proxy_for
 from worker.errors import SettingsError
 from worker.urls import Endpoint
 

@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import pytest
 
+from worker.client.environment import environment, first_line
 from worker.local.state import State, Up
 from worker.local.supervisor import Supervisor
-from worker.surroundings import environment, first_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,8 +103,8 @@ def test_an_error_is_told_in_one_line_without_secrets() -> None:
 NOBODY = """
 import os, sys
 import worker.local.up
-from worker.cli import run
-from worker.surroundings import environment
+from worker.cli.main import run
+from worker.client.environment import environment
 os.environ.pop("HOME", None)
 os.setuid(54321)  # whom no list of users has
 assert "SLICEWAY_DATABASE_URL" not in environment({})

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from worker.progress import pace
-from worker.terminal import JOBS, acknowledged_bytes, job_lines, job_row, outcome, table_lines
+from worker.cli.output import JOBS, acknowledged_bytes, job_lines, job_row, outcome, table_lines
+from worker.cli.progress import pace
 
 ID = "01890000-0000-7000-8000-000000000000"
 

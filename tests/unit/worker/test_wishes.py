@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from worker.cli.arguments import BadName, NotBelowRoot, place_of, source_of
 from worker.errors import SettingsError
-from worker.wishes import BadName, NotBelowRoot, place_of, source_of
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from worker.client.environment import Unreachable
 from worker.errors import SlicewayError
-from worker.surroundings import Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

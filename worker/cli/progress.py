@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-from worker.client import is_final
-from worker.client_retry import wait_out
-from worker.terminal import acknowledged_bytes, note_waiting, rate_text
+from worker.cli.output import acknowledged_bytes, note_waiting, rate_text
+from worker.client.api import is_final
+from worker.client.retry import wait_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from worker.client import Client
+    from worker.client.api import Client
     from worker.errors import SlicewayError
 
 LOOK_EVERY_S = 0.25

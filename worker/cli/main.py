@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.cli_admin import doctor, keys, migrate, stores
-from worker.cli_drill import drill
-from worker.cli_jobs import jobs, put
+from worker.cli.admin import doctor, keys, migrate, stores
+from worker.cli.drill import drill
+from worker.cli.jobs import jobs, put
 from worker.config.variables import without_service_links
 from worker.errors import SettingsError, SlicewayError
 from worker.telemetry.log import show_failures_without_secrets
@@ -95,7 +95,7 @@ for command in (put, jobs, keys, stores, migrate, doctor, drill):
 
 
 def _settings() -> Settings:
-    from worker.surroundings import settings_here  # noqa: PLC0415
+    from worker.client.environment import settings_here  # noqa: PLC0415
 
     return settings_here()
 
@@ -239,20 +239,16 @@ def _refused(error: SlicewayError) -> _Failure | None:
     document, status = getattr(error, "document", None), getattr(error, "status", None)
     if document is None or status is None:
         return None
-    from worker.client_answers import passes  # noqa: PLC0415
+    from worker.client.answers import passes  # noqa: PLC0415
 
     return _Failure(error.message, error.advice, error.code, UNREACHABLE if passes(status) else FAILED, document)
 
 
 def _print_failure(failure: _Failure, *, as_json: bool) -> None:
+    from worker.cli.output import printable  # noqa: PLC0415
     from worker.telemetry.redact import redact, redact_json  # noqa: PLC0415
-    from worker.terminal import printable  # noqa: PLC0415
 
     if as_json:
         click.echo(json.dumps(redact_json(failure.document()), ensure_ascii=False), err=True)
     else:
         click.echo(f"sliceway: {printable(redact(failure.line()))}", err=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from worker.client_answers import ACCEPTED, CHECKED, JOB, PAGE, NotTheApi, RefusedByApi, read
-from worker.client_proxy import proxy_for
+from worker.client.answers import ACCEPTED, CHECKED, JOB, PAGE, NotTheApi, RefusedByApi, read
+from worker.client.environment import Unreachable
+from worker.client.proxy import proxy_for
 from worker.config.credentials import hide_environment
 from worker.config.variables import given
 from worker.errors import SettingsError
 from worker.http.proxy import for_httpx
-from worker.surroundings import Unreachable
 from worker.telemetry.redact import redact
 from worker.urls import Endpoint, UrlError
 

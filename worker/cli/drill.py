@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.cli.output import finding_line, json_option, print_json
 from worker.errors import SlicewayError
 from worker.telemetry.redact import redact_json
-from worker.terminal import finding_line, json_option, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,10 +37,10 @@ def drill(*, store: str | None, root: str | None, size_mib: int, timeout_s: int,
     times the other workers at taking over. Nothing else is killed, and nothing is left behind. Needs a key with the
     scopes submit and operate, and a root that can be written here.
     """
+    from worker.client.environment import environment, settings_here  # noqa: PLC0415
     from worker.drill.report import Report  # noqa: PLC0415 - `--help` does without
     from worker.drill.run import run  # noqa: PLC0415
     from worker.drill.site import Site, choose_root, choose_store  # noqa: PLC0415
-    from worker.surroundings import environment, settings_here  # noqa: PLC0415
 
     environ = environment()
     settings = settings_here(environ)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.cli.output import Columns, finding_line, json_option, print_json, print_table
 from worker.errors import SettingsError, SlicewayError
 from worker.telemetry.redact import redact_json
-from worker.terminal import Columns, finding_line, json_option, print_json, print_table
 
 if TYPE_CHECKING:
     import uuid
@@ -26,7 +26,7 @@ _KEYS = Columns(
 
 
 def _settings() -> Settings:
-    from worker.surroundings import environment, settings_here  # noqa: PLC0415 - `--help` does without
+    from worker.client.environment import environment, settings_here  # noqa: PLC0415 - `--help` does without
 
     return settings_here(environment())
 
@@ -34,8 +34,8 @@ def _settings() -> Settings:
 @click.command()
 def migrate() -> None:
     """Bring the database up to date; several at once wait for each other."""
+    from worker.client.environment import database_of  # noqa: PLC0415
     from worker.db.upgrade import update  # noqa: PLC0415
-    from worker.surroundings import database_of  # noqa: PLC0415
 
     settings = _settings()
     with database_of(settings):
@@ -68,8 +68,8 @@ def keys() -> None:
 @json_option
 def create(tenant: str, scopes: Sequence[str], name: str | None, *, as_json: bool) -> None:
     """Make a key and print it, this once: it is not kept."""
+    from worker.client.environment import database_of  # noqa: PLC0415
     from worker.jobs.api_keys import Scope, create_key  # noqa: PLC0415
-    from worker.surroundings import database_of  # noqa: PLC0415
 
     with database_of(_settings()) as database, database.transaction() as tx:
         key, text = create_key(tx, tenant, [Scope(scope) for scope in scopes], name)
@@ -84,9 +84,9 @@ def create(tenant: str, scopes: Sequence[str], name: str | None, *, as_json: boo
 @json_option
 def list_all(tenant: str | None, *, as_json: bool) -> None:
     """List keys, revoked ones too."""
+    from worker.client.environment import database_of  # noqa: PLC0415
     from worker.db.repetition import run_idempotent  # noqa: PLC0415
     from worker.jobs.api_keys import list_keys  # noqa: PLC0415
-    from worker.surroundings import database_of  # noqa: PLC0415
 
     with database_of(_settings()) as database:
         found = [_shown(key) for key in run_idempotent(database, lambda tx: list_keys(tx, tenant))]
@@ -104,9 +104,9 @@ def list_all(tenant: str | None, *, as_json: bool) -> None:
 @json_option
 def revoke(key_id: uuid.UUID, *, as_json: bool) -> None:
     """Refuse a key from now on; every API process does within seconds."""
+    from worker.client.environment import database_of  # noqa: PLC0415
     from worker.db.repetition import run_idempotent  # noqa: PLC0415
     from worker.jobs.api_keys import revoke_key  # noqa: PLC0415
-    from worker.surroundings import database_of  # noqa: PLC0415
 
     with database_of(_settings()) as database:
         key = run_idempotent(database, lambda tx: revoke_key(tx, key_id))  # one statement; the first time counts

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.cli.output import JOBS, job_lines, job_row, json_option, outcome, print_json, print_table
 from worker.errors import SlicewayError
-from worker.terminal import JOBS, job_lines, job_row, json_option, outcome, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.client import Client
+    from worker.client.api import Client
 
 _STATES = ("queued", "initializing", "uploading", "finishing", "succeeded", "failed", "cancelling", "cancelled")
 
@@ -52,8 +52,8 @@ def _label(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 
 
 def _client() -> Client:
-    from worker.client import Client  # noqa: PLC0415 - `--help` does without
-    from worker.surroundings import environment  # noqa: PLC0415
+    from worker.client.api import Client  # noqa: PLC0415 - `--help` does without
+    from worker.client.environment import environment  # noqa: PLC0415
 
     return Client.of(environment())
 
@@ -76,10 +76,10 @@ def put(file: Path, place: str, *, wait: bool, as_json: bool, labels: list[tuple
     A KEY that is empty or ends in a slash gets the file's name. Ctrl-C leaves the upload running. An API or database
     that is away for a moment is waited for, before the job is accepted and while it is followed.
     """
-    from worker.client import Client  # noqa: PLC0415
-    from worker.progress import enqueue  # noqa: PLC0415
-    from worker.surroundings import environment  # noqa: PLC0415
-    from worker.wishes import place_of, source_of  # noqa: PLC0415
+    from worker.cli.arguments import place_of, source_of  # noqa: PLC0415
+    from worker.cli.progress import enqueue  # noqa: PLC0415
+    from worker.client.api import Client  # noqa: PLC0415
+    from worker.client.environment import environment  # noqa: PLC0415
 
     environ = environment()
     try:
@@ -99,9 +99,9 @@ def put(file: Path, place: str, *, wait: bool, as_json: bool, labels: list[tuple
 
 
 def _follow(client: Client, job_id: str, *, as_json: bool) -> None:
-    from worker.client_retry import passing  # noqa: PLC0415
-    from worker.progress import follow  # noqa: PLC0415
-    from worker.surroundings import Unreachable  # noqa: PLC0415
+    from worker.cli.progress import follow  # noqa: PLC0415
+    from worker.client.environment import Unreachable  # noqa: PLC0415
+    from worker.client.retry import passing  # noqa: PLC0415
 
     ways = f"`sliceway jobs show {job_id}` shows it, `sliceway jobs cancel {job_id}` ends it."
     try:
@@ -162,7 +162,7 @@ def list_jobs(*, limit: int, cursor: str | None, as_json: bool, label: list[tupl
 @json_option
 def show_job(job_id: uuid.UUID, *, wait_s: int, as_json: bool) -> None:
     """Show a job; with --wait, once it has ended or the time is over."""
-    from worker.progress import wait_for  # noqa: PLC0415
+    from worker.cli.progress import wait_for  # noqa: PLC0415
 
     with _client() as client:
         view = wait_for(client, str(job_id), wait_s)

@@ -6,9 +6,9 @@ import ssl
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from worker.client_answers import NotTheApi, RefusedByApi, passes
+from worker.client.answers import NotTheApi, RefusedByApi, passes
+from worker.client.environment import Unreachable
 from worker.errors import SlicewayError
-from worker.surroundings import Unreachable
 from worker.telemetry.redact import chain
 
 if TYPE_CHECKING:
