@@ -24,7 +24,7 @@ from tests.faults.matrix.ground import SCALED, UNUSABLE, StoreGround
 from tests.faults.matrix.run import SIZE_BYTES, SLICE_WISH_BYTES, Run, content_of
 from tests.faults.matrix.strikes import WAYS
 from worker.emulator.control import ControlError
-from worker.emulator.faults import Fault
+from worker.emulator.core.faults import Fault
 from worker.jobs.retry import ATTEMPTS_MAX
 
 if TYPE_CHECKING:

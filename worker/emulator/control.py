@@ -35,7 +35,7 @@ class Control:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def add_rule(self, fault: str, **fields: Any) -> int:
-        """Puts a fault rule in force and returns its id. Fields as in `worker.emulator.faults.Rule`."""
+        """Puts a fault rule in force and returns its id. Fields as in `worker.emulator.core.faults.Rule`."""
         return int(self._call("POST", "/rules", {"fault": fault, **fields})[0]["id"])
 
     def rules(self) -> list[dict[str, Any]]:

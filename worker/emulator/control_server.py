@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from worker.emulator.config import MIB, Settings
-from worker.emulator.faults import Rule
-from worker.emulator.form import Content
-from worker.emulator.http import Answer
+from worker.emulator.core.faults import Rule
+from worker.emulator.core.uploads import Intent
+from worker.emulator.cos_json.form import Content
+from worker.emulator.cos_json.refusals import PlainRefusal, Refusal
+from worker.emulator.cos_json.targets import Target, target_of
+from worker.emulator.http.connection import Answer
 from worker.emulator.private import CONTROL_FILE
-from worker.emulator.refusals import PlainRefusal, Refusal
-from worker.emulator.targets import Target, target_of
-from worker.emulator.uploads import Intent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.emulator.http import Connection, Request
-    from worker.emulator.store import Store
+    from worker.emulator.core.store import Store
+    from worker.emulator.http.connection import Connection, Request
 
 _LONGEST_WAIT_S = 60.0
 

@@ -6,12 +6,12 @@ import re
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
-from worker.emulator.http import Answer
+from worker.emulator.http.connection import Answer
 
 if TYPE_CHECKING:
-    from worker.emulator.http import Request
-    from worker.emulator.objects import Objects
-    from worker.emulator.targets import Target
+    from worker.emulator.core.objects import Objects
+    from worker.emulator.cos_json.targets import Target
+    from worker.emulator.http.connection import Request
 
 _RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 

@@ -7,11 +7,11 @@ import functools
 from typing import TYPE_CHECKING, Self
 
 from worker.emulator.control_server import ControlService
-from worker.emulator.http import Connection
-from worker.emulator.listener import Listener
+from worker.emulator.core.store import Store
+from worker.emulator.cos_json.service import Service
+from worker.emulator.http.connection import Connection
+from worker.emulator.http.listener import Listener
 from worker.emulator.private import CONTROL_FILE, fresh_token
-from worker.emulator.service import Service
-from worker.emulator.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path

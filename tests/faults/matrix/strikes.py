@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from worker.emulator.faults import Fault
-from worker.emulator.refusals import Refusal
+from worker.emulator.core.faults import Fault
+from worker.emulator.cos_json.refusals import Refusal
 from worker.stores.cos_json.errors import CODES, Kind
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from worker.emulator.faults import Fault, FaultPlan, Rule
-from worker.emulator.journal import Entry
+from worker.emulator.core.faults import Fault, FaultPlan, Rule
+from worker.emulator.core.journal import Entry
 
 
 def entry(**fields: Any) -> Entry:

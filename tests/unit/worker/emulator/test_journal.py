@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.emulator.journal import Journal
+from worker.emulator.core.journal import Journal
 
 
 def test_entries_are_selected_by_their_fields() -> None:

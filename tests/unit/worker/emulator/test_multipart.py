@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.emulator.multipart import MultipartError, MultipartParser, PartBegins, PartBytes, boundary_of
+from worker.emulator.http.multipart import MultipartError, MultipartParser, PartBegins, PartBytes, boundary_of
 
 BOUNDARY = b"----a-boundary"
 

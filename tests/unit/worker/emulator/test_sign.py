@@ -7,8 +7,8 @@ import hmac
 
 import pytest
 
-from worker.emulator.refusals import Refusal
-from worker.emulator.sign import Claim, check_claim, read_claim
+from worker.emulator.cos_json.refusals import Refusal
+from worker.emulator.cos_json.sign import Claim, check_claim, read_claim
 
 #: A sample key that was published together with its tokens, and one that says that it is an example.
 SAMPLE_KEYS = {

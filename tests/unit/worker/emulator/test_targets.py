@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from worker.emulator.config import Account
-from worker.emulator.refusals import PlainRefusal, Refusal
-from worker.emulator.targets import Target, target_of
+from worker.emulator.cos_json.refusals import PlainRefusal, Refusal
+from worker.emulator.cos_json.targets import Target, target_of
 
 ACCOUNTS = (Account("1", ("photos",), "fake-id", "fake-key"),)
 

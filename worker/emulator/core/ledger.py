@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from worker.emulator.journal import Entry
-    from worker.emulator.records import Records, Stored, Upload
+    from worker.emulator.core.journal import Entry
+    from worker.emulator.core.records import Records, Stored, Upload
 
 _OF_REQUEST = ("method", "bucket", "path", "op", "session", "offset", "size", "sha1", "status", "code", "effect")
 

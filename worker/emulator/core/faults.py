@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.emulator.journal import Entry
+    from worker.emulator.core.journal import Entry
 
 
 class Fault(StrEnum):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from worker.emulator.config import DAY_S
-from worker.emulator.refusals import Refusal
+from worker.emulator.cos_json.refusals import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from worker.emulator.http import Answer, BadRequest, Connection, Disconnected, Request
+from worker.emulator.http.connection import Answer, BadRequest, Connection, Disconnected, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable

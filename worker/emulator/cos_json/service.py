@@ -12,18 +12,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from worker.emulator.config import MIB
+from worker.emulator.core.faults import Fault, Rule, Strikes
+from worker.emulator.cos_json.call import Call, Data
+from worker.emulator.cos_json.form import Content, Form, FormReader
+from worker.emulator.cos_json.operations import GET_OPS, ONE_TIME, OPS
+from worker.emulator.cos_json.refusals import PlainRefusal, Refusal, too_large
+from worker.emulator.cos_json.sign import check_claim, read_claim
+from worker.emulator.cos_json.targets import Target, target_of
 from worker.emulator.download import download
-from worker.emulator.faults import Fault, Rule, Strikes
-from worker.emulator.form import Content, Form, FormReader
-from worker.emulator.http import Answer, Connection, Disconnected, Request
-from worker.emulator.operations import GET_OPS, ONE_TIME, OPS, Call, Data
-from worker.emulator.refusals import PlainRefusal, Refusal, too_large
-from worker.emulator.sign import check_claim, read_claim
-from worker.emulator.targets import Target, target_of
+from worker.emulator.http.connection import Answer, Connection, Disconnected, Request
 
 if TYPE_CHECKING:
-    from worker.emulator.journal import Entry
-    from worker.emulator.store import Store
+    from worker.emulator.core.journal import Entry
+    from worker.emulator.core.store import Store
 
 #: A simple upload of 20 MiB with room for its fields; anything longer is refused by its Content-Length alone.
 _MOST_BODY_BYTES = 40 * MIB

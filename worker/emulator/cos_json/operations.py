@@ -2,64 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker.emulator.config import MIB
-from worker.emulator.older import OlderSlices
-from worker.emulator.records import Folder, Stored, Upload
-from worker.emulator.refusals import Refusal, too_large
-from worker.emulator.uploadparts import read_sha
-from worker.emulator.uploads import Intent
+from worker.emulator.core.records import Folder, Stored, Upload
+from worker.emulator.core.uploads import Intent
+from worker.emulator.cos_json.call import Call, Data
+from worker.emulator.cos_json.older import OlderSlices
+from worker.emulator.cos_json.refusals import Refusal, too_large
+from worker.emulator.cos_json.uploadparts import read_sha
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.emulator.config import Settings
-    from worker.emulator.folders import Folders
-    from worker.emulator.form import Form
-    from worker.emulator.objects import Objects
-    from worker.emulator.records import Records
-    from worker.emulator.targets import Target
-    from worker.emulator.uploads import Uploads
+    from worker.emulator.core.folders import Folders
+    from worker.emulator.core.objects import Objects
+    from worker.emulator.core.records import Records
+    from worker.emulator.core.uploads import Uploads
 
 _LARGEST_SIMPLE_BYTES = 20 * MIB
-_MOST_DIGITS = 19
-_BEYOND = 2**63
 #: What a file without a verified digest is said to have.
 _NO_SHA = "0" * 32
-
-Data = dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One operation that a client asks for."""
-
-    target: Target
-    form: Form
-    #: Host and port that the client spoke to, for the addresses in the answer.
-    host: str
-    #: init only, and by a fault: the slice size to give, and whether to insist on order.
-    slice_size: int | None = None
-    serial: bool = False
-
-    def text(self, name: str) -> str:
-        """A field, or the empty string."""
-        return self.form.fields.get(name, "")
-
-    def number(self, name: str, *, missing: int = -5999) -> int:
-        """A field that is a decimal number.
-
-        Raises:
-            Refusal: `missing` if it is not there, -5999 if it is no number, or one of more than 63 bits.
-        """
-        text = self.text(name)
-        if not text:
-            raise Refusal(missing, name)
-        if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS or int(text) >= _BEYOND:
-            raise Refusal(-5999, name)
-        return int(text)
 
 
 #: Operation of the protocol -> its short name here, in fault rules and in the journal.

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from worker.emulator.config import KIB, MIB
-from worker.emulator.multipart import MultipartError, MultipartParser, PartBegins, PartBytes, boundary_of
-from worker.emulator.refusals import Refusal
+from worker.emulator.cos_json.refusals import Refusal
+from worker.emulator.http.multipart import MultipartError, MultipartParser, PartBegins, PartBytes, boundary_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.emulator.disk import Draft
-    from worker.emulator.http import Connection, Request
+    from worker.emulator.core.disk import Draft
+    from worker.emulator.http.connection import Connection, Request
 
 #: A body up to this size is received into one buffer, whence a slice goes to disk without another copy.
 STAGED_BYTES = 3 * MIB + 64 * KIB

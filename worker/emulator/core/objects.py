@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.emulator.config import MIB
-from worker.emulator.records import Stored
-from worker.emulator.refusals import Refusal
+from worker.emulator.core.records import Stored
+from worker.emulator.cos_json.refusals import Refusal
 
 if TYPE_CHECKING:
     from io import FileIO
 
     from worker.emulator.config import Settings
-    from worker.emulator.disk import Disk
-    from worker.emulator.folders import Folders
-    from worker.emulator.form import Content
-    from worker.emulator.ledger import Ledger
-    from worker.emulator.records import Records
-    from worker.emulator.targets import Target
-    from worker.emulator.uploads import Uploads
+    from worker.emulator.core.disk import Disk
+    from worker.emulator.core.folders import Folders
+    from worker.emulator.core.ledger import Ledger
+    from worker.emulator.core.records import Records
+    from worker.emulator.core.uploads import Uploads
+    from worker.emulator.cos_json.form import Content
+    from worker.emulator.cos_json.targets import Target
 
 
 class Objects:

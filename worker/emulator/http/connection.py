@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 if TYPE_CHECKING:
     from io import FileIO
 
-    from worker.emulator.throttle import Throttle
+    from worker.emulator.http.throttle import Throttle
 
 _HEAD_BYTES = 64 * 1024
 _THROTTLED_READ_BYTES = 64 * 1024

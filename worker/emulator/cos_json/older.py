@@ -10,15 +10,15 @@ import json
 from typing import TYPE_CHECKING
 
 from worker.emulator.config import MIB
-from worker.emulator.records import Stored
-from worker.emulator.refusals import Refusal
-from worker.emulator.uploadparts import read_sha
-from worker.emulator.uploads import Intent
+from worker.emulator.core.records import Stored
+from worker.emulator.core.uploads import Intent
+from worker.emulator.cos_json.refusals import Refusal
+from worker.emulator.cos_json.uploadparts import read_sha
 
 if TYPE_CHECKING:
-    from worker.emulator.operations import Call, Data
-    from worker.emulator.records import Records, Upload
-    from worker.emulator.uploads import Uploads
+    from worker.emulator.core.records import Records, Upload
+    from worker.emulator.core.uploads import Uploads
+    from worker.emulator.cos_json.call import Call, Data
 
 
 class OlderSlices:

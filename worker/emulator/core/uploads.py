@@ -10,19 +10,19 @@ import threading
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from worker.emulator.records import Stored, Upload
-from worker.emulator.refusals import Refusal
-from worker.emulator.uploadparts import Part, first_mismatch, read_uploadparts
+from worker.emulator.core.records import Stored, Upload
+from worker.emulator.cos_json.refusals import Refusal
+from worker.emulator.cos_json.uploadparts import Part, first_mismatch, read_uploadparts
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
     from worker.emulator.config import EmulatorConfig, Settings
-    from worker.emulator.disk import Disk
-    from worker.emulator.folders import Folders
-    from worker.emulator.ledger import Ledger
-    from worker.emulator.records import Records
-    from worker.emulator.targets import Target
+    from worker.emulator.core.disk import Disk
+    from worker.emulator.core.folders import Folders
+    from worker.emulator.core.ledger import Ledger
+    from worker.emulator.core.records import Records
+    from worker.emulator.cos_json.targets import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

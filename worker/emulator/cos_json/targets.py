@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
 
-from worker.emulator.refusals import PlainRefusal, Refusal, unknown_appid
+from worker.emulator.cos_json.refusals import PlainRefusal, Refusal, unknown_appid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

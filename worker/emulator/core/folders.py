@@ -6,13 +6,13 @@ import base64
 import binascii
 from typing import TYPE_CHECKING
 
-from worker.emulator.records import Folder
-from worker.emulator.refusals import Refusal
+from worker.emulator.core.records import Folder
+from worker.emulator.cos_json.refusals import Refusal
 
 if TYPE_CHECKING:
     from worker.emulator.config import Settings
-    from worker.emulator.records import Records, Stored
-    from worker.emulator.targets import Target
+    from worker.emulator.core.records import Records, Stored
+    from worker.emulator.cos_json.targets import Target
 
 _MOST_LISTED = 1000
 

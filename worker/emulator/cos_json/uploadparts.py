@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from worker.emulator.config import MIB
-from worker.emulator.refusals import Refusal
+from worker.emulator.cos_json.refusals import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

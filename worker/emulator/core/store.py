@@ -7,18 +7,18 @@ import threading
 from typing import TYPE_CHECKING
 
 from worker.emulator.config import Settings
-from worker.emulator.disk import Disk
-from worker.emulator.faults import FaultPlan
-from worker.emulator.folders import Folders
-from worker.emulator.form import Buffers
-from worker.emulator.journal import Journal
-from worker.emulator.ledger import Ledger
-from worker.emulator.objects import Objects
-from worker.emulator.operations import Operations
+from worker.emulator.core.disk import Disk
+from worker.emulator.core.faults import FaultPlan
+from worker.emulator.core.folders import Folders
+from worker.emulator.core.journal import Journal
+from worker.emulator.core.ledger import Ledger
+from worker.emulator.core.objects import Objects
+from worker.emulator.core.records import Records
+from worker.emulator.core.uploads import Uploads
+from worker.emulator.cos_json.form import Buffers
+from worker.emulator.cos_json.operations import Operations
+from worker.emulator.http.throttle import Throttle
 from worker.emulator.private import private_file, private_folder
-from worker.emulator.records import Records
-from worker.emulator.throttle import Throttle
-from worker.emulator.uploads import Uploads
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,47 @@
+"""A call of an operation, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from worker.emulator.cos_json.refusals import Refusal
+
+if TYPE_CHECKING:
+    from worker.emulator.cos_json.form import Form
+    from worker.emulator.cos_json.targets import Target
+
+
+_MOST_DIGITS = 19
+_BEYOND = 2**63
+Data = dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One operation that a client asks for."""
+
+    target: Target
+    form: Form
+    #: Host and port that the client spoke to, for the addresses in the answer.
+    host: str
+    #: init only, and by a fault: the slice size to give, and whether to insist on order.
+    slice_size: int | None = None
+    serial: bool = False
+
+    def text(self, name: str) -> str:
+        """A field, or the empty string."""
+        return self.form.fields.get(name, "")
+
+    def number(self, name: str, *, missing: int = -5999) -> int:
+        """A field that is a decimal number.
+
+        Raises:
+            Refusal: `missing` if it is not there, -5999 if it is no number, or one of more than 63 bits.
+        """
+        text = self.text(name)
+        if not text:
+            raise Refusal(missing, name)
+        if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS or int(text) >= _BEYOND:
+            raise Refusal(-5999, name)
+        return int(text)
