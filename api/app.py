@@ -16,12 +16,12 @@ from api import auth, handlers, problems
 from api.acceptor import Acceptor
 from api.bodies import BodyLimits
 from api.connections import connections_of
-from api.deps import Front
+from api.enqueue_batcher import Submissions
 from api.http_protocol import protocol_for
 from api.offload import LargeWork
-from api.routes import events, health, jobs, slices, unserved
-from api.schemas import BatchItem, BatchRequest, JobRequest
-from api.submissions import Submissions
+from api.routes import events, health, jobs, not_implemented, slices
+from api.schemas.jobs import BatchItem, BatchRequest, JobRequest
+from api.state import Front
 from api.waiters import Waiters
 from worker.config.settings import load_settings
 from worker.db.pool import Database
@@ -116,7 +116,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         waiters=Waiters(database),
         large=LargeWork(),
     )
-    for routes in (jobs, slices, events, health, unserved):
+    for routes in (jobs, slices, events, health, not_implemented):
         app.include_router(routes.router)
     handlers.install(app)
     app.add_middleware(BodyLimits, limits=settings)  # the outermost

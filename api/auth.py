@@ -8,8 +8,8 @@ from fastapi import Depends
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from api.deps import front_of
 from api.problems import Unauthenticated
+from api.state import front_of
 from worker.errors import Forbidden
 from worker.jobs.api_keys import ApiKey, KeyRing, Scope
 

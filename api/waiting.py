@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row
 
-    from api.deps import Front
+    from api.state import Front
 
 
 class _Reason(NamedTuple):

@@ -5,10 +5,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.auth import Reader
-from api.deps import FrontDep
-from api.filters import PageQuery
 from api.problems import refusals
 from api.routes.jobs import JobId
+from api.schemas.filters import PageQuery
+from api.state import FrontDep
 from api.views import EventList, cursor, event_view, number_after, rendered
 from worker.errors import NotSupported
 from worker.jobs import queries

@@ -7,8 +7,8 @@ import psycopg
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from api.deps import FrontDep
 from api.problems import Unavailable, refusals
+from api.state import FrontDep
 from worker.db.migrate import alembic_config
 from worker.db.pool import Tx
 from worker.db.repetition import run_idempotent

@@ -12,12 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.auth import Operator, Reader
-from api.deps import Front, FrontDep
-from api.filters import EnqueueQuery, JobsQuery, RetryQuery, WaitQuery
+from api.body import Posted, PostedBatch, PostedJob
 from api.offload import LARGE_BYTES, SMALL_BYTES
-from api.posted import Posted, PostedBatch, PostedJob
 from api.problems import refusals
-from api.schemas import BatchItem, IdempotencyKey, JobRequest, parse, parse_batch
+from api.schemas.filters import EnqueueQuery, JobsQuery, RetryQuery, WaitQuery
+from api.schemas.jobs import BatchItem, IdempotencyKey, JobRequest, parse, parse_batch
+from api.state import Front, FrontDep
 from api.views import (
     BatchAnswer,
     JobAccepted,

@@ -4,10 +4,10 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.auth import Reader
-from api.deps import FrontDep
-from api.filters import PageQuery
 from api.problems import refusals
 from api.routes.jobs import JobId
+from api.schemas.filters import PageQuery
+from api.state import FrontDep
 from api.views import SliceList, cursor, number_after, rendered, slice_view
 from worker.jobs import queries
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
-    from api.submissions import Submissions
+    from api.enqueue_batcher import Submissions
     from api.waiters import Waiters
     from worker.config.settings import Settings
     from worker.local.postgres import EmbeddedPostgres

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from sqlalchemy import make_url
 
-from api.submissions import Submissions
+from api.enqueue_batcher import Submissions
 from tests.acceptance.deadline import DEADLINE_S
 from tests.faults.proxy import FINE, Conditions, Proxy
 from worker.db.pool import Database

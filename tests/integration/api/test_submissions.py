@@ -10,7 +10,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from api.submissions import Submissions
+from api.enqueue_batcher import Submissions
 from worker.db.pool import Database, conninfo
 from worker.errors import Conflict
 from worker.ids import new_id

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api import schemas
 from api.problems import TooLarge
-from api.schemas import BatchItem, JobRequest, duration_s, parse, parse_batch
+from api.schemas import jobs
+from api.schemas.jobs import BatchItem, JobRequest, duration_s, parse, parse_batch
 from api.views import cursor, job_after, number_after
 from worker.errors import Refused
 
@@ -88,7 +88,7 @@ def test_an_item_of_a_batch_is_judged_the_same_whatever_is_wrong_beside_it(more:
 def test_a_large_body_is_judged_as_a_small_one(more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     body = json.dumps(WISH | more).encode()
     small = judged(body)
-    monkeypatch.setattr(schemas, "_MOST_COMMAS", -1)
+    monkeypatch.setattr(jobs, "_MOST_COMMAS", -1)
     assert judged(body) == small
 
 
@@ -102,7 +102,7 @@ def judged(body: bytes) -> object:
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"key": "\\ud800"}', b"[" * 1000])
 def test_a_large_body_that_is_no_json_is_refused_as_a_small_one(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     small = judged(body)
-    monkeypatch.setattr(schemas, "_MOST_COMMAS", -1)
+    monkeypatch.setattr(jobs, "_MOST_COMMAS", -1)
     assert judged(body) == small
 
 

@@ -11,8 +11,8 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from api.auth import submitter
-from api.deps import Front, front_of
 from api.problems import TooLarge, UnsupportedMediaType
+from api.state import Front, front_of
 from worker.jobs.api_keys import ApiKey
 from worker.protocols.spec import BATCH_MAX_BYTES, REQUEST_MAX_BYTES
 

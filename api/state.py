@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import Request
 
+from api.enqueue_batcher import Submissions
 from api.offload import LargeWork
-from api.submissions import Submissions
 from api.waiters import Waiters
 from worker.config.settings import Settings
 from worker.db.pool import Database

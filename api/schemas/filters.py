@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Query
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from api.schemas import Text
+from api.schemas.jobs import Text
 from worker.errors import Forbidden, Refused
 from worker.jobs.api_keys import ApiKey, Scope
 from worker.jobs.queries import Filter
