@@ -23,12 +23,17 @@ HOME = Path(__file__).parents[2]
 ROOMS = (
     "api",
     "worker/celery.py",
+    "worker/broker",
     "worker/dispatch",
     "worker/jobs/commands.py",
     "worker/jobs/submit.py",
+    "worker/runtime",
     "worker/tasks",
 )
-STATEMENTS = ("worker.jobs.transitions", "worker.jobs.leases", "worker.jobs.commands", "worker.jobs.submit")
+STATEMENTS = tuple(
+    f"worker.jobs.{room}"
+    for room in ("transitions", "leases", "workers", "leadership", "breakers", "due", "commands", "quota", "submit")
+)
 STORE, BROKER = "worker.stores.base", "worker.broker.publisher"
 #: The broker's calls that leave nothing behind; all its others are edges.
 BROKER_READS = frozenset({"length", "close"})

@@ -14,7 +14,7 @@ import pytest
 from tests.faults import points
 from tests.faults.armed import HALF, Watch
 from tests.faults.points import CROSSING, ENDING, SENDING, Calls, Unclear
-from worker.jobs import leases, transitions
+from worker.jobs import breakers, due, leadership, leases, transitions, workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,8 +46,8 @@ def tell(self, rows):
     return transitions.read_only(rows)
 """
 READERS = {
-    *("survey", "due_steps", "due_slices", "lost_claims", "claim_history"),
-    *("reported_links", "adopted_by_size"),
+    *("due.survey", "due.due_steps", "due.due_slices"),
+    *("leases.lost_claims", "leases.claim_history", "leases.reported_links", "leases.adopted_by_size"),
 }
 
 
@@ -82,7 +82,7 @@ def test_an_edge_has_a_point_on_each_side_and_one_in_the_middle_of_a_body() -> N
 
 @pytest.mark.parametrize("use", ["run(transitions.succeed)", "partial(transitions.succeed, tx)", "done = lead"])
 def test_a_statement_that_is_handed_on_is_refused(use: str) -> None:
-    source = f"from worker.jobs import transitions\nfrom worker.jobs.leases import lead\n{use}\n"
+    source = f"from worker.jobs import transitions\nfrom worker.jobs.leadership import lead\n{use}\n"
     with pytest.raises(Unclear, match=r"worker\.tasks\.planted:3"):
         points.find("worker.tasks.planted", ast.parse(source), WANTED)
 
@@ -90,13 +90,13 @@ def test_a_statement_that_is_handed_on_is_refused(use: str) -> None:
 def test_every_statement_that_writes_is_an_edge() -> None:
     public = {
         f"{module.__name__}.{name}"
-        for module in (transitions, leases)
+        for module in (transitions, leases, workers, leadership, breakers, due)
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and not name.startswith("_")
         if next(iter(inspect.signature(function).parameters), "") == "tx"
     }
-    counted = {name for name in points.calls().statements if "service" not in name and "actions" not in name}
-    assert public - counted == {f"worker.jobs.leases.{name}" for name in READERS}
+    counted = {name for name in points.calls().statements if "submit" not in name and "commands" not in name}
+    assert public - counted == {f"worker.jobs.{name}" for name in READERS}
     assert counted <= public
     written = {"worker.jobs.submit.submit", "worker.jobs.commands.cancel", "worker.jobs.commands.retry"}
     assert written <= points.calls().statements

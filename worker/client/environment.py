@@ -12,6 +12,7 @@ from worker.db.url import DatabaseUrl
 from worker.errors import SlicewayError
 from worker.local.errors import LocalError
 from worker.local.state import State, default_state
+from worker.telemetry.redact import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -113,11 +114,3 @@ def database_of(settings: Settings) -> Iterator[Database]:
         raise Unreachable("the database has no tables yet", advice="Run `sliceway migrate`.") from error
     finally:
         database.close()
-
-
-def first_line(error: BaseException) -> str:
-    """Return an error's text as one line, free of secrets."""
-    from worker.telemetry.redact import redact  # noqa: PLC0415
-
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return redact(lines[0] if lines else type(error).__name__)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from worker.client.environment import first_line
 from worker.errors import SlicewayError
+from worker.telemetry.redact import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

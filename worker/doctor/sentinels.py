@@ -11,8 +11,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.client.environment import first_line
 from worker.doctor.findings import CONNECT_S, Finding, Level
+from worker.telemetry.redact import first_line
 
 if TYPE_CHECKING:
     from worker.config.broker_url import BrokerUrl, Master

@@ -12,7 +12,6 @@ import httpx
 import redis
 from kombu.connection import Connection
 
-from worker.client.environment import first_line
 from worker.config import broker_tls
 from worker.config.authorities import unusable_authorities
 from worker.doctor import sentinels
@@ -24,6 +23,7 @@ from worker.protocols.spec import MIB
 from worker.sources.file import usable
 from worker.stores.registry import open_store
 from worker.stores.wrong_profile import TLS
+from worker.telemetry.redact import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

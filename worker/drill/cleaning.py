@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from worker.client.environment import first_line
 from worker.drill import watch
 from worker.drill.proof import ANSWER_S
 from worker.http.deadline import Patience
 from worker.jobs.states import FINAL
 from worker.stores.base import LeftOpen
+from worker.telemetry.redact import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

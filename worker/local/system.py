@@ -208,9 +208,9 @@ def _migrate(settings: Settings) -> None:
     import psycopg  # noqa: PLC0415
     from sqlalchemy.exc import OperationalError  # noqa: PLC0415
 
-    from worker.client.environment import first_line  # noqa: PLC0415
     from worker.db.session_settings import POOLER_ADVICE, unexpected_pooler  # noqa: PLC0415
     from worker.db.upgrade import update  # noqa: PLC0415
+    from worker.telemetry.redact import first_line  # noqa: PLC0415
 
     try:
         update(settings.database_url, settings.database_direct_url)

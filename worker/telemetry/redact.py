@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 from worker.telemetry.secret_matcher import WINDOW_CHARS, SecretMatcher
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 HIDDEN = "***"
@@ -110,3 +114,9 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's text as one line, free of secrets."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return redact(lines[0] if lines else type(error).__name__)

@@ -11,9 +11,10 @@ from uuid import uuid4
 
 import pytest
 
-from worker.client.environment import environment, first_line
+from worker.client.environment import environment
 from worker.local.state import State, Up
 from worker.local.supervisor import Supervisor
+from worker.telemetry.redact import first_line
 
 if TYPE_CHECKING:
     from pathlib import Path
