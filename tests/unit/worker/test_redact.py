@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.support.leaks import leaked
 from worker import urls
 from worker.config import broker_url
-from worker.db.pool import url
+from worker.db import url
 from worker.telemetry import redact as redact_module
 from worker.telemetry.redact import HIDDEN, hide, redact, redact_json, scrub, short_settings
 from worker.telemetry.secret_matcher import SecretMatcher

@@ -1,0 +1,33 @@
+"""What the code names by a text is there: Celery and kombu import it, and no import statement shows that it moved."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).parents[3]
+_CLASS_PATH = re.compile(r"(?:api|worker)(?:\.\w+)+:\w+")
+PATHS = sorted(
+    {
+        node.value
+        for package in ("api", "worker")
+        for path in HOME.glob(f"{package}/**/*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and _CLASS_PATH.fullmatch(node.value)
+    }
+)
+
+
+def test_they_are_found() -> None:
+    """The strategy of the tasks, the pool and the consumer of the worker: those at least."""
+    assert {path.rpartition(":")[2] for path in PATHS} >= {"strategy", "TaskPool", "Consumer"}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_it_can_be_imported(path: str) -> None:
+    module, _, name = path.partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
