@@ -56,7 +56,7 @@ contracts: $(READY)  ## which package may import which
 
 lock:  ## resolve the dependencies anew (needs uv)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
-	@$(UV) pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade --generate-hashes \
+	@$(UV) pip compile pyproject.toml --extra local --group dev --universal --python-version 3.11 --upgrade --generate-hashes \
 		--no-annotate --no-header --no-emit-index-url --quiet --output-file requirements.lock
 
 clean:  ## forget the environment and every cache
