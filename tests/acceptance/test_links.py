@@ -99,7 +99,7 @@ def site(
 def test_a_link_that_takes_long_for_all_slots_carries_each_slice_once(site: TwoStores) -> None:
     """Sixteen slices at once would each take longer than a slice may: 6 s and its time at the low speed."""
     site.slow.control.change(rate_bytes_per_s=2_000_000)
-    site.workers(2, SLICEWAY_TIME_SCALE="0.1", SLICEWAY_DEAD_AFTER_S="30", SLICEWAY_HEARTBEAT_S="5")
+    site.workers(2, SLICEWAY_TIME_SCALE="0.1", SLICEWAY_DEAD_AFTER_S="100", SLICEWAY_HEARTBEAT_S="5")
     job = site.upload_slowly(16 * 3 * MIB)
     site.until(lambda: site.view(job)["state"] == "succeeded", "the slow job succeeds")
     slices = site.slow.requests(op="data")

