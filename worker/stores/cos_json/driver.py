@@ -223,7 +223,7 @@ class CosJsonStore:
         return found is None or found.mark == mark
 
     def digester(self, progress: Any = None) -> Digester | None:
-        """Return a digester; None where this machine's OpenSSL cannot be used (`sha1_states.MISSING` says it)."""
+        """Return a digester; None where this machine's OpenSSL cannot be used (`sha1_state.MISSING` says it)."""
         library = sha1_state.library()
         return sha1_state.Sha1States(library, progress) if library is not None else None
 
