@@ -263,9 +263,9 @@ with Supervisor(folder) as supervisor:
 """
 SLOW_TO_END = """
 import pathlib, signal, sys
-signal.signal(signal.SIGTERM, lambda *_: None)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # one that comes before the wait is not lost
 print("up", flush=True)
-signal.pause()
+signal.sigwait([signal.SIGTERM])
 signal.sigtimedwait([signal.SIGUSR1], 0.5)
 pathlib.Path(sys.argv[1]).touch()
 """
