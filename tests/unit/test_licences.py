@@ -20,9 +20,10 @@ SPELT |= {"Apache Software License": "Apache-2.0", "Mozilla Public License 2.0 (
 
 
 def closure() -> set[str]:
-    """Our dependencies, and theirs, as they are installed here."""
+    """Our dependencies, those of the extras, and theirs, as they are installed here."""
     project = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]
-    left = [Requirement(text) for text in project["dependencies"]]
+    extras = [text for texts in project["optional-dependencies"].values() for text in texts]
+    left = [Requirement(text) for text in [*project["dependencies"], *extras]]
     found: set[tuple[str, frozenset[str]]] = set()
     while left:
         needed = left.pop()
