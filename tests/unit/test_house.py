@@ -236,11 +236,14 @@ def test_every_answer_of_a_cos_json_store_is_documented() -> None:
 
 def test_documents_name_files_that_there_are() -> None:
     gone = {}
-    for document in [HOME / "README.md", *DOCS.rglob("*.md")]:
+    names = {path.name for path in [*CODE, *TESTS, *SQL]} | {"NAME.sql"}
+    beside = ("README.md", "CONTRIBUTING.md", "tests/faults/README.md", "worker/jobs/sql/README.md")
+    for document in [*(HOME / name for name in beside), *DOCS.rglob("*.md")]:
         text = document.read_text()
         paths = set(re.findall(r"\b(?:api|worker|tests|docs)/[\w/.-]+\.(?:py|sql|md)\b", text))
         links = {link.partition("#")[0] for link in re.findall(r"\]\((?!https?:)([^)#]+[^)]*)\)", text)}
         missing = {path for path in paths if not (HOME / path).exists()}
+        missing |= {name for name in re.findall(r"`(?:[\w*]+/)*(\w+\.(?:py|sql))`", text) if name not in names}
         missing |= {link for link in links if not (document.parent / link).exists()}
         if missing:
             gone[name(document)] = sorted(missing)
