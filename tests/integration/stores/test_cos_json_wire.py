@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from worker.http.deadline import Guard
 
 MIB = 1024 * 1024
-TABLE = Path(__file__).parents[2] / "unit/worker/stores/cos_json_codes.csv"
+TABLE = Path(__file__).parents[2] / "unit/worker/stores/cos_json/codes.csv"
 MARK = "sliceway/0190a-b/3"
 
 

@@ -15,7 +15,7 @@ from worker.stores.base import Digests, Session, Stored, Unfinished
 from worker.stores.cos_json.driver import DIGEST_BYTES
 
 if TYPE_CHECKING:
-    from tests.unit.worker.stores.conftest import Store
+    from tests.unit.worker.stores.cos_json.conftest import Store
     from worker.stores.cos_json.driver import CosJsonStore
 
 MARK = "sliceway/0190a-b/3"

@@ -30,7 +30,7 @@ OPS = {
     "delete": Op.DELETE,
 }
 RETURNED = {"Stored", "Unfinished", "None", "LeftOpen"}
-ROWS = list(csv.DictReader(Path(__file__).with_name("cos_json_codes.csv").read_text().splitlines()))
+ROWS = list(csv.DictReader(Path(__file__).with_name("codes.csv").read_text().splitlines()))
 CELLS = [
     pytest.param(row, op, row[op], id=f"{row['code'] or 'none'}-{row['http']}-{op}")
     for row in ROWS

@@ -13,7 +13,7 @@ from worker.protocols.spec import MIB
 from worker.stores.base import Held, Listing, Put, Stored
 
 if TYPE_CHECKING:
-    from tests.unit.worker.stores.conftest import Store
+    from tests.unit.worker.stores.cos_json.conftest import Store
     from worker.stores.cos_json.driver import CosJsonStore
 
 SHA = "a9993e364706816aba3e25717850c26c9cd0d89d"

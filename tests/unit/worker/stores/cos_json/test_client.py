@@ -18,7 +18,7 @@ from worker.stores.base import Aborted, Listing, Put
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.unit.worker.stores.conftest import Store
+    from tests.unit.worker.stores.cos_json.conftest import Store
     from worker.stores.cos_json.driver import CosJsonStore
 
 HANDLE = {"session": "s1"}

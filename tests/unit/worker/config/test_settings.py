@@ -24,7 +24,7 @@ from worker.telemetry.redact import redact
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MANUAL = Path(__file__).parents[3] / "docs" / "settings.md"
+MANUAL = Path(__file__).parents[4] / "docs" / "settings.md"
 LEAST = {
     "SLICEWAY_DATABASE_URL": "postgresql+psycopg://sliceway:fake-secret-db@db/sliceway",
     "SLICEWAY_BROKER_URL": "redis://:fake-secret-broker@cache:6379/0",
