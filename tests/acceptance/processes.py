@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 PARENT = (
     sys.executable,
     "-c",
-    "from worker import pool, settings; raise SystemExit(pool.run(settings.load_settings()))",
+    (
+        "from worker.config import settings; from worker.runtime import supervisor;"
+        " raise SystemExit(supervisor.run(settings.load_settings()))"
+    ),
 )
 #: A worker process without a parent, as Celery's own manual starts one.
 ALONE = (sys.executable, "-m", "celery", "-A", "worker", "worker")

@@ -90,6 +90,16 @@ def _is_ours_alone(folder: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
+def check_installed(*names: str) -> None:
+    """See to it that these packages are installed.
+
+    Raises:
+        LocalError: one is not.
+    """
+    for name in names:
+        _package(name)
+
+
 def _package(name: str) -> Path:
     """The folder of an installed package, without importing it."""
     spec = find_spec(name)

