@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from worker.emulator.config import MIB, Settings
+from worker.emulator.core.content import Content
 from worker.emulator.core.faults import Rule
+from worker.emulator.core.refused import Refused
 from worker.emulator.core.uploads import Intent
-from worker.emulator.cos_json.form import Content
-from worker.emulator.cos_json.refusals import PlainRefusal, Refusal
-from worker.emulator.cos_json.targets import Target, target_of
+from worker.emulator.cos_json.refusals import PlainRefusal, Refusal, refusal_of
+from worker.emulator.cos_json.targets import target_of
+from worker.emulator.cos_json.uploadparts import read_uploadparts
 from worker.emulator.http.connection import Answer
 from worker.emulator.private import CONTROL_FILE
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.emulator.core.store import Store
+    from worker.emulator.core.targets import Target
     from worker.emulator.http.connection import Connection, Request
 
 _LONGEST_WAIT_S = 60.0
@@ -73,6 +76,8 @@ class ControlService:
             status, value = 404, {"error": f"there is no {request.method} {request.path} here"}
         except (ValueError, TypeError, AttributeError, Refusal, PlainRefusal) as error:
             status, value = 400, {"error": str(error)}
+        except Refused as refused:
+            status, value = 400, {"error": str(refusal_of(refused))}
         answer = Answer(status, json.dumps(value).encode(), "application/json")
         connection.send(answer.head(now_s=time.time(), keep_alive=request.keep_alive) + answer.body)
         return request.keep_alive
@@ -141,11 +146,13 @@ class ControlService:
 
     def _plant_upload(self, _: dict[str, str], body: Any) -> dict[str, Any]:
         """A half-done upload of somebody else: `slices` maps offsets to Base64, all of it held to the usual rules."""
+        filesize, sha = body["filesize"], body.get("sha", "")
+        parts = read_uploadparts(body.get("uploadparts", ""), filesize_bytes=filesize, sha=sha) if sha else ()
         intent = Intent(
-            filesize=body["filesize"],
+            filesize=filesize,
             slice_size=body.get("slice_size", MIB),
-            sha=body.get("sha", ""),
-            uploadparts=body.get("uploadparts", ""),
+            sha=sha,
+            parts=tuple(parts),
             insert_only=body.get("insert_only", True),
             biz_attr=body.get("biz_attr", ""),
         )

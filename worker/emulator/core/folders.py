@@ -7,12 +7,12 @@ import binascii
 from typing import TYPE_CHECKING
 
 from worker.emulator.core.records import Folder
-from worker.emulator.cos_json.refusals import Refusal
+from worker.emulator.core.refused import Refused, Why
 
 if TYPE_CHECKING:
     from worker.emulator.config import Settings
     from worker.emulator.core.records import Records, Stored
-    from worker.emulator.cos_json.targets import Target
+    from worker.emulator.core.targets import Target
 
 _MOST_LISTED = 1000
 
@@ -28,28 +28,28 @@ class Folders:
         """Sees to it that a file can be put at the target. Call it within a transaction.
 
         Raises:
-            Refusal: -160 the target is a folder's, -178 a file or folder is in the way, -197 no such folder.
+            Refused: the target is a folder's, a file or folder is in the way, no such folder.
         """
         if target.is_folder:
-            raise Refusal(-160)
+            raise Refused(Why.FOLDER_PATH)
         folder = target.path + "/"
         if self._records.folder(target.place, folder) or self._records.begun_inside(target.place, folder) is not None:
-            raise Refusal(-178, "a folder of this name exists")
+            raise Refused(Why.IN_THE_WAY, "a folder of this name exists")
         self._check_parents(target)
 
     def create(self, target: Target, biz_attr: str) -> Folder:
         """Makes a folder.
 
         Raises:
-            Refusal: -161 not a folder's path, -178 it exists or a file is in the way, -197 no such parent.
+            Refused: not a folder's path, it exists or a file is in the way, no such parent.
         """
         if not target.path or not target.is_folder:
-            raise Refusal(-161)
+            raise Refused(Why.NO_FOLDER_PATH)
         with self._records.transaction():
             if self._records.folder(target.place, target.path):
-                raise Refusal(-178)
+                raise Refused(Why.IN_THE_WAY)
             if self._records.object_at(target.place, target.path.rstrip("/")):
-                raise Refusal(-178, "a file of this name exists")
+                raise Refused(Why.IN_THE_WAY, "a file of this name exists")
             self._check_parents(target)
             folder = Folder(target.place, target.path, biz_attr, self._settings.now())
             self._records.add_folder(folder)
@@ -59,24 +59,24 @@ class Folders:
         """The folder, one that somebody made.
 
         Raises:
-            Refusal: -197, there is none.
+            Refused: there is none.
         """
         folder = self._records.folder(target.place, target.path)
         if folder is None:
-            raise Refusal(-197)
+            raise Refused(Why.NOT_FOUND)
         return folder
 
     def delete(self, target: Target) -> None:
         """Removes an empty folder.
 
         Raises:
-            Refusal: -180 the bucket itself, -197 there is none, -173 it is not empty.
+            Refused: the bucket itself, there is none, it is not empty.
         """
         if not target.path:
-            raise Refusal(-180, "a bucket cannot be deleted")
+            raise Refused(Why.THE_BUCKET_ITSELF, "a bucket cannot be deleted")
         with self._records.transaction():
             if self._records.begun_inside(target.place, target.path) is not None:
-                raise Refusal(-173)
+                raise Refused(Why.NOT_EMPTY)
             self.find(target)
             self._records.drop_folder(target.place, target.path)
 
@@ -89,18 +89,18 @@ class Folders:
             context: What the page before gave; empty for the first.
 
         Raises:
-            Refusal: -197 no such folder, -165 the size of the page, -5999 a context that was never given.
+            Refused: no such folder, the size of the page, a context that was never given.
         """
         if not 0 < most <= _MOST_LISTED:
-            raise Refusal(-165)
+            raise Refused(Why.PAGE_SIZE)
         folder, slash, prefix = target.path.rpartition("/")
         folder += slash
         if folder and self._at(target.place, folder) is None:
-            raise Refusal(-197)
+            raise Refused(Why.NOT_FOUND)
         try:
             after = base64.b64decode(context, altchars=b"-_", validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
-            raise Refusal(-5999, "context") from None
+            raise Refused(Why.PAGE_CONTEXT, "context") from None
         with self._records.transaction():
             paths = self._records.children(target.place, folder, prefix, after, most + 1)
             found = [
@@ -121,6 +121,6 @@ class Folders:
             if self._records.folder(target.place, path):
                 continue
             if not self._settings.create_parents:
-                raise Refusal(-197, f"no folder {path}")
+                raise Refused(Why.NOT_FOUND, f"no folder {path}")
             if self._records.object_at(target.place, path.rstrip("/")):
-                raise Refusal(-178, f"{path.rstrip('/')} is a file")
+                raise Refused(Why.IN_THE_WAY, f"{path.rstrip('/')} is a file")

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 from worker.emulator.config import MIB
 from worker.emulator.core.records import Stored
-from worker.emulator.cos_json.refusals import Refusal
+from worker.emulator.core.refused import Refused, Why
 
 if TYPE_CHECKING:
     from io import FileIO
 
     from worker.emulator.config import Settings
+    from worker.emulator.core.content import Content
     from worker.emulator.core.disk import Disk
     from worker.emulator.core.folders import Folders
     from worker.emulator.core.ledger import Ledger
     from worker.emulator.core.records import Records
+    from worker.emulator.core.targets import Target
     from worker.emulator.core.uploads import Uploads
-    from worker.emulator.cos_json.form import Content
-    from worker.emulator.cos_json.targets import Target
 
 
 class Objects:
@@ -42,10 +42,10 @@ class Objects:
         """Stores a whole file in one go, on disk when this returns. An unfinished upload to the path stays.
 
         Raises:
-            Refusal: -4016 the digest differs, -177 a file is there, and what `Folders.prepare` refuses.
+            Refused: the digest differs, a file is there, and what `Folders.prepare` refuses.
         """
         if sha and content.sha1() != sha:
-            raise Refusal(-4016)
+            raise Refused(Why.DIGEST_DIFFERS)
         now = self._settings.now()
         draft = content.draft or self._disk.draft()
         try:
@@ -58,7 +58,7 @@ class Objects:
                 if old is not None and insert_only:
                     if sha and (old.sha, old.filesize) == (sha, content.size_bytes):
                         return old
-                    raise Refusal(-177)
+                    raise Refused(Why.EXISTS)
                 stored = Stored(
                     bucket=target.place,
                     path=target.path,
@@ -85,24 +85,24 @@ class Objects:
         """The object and its bytes.
 
         Raises:
-            Refusal: -197 there is none, -45062 there is an unfinished upload only.
+            Refused: there is none, there is an unfinished upload only.
         """
         with self._records.transaction():
             stored = self.find(target)
             if stored is None:
-                raise Refusal(-197 if self._uploads.at(target) is None else -45062)
+                raise Refused(Why.NOT_FOUND if self._uploads.at(target) is None else Why.NOT_COMPLETE)
             return stored, self._disk.open(stored.content)
 
     def delete(self, target: Target) -> None:
         """Removes the object and the unfinished upload at a path, whichever are there.
 
         Raises:
-            Refusal: -197, there is neither.
+            Refused: there is neither.
         """
         with self._records.transaction():
             stored, upload = self.find(target), self._uploads.at(target)
             if stored is None and upload is None:
-                raise Refusal(-197)
+                raise Refused(Why.NOT_FOUND)
             if stored is not None:
                 self._records.drop_object(target.place, target.path)
             if upload is not None:

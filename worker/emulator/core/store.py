@@ -15,8 +15,6 @@ from worker.emulator.core.ledger import Ledger
 from worker.emulator.core.objects import Objects
 from worker.emulator.core.records import Records
 from worker.emulator.core.uploads import Uploads
-from worker.emulator.cos_json.form import Buffers
-from worker.emulator.cos_json.operations import Operations
 from worker.emulator.http.throttle import Throttle
 from worker.emulator.private import private_file, private_folder
 
@@ -42,7 +40,6 @@ class Store:
         self.stopping = threading.Event()
         self.throttle = Throttle(self.settings, self.stopping)
         self.secret_keys = {account.secret_id: account.secret_key for account in config.accounts}
-        self.buffers = Buffers()
         self.journal = Journal(config.journal_length)
         self.ledger = Ledger(config.journal_file)
         self.plan = FaultPlan()
@@ -53,7 +50,6 @@ class Store:
         self.folders = Folders(self.records, self.settings)
         self.uploads = Uploads(self.records, self.disk, self.folders, config, self.settings, ledger=self.ledger)
         self.objects = Objects(self.records, self.disk, self.folders, self.uploads, self.settings, ledger=self.ledger)
-        self.operations = Operations(self.records, self.uploads, self.objects, self.folders, self.settings)
         self.ledger.held(self.records)
 
     def stop(self) -> None:

@@ -10,9 +10,9 @@ import threading
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from worker.emulator.core.prefix_states import Part, first_mismatch
 from worker.emulator.core.records import Stored, Upload
-from worker.emulator.cos_json.refusals import Refusal
-from worker.emulator.cos_json.uploadparts import Part, first_mismatch, read_uploadparts
+from worker.emulator.core.refused import Refused, Why
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from worker.emulator.core.folders import Folders
     from worker.emulator.core.ledger import Ledger
     from worker.emulator.core.records import Records
-    from worker.emulator.cos_json.targets import Target
+    from worker.emulator.core.targets import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """What a client asks for at init. `sha` and `uploadparts` are empty if it wants no verification."""
+    """What a client asks for at init. `sha` and `parts` are empty if it wants no verification."""
 
     filesize: int
     slice_size: int
     sha: str = ""
-    uploadparts: str = ""
+    parts: tuple[Part, ...] = ()
     insert_only: bool = True
     biz_attr: str = ""
 
@@ -88,14 +88,11 @@ class Uploads:
             serial: Slices must come one after the other.
 
         Raises:
-            Refusal: -284 slice size, -5965 uploadparts, -177 a file is there, -4019 and -4020 an unfinished upload
+            Refused: slice size, a file is there, an unfinished upload
                 is there, and what `Folders.prepare` refuses.
         """
         if intent.slice_size not in self._config.slice_sizes:
-            raise Refusal(-284)
-        if intent.sha:
-            parts = read_uploadparts(intent.uploadparts, filesize_bytes=intent.filesize, sha=intent.sha)
-            intent = replace(intent, uploadparts=json.dumps([asdict(part) for part in parts]))
+            raise Refused(Why.SLICE_SIZE)
         self.expire()
         upload = self._new(target, intent)
         upload = replace(upload, slice_size=slice_size or upload.slice_size, serial=int(serial or upload.serial))
@@ -105,7 +102,7 @@ class Uploads:
                 self._folders.prepare(target)
                 known = self._known(target, intent)
                 if known is None:
-                    self._records.add_upload(upload, intent.uploadparts if intent.sha else "")
+                    self._records.add_upload(upload, json.dumps([asdict(part) for part in intent.parts]))
             there = known or upload
             if there is upload:
                 self._ledger.opened(upload)
@@ -135,10 +132,14 @@ class Uploads:
         if stored is not None and intent.insert_only:
             if intent.sha and (stored.sha, stored.filesize) == (intent.sha, intent.filesize):
                 return stored
-            raise Refusal(-177)
+            raise Refused(Why.EXISTS)
         upload = self._records.upload_at(target.place, target.path)
         if upload is not None:
-            raise Refusal(-4020 if intent.sha and upload.sha and intent.sha != upload.sha else -4019)
+            raise Refused(
+                Why.UNFINISHED_OTHER_DIGEST
+                if intent.sha and upload.sha and intent.sha != upload.sha
+                else Why.UNFINISHED
+            )
         if not intent.sha or not self._settings.instant_upload:
             return None
         twin = self._records.object_with(target.place, intent.sha, intent.filesize)
@@ -164,13 +165,13 @@ class Uploads:
         """The unfinished upload that a session names.
 
         Raises:
-            Refusal: -94 no session given, -4013 none that is known for this target.
+            Refused: no session given, none that is known for this target.
         """
         if not session:
-            raise Refusal(-94)
+            raise Refused(Why.NO_SESSION)
         upload = self._records.upload(session)
         if upload is None or (upload.bucket, upload.path) != (target.place, target.path) or self._is_old(upload):
-            raise Refusal(-4013)
+            raise Refused(Why.SESSION_UNKNOWN)
         return upload
 
     def at(self, target: Target) -> Upload | None:
@@ -182,48 +183,51 @@ class Uploads:
         """Keeps a slice. One that is here already is compared, never written over.
 
         Raises:
-            Refusal: -286 offset, -283 and -5991 length, -4024 out of order, -4026 not the bytes that are here,
-                -4013 the session ended meanwhile.
+            Refused: offset, length, out of order, not the bytes that are here,
+                the session ended meanwhile.
         """
         if offset_bytes % upload.slice_size or offset_bytes >= upload.filesize:
-            raise Refusal(-286)
+            raise Refused(Why.OFFSET)
         due_bytes = min(upload.slice_size, upload.filesize - offset_bytes)
         if len(view) != due_bytes:
-            raise Refusal(-283 if len(view) < due_bytes else -5991, f"{len(view)} bytes where {due_bytes} are due")
+            raise Refused(
+                Why.SLICE_TOO_SHORT if len(view) < due_bytes else Why.SLICE_TOO_LONG,
+                f"{len(view)} bytes where {due_bytes} are due",
+            )
         with self._claims.on((upload.session, offset_bytes)):
             if self._records.slice_at(upload.session, offset_bytes) is not None:
                 if not self._disk.holds(upload.content, offset_bytes, view):
-                    raise Refusal(-4026)
+                    raise Refused(Why.SLICE_DIFFERS)
                 return
             if upload.serial and offset_bytes != self._records.received_bytes(upload.session):
-                raise Refusal(-4024)
+                raise Refused(Why.OUT_OF_ORDER)
             try:
                 self._disk.write(upload.content, offset_bytes, view)
             except FileNotFoundError:
-                raise Refusal(-4013) from None
+                raise Refused(Why.SESSION_UNKNOWN) from None
             if not self._records.add_slice(upload.session, offset_bytes, len(view)):
-                raise Refusal(-4013)
+                raise Refused(Why.SESSION_UNKNOWN)
 
     def finish(self, target: Target, session: str, *, filesize: int, sha: str) -> Stored:
         """Checks a complete upload and makes it the object at its path; answers the same again when asked again.
 
         Raises:
-            Refusal: -4013 no such session, -175 not complete or another size, -29094 the digest is missing, -4016 the
-                digest or a state is wrong, which ends the upload, -177 a file came to be there meanwhile.
+            Refused: no such session, not complete or another size, the digest is missing, the
+                digest or a state is wrong, which ends the upload, a file came to be there meanwhile.
         """
         with self._claims.on(session):
             done = self._records.object_at(target.place, target.path)
             if done is not None and session and done.session == session and self._is_fresh(done):
                 if done.filesize != filesize:
-                    raise Refusal(-175)
+                    raise Refused(Why.SIZE_DIFFERS)
                 return done
             upload = self.find(target, session)
             if filesize != upload.filesize or self._records.received_bytes(session) != upload.filesize:
-                raise Refusal(-175)
+                raise Refused(Why.SIZE_DIFFERS)
             try:
                 self._verify(upload, sha)
-            except Refusal as refusal:
-                if refusal.code == -4016:  # noqa: PLR2004 - these bytes will never do, and none of them can be replaced
+            except Refused as refused:
+                if refused.why is Why.DIGEST_DIFFERS:  # these bytes will never do, and none of them can be replaced
                     self.discard(upload, "refused")
                 raise
             return self._publish(target, upload)
@@ -232,22 +236,22 @@ class Uploads:
         if not upload.sha:
             return
         if not sha:
-            raise Refusal(-29094)
+            raise Refused(Why.NO_DIGEST)
         if sha != upload.sha:
-            raise Refusal(-4016)
+            raise Refused(Why.DIGEST_DIFFERS)
         parts = [Part(**each) for each in json.loads(self._records.uploadparts(upload.session))]
         with self._disk.open(upload.content) as file:
             wrong = first_mismatch(file, parts)
         if wrong is not None:
-            raise Refusal(-4016, f"in the bytes before {wrong}")
+            raise Refused(Why.DIGEST_DIFFERS, f"in the bytes before {wrong}")
 
     def _publish(self, target: Target, upload: Upload) -> Stored:
         with self._records.transaction():
             if self._records.upload(upload.session) is None:
-                raise Refusal(-4013)
+                raise Refused(Why.SESSION_UNKNOWN)
             old = self._records.object_at(target.place, target.path)
             if old is not None and upload.insert_only:
-                raise Refusal(-177)
+                raise Refused(Why.EXISTS)
             now = self._settings.now()
             stored = Stored(
                 bucket=upload.bucket,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from worker.emulator.cos_json.refusals import Refusal
 
 if TYPE_CHECKING:
+    from worker.emulator.core.targets import Target
     from worker.emulator.cos_json.form import Form
-    from worker.emulator.cos_json.targets import Target
 
 
 _MOST_DIGITS = 19

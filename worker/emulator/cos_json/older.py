@@ -6,13 +6,14 @@ to the last one is that of a finish.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from worker.emulator.config import MIB
+from worker.emulator.core.prefix_states import Part
 from worker.emulator.core.records import Stored
 from worker.emulator.core.uploads import Intent
 from worker.emulator.cos_json.refusals import Refusal
+from worker.emulator.cos_json.targets import addresses
 from worker.emulator.cos_json.uploadparts import read_sha
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class OlderSlices:
         if upload is None or upload.session != session:
             begun = self._begin(call, insert_only=insert_only)
             if isinstance(begun, Stored):
-                return call.target.addresses(call.host)
+                return addresses(call.target, call.host)
             upload = begun
         received = self._records.received_bytes(upload.session)
         if received == upload.filesize:
@@ -50,13 +51,11 @@ class OlderSlices:
 
     def _begin(self, call: Call, *, insert_only: bool) -> Upload | Stored:
         sha, filesize = read_sha(call.text("sha")), call.number("filesize", missing=-5971)
-        # This client announces no states: the digest of the whole is the only part.
-        whole = [{"offset": 0, "datalen": filesize, "datasha": sha}]
         intent = Intent(
             filesize=filesize,
             slice_size=call.number("slice_size") if call.text("slice_size") else MIB,
             sha=sha,
-            uploadparts=json.dumps(whole),
+            parts=(Part(filesize, sha),) if sha else (),  # this client announces no states
             insert_only=insert_only,
             biz_attr=call.text("biz_attr"),
         )
@@ -78,4 +77,4 @@ class OlderSlices:
 
     def _finish(self, call: Call, session: str, filesize: int, sha: str) -> Data:
         self._uploads.finish(call.target, session, filesize=filesize, sha=sha)
-        return call.target.addresses(call.host)
+        return addresses(call.target, call.host)

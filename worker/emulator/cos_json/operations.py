@@ -10,7 +10,8 @@ from worker.emulator.core.uploads import Intent
 from worker.emulator.cos_json.call import Call, Data
 from worker.emulator.cos_json.older import OlderSlices
 from worker.emulator.cos_json.refusals import Refusal, too_large
-from worker.emulator.cos_json.uploadparts import read_sha
+from worker.emulator.cos_json.targets import addresses
+from worker.emulator.cos_json.uploadparts import read_sha, read_uploadparts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,17 +81,21 @@ class Operations:
         return self._table[op](call)
 
     def _init(self, call: Call) -> Data:
+        filesize = call.number("filesize", missing=-5971)
+        slice_size = call.number("slice_size", missing=-284)
+        sha = read_sha(call.text("sha"))
+        parts = read_uploadparts(call.text("uploadparts"), filesize_bytes=filesize, sha=sha) if sha else ()
         intent = Intent(
-            filesize=call.number("filesize", missing=-5971),
-            slice_size=call.number("slice_size", missing=-284),
-            sha=read_sha(call.text("sha")),
-            uploadparts=call.text("uploadparts"),
+            filesize=filesize,
+            slice_size=slice_size,
+            sha=sha,
+            parts=tuple(parts),
             insert_only=_insert_only(call),
             biz_attr=call.text("biz_attr"),
         )
         begun = self._uploads.begin(call.target, intent, slice_size=call.slice_size, serial=call.serial)
         if isinstance(begun, Stored):
-            return call.target.addresses(call.host)
+            return addresses(call.target, call.host)
         data: dict[str, Any] = {"session": begun.session}
         if not self._settings.bare_answers:
             data["slice_size"] = begun.slice_size
@@ -120,7 +125,7 @@ class Operations:
         if upload is None:
             if self._objects.find(call.target) is None:
                 raise Refusal(-197)
-            return call.target.addresses(call.host)
+            return addresses(call.target, call.host)
         slices = self._records.slices(upload.session)
         data: dict[str, Any] = {
             "session": upload.session,
@@ -141,7 +146,7 @@ class Operations:
             filesize=call.number("filesize", missing=-5971),
             sha=read_sha(call.text("sha")),
         )
-        return call.target.addresses(call.host)
+        return addresses(call.target, call.host)
 
     def _upload(self, call: Call) -> Data:
         content = call.form.content
@@ -156,7 +161,7 @@ class Operations:
             biz_attr=call.text("biz_attr"),
             insert_only=_insert_only(call),
         )
-        return call.target.addresses(call.host)
+        return addresses(call.target, call.host)
 
     def _stat(self, call: Call) -> Data:
         if call.target.is_folder:
@@ -211,7 +216,7 @@ def _entry(each: Stored | Upload | Folder, call: Call) -> dict[str, Any]:
     common = {"biz_attr": each.biz_attr, "ctime": int(each.created_s), "mtime": int(changed_s)}
     if isinstance(each, Folder):
         return {**common, "authority": "eInvalid"}
-    addresses = call.target.addresses(call.host)
+    urls = addresses(call.target, call.host)
     return {
         **common,
         "authority": "eWPrivateRPublic",
@@ -221,6 +226,6 @@ def _entry(each: Stored | Upload | Folder, call: Call) -> dict[str, Any]:
         "slicesize": each.slice_size,
         "forbid": 0,
         "custom_headers": {},
-        "access_url": addresses["access_url"],
-        "source_url": addresses["source_url"],
+        "access_url": urls["access_url"],
+        "source_url": urls["source_url"],
     }

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from worker.emulator.core.refused import Why
+
+if TYPE_CHECKING:
+    from worker.emulator.core.refused import Refused
+
 #: code -> (HTTP status, message). Statuses of codes that only the older table knows are our choice, and so are messages
 #: that begin with `ERROR_` and no `CMD`, but for `ERROR_SAME_FILE_UPLOAD`.
 CODES: dict[int, tuple[int, str]] = {
@@ -66,6 +73,34 @@ CODES: dict[int, tuple[int, str]] = {
 _MATCHED = frozenset({-121, -177, -178, -197, -4018})
 
 
+#: The code for each reason of the store's.
+CODE_OF: dict[Why, int] = {
+    Why.FOLDER_PATH: -160,
+    Why.NO_FOLDER_PATH: -161,
+    Why.IN_THE_WAY: -178,
+    Why.NOT_FOUND: -197,
+    Why.THE_BUCKET_ITSELF: -180,
+    Why.NOT_EMPTY: -173,
+    Why.PAGE_SIZE: -165,
+    Why.PAGE_CONTEXT: -5999,
+    Why.DIGEST_DIFFERS: -4016,
+    Why.EXISTS: -177,
+    Why.NOT_COMPLETE: -45062,
+    Why.SLICE_SIZE: -284,
+    Why.UNFINISHED_OTHER_DIGEST: -4020,
+    Why.UNFINISHED: -4019,
+    Why.NO_SESSION: -94,
+    Why.SESSION_UNKNOWN: -4013,
+    Why.OFFSET: -286,
+    Why.SLICE_TOO_SHORT: -283,
+    Why.SLICE_TOO_LONG: -5991,
+    Why.OUT_OF_ORDER: -4024,
+    Why.SLICE_DIFFERS: -4026,
+    Why.SIZE_DIFFERS: -175,
+    Why.NO_DIGEST: -29094,
+}
+
+
 class Refusal(Exception):
     """The request is answered with this code; nothing was changed.
 
@@ -81,6 +116,11 @@ class Refusal(Exception):
         self.status = known_status if status is None else status
         self.message = f"{text}: {detail}" if detail and code not in _MATCHED else text
         super().__init__(f"{code} {self.message}")
+
+
+def refusal_of(refused: Refused) -> Refusal:
+    """What the service answers to what the store refuses."""
+    return Refusal(CODE_OF[refused.why], refused.detail)
 
 
 class PlainRefusal(Exception):

@@ -12,19 +12,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from worker.emulator.config import MIB
+from worker.emulator.core.content import Content
 from worker.emulator.core.faults import Fault, Rule, Strikes
+from worker.emulator.core.refused import Refused
 from worker.emulator.cos_json.call import Call, Data
-from worker.emulator.cos_json.form import Content, Form, FormReader
-from worker.emulator.cos_json.operations import GET_OPS, ONE_TIME, OPS
-from worker.emulator.cos_json.refusals import PlainRefusal, Refusal, too_large
+from worker.emulator.cos_json.download import download
+from worker.emulator.cos_json.form import Buffers, Form, FormReader
+from worker.emulator.cos_json.operations import GET_OPS, ONE_TIME, OPS, Operations
+from worker.emulator.cos_json.refusals import PlainRefusal, Refusal, refusal_of, too_large
 from worker.emulator.cos_json.sign import check_claim, read_claim
-from worker.emulator.cos_json.targets import Target, target_of
-from worker.emulator.download import download
+from worker.emulator.cos_json.targets import addresses, target_of
 from worker.emulator.http.connection import Answer, Connection, Disconnected, Request
 
 if TYPE_CHECKING:
     from worker.emulator.core.journal import Entry
     from worker.emulator.core.store import Store
+    from worker.emulator.core.targets import Target
 
 #: A simple upload of 20 MiB with room for its fields; anything longer is refused by its Content-Length alone.
 _MOST_BODY_BYTES = 40 * MIB
@@ -43,13 +46,13 @@ class Service:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._buffers = Buffers()
+        self._operations = Operations(store.records, store.uploads, store.objects, store.folders, store.settings)
 
     def handle(self, connection: Connection, request: Request) -> bool:
         """Answers one request and returns whether the connection can serve another."""
         entry = self._store.journal.begin(request.method)
-        reader = FormReader(
-            self._store.buffers, self._store.disk.draft, strict_boundary=self._store.config.strict_boundary
-        )
+        reader = FormReader(self._buffers, self._store.disk.draft, strict_boundary=self._store.config.strict_boundary)
         state = "cut"
         try:
             with reader:
@@ -181,10 +184,11 @@ class Service:
                     self._store.journal.update(entry, status=answer.status, effect=0)
                 else:
                     self._authorize(request, op, call.target)
-                    data = self._store.operations.run(op, call)
+                    data = self._operations.run(op, call)
                     self._store.journal.update(entry, effect=0)
                     answer = self._accepted(entry, _garbled(data, strikes))
-            except Refusal as refusal:
+            except (Refusal, Refused) as error:
+                refusal = refusal_of(error) if isinstance(error, Refused) else error
                 self._store.journal.update(entry, effect=refusal.code)
                 answer = self._refused(entry, refusal)
             except (OSError, sqlite3.Error) as error:
@@ -204,7 +208,7 @@ class Service:
             self._store.journal.update(entry, status=None, code=None)
             raise _Cut
         if error := strikes.get(Fault.ERROR, when):
-            return self._refused(entry, _refusal_of(error))
+            return self._refused(entry, _planned(error))
         if raw := strikes.get(Fault.RAW, when):
             self._store.journal.update(entry, status=raw.status, code=None)
             return Answer(raw.status, raw.body.encode(), raw.content_type)
@@ -252,7 +256,7 @@ def _json_answer(status: int, code: int, message: str, data: Data) -> Answer:
     return Answer(status, json.dumps(envelope).encode())
 
 
-def _refusal_of(rule: Rule) -> Refusal:
+def _planned(rule: Rule) -> Refusal:
     refusal = Refusal(rule.code, status=rule.status)
     refusal.message = rule.message
     return refusal
@@ -273,4 +277,4 @@ def _pretended(op: str, call: Call) -> Data:
     if op == "data":
         content = call.form.content or Content()
         return {"session": call.text("session"), "offset": call.number("offset"), "datalen": content.size_bytes}
-    return call.target.addresses(call.host) if op in {"finish", "upload"} else None
+    return addresses(call.target, call.host) if op in {"finish", "upload"} else None

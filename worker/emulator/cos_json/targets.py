@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
 
+from worker.emulator.core.targets import Target
 from worker.emulator.cos_json.refusals import PlainRefusal, Refusal, unknown_appid
 
 if TYPE_CHECKING:
@@ -20,38 +20,11 @@ _LONGEST_PATH_BYTES = 850
 _ILLEGAL = re.compile(r'[?*:|\\<>"\x00-\x1f\x7f]')
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A place in a bucket. The path is decoded, has no leading slash, and ends with one if it is a folder."""
-
-    appid: str
-    bucket: str
-    path: str
-
-    @property
-    def place(self) -> str:
-        """Account and bucket, as the records name them."""
-        return f"{self.appid}/{self.bucket}"
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether the path is one of a folder; the bucket itself is."""
-        return not self.path or self.path.endswith("/")
-
-    def sibling(self, path: str) -> Target:
-        """Another path in the same bucket."""
-        return Target(self.appid, self.bucket, path)
-
-    def parents(self) -> list[str]:
-        """Paths of the folders above, outermost first, without the bucket itself."""
-        steps = self.path.rstrip("/").split("/")[:-1]
-        return ["/".join(steps[: depth + 1]) + "/" for depth in range(len(steps))]
-
-    def addresses(self, host: str) -> dict[str, str]:
-        """The four addresses that a complete object is answered with; three of them can be opened."""
-        url = f"http://{host}{_PREFIX}{self.appid}/{self.bucket}/{quote(self.path)}"
-        resource = f"/{self.appid}/{self.bucket}/{self.path}"
-        return {"access_url": url, "source_url": url, "url": url, "resource_path": resource}
+def addresses(target: Target, host: str) -> dict[str, str]:
+    """The four addresses that a complete object is answered with; three of them can be opened."""
+    url = f"http://{host}{_PREFIX}{target.appid}/{target.bucket}/{quote(target.path)}"
+    resource = f"/{target.appid}/{target.bucket}/{target.path}"
+    return {"access_url": url, "source_url": url, "url": url, "resource_path": resource}
 
 
 def target_of(raw_path: str, accounts: Sequence[Account]) -> Target:

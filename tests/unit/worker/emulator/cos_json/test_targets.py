@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from worker.emulator.config import Account
 from worker.emulator.cos_json.refusals import PlainRefusal, Refusal
-from worker.emulator.cos_json.targets import Target, target_of
+from worker.emulator.cos_json.targets import addresses, target_of
+
+if TYPE_CHECKING:
+    from worker.emulator.core.targets import Target
 
 ACCOUNTS = (Account("1", ("photos",), "fake-id", "fake-key"),)
 
@@ -55,6 +60,6 @@ def test_a_target_knows_what_is_above_it() -> None:
 
 
 def test_addresses_are_escaped_and_the_resource_path_is_not() -> None:
-    addresses = target("a%20b.bin").addresses("store:80")
-    assert addresses["url"] == "http://store:80/files/v2/1/photos/a%20b.bin"
-    assert addresses["resource_path"] == "/1/photos/a b.bin"
+    urls = addresses(target("a%20b.bin"), "store:80")
+    assert urls["url"] == "http://store:80/files/v2/1/photos/a%20b.bin"
+    assert urls["resource_path"] == "/1/photos/a b.bin"

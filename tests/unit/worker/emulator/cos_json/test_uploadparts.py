@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.emulator.core.prefix_states import Part, digest_from_state, first_mismatch
 from worker.emulator.cos_json.refusals import Refusal
-from worker.emulator.cos_json.uploadparts import Part, digest_from_state, first_mismatch, read_sha, read_uploadparts
+from worker.emulator.cos_json.uploadparts import read_sha, read_uploadparts
 
 MIB = 1024 * 1024
 FILE = bytes(number % 251 for number in range(2_621_440))

@@ -10,7 +10,7 @@ from worker.emulator.http.connection import Answer
 
 if TYPE_CHECKING:
     from worker.emulator.core.objects import Objects
-    from worker.emulator.cos_json.targets import Target
+    from worker.emulator.core.targets import Target
     from worker.emulator.http.connection import Request
 
 _RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
@@ -20,7 +20,7 @@ def download(objects: Objects, target: Target, request: Request) -> Answer:
     """The answer that sends the object's bytes; its file is the caller's to close.
 
     Raises:
-        Refusal: -197 there is none, -45062 it is not complete.
+        Refused: there is none, or it is not complete.
     """
     stored, file = objects.open(target)
     answer = Answer(
