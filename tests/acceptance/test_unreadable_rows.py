@@ -73,7 +73,7 @@ def test_a_row_that_cannot_be_read_fails_its_job(site: Installation, step: str, 
     job.succeeds()
     site.workers(0)
     assert worker.text().count("task.broken") == ATTEMPTS_MAX
-    worker.telemetry.log.unlink()  # elsewhere nothing is to be broken
+    worker.log.unlink()  # elsewhere nothing is to be broken
 
 
 def test_a_failure_that_cannot_be_decided_on_fails_its_job(site: Installation) -> None:
