@@ -24,6 +24,7 @@ from worker.db.pool import Database, conninfo
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.wakeup import Wakeup
 from worker.jobs import workers
+from worker.jobs.statements import texts
 from worker.jobs.task_names import QUEUE
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def turns(site: Bed) -> tuple[list[float], float]:
     """Seconds of each of many turns, all of which hand out what sixteen free slots take; most MiB of the broker."""
     settings = site.running.settings
     url = settings.broker_url.for_kombu().rsplit("/", 1)[0] + "/2"
-    database = Database(settings.database_url, plan_once=True)
+    database = Database(settings.database_url, plan_once=True, keep=texts())
     worker = uuid4()
     took, most_bytes = [], 0
     with Celery("bench", broker=url, set_as_current=False) as app, redis.Redis.from_url(url) as broker:

@@ -53,7 +53,8 @@ def _reserve(port: int) -> bool:
     """Say whether a port is this process's from now on.
 
     The kernel keeps the reservation, as a name in the abstract namespace of Unix sockets: it is seen by all users of
-    the same network, and gone with its process. Elsewhere than on Linux there is none, and whoever is late is told.
+    the same network, and gone with its process. Other systems have no reservation: there the later server reports that
+    its address is in use.
     """
     if port not in _reserved and sys.platform == "linux":
         name = socket.socket(socket.AF_UNIX)

@@ -1,4 +1,4 @@
-"""Why the store refuses a request; what a client is told of it is the protocol's business."""
+"""Why the store refuses a request. The protocol package maps each reason to the response."""
 
 from __future__ import annotations
 
