@@ -10,7 +10,7 @@ from tests.integration.dispatch.office import eventually
 from worker.jobs import workers
 
 if TYPE_CHECKING:
-    from tests.integration.dispatch.office import Office
+    from tests.integration.dispatch.office import Office, Running
 
 SLOTS = 16
 
@@ -20,8 +20,12 @@ def slots(office: Office) -> int:
     """How many slots the one live worker has; no link is known."""
     office.bench.run("DELETE FROM store_link")
     office.bench.worker = office.bench.start_worker(slots=SLOTS)
-    office.bench.run("UPDATE worker SET heartbeat_at = now() + interval '1 hour'")  # it lives as long as the test
     return SLOTS
+
+
+def leading(office: Office) -> Running:
+    """Start a leader that takes no worker for dead as long as the test lasts."""
+    return office.leading(dead_after_s=3600.0)
 
 
 def report(office: Office, **counters: Any) -> None:
@@ -30,7 +34,6 @@ def report(office: Office, **counters: Any) -> None:
     with office.bench.db.connection() as tx:
         links = [{"store": "main"} | given | counters]
         assert workers.heartbeat(tx, office.bench.worker, slots=SLOTS, roots=[], claimed_through=None, links=links)
-        office.bench.run("UPDATE worker SET heartbeat_at = now() + interval '1 hour'")
         office.bench.run("NOTIFY sliceway_work, 'now'")
 
 
@@ -42,7 +45,7 @@ def link(office: Office) -> dict[str, Any]:
 
 def test_one_slice_goes_to_a_store_that_never_answered_and_more_once_it_has(office: Office) -> None:
     office.bench.uploading(20)
-    office.leading()
+    leading(office)
     office.wait_for(1)
     office.a_few_turns()
     assert len(office.messages()) == 1
@@ -55,7 +58,7 @@ def test_one_slice_goes_to_a_store_that_never_answered_and_more_once_it_has(offi
 
 def test_a_timeout_halves_what_is_in_flight(office: Office) -> None:
     office.bench.uploading(40)
-    office.leading()
+    leading(office)
     office.wait_for(1)
     answered = {"answers": 4, "answered_bytes": 40, "answered_s": 4.0, "busy_s": 2.0}
     report(office, **answered)
@@ -69,7 +72,7 @@ def test_a_timeout_halves_what_is_in_flight(office: Office) -> None:
 
 def test_a_slow_store_leaves_half_of_the_slots_and_another_uses_them(office: Office) -> None:
     slow = office.bench.uploading(40)
-    office.leading()
+    leading(office)
     office.wait_for(1)
     report(office, answers=1, answered_bytes=10, answered_s=2.1, busy_s=0.01)
     office.wait_for(SLOTS // 2)
@@ -83,14 +86,14 @@ def test_a_slow_store_leaves_half_of_the_slots_and_another_uses_them(office: Off
 
 def test_the_next_leader_knows_the_link(office: Office) -> None:
     office.bench.uploading(20)
-    first = office.leading()
+    first = leading(office)
     office.wait_for(1)
     report(office, answers=1, answered_bytes=10, answered_s=1.0, busy_s=1.0)
     office.wait_for(5)
     first.stop()
     office.queue.flushall()
     office.bench.run("UPDATE slice SET state = 'pending' WHERE state = 'dispatched'")
-    office.leading()
+    leading(office)
     office.wait_for(5)
 
 
@@ -98,7 +101,7 @@ def test_a_link_of_long_ago_counts_as_unknown(office: Office) -> None:
     office.bench.know_link()
     office.bench.run("UPDATE store_link SET measured_at = now() - interval '11 minutes'")
     office.bench.uploading(20)
-    office.leading()
+    leading(office)
     office.wait_for(1)
     office.a_few_turns()
     assert len(office.messages()) == 1
