@@ -1,4 +1,4 @@
-"""`python -m api`: the front door in a process of its own."""
+"""`python -m api`: the API in a process of its own."""
 
 from __future__ import annotations
 

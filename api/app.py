@@ -21,12 +21,12 @@ from api.http_protocol import protocol_for
 from api.offload import LargeWork
 from api.routes import events, health, jobs, not_implemented, slices
 from api.schemas.jobs import BatchItem, BatchRequest, JobRequest
-from api.state import Front
+from api.state import AppState
 from api.waiters import Waiters
 from worker.config.settings import load_settings
 from worker.db.pool import Database
 from worker.errors import SlicewayError
-from worker.jobs.admission import Intake
+from worker.jobs.admission import Admission
 from worker.jobs.api_keys import KeyRing
 from worker.jobs.quota import Quota
 from worker.jobs.statements import texts
@@ -106,11 +106,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         keep=texts(),
     )
     quota = Quota(settings.max_live_jobs)
-    app.state.front = Front(
+    app.state.sliceway = AppState(
         settings=settings,
         database=database,
         keys=KeyRing(database),
-        intake=Intake(settings),
+        intake=Admission(settings),
         quota=quota,
         submissions=Submissions(database, quota),
         waiters=Waiters(database),
@@ -125,32 +125,32 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    front: Front = app.state.front
-    anyio.to_thread.current_default_thread_limiter().total_tokens = front.settings.api_threads
+    app_state: AppState = app.state.sliceway
+    anyio.to_thread.current_default_thread_limiter().total_tokens = app_state.settings.api_threads
     yield
-    front.waiters.stop()
-    front.database.close()
+    app_state.waiters.stop()
+    app_state.database.close()
 
 
 class Server(uvicorn.Server):
     """Accepts by itself, and lets those who wait for a job go as soon as it is to stop."""
 
-    def __init__(self, config: uvicorn.Config, front: Front) -> None:
+    def __init__(self, config: uvicorn.Config, app_state: AppState) -> None:
         super().__init__(config)
-        self.front = front
+        self.app_state = app_state
         self._acceptors: list[Acceptor] = []
 
     @property
     def waiters(self) -> Waiters:
         """Those who wait for a job."""
-        return self.front.waiters
+        return self.app_state.waiters
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve."""
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
         if self.started and isinstance(loop, asyncio.SelectorEventLoop):  # others accept in ways of their own
-            connections = connections_of(self.server_state, self.front.settings, loop)
+            connections = connections_of(self.server_state, self.app_state.settings, loop)
             self._acceptors = [
                 Acceptor(loop, listening, self._make_protocol, connections)
                 for server in self.servers
@@ -165,14 +165,14 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; requests that wait for a database which is away are not waited for."""
         if not self.should_exit:
-            leave_if_database_is_away(self.front.settings, 0)
+            leave_if_database_is_away(self.app_state.settings, 0)
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop serving."""
         for acceptor in self._acceptors:
             acceptor.close()
-        self.front.waiters.stop()
+        self.app_state.waiters.stop()
         await super().shutdown(sockets)
 
 
@@ -190,4 +190,4 @@ def server(settings: Settings) -> Server:
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
     )
-    return Server(config, app.state.front)
+    return Server(config, app.state.sliceway)

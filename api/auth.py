@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from api.problems import Unauthenticated
-from api.state import front_of
+from api.state import app_state_of
 from worker.errors import Forbidden
 from worker.jobs.api_keys import ApiKey, KeyRing, Scope
 
@@ -19,7 +19,7 @@ SCHEME = {"key": {"type": "http", "scheme": "bearer", "description": "A key from
 
 def _needs(scope: Scope) -> Callable[[Request], Awaitable[ApiKey]]:
     async def check(request: Request) -> ApiKey:
-        key = await _key(front_of(request).keys, request.headers.get("authorization", ""))
+        key = await _key(app_state_of(request).keys, request.headers.get("authorization", ""))
         if not key.may(scope):
             raise Forbidden(f"the key lacks the scope {scope}", advice=f"Use a key with the scope {scope}.")
         return key

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from api.auth import submitter
 from api.problems import TooLarge, UnsupportedMediaType
-from api.state import Front, front_of
+from api.state import AppState, app_state_of
 from worker.jobs.api_keys import ApiKey
 from worker.protocols.spec import BATCH_MAX_BYTES, REQUEST_MAX_BYTES
 
@@ -23,13 +23,13 @@ class Posted:
 
     body: bytes
     key: ApiKey
-    front: Front
+    app_state: AppState
 
 
 def _bounded(most_bytes: int) -> Callable[[Request], Awaitable[Posted]]:
     async def posted(request: Request) -> Posted:
         key = await submitter(request)  # before the body: a stranger's is not read
-        return Posted(await _body(request, most_bytes), key, front_of(request))
+        return Posted(await _body(request, most_bytes), key, app_state_of(request))
 
     return posted
 

@@ -1,4 +1,4 @@
-"""What every route leans on: one `Front` a process."""
+"""The state that every route uses: one `AppState` a process."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -11,19 +11,19 @@ from api.offload import LargeWork
 from api.waiters import Waiters
 from worker.config.settings import Settings
 from worker.db.pool import Database
-from worker.jobs.admission import Intake
+from worker.jobs.admission import Admission
 from worker.jobs.api_keys import KeyRing
 from worker.jobs.quota import Quota
 
 
 @dataclass(frozen=True, slots=True)
-class Front:
+class AppState:
     """What one API process has."""
 
     settings: Settings
     database: Database
     keys: KeyRing
-    intake: Intake
+    intake: Admission
     quota: Quota
     submissions: Submissions
     waiters: Waiters
@@ -35,14 +35,14 @@ class Front:
         return self.settings.root_path or ""
 
 
-def front_of(request: Request) -> Front:
+def app_state_of(request: Request) -> AppState:
     """Return what the process that serves the request has."""
-    front: Front = request.app.state.front
-    return front
+    app_state: AppState = request.app.state.sliceway
+    return app_state
 
 
-async def _front(request: Request) -> Front:  # not a `def`: that would take a thread
-    return front_of(request)
+async def _app_state(request: Request) -> AppState:  # not a `def`: that would take a thread
+    return app_state_of(request)
 
 
-FrontDep = Annotated[Front, Depends(_front)]
+AppStateDep = Annotated[AppState, Depends(_app_state)]

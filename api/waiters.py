@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from worker.jobs.api_keys import ApiKey
 
 MOST = 200
-LOOK_EVERY_S = 0.2
+POLL_INTERVAL_S = 0.2
 KEYS_EVERY_S = 2.0
 """How often the keys of those who wait are looked up: all of them by one query."""
 _log = get_log(__name__)
@@ -49,7 +49,7 @@ class Waiters:
         database: Database,
         *,
         most: int = MOST,
-        look_every_s: float = LOOK_EVERY_S,
+        look_every_s: float = POLL_INTERVAL_S,
         keys_every_s: float = KEYS_EVERY_S,
     ) -> None:
         """Begin nothing yet."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row
 
-    from api.state import Front
+    from api.state import AppState
 
 
 class _Reason(NamedTuple):
@@ -26,9 +26,9 @@ class _Reason(NamedTuple):
     since: datetime | None = None
 
 
-def waits(front: Front, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+def waits(app_state: AppState, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
     """Return `waiting` and `error` of each job as people see them."""
-    reasons = _reasons(front, rows)
+    reasons = _reasons(app_state, rows)
     return [_shown(row, reasons.get(row.id, _Reason(row.error))) for row in rows]
 
 
@@ -44,7 +44,7 @@ def _shown(row: Row[Any], reason: _Reason) -> dict[str, Any]:
     return {"waiting": waiting if waits else None, "error": redact_json(reason.error)}
 
 
-def _reasons(front: Front, rows: Sequence[Row[Any]]) -> dict[UUID, _Reason]:
+def _reasons(app_state: AppState, rows: Sequence[Row[Any]]) -> dict[UUID, _Reason]:
     """Return why jobs wait for their store: the API's stores file serves them no longer, or its breaker is open.
 
     A job with something under way waits for neither.
@@ -54,17 +54,19 @@ def _reasons(front: Front, rows: Sequence[Row[Any]]) -> dict[UUID, _Reason]:
         for row in rows
         if row.held_back is not None
     }
-    changed = {row.id: error for row in rows if row.finished_at is None and (error := _changed(front, row)) is not None}
+    changed = {
+        row.id: error for row in rows if row.finished_at is None and (error := _changed(app_state, row)) is not None
+    }
     if changed:
-        sending = queries.under_way(front.database, list(changed))
+        sending = queries.under_way(app_state.database, list(changed))
         found |= {job: _Reason(error) for job, error in changed.items() if job not in sending}
     return found
 
 
-def _changed(front: Front, row: Row[Any]) -> dict[str, Any] | None:
+def _changed(app_state: AppState, row: Row[Any]) -> dict[str, Any] | None:
     try:
-        store_of(front.settings.profiles, row.store, row.key, row.target)
-        check_tenant(front.settings.profiles, row.tenant, row.store, row.key, row.source)
+        store_of(app_state.settings.profiles, row.store, row.key, row.target)
+        check_tenant(app_state.settings.profiles, row.tenant, row.store, row.key, row.source)
     except StoreUnusable as error:
         if (row.error or {}).get("code") == error.code:
             return None  # a worker has said so, and when

@@ -212,7 +212,7 @@ class StoreError(SlicewayError):
 class Transient(StoreError):
     """Not now: an outage, an overload, a cut connection. The same request may be sent again later.
 
-    ``own_fault`` says that the answer was about this very slice or step and counts as an attempt.
+    ``counts_as_attempt`` says that the answer was about this very slice or step and counts as an attempt.
     """
 
     code = "store_unavailable"
@@ -225,10 +225,10 @@ class Transient(StoreError):
         code: str | None = None,
         advice: str | None = None,
         answer: str | None = None,
-        own_fault: bool = False,
+        counts_as_attempt: bool = False,
     ) -> None:
         super().__init__(message, code=code, advice=advice, answer=answer)
-        self.own_fault = own_fault
+        self.counts_as_attempt = counts_as_attempt
 
 
 class Throttled(Transient):

@@ -8,7 +8,7 @@ from api.auth import Reader
 from api.problems import refusals
 from api.routes.jobs import JobId
 from api.schemas.filters import PageQuery
-from api.state import FrontDep
+from api.state import AppStateDep
 from api.views import EventList, cursor, event_view, number_after, rendered
 from worker.errors import NotSupported
 from worker.jobs import queries
@@ -17,12 +17,12 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
 @router.get("/{job_id:uuid}/events", response_model=EventList, responses=refusals(401, 403, 404, 503))
-def list_events(request: Request, job_id: JobId, key: Reader, front: FrontDep, page: PageQuery) -> Response:
+def list_events(request: Request, job_id: JobId, key: Reader, app_state: AppStateDep, page: PageQuery) -> Response:
     """List what has happened to a job, oldest first. Needs the scope `read`."""
     if "text/event-stream" in request.headers.get("accept", ""):
         raise NotSupported("a live stream of events is not served yet", advice="Ask again with `cursor`, as JSON.")
-    queries.find_job(front.database, job_id, key)
-    found = queries.list_events(front.database, job_id, after=number_after(page.cursor), limit=page.limit)
+    queries.find_job(app_state.database, job_id, key)
+    found = queries.list_events(app_state.database, job_id, after=number_after(page.cursor), limit=page.limit)
     return rendered(
         EventList(
             items=[event_view(row) for row in found.rows],

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from api.problems import Unavailable, refusals
-from api.state import FrontDep
+from api.state import AppStateDep
 from worker.db.migrate import alembic_config
 from worker.db.pool import Tx
 from worker.db.repetition import run_idempotent
@@ -39,11 +39,11 @@ async def health() -> Alive:
 
 
 @router.get("/readyz", responses=refusals(503, judges=False))
-def readiness(front: FrontDep) -> Ready:
+def readiness(app_state: AppStateDep) -> Ready:
     """Say whether jobs can be enqueued, and if not, why."""
-    if not run_idempotent(front.database, _migrated):
+    if not run_idempotent(app_state.database, _migrated):
         raise Unavailable("the database lacks migrations", code="not_migrated", advice="Run `sliceway migrate`.")
-    return Ready(note=run_idempotent(front.database, _note))
+    return Ready(note=run_idempotent(app_state.database, _note))
 
 
 def _note(tx: Tx) -> str | None:

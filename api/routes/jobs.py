@@ -17,7 +17,7 @@ from api.offload import LARGE_BYTES, SMALL_BYTES
 from api.problems import refusals
 from api.schemas.filters import EnqueueQuery, JobsQuery, RetryQuery, WaitQuery
 from api.schemas.jobs import BatchItem, IdempotencyKey, JobRequest, parse, parse_batch
-from api.state import Front, FrontDep
+from api.state import AppState, AppStateDep
 from api.views import (
     BatchAnswer,
     JobAccepted,
@@ -77,16 +77,16 @@ def _body_of(schema: str) -> dict[str, Any]:
 )
 async def enqueue(posted: PostedJob, how: EnqueueQuery, idempotency_key: IdempotencyHeader = None) -> Response:
     """Enqueue a file. The answer comes after the commit: from then on the job is kept. Needs the scope `submit`."""
-    front, key = posted.front, posted.key
+    app_state, key = posted.app_state, posted.key
     if len(posted.body) <= SMALL_BYTES:
         request = parse(JobRequest, posted.body)
     else:
-        request = await front.large.run(parse, JobRequest, posted.body)
+        request = await app_state.large.run(parse, JobRequest, posted.body)
     wish = request.wish(idempotency_key)
-    [outcome] = await _submit(front, [front.intake.new_job(wish, key.tenant)], key, dry_run=how.dry_run)
+    [outcome] = await _submit(app_state, [app_state.intake.new_job(wish, key.tenant)], key, dry_run=how.dry_run)
     if isinstance(outcome, Refused):
         raise outcome
-    content = accepted(outcome, dry_run=how.dry_run, root=front.root)
+    content = accepted(outcome, dry_run=how.dry_run, root=app_state.root)
     if how.dry_run:
         return _json(content, 200)
     headers = {"Location": content["urls"]["self"]} | ({"Idempotent-Replayed": "true"} if outcome.replayed else {})
@@ -105,12 +105,12 @@ async def enqueue_batch(request: Request, posted: PostedBatch, how: EnqueueQuery
         raise NotSupported(
             "a batch has no Idempotency-Key of its own", advice="Give each item its own idempotency_key."
         )
-    run = posted.front.large.run if len(posted.body) > LARGE_BYTES else run_in_threadpool
+    run = posted.app_state.large.run if len(posted.body) > LARGE_BYTES else run_in_threadpool
     outcomes = await run(_judge_all, posted)
     jobs = [outcome for outcome in outcomes if isinstance(outcome, NewJob)]
-    submitted = iter(await _submit(posted.front, jobs, posted.key, dry_run=how.dry_run) if jobs else [])
+    submitted = iter(await _submit(posted.app_state, jobs, posted.key, dry_run=how.dry_run) if jobs else [])
     final = [next(submitted) if isinstance(outcome, NewJob) else outcome for outcome in outcomes]
-    return await run(_batch_answer, final, dry_run=how.dry_run, root=posted.front.root)
+    return await run(_batch_answer, final, dry_run=how.dry_run, root=posted.app_state.root)
 
 
 def _batch_answer(outcomes: list[Accepted | Refused], *, dry_run: bool, root: str) -> Response:
@@ -125,21 +125,21 @@ def _judge(item: BatchItem | Refused, posted: Posted) -> NewJob | Refused:
     if isinstance(item, Refused):
         return item
     try:
-        return posted.front.intake.new_job(item.wish(item.idempotency_key), posted.key.tenant)
+        return posted.app_state.intake.new_job(item.wish(item.idempotency_key), posted.key.tenant)
     except Refused as refused:
         return refused
 
 
-async def _submit(front: Front, jobs: list[NewJob], key: ApiKey, *, dry_run: bool) -> list[Accepted | Refused]:
+async def _submit(app_state: AppState, jobs: list[NewJob], key: ApiKey, *, dry_run: bool) -> list[Accepted | Refused]:
     """Insert the jobs; a dry run does the same and undoes it."""
     if dry_run:
-        return await run_in_threadpool(_try_out, front, jobs, key)
-    return await front.submissions.submit(jobs, key)
+        return await run_in_threadpool(_try_out, app_state, jobs, key)
+    return await app_state.submissions.submit(jobs, key)
 
 
-def _try_out(front: Front, jobs: list[NewJob], key: ApiKey) -> list[Accepted | Refused]:
+def _try_out(app_state: AppState, jobs: list[NewJob], key: ApiKey) -> list[Accepted | Refused]:
     def attempt(connection: Tx) -> list[Accepted | Refused]:
-        submission = Submission(jobs, key, front.quota, front.intake.blind)
+        submission = Submission(jobs, key, app_state.quota, app_state.intake.blind)
         outcomes: list[Accepted | Refused] = []
         try:
             with suppress(psycopg.Rollback), connection.transaction():
@@ -149,7 +149,7 @@ def _try_out(front: Front, jobs: list[NewJob], key: ApiKey) -> list[Accepted | R
             submission.give_up()
         return outcomes
 
-    return run_idempotent(front.database, attempt)
+    return run_idempotent(app_state.database, attempt)
 
 
 def _json(content: object, status: int, headers: dict[str, str] | None = None) -> Response:
@@ -157,30 +157,31 @@ def _json(content: object, status: int, headers: dict[str, str] | None = None) -
 
 
 @router.get("", response_model=JobList, responses=refusals(401, 403, 503))
-def list_jobs(key: Reader, front: FrontDep, which: JobsQuery) -> Response:
+def list_jobs(key: Reader, app_state: AppStateDep, which: JobsQuery) -> Response:
     """List jobs, newest first. Needs the scope `read`; other tenants' need `admin`."""
-    page = queries.list_jobs(front.database, which.filter(key), after=job_after(which.cursor), limit=which.limit)
+    page = queries.list_jobs(app_state.database, which.filter(key), after=job_after(which.cursor), limit=which.limit)
     items = [
-        job_view(row, wait=wait, root=front.root) for row, wait in zip(page.rows, waits(front, page.rows), strict=True)
+        job_view(row, wait=wait, root=app_state.root)
+        for row, wait in zip(page.rows, waits(app_state, page.rows), strict=True)
     ]
     return rendered(JobList(items=items, next_cursor=cursor(items[-1].id) if page.more else None))
 
 
 @router.get("/{job_id:uuid}", response_model=JobView, responses=refusals(401, 403, 404, 503))
-async def show_job(request: Request, job_id: JobId, key: Reader, front: FrontDep, how: WaitQuery) -> Response:
+async def show_job(request: Request, job_id: JobId, key: Reader, app_state: AppStateDep, how: WaitQuery) -> Response:
     """Show a job; with `wait`, as soon as it has ended or the time is over. Needs the scope `read`."""
-    state, answer = await run_in_threadpool(_look, front, job_id, key)
+    state, answer = await run_in_threadpool(_look, app_state, job_id, key)
     if how.seconds and state not in FINAL:
-        await front.waiters.wait(job_id, key, how.seconds, _departure(request))
-        _, answer = await run_in_threadpool(_look, front, job_id, key)
+        await app_state.waiters.wait(job_id, key, how.seconds, _departure(request))
+        _, answer = await run_in_threadpool(_look, app_state, job_id, key)
     return answer
 
 
-def _look(front: Front, job_id: UUID, key: ApiKey) -> tuple[JobState, Response]:
-    row = queries.find_job(front.database, job_id, key)
+def _look(app_state: AppState, job_id: UUID, key: ApiKey) -> tuple[JobState, Response]:
+    row = queries.find_job(app_state.database, job_id, key)
     sends = row.state == JobState.UPLOADING or queries.in_flight(row).live_bytes > 0
-    rate = queries.upload_rate(front.database, job_id) if sends else None
-    view = job_view(row, rate, wait=waits(front, [row])[0], root=front.root)
+    rate = queries.upload_rate(app_state.database, job_id) if sends else None
+    view = job_view(row, rate, wait=waits(app_state, [row])[0], root=app_state.root)
     return view.state, rendered(view)
 
 
@@ -191,22 +192,22 @@ async def _departure(request: Request) -> None:
 
 
 @router.post("/{job_id:uuid}/retry", responses=refusals(401, 403, 404, 409, 503))
-def retry_job(job_id: JobId, key: Operator, front: FrontDep, how: RetryQuery) -> JobMoved:
+def retry_job(job_id: JobId, key: Operator, app_state: AppStateDep, how: RetryQuery) -> JobMoved:
     """Put a failed, cancelled or paused job back to work; on a live one nothing happens. Needs the scope `operate`."""
     # not repeated where its answer is lost: the job may have failed again since, or succeeded, and a second retry would
     # send it to work against what its operator has seen, or refuse what was done
-    with front.database.transaction() as tx:
-        state = commands.retry(tx, job_id, key, front.settings.profiles, force=how.force)
+    with app_state.database.transaction() as tx:
+        state = commands.retry(tx, job_id, key, app_state.settings.profiles, force=how.force)
     return JobMoved(id=job_id, state=state)
 
 
 @router.post("/{job_id:uuid}/cancel", responses=refusals(401, 403, 404, 409, 503))
-def cancel_job(job_id: JobId, key: Operator, front: FrontDep) -> JobMoved:
+def cancel_job(job_id: JobId, key: Operator, app_state: AppStateDep) -> JobMoved:
     """Cancel a job: from the answer on, none of its slices is begun. Needs the scope `operate`."""
 
     def cancel(connection: Tx) -> JobState:
         with connection.transaction():
             return commands.cancel(connection, job_id, key)
 
-    state = run_idempotent(front.database, cancel)  # a job that is being cancelled is what was asked for
+    state = run_idempotent(app_state.database, cancel)  # a job that is being cancelled is what was asked for
     return JobMoved(id=job_id, state=state)

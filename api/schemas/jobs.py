@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 from api.problems import ERRORS_LISTED, BadJson, TooLarge, invalid
 from worker.errors import NotSupported, Refused
-from worker.jobs.admission import Wish
+from worker.jobs.admission import JobSpec
 from worker.protocols.spec import (
     ATTRIBUTES_MAX_CHARS,
     BATCH_MAX_JOBS,
@@ -89,9 +89,9 @@ class JobRequest(_Given):
     ] = None
     callback_url: Annotated[None, Field(description="Not served yet.")] = None
 
-    def wish(self, idempotency_key: str | None) -> Wish:
+    def wish(self, idempotency_key: str | None) -> JobSpec:
         """Return what is asked for, in the words of the service."""
-        return Wish(
+        return JobSpec(
             root=self.source.root,
             path=self.source.path,
             store=self.store,

@@ -17,7 +17,7 @@ from sqlalchemy import make_url
 from api.app import server
 from tests.acceptance.database import TestDatabase
 from tests.acceptance.deadline import DEADLINE_S
-from tests.acceptance.job import Job, Wish
+from tests.acceptance.job import Job, JobSpec
 from tests.acceptance.processes import Worker
 from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, SLICE_BYTES, StoreServer
 from worker.config.settings import load_settings
@@ -223,9 +223,9 @@ class Installation:
             content = self.file(key, size_bytes)
         else:
             (self.media / key).write_bytes(content)
-        return self.submit(Wish(key, key, fields), content)
+        return self.submit(JobSpec(key, key, fields), content)
 
-    def submit(self, wish: Wish, content: bytes) -> Job:
+    def submit(self, wish: JobSpec, content: bytes) -> Job:
         """Ask the API to upload a file that is there."""
         answer = self.api.post("/v1/jobs", json=wish.document)
         assert answer.status_code == httpx.codes.ACCEPTED, answer.text

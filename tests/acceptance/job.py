@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 
 @dataclass
-class Wish:
+class JobSpec:
     """A request to the API: path below a root, key, and whatever else the document is to say."""
 
     path: str

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.installation import MIB
-from tests.acceptance.job import Wish
+from tests.acceptance.job import JobSpec
 from tests.acceptance.store import SLICE_BYTES
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def test_a_job_that_was_accepted_survives_the_crash_that_follows(site: Installat
 def test_without_a_database_the_api_accepts_nothing_and_recovers_by_itself(site: Installation) -> None:
     site.workers(1)
     content = site.file("without-database", 1000)
-    wish = Wish("without-database", "without-database")
+    wish = JobSpec("without-database", "without-database")
     site.postgres.stop("fast")
     with pytest.raises(psycopg.OperationalError):
         site.sql("SELECT 1")

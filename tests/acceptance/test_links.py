@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.conftest import Ground
 from tests.acceptance.installation import MIB, Installation
-from tests.acceptance.job import Wish
+from tests.acceptance.job import JobSpec
 from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, StoreServer
 from worker.jobs.api_keys import Scope, create_key
 
@@ -49,7 +49,7 @@ class TwoStores(Installation):
         path = self.fresh_key()
         with (self.media / path).open("wb") as file:
             file.truncate(size_bytes)
-        document = Wish(path, path, {"store": "slow"}).document
+        document = JobSpec(path, path, {"store": "slow"}).document
         return str(self.api.post("/v1/jobs", json=document).raise_for_status().json()["id"])
 
     def view(self, job: str) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def test_a_slow_store_does_not_hold_up_another(site: TwoStores, slow: str) -> No
     for path in paths:
         site.file(path, 1000)
     with site.another_tenant() as other:
-        jobs = [other.post("/v1/jobs", json=Wish(path, path).document).raise_for_status().json() for path in paths]
+        jobs = [other.post("/v1/jobs", json=JobSpec(path, path).document).raise_for_status().json() for path in paths]
 
         def ended() -> bool:
             return all(other.get(job["urls"]["self"]).json()["state"] == "succeeded" for job in jobs)

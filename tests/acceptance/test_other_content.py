@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.installation import MIB
-from tests.acceptance.job import Wish
+from tests.acceptance.job import JobSpec
 from tests.acceptance.other_client import SLICE_BYTES
 from tests.acceptance.store import BUCKET
 from worker.local.process import wait_until
@@ -49,7 +49,7 @@ def replace_file(job: Job) -> bytes:
 def upload_anew(site: Installation, first: Job, content: bytes, terms: dict[str, Any]) -> None:
     """Upload what is there now to the same key: the object is that, or the job fails and there is none."""
     site.store.control.change(rate_bytes_per_s=None)
-    second = site.submit(Wish(first.path.name, first.key, {"verify": "file", **terms}), content)
+    second = site.submit(JobSpec(first.path.name, first.key, {"verify": "file", **terms}), content)
     second.reaches("succeeded", "failed")
     there = site.store.object_at(first.key)
     if second.state == "succeeded":

@@ -21,7 +21,7 @@ import pytest
 
 from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.installation import MIB, Installation
-from tests.acceptance.job import Wish
+from tests.acceptance.job import JobSpec
 from tests.support import echo
 from tests.support.certificate import Authority
 from tests.support.leaks import leaked
@@ -216,7 +216,7 @@ def test_a_wrong_profile_fails_no_job_and_shows_nothing(careless: Careless, flow
         for number in range(2):
             path = f"{store}-{number}"
             content = careless.file(path, MIB)
-            jobs[path] = careless.submit(Wish(path, path, {"store": store}), content)
+            jobs[path] = careless.submit(JobSpec(path, path, {"store": store}), content)
     careless.until(
         lambda: {row["store"] for row in careless.sql("SELECT store FROM breaker")} == set(WAIT), "every breaker open"
     )

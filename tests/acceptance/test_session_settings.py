@@ -16,7 +16,7 @@ from psycopg import sql
 
 from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.installation import Installation
-from tests.acceptance.job import Wish
+from tests.acceptance.job import JobSpec
 from tests.acceptance.store import SLICE_BYTES
 from worker.db.pool import conninfo
 
@@ -114,7 +114,7 @@ def uploaded(site: Installation, key: str, size_bytes: int) -> Job:
     site.store.control.add_rule("error", op=op, path=key, count=1, status=503, code=-196)
     name = f"file-{os.urandom(4).hex()}"
     content = site.file(name, size_bytes)
-    job = site.submit(Wish(name, key, {"labels": {"订单": "十七"}}), content)
+    job = site.submit(JobSpec(name, key, {"labels": {"订单": "十七"}}), content)
     job.succeeds()
     assert site.store.object_at(key) == content
     assert len(job.asked(op, code=-196)) == 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.acceptance.installation import MIB
-from tests.acceptance.job import Job, Wish
+from tests.acceptance.job import Job, JobSpec
 from tests.acceptance.store import SLICE_BYTES
 
 if TYPE_CHECKING:
@@ -101,13 +101,13 @@ def test_a_changed_file_is_uploaded_as_it_is_now_after_a_retry(site: Installatio
 
 
 def test_a_missing_file_in_a_root_that_is_there_fails_its_job(site: Installation) -> None:
-    job = site.submit(Wish("nowhere", "nowhere"), b"")
+    job = site.submit(JobSpec("nowhere", "nowhere"), b"")
     assert job.fails() == "source_gone"
 
 
 def from_volume(site: Installation, path: str) -> Job:
     """A job whose file is, or will be, on the volume."""
-    job = site.submit(Wish(path, path, root="volume"), b"")
+    job = site.submit(JobSpec(path, path, root="volume"), b"")
     job.path = site.volume / path
     return job
 

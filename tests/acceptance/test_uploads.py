@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.acceptance.installation import MIB
-from tests.acceptance.job import Job, Wish
+from tests.acceptance.job import Job, JobSpec
 from tests.acceptance.store import SLICE_BYTES
 from worker.jobs.task_names import QUEUE
 
@@ -83,7 +83,7 @@ def test_a_folder_in_the_place_of_the_object_is_told(site: Installation) -> None
 
 def test_the_jobs_of_a_batch_are_stored_in_its_order(site: Installation) -> None:
     site.workers(1, SLICEWAY_WORKER_THREADS="1")
-    wishes = [Wish(f"{number:02}", f"{number:02}") for number in range(20, 0, -1)]
+    wishes = [JobSpec(f"{number:02}", f"{number:02}") for number in range(20, 0, -1)]
     contents = [site.file(wish.path, 1000) for wish in wishes]
     answer = site.api.post("/v1/jobs/batch", json={"jobs": [wish.document for wish in wishes]}).raise_for_status()
     for wish, content, result in zip(wishes, contents, answer.json()["results"], strict=True):

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from worker.http.deadline import Guard
     from worker.sources.base import Fingerprint, Source
     from worker.stores.base import StoreDriver
-    from worker.stores.cos_json.client import Ask, CosJsonClient
+    from worker.stores.cos_json.client import CosJsonClient, Operation
 
 Row = dict[str, Any]
 TASKS = {
@@ -135,7 +135,7 @@ class _EdgeClient:
     def __init__(self, script: _Script) -> None:
         self._script = script
 
-    def call(self, ask: Ask, guard: Guard) -> Answer:
+    def call(self, ask: Operation, guard: Guard) -> Answer:
         self._script.listen()
         guard.check()
         content = bytes(ask.content) if ask.content is not None else b""
@@ -204,7 +204,7 @@ class _OnEdges(Runtime):
         self.script = _Script()
         self.script.runtime = self
         self.timers = dataclasses.replace(
-            self.timers, growing_look_s=0.0
+            self.timers, foreign_upload_recheck_s=0.0
         )  # what happens meanwhile happens between edges
         self.db = cast("Database", _EdgeDatabase(self.script, names))
         self.checkpoints = Checkpoints(self.db, worker, more=self.room.busy)

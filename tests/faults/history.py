@@ -162,7 +162,7 @@ class Recorder:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Operation:
     """A question and its answer. ``ended`` is None where none came; fields that it did not have are None."""
 
     client: str
@@ -195,7 +195,7 @@ class Note:
     size: int | None = None
 
 
-def read(files: Iterable[Path]) -> Iterator[Ask | Note]:
+def read(files: Iterable[Path]) -> Iterator[Operation | Note]:
     """Read what was recorded, each question when its answer comes; those without any come last.
 
     A line that a crash of its writer has cut off is the last of its file, and passed over.
@@ -220,7 +220,7 @@ def lines(file: Path) -> Iterator[Row]:
                 yield json.loads(line)
 
 
-def _ask(asked: Row, told: Row) -> Ask:
-    known = {name: value for name, value in (asked | told).items() if name in Ask.__slots__}
+def _ask(asked: Row, told: Row) -> Operation:
+    known = {name: value for name, value in (asked | told).items() if name in Operation.__slots__}
     known |= {"op": Op(asked["op"]), "outcome": Outcome(told["outcome"]), "ended": told.get("ended")}
-    return Ask(began=asked["at"], **known)
+    return Operation(began=asked["at"], **known)

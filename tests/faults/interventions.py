@@ -7,7 +7,7 @@ from uuid import UUID
 
 from celery import Celery
 
-from tests.acceptance.job import Wish
+from tests.acceptance.job import JobSpec
 from tests.acceptance.store import SLICE_BYTES
 from worker.ids import task_id
 from worker.jobs.states import FINAL
@@ -42,7 +42,7 @@ def cancelled_while_it_waits(stage: Stage) -> None:
 def _waiting(stage: Stage) -> Job:
     stage.unmount()
     key = stage.fresh_key()
-    job = stage.submit(Wish(key, key, root="volume"), b"")
+    job = stage.submit(JobSpec(key, key, root="volume"), b"")
     stage.until(lambda: job.row["error"], "the volume missed")
     return job
 

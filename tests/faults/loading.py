@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from tests.faults.history import Ask, Note, read
+from tests.faults.history import Note, Operation, read
 from worker.jobs.states import MOVES, SLICE_MOVES
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def load(
     """Fill the tables of `sql/tables.sql`, and identify whose is what; see `checker.check` for the arguments."""
     run(connection, "tables")
     known = list(recorded)
-    _copy(connection, "ask", _ASK, (_values(each, _ASK) for each in read(known) if isinstance(each, Ask)))
+    _copy(connection, "ask", _ASK, (_values(each, _ASK) for each in read(known) if isinstance(each, Operation)))
     _copy(connection, "note", _NOTE, (_values(each, _NOTE) for each in read(known) if isinstance(each, Note)))
     _load_journals(connection, journals)
     _copy(connection, "allowed", "kind was event state", _allowed())

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from tests.acceptance.job import Job, Wish
+    from tests.acceptance.job import Job, JobSpec
     from tests.faults.nursery import Forked
 
 Row = dict[str, Any]
@@ -142,7 +142,7 @@ class Stage(Installation):
 
     # points
 
-    def submit(self, wish: Wish, content: bytes) -> Job:
+    def submit(self, wish: JobSpec, content: bytes) -> Job:
         """Ask the API to upload a file that is there; the point is armed by then."""
         self.strike()
         return super().submit(wish, content)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.conftest import Ground
 from tests.acceptance.installation import MIB, Installation
-from tests.acceptance.job import Job, Wish
+from tests.acceptance.job import Job, JobSpec
 from tests.faults.disks import Disk
 from tests.faults.network import SCALED
 from worker.db.migrate import migrate
@@ -79,7 +79,7 @@ def ask_until_refused(site: Cramped) -> tuple[list[Job], httpx.Response]:
     for number in range(2000):
         key = f"on-a-full-disk-{number}"
         (site.media / key).write_bytes(key.encode())
-        answer = site.api.post("/v1/jobs", json=Wish(key, key).document)
+        answer = site.api.post("/v1/jobs", json=JobSpec(key, key).document)
         if answer.status_code != httpx.codes.ACCEPTED:
             return jobs, answer
         jobs.append(site.note(Job(site, answer.json()["id"], key, key.encode(), site.media / key)))

@@ -14,7 +14,7 @@ from tests.faults.explorer_program import EdgeStore
 from tests.faults.explorer_state import JOB, Fault, Stranger, World
 from tests.faults.explorer_store import Store, respond, sha_of
 from worker.stores.base import Aborted, Listing
-from worker.stores.cos_json.client import Ask, CosJsonClient
+from worker.stores.cos_json.client import CosJsonClient, Operation
 from worker.stores.cos_json.errors import Kind, Op
 from worker.stores.cos_json.response import Answer
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from worker.config.profiles import StoreProfile
     from worker.http.deadline import Guard
-    from worker.stores.base import Digests, Handle, Intent, LeftOpen, Stored
+    from worker.stores.base import AbortSkipped, Digests, Handle, Intent, Stored
 
 
 @pytest.fixture
@@ -58,8 +58,15 @@ class Gullible(EdgeStore):
 class Careless(EdgeStore):
     """A driver that discards without a look."""
 
-    def abort(self, key: str, handle: Handle | None, guard: Guard, *, mark: str | None = None) -> Aborted | LeftOpen:  # noqa: ARG002 - it does not care
-        self._client.call(Ask(Op.DELETE, key, accept=frozenset({Kind.MISSING})), guard)
+    def abort(
+        self,
+        key: str,
+        handle: Handle | None,  # noqa: ARG002 - it does not care
+        guard: Guard,
+        *,
+        mark: str | None = None,  # noqa: ARG002
+    ) -> Aborted | AbortSkipped:
+        self._client.call(Operation(Op.DELETE, key, accept=frozenset({Kind.MISSING})), guard)
         return Aborted()
 
 
@@ -205,7 +212,8 @@ def test_store_in_memory_answers_as_the_emulator_does(seed: int, store_profile: 
     for turn in range(200):
         op, fields, content = requests(chance, sessions)
         answer = client.call(
-            Ask(op, "key", tuple(fields.items()), memoryview(content) if content else None, frozenset(Kind)), Patient()
+            Operation(op, "key", tuple(fields.items()), memoryview(content) if content else None, frozenset(Kind)),
+            Patient(),
         )
         ours = {name: names.get(value, value) if name == "session" else value for name, value in fields.items()}
         store, code, data = respond(store, op, ours, content or b"")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.faults.history import Ask, Note, Op, Outcome, Recorder, Source, read
+from tests.faults.history import Note, Op, Operation, Outcome, Recorder, Source, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +31,8 @@ def recorder(file: Path) -> Iterator[Recorder]:
     recorder.close()
 
 
-def asks(file: Path) -> list[Ask]:
-    return [each for each in read([file]) if isinstance(each, Ask)]
+def asks(file: Path) -> list[Operation]:
+    return [each for each in read([file]) if isinstance(each, Operation)]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from tests.acceptance.conftest import Ground
 from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.installation import MIB
-from tests.acceptance.job import Job, Wish
+from tests.acceptance.job import Job, JobSpec
 from tests.acceptance.store import SLICE_BYTES
 from tests.faults.network import Network, Server
 from tests.faults.proxy import BLACK_HOLE, Conditions, Proxy, Way
@@ -144,7 +144,7 @@ def test_a_claim_of_a_step_whose_answer_is_lost_is_taken_up_again(site: Network)
     answer_lost(
         site.lines[Server.POSTGRES],
         claimant(site, far),
-        lambda: site.submit(Wish(key, key), content),
+        lambda: site.submit(JobSpec(key, key), content),
         lambda: "init_claimed" in site.jobs[0].kinds,
     )
     [job] = site.jobs
@@ -211,7 +211,7 @@ def test_an_enqueue_whose_answer_is_lost_is_accepted(site: Network, named: bool)
     site.far()
     key = site.fresh_key()
     content = site.file(key, 1000)
-    wish = Wish(key, key)
+    wish = JobSpec(key, key)
     headers = {"Idempotency-Key": f"order-{key}"} if named else {}
     answers: list[httpx.Response] = []
 
@@ -239,7 +239,7 @@ def test_where_the_answer_is_lost_twice_the_same_request_may_be_sent_again(site:
 
     def ask() -> None:
         headers = {"Idempotency-Key": f"order-{key}"}
-        answers.append(site.api.post("/v1/jobs", json=Wish(key, key).document, headers=headers))
+        answers.append(site.api.post("/v1/jobs", json=JobSpec(key, key).document, headers=headers))
 
     asking = threading.Thread(target=ask)
     site.door.become(Conditions(deaf_after=key.encode()))

@@ -13,7 +13,7 @@ import httpx
 import psycopg
 
 from tests.acceptance.installation import MIB
-from tests.acceptance.job import Job, Wish
+from tests.acceptance.job import Job, JobSpec
 from tests.acceptance.store import SLICE_BYTES
 from tests.faults.network import SCALED
 from worker.db.pool import conninfo
@@ -42,7 +42,7 @@ def half_sent(site: Installation) -> Job:
 def ask(site: Installation, key: str) -> httpx.Response:
     """Enqueue a small file, whatever comes of it; again under its key it is the same job."""
     (site.media / key).write_bytes(key.encode())
-    return site.api.post("/v1/jobs", json=Wish(key, key).document, headers={"Idempotency-Key": key})
+    return site.api.post("/v1/jobs", json=JobSpec(key, key).document, headers={"Idempotency-Key": key})
 
 
 def accepted(site: Installation, answer: httpx.Response, key: str) -> Job:

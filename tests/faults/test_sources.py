@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.acceptance.installation import MIB
-from tests.acceptance.job import Job, Wish
+from tests.acceptance.job import Job, JobSpec
 from tests.acceptance.store import SLICE_BYTES
 from tests.faults.network import SCALED
 
@@ -117,7 +117,7 @@ def test_a_volume_unmounted_in_the_middle_is_waited_for(site: Installation, op: 
     content = site.file(key, 2 * MIB, folder)
     with mounted(folder, site.volume) as (unmount, mount):
         let_go = site.store.hold(op, key, when=when, **({"offset": SLICE_BYTES} if op == "data" else {}))
-        job = site.submit(Wish(key, key, root="volume"), content)
+        job = site.submit(JobSpec(key, key, root="volume"), content)
         job.path = site.volume / key
         site.store.held(op, key)
         if op == "data":

@@ -28,7 +28,7 @@ class Reply:
         return document
 
 
-class Wire:
+class HttpTransport:
     """A connection to a server, by port or by the path of its socket."""
 
     def __init__(self, place: int | str) -> None:

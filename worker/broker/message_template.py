@@ -25,7 +25,7 @@ _ID, _TOLD, _SHOWN, _BODY, _TAG = "@id@", {"@told@": 0}, "@shown@", "@body@", "@
 
 
 @dataclass(frozen=True, slots=True)
-class Hint:
+class TaskMessage:
     """What one message says.
 
     Attributes:
@@ -41,7 +41,7 @@ class Hint:
     shown: str
 
 
-def publish(app: Celery, producer: Producer, hint: Hint) -> None:
+def publish(app: Celery, producer: Producer, hint: TaskMessage) -> None:
     """Publish a message as Celery does; raises what the transport raises."""
     message = app.amqp.as_task_v2(  # shown in the place of the positional ones: the others Flower tries to evaluate
         hint.task_id, hint.name, args=(), kwargs=hint.told, argsrepr=hint.shown, kwargsrepr="{}"
@@ -51,14 +51,14 @@ def publish(app: Celery, producer: Producer, hint: Hint) -> None:
     )
 
 
-class Envelope:
+class MessageTemplate:
     """The messages of one task as kombu's Redis transport writes them into a list."""
 
     def __init__(self, app: Celery, name: TaskName) -> None:
         """Have Celery and kombu make the prototype; connects to nothing."""
         with Connection(transport=Tray) as connection:  # not by the broker's URL: kombu takes its transport from there
             producer = connection.Producer()
-            publish(app, producer, Hint(name, _ID, _TOLD, _SHOWN))
+            publish(app, producer, TaskMessage(name, _ID, _TOLD, _SHOWN))
             channel, made = producer.channel, producer.channel.last
         properties = made["properties"]
         self._encode, self._encoding = channel.encode_body, properties["body_encoding"]
@@ -66,7 +66,7 @@ class Envelope:
         made["body"], properties["delivery_tag"] = _BODY, _TAG
         self._text = _format(dumps(made), id=_ID, shown=_SHOWN, body=_BODY, tag=_TAG)
 
-    def seal(self, hint: Hint) -> str:
+    def seal(self, hint: TaskMessage) -> str:
         """Return the message of a hint of this task; no two have the same delivery tag."""
         body, _ = self._encode(self._body % {"told": json.dumps(hint.told)}, self._encoding)
         return self._text % {

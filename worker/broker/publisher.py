@@ -10,7 +10,7 @@ from kombu.entity import Queue
 from kombu.exceptions import BatchPublishError, OperationalError
 from redis.exceptions import ResponseError
 
-from worker.broker.message_template import Envelope, Hint, publish
+from worker.broker.message_template import MessageTemplate, TaskMessage, publish
 from worker.config.broker_tls import failure
 from worker.errors import SettingsError
 from worker.ids import task_id
@@ -42,7 +42,7 @@ class Broker:
         self._app = app
         self._connection: Connection | None = None
         self._producer: Producer | None = None
-        self._envelopes: dict[TaskName, Envelope] = {}
+        self._envelopes: dict[TaskName, MessageTemplate] = {}
         self._at_most: int | None = None
         connection = app.connection_for_write()
         self.errors: tuple[type[Exception], ...] = (
@@ -62,11 +62,11 @@ class Broker:
                 for one in hints:
                     publish(self._app, producer, one)
         elif hints:  # as kombu would, several times cheaper
-            self._at_most = int(client.lpush(QUEUE, *[self._envelope(one.name).seal(one) for one in hints]))
+            self._at_most = int(client.lpush(QUEUE, *[self._template(one.name).seal(one) for one in hints]))
 
-    def _envelope(self, name: TaskName) -> Envelope:
+    def _template(self, name: TaskName) -> MessageTemplate:
         if name not in self._envelopes:
-            self._envelopes[name] = Envelope(self._app, name)
+            self._envelopes[name] = MessageTemplate(self._app, name)
         return self._envelopes[name]
 
     def length(self) -> int:
@@ -106,11 +106,11 @@ class Broker:
                 connection.release()
 
 
-def hint(row: Row) -> Hint:
+def hint(row: Row) -> TaskMessage:
     """Return what the message of a dispatched step or slice says."""
     name = TASK_OF[JobState(row["state"])]
     part = name if row["number"] is None else str(row["number"])
-    return Hint(name, task_id(row["job_id"], part, row["epoch"], row["run"]), arguments(row), shown(row, name))
+    return TaskMessage(name, task_id(row["job_id"], part, row["epoch"], row["run"]), arguments(row), shown(row, name))
 
 
 def arguments(row: Row) -> Row:

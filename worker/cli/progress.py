@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from worker.client.api import Client
     from worker.errors import SlicewayError
 
-LOOK_EVERY_S = 0.25
+POLL_INTERVAL_S = 0.25
 ENQUEUE_FOR_S = 60.0
 """How long a job is tried to be enqueued while the API or its database is away, or says that it is too much."""
 FOLLOW_FOR_S = 300.0
@@ -58,7 +58,7 @@ def wait_for(client: Client, job_id: str, wait_s: int) -> dict[str, Any]:
         left_s = int(until - time.monotonic())
         if left_s <= 0 or is_final(view):
             return view
-        time.sleep(LOOK_EVERY_S)  # an API that stops lets whoever waits go
+        time.sleep(POLL_INTERVAL_S)  # an API that stops lets whoever waits go
 
 
 def follow(client: Client, job_id: str, *, quiet: bool = False) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def follow(client: Client, job_id: str, *, quiet: bool = False) -> dict[str, Any
             show(view)
             if is_final(view):
                 return view
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(POLL_INTERVAL_S)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ class Timers:
             threads cannot be.
         overtaken_s: a message is taken for lost when one published so much later was claimed, or when it is so old and
             none is left.
-        growing_look_s: time between two looks at a stranger's upload, to see whether somebody is at it.
+        foreign_upload_recheck_s: time between two looks at an upload that is not ours, to see whether it grows.
         probe_s: how often a store that is unusable is tried, and an abort that a store refuses for good.
         slice_target_s: how long a slice should take while others share the link with it: so many are in flight.
         slow_slice_s: a store whose slices take longer leaves half of the slots to others.
@@ -42,7 +42,7 @@ class Timers:
     lease_slack_s: float = 15.0
     stuck_after_s: float = 15.0
     overtaken_s: float = 5.0
-    growing_look_s: float = 5.0
+    foreign_upload_recheck_s: float = 5.0
     probe_s: float = 60.0
     slice_target_s: float = 5.0
     slow_slice_s: float = SLOW_SLICE_S

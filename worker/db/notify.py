@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 WAKE_CHANNEL = "sliceway_work"
-HURRY = "now"
+URGENT = "now"
 """What a notification says when slots may be idle until it has been heard."""
 
 

@@ -74,7 +74,7 @@ class Dispatcher:
         self._unbroken_since = 0.0
         self._last_round = 0.0
         self._last_turn_s, self._pace_s = 0.0, TURN_EVERY_S
-        self._fed = False
+        self._backlogged = False
         self._lost_since: datetime | None = None
         self._republish_all = False
         self._lanes = 1
@@ -103,7 +103,7 @@ class Dispatcher:
                 self._republish_all = True
                 sleep_s, busy = 1.0, False
             pause_s = max(0.0, began + self._pace_s - time.monotonic())
-            self._wakeup.wait(sleep_s, busy=busy, pause_s=pause_s, patient=self._fed)
+            self._wakeup.wait(sleep_s, busy=busy, pause_s=pause_s, saturated=self._backlogged)
             self._stop.wait(max(0.0, began + TURN_EVERY_LEAST_S - time.monotonic()))
         self._resign()
 
@@ -144,23 +144,23 @@ class Dispatcher:
         in_flight = sum(load.requests for load in seen.in_flight.values())
         free = 2 * seen.slots - in_flight
         links = self._learned(tx, seen)
-        handed_out = self._hand_out(tx, seen, free, links) if free > 0 else 0
+        handed_out = self._dispatch(tx, seen, free, links) if free > 0 else 0
         since_s, self._last_turn_s = time.monotonic() - self._last_turn_s, time.monotonic()
         waiting, busy = in_flight + handed_out - seen.slots, in_flight + handed_out > 0
-        lasts_s = until_used_s(waiting=waiting, handed_out=handed_out, since_s=since_s)
-        self._pace_s = min(TURN_EVERY_MOST_S, max(TURN_EVERY_S, lasts_s))
+        backlog_drains_in_s = until_used_s(waiting=waiting, handed_out=handed_out, since_s=since_s)
+        self._pace_s = min(TURN_EVERY_MOST_S, max(TURN_EVERY_S, backlog_drains_in_s))
         longest = RESCUE_EVERY_S if busy else 1.0
-        self._fed = waiting > 0
-        if self._fed:  # a slot that finds a message tells nobody, and what is new would only wait behind it
-            longest = min(longest, max(self._pace_s, lasts_s))
+        self._backlogged = waiting > 0
+        if self._backlogged:  # a slot that finds a message tells nobody, and what is new would only wait behind it
+            longest = min(longest, max(self._pace_s, backlog_drains_in_s))
         return self._until_due(seen, longest), busy
 
-    def _until_due(self, seen: due.Survey, longest: float) -> float:
+    def _until_due(self, seen: due.QueueSnapshot, longest: float) -> float:
         # a leader that sleeps past its term, or so long that its turns count as broken, would be none
         longest = min(longest, self._timers.lead_s / 3, self._timers.dead_after_s / 4)
         return longest if seen.next_due_s is None else min(longest, max(0.0, seen.next_due_s))
 
-    def _hand_out(self, tx: Tx, seen: due.Survey, free: int, links: Mapping[str, Link]) -> int:
+    def _dispatch(self, tx: Tx, seen: due.QueueSnapshot, free: int, links: Mapping[str, Link]) -> int:
         waiting = [store for store, is_due in seen.waiting_stores.items() if not is_due]
         per_lane = max(1, min(free, LANE_ROWS_MAX // self._lanes))
         rows = due.due_steps(tx, per_lane=per_lane, blocked=waiting, whole_bytes=self._whole_bytes)
@@ -186,7 +186,7 @@ class Dispatcher:
         self._broker.publish(marked)
         return len(marked)
 
-    def _learned(self, tx: Tx, seen: due.Survey) -> Mapping[str, Link]:
+    def _learned(self, tx: Tx, seen: due.QueueSnapshot) -> Mapping[str, Link]:
         """Return the links, with what workers have reported of them since the last tick."""
         if seen.links_at == self._links_at:
             return seen.links
@@ -196,7 +196,7 @@ class Dispatcher:
             leases.keep_links(tx, found)
         return {**seen.links, **found}
 
-    def _republish_lost(self, tx: Tx, seen: due.Survey) -> None:
+    def _republish_lost(self, tx: Tx, seen: due.QueueSnapshot) -> None:
         """Publish again what may be lost, with the token it has: one copy of each wins its claim."""
         if self._is_time("broker", BROKER_CHECK_EVERY_S) and self._broker.was_emptied():
             if not self._republish_all:  # at the start of a term it is as good as new anyway

@@ -20,7 +20,7 @@ NUDGE_EVERY_S = 0.01
 """NOTIFY serialises commits: one process sends no more than one in this time, whatever it has done."""
 
 
-class Nudger(threading.Thread):
+class DispatcherNotifier(threading.Thread):
     """Wakes the dispatcher: directly where it leads in this process, by NOTIFY elsewhere."""
 
     def __init__(self, db: Database, dispatcher: Dispatcher, wakeup: Wakeup, taken: Callable[[], int]) -> None:
@@ -36,7 +36,7 @@ class Nudger(threading.Thread):
         self._db, self._dispatcher, self._wakeup, self._taken = db, dispatcher, wakeup, taken
         self._asked, self._urgent, self._ended = threading.Event(), threading.Event(), threading.Event()
 
-    def nudge(self) -> None:
+    def notify_dispatcher(self) -> None:
         """Ask for a turn of the dispatcher at once: something new is due. Cheap; safe from any thread."""
         self._urgent.set()
         self._asked.set()
@@ -54,16 +54,16 @@ class Nudger(threading.Thread):
                 return
             if not self._urgent.is_set() and self._is_fed():
                 continue
-            hurry = self._urgent.is_set()
+            urgent = self._urgent.is_set()
             self._urgent.clear()
             if self._dispatcher.leads:
-                self._wakeup.wake(hurry=hurry)
+                self._wakeup.wake(urgent=urgent)
             else:
                 with (
                     suppress(*UNAVAILABLE),
                     self._db.connection() as tx,
                 ):  # the dispatcher looks by itself, a little later
-                    transitions.wake(tx, hurry=hurry)
+                    transitions.wake(tx, urgent=urgent)
             self._ended.wait(NUDGE_EVERY_S)
 
     def _is_fed(self) -> bool:

@@ -1,4 +1,4 @@
-"""How the dispatcher sleeps and what wakes it: a NOTIFY from any process, a nudge from this one, or the time."""
+"""How the dispatcher sleeps and what wakes it: a NOTIFY, `notify_dispatcher` in its own process, or the time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from worker.db.notify import HURRY, listen
+from worker.db.notify import URGENT, listen
 from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:
@@ -42,17 +42,17 @@ class Wakeup:
         self._closed = False
         self._retry_s, self._retry_at_s, self._polls = RETRY_S, 0.0, False
         # sockets and not a pipe: closed, they have no number any more that could meanwhile be another file's
-        self._ear, self._bell = socket.socketpair()
-        self._ear.setblocking(False)
-        self._bell.setblocking(False)
+        self._pipe_reader, self._pipe_writer = socket.socketpair()
+        self._pipe_reader.setblocking(False)
+        self._pipe_writer.setblocking(False)
 
-    def wake(self, *, hurry: bool = True) -> None:
-        """End the wait, or the next one; ``hurry``: at once, else when its pause is over.
+    def wake(self, *, urgent: bool = True) -> None:
+        """End the wait, or the next one; ``urgent``: at once, else when its pause is over.
 
         Safe from any thread, a signal handler, and after `close`.
         """
         with suppress(OSError):  # it is full of wake-ups already, or closed
-            self._bell.send(_NOW if hurry else _SOON)
+            self._pipe_writer.send(_NOW if urgent else _SOON)
 
     def connect(self) -> None:
         """See that NOTIFY will be heard; never waits and never fails: until it is heard, the sleep is a poll.
@@ -88,33 +88,33 @@ class Wakeup:
             connection.close()
         self.wake()  # what was notified before is found by looking
 
-    def wait(self, seconds: float, *, busy: bool, pause_s: float = 0.0, patient: bool = False) -> None:
+    def wait(self, seconds: float, *, busy: bool, pause_s: float = 0.0, saturated: bool = False) -> None:
         """Sleep for so many seconds at most, less where no NOTIFY can be heard.
 
-        What wakes it ends it, but not before ``pause_s``, unless it hurries and the sleeper is not ``patient``.
+        What wakes it ends it, but not before ``pause_s``, unless it is urgent and the sleeper is not ``saturated``.
         """
         if self._connection is None:
             seconds = min(seconds, POLL_BUSY_S if busy else POLL_IDLE_S)
         now_s = time.monotonic()
         pause_until_s, until_s = now_s + pause_s, now_s + max(seconds, pause_s)
         while True:
-            waits = [self._ear.fileno(), *([self._connection.fileno()] if self._connection is not None else [])]
+            waits = [self._pipe_reader.fileno(), *([self._connection.fileno()] if self._connection is not None else [])]
             readable, _, _ = select.select(waits, [], [], max(0.0, until_s - time.monotonic()))
-            if not readable or (self._hear(readable) and not patient):
+            if not readable or (self._hear(readable) and not saturated):
                 return
             until_s = pause_until_s
 
     def _hear(self, readable: Sequence[int]) -> bool:
         """Take in what has come; says whether any of it hurries."""
-        bell = self._ear.fileno() in readable
-        hurries = bell and _NOW in self._ear.recv(65536)
+        bell = self._pipe_reader.fileno() in readable
+        hurries = bell and _NOW in self._pipe_reader.recv(65536)
         if len(readable) > bell and self._connection is not None:
             try:
                 told = [notify.payload for notify in self._connection.notifies(timeout=0)]
             except psycopg.OperationalError:
                 self.disconnect()
             else:
-                hurries = hurries or HURRY in told
+                hurries = hurries or URGENT in told
         return hurries
 
     def disconnect(self) -> None:
@@ -131,5 +131,5 @@ class Wakeup:
         with self._lock:
             self._closed = True
         self.disconnect()
-        self._ear.close()
-        self._bell.close()
+        self._pipe_reader.close()
+        self._pipe_writer.close()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from worker.drill import watch
 from worker.drill.proof import ANSWER_S
-from worker.http.deadline import Patience
+from worker.http.deadline import Deadline
 from worker.jobs.states import FINAL
-from worker.stores.base import LeftOpen
+from worker.stores.base import AbortSkipped
 from worker.telemetry.redact import first_line
 
 if TYPE_CHECKING:
@@ -78,10 +78,10 @@ class Cleaning:
         if job["state"] not in FINAL:
             self.client.cancel(str(job["id"]))
             job = self._final(job["id"])
-        if not self.store.remove(job["key"], f"sliceway/{job['id']}/{job['epoch']}", Patience(ANSWER_S)):
+        if not self.store.remove(job["key"], f"sliceway/{job['id']}/{job['epoch']}", Deadline(ANSWER_S)):
             raise LeftBehind(f"an object that is not the drill's is at {job['key']!r}", "Look whose it is.")
-        outcome = self.store.abort(job["key"], None, Patience(ANSWER_S))  # the key is the drill's alone
-        if isinstance(outcome, LeftOpen):
+        outcome = self.store.abort(job["key"], None, Deadline(ANSWER_S))  # the key is the drill's alone
+        if isinstance(outcome, AbortSkipped):
             advice = "Nothing: the store lets it expire; or delete it there."
             raise LeftBehind(f"{job['key']!r}: {outcome.reason}", advice)
 

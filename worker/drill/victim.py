@@ -22,7 +22,7 @@ from worker.tasks.guard import ClaimGuard
 if TYPE_CHECKING:
     from worker.config.profiles import StoreProfile
     from worker.http.deadline import Guard
-    from worker.stores.base import Handle, Put, Stored, StoreDriver
+    from worker.stores.base import Handle, SliceAck, Stored, StoreDriver
 
 PREFIX_VARIABLE = "SLICEWAYDRILL_PREFIX"
 """What the keys of the drill's own jobs begin with."""
@@ -79,7 +79,9 @@ class Doomed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def put_slice(self, key: str, handle: Handle, offset_bytes: int, body: memoryview, guard: Guard) -> Put | Stored:
+    def put_slice(
+        self, key: str, handle: Handle, offset_bytes: int, body: memoryview, guard: Guard
+    ) -> SliceAck | Stored:
         """Send the slice of any other job; a failure of the store is no crash, so one of ours then comes back too."""
         if not key.startswith(os.environ[PREFIX_VARIABLE]):
             return self._store.put_slice(key, handle, offset_bytes, body, guard)

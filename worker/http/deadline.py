@@ -8,7 +8,7 @@ from typing import Protocol
 from worker.errors import Interrupted, Stop
 
 
-class Patience:
+class Deadline:
     """A guard that knows of time only."""
 
     def __init__(self, seconds: float) -> None:

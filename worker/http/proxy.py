@@ -16,7 +16,7 @@ import httpcore
 import httpx
 
 from worker.http.connection import Connection, Transfer
-from worker.http.deadline import Patience
+from worker.http.deadline import Deadline
 
 if TYPE_CHECKING:
     import socket
@@ -43,7 +43,7 @@ class _Current(threading.local):
         in_body: its head was sent.
     """
 
-    transfer: Transfer = Transfer(Patience(math.inf))
+    transfer: Transfer = Transfer(Deadline(math.inf))
     timeouts: Mapping[str, float]
     connection: Connection | None = None
     in_body: bool = False
@@ -68,10 +68,10 @@ class ProxyTransport(httpx.HTTPTransport):
         self._pool._network_backend = _Backend(self._current)  # noqa: SLF001 - httpx has no argument for it
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, as `Wire.handle_request` does."""
+        """Send a request, as `HttpTransport.handle_request` does."""
         current = self._current
         current.timeouts = request.extensions["timeout"]
-        current.transfer = request.extensions.get("transfer") or Transfer(Patience(math.inf))
+        current.transfer = request.extensions.get("transfer") or Transfer(Deadline(math.inf))
         current.connection, current.in_body = None, False
         body = _Body(cast("httpx.SyncByteStream", request.stream), current)
         request.stream = body

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from worker.http.connection import GATHERED_BYTES, Connection, Piece, Transfer
-from worker.http.deadline import Patience
+from worker.http.deadline import Deadline
 from worker.http.response import Answer, read_head
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _PORTS = {"http": 80, "https": 443}
 
 
-class Wire(httpx.BaseTransport):
+class HttpTransport(httpx.BaseTransport):
     """Keeps connections to one origin alive. Safe to be used by several threads."""
 
     def __init__(self, origin: str, trust: ssl.SSLContext, *, idle_max_s: float, keep: int) -> None:
@@ -58,7 +58,7 @@ class Wire(httpx.BaseTransport):
             Interrupted: by the guard.
         """
         timeouts: Mapping[str, float] = request.extensions["timeout"]
-        transfer: Transfer = request.extensions.get("transfer") or Transfer(Patience(math.inf))
+        transfer: Transfer = request.extensions.get("transfer") or Transfer(Deadline(math.inf))
         head, length_bytes = _head(request)
         connection = self._take() or self._connect(timeouts)
         try:
@@ -130,7 +130,7 @@ class Wire(httpx.BaseTransport):
 class _Body(httpx.SyncByteStream):
     """The body of an answer; closed before its end, it closes the connection."""
 
-    def __init__(self, wire: Wire, connection: Connection, answer: Answer) -> None:
+    def __init__(self, wire: HttpTransport, connection: Connection, answer: Answer) -> None:
         self._wire, self._connection, self._answer = wire, connection, answer
 
     def __iter__(self) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ PATH_MAX_BYTES = 4096
 _NO_NAMES = frozenset({"", ".", ".."})
 
 
-class Wish(NamedTuple):  # made in half the time of a frozen dataclass
+class JobSpec(NamedTuple):  # made in half the time of a frozen dataclass
     """What a client asks for, each field of the right type and within its bounds.
 
     Attributes:
@@ -44,7 +44,7 @@ class Wish(NamedTuple):  # made in half the time of a frozen dataclass
     digest: bytes | None
 
 
-class Intake:
+class Admission:
     """Turns wishes into jobs by what the settings allow; no I/O."""
 
     def __init__(self, settings: Settings) -> None:
@@ -59,7 +59,7 @@ class Intake:
         self.blind = frozenset(name for name, store in self._profiles.stores.items() if store.dry_run_sees == "own")
         """The stores whose dry runs do not tell of other tenants' jobs."""
 
-    def new_job(self, wish: Wish, tenant: str) -> NewJob:
+    def new_job(self, wish: JobSpec, tenant: str) -> NewJob:
         """Return the job that is to be inserted.
 
         Raises:
@@ -98,7 +98,7 @@ class Intake:
             )
         return store
 
-    def _check_source(self, wish: Wish, tenant: str) -> None:
+    def _check_source(self, wish: JobSpec, tenant: str) -> None:
         root = self._profiles.roots.get(wish.root)
         if root is None or not root.allows(tenant):
             raise Refused(
@@ -115,7 +115,7 @@ class Intake:
             )
 
 
-def _key(wish: Wish, store: StoreProfile, tenant: str) -> str:
+def _key(wish: JobSpec, store: StoreProfile, tenant: str) -> str:
     key, prefix = normal_key(wish.key, store.protocol), store.key_prefix(tenant)
     if not key.startswith(prefix):
         raise Refused(
@@ -133,7 +133,7 @@ def _place(store: StoreProfile) -> str:
     )
 
 
-def _check_verify(wish: Wish, protocol: str) -> None:
+def _check_verify(wish: JobSpec, protocol: str) -> None:
     limits = PROTOCOLS[protocol]
     if wish.slice_bytes is not None:
         check_slice_size(wish.slice_bytes, protocol)

@@ -24,7 +24,7 @@ class Load(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class QueueSnapshot:
     """What a dispatcher's turn needs to know.
 
     Attributes:
@@ -52,10 +52,10 @@ class Survey:
     in_flight: dict[tuple[str, str], Load]
 
 
-def survey(tx: Tx, *, whole_bytes: int) -> Survey:
+def survey(tx: Tx, *, whole_bytes: int) -> QueueSnapshot:
     """Look around, in one statement; files of at most ``whole_bytes`` may be sent by an init."""
     row = tx.execute(sql("survey"), {"whole_bytes": whole_bytes, "known_for_s": KNOWN_FOR_S}).fetchone() or {}
-    return Survey(
+    return QueueSnapshot(
         now=row["now"],
         slots=row["slots"],
         claimed_through=row["claimed_through"],

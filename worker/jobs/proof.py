@@ -22,7 +22,7 @@ class Proof(StrEnum):
     """Our session is no longer unfinished, and no object was there before it."""
 
 
-class Doubt(StrEnum):
+class NotProven(StrEnum):
     """Why it is not."""
 
     NOT_OURS = "not_ours"
@@ -62,7 +62,7 @@ def prove(
     mark: str,
     marked: bool,
     digest_required: bool = False,
-) -> Proof | Doubt:
+) -> Proof | NotProven:
     """Return the strongest proof that the object is the file that the job was to put there, or what stands against it.
 
     Args:
@@ -75,21 +75,21 @@ def prove(
     """
     found = _strongest(evidence, size_bytes, digest, mark, marked=marked)
     weaker = isinstance(found, Proof) and found is not Proof.DIGEST
-    return Doubt.NO_DIGEST if digest_required and weaker else found
+    return NotProven.NO_DIGEST if digest_required and weaker else found
 
 
 def _strongest(
     evidence: Evidence, size_bytes: int | None, digest: str | None, mark: str, *, marked: bool
-) -> Proof | Doubt:
+) -> Proof | NotProven:
     if evidence.size_bytes is not None and size_bytes is not None and evidence.size_bytes != size_bytes:
-        return Doubt.NOT_OURS
+        return NotProven.NOT_OURS
     if digest is not None and evidence.digest is not None:
-        return Proof.DIGEST if evidence.digest == digest else Doubt.NOT_OURS
+        return Proof.DIGEST if evidence.digest == digest else NotProven.NOT_OURS
     if evidence.mark is not None:
         # another job's mark, or that of an older epoch, says that the object is not of this upload
-        return Proof.MARK if evidence.mark == mark else Doubt.NOT_OURS
+        return Proof.MARK if evidence.mark == mark else NotProven.NOT_OURS
     if evidence.acknowledged:
         return Proof.ACKNOWLEDGED
     if marked:
-        return Doubt.NOT_OURS
-    return Proof.NONE_BEFORE if evidence.session_gone and evidence.existed is False else Doubt.UNPROVEN
+        return NotProven.NOT_OURS
+    return Proof.NONE_BEFORE if evidence.session_gone and evidence.existed is False else NotProven.UNPROVEN

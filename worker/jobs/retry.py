@@ -156,7 +156,7 @@ def _decide(  # noqa: PLR0911 - one row a class of failure
             return GiveUp(told)
         case Throttled(retry_after=timedelta() as wish):
             return _in_time(told, history, max(_backoff(history, chance), wish))
-        case Transient(own_fault=False):
+        case Transient(counts_as_attempt=False):
             return _in_time(told, history, _backoff(history, chance))
         case _:
             return _attempt(told, history, _backoff(history, chance))

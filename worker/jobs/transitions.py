@@ -14,7 +14,7 @@ from psycopg import errors as pg
 from psycopg.types.json import Jsonb
 from pydantic_core import to_json
 
-from worker.db.notify import HURRY, WAKE_CHANNEL
+from worker.db.notify import URGENT, WAKE_CHANNEL
 from worker.errors import Conflict, NotFound, StaleClaim
 from worker.jobs.leases import Acknowledged, Claim, Deferral, adopted_by_size, json_or_null
 from worker.jobs.statements import sql
@@ -88,9 +88,9 @@ def enqueue(tx: Tx, jobs: Sequence[NewJob], actor: str) -> set[UUID]:
     return {job.id for job in jobs}.difference(row["lost"])
 
 
-def wake(tx: Tx, *, hurry: bool = False) -> None:
+def wake(tx: Tx, *, urgent: bool = False) -> None:
     """Tell the dispatcher that there may be work; heard when the transaction commits."""
-    tx.execute("SELECT pg_notify(%s, %s)", [WAKE_CHANNEL, HURRY if hurry else ""])
+    tx.execute("SELECT pg_notify(%s, %s)", [WAKE_CHANNEL, URGENT if urgent else ""])
 
 
 def claim_step(tx: Tx, claim: Claim, source: JobState, lease: timedelta, *, again: bool = False) -> Row:

@@ -79,7 +79,7 @@ class Child:
 
     def poll(self) -> int | None:
         """The exit code (negative: the signal that killed it), or None while it runs."""
-        return None if self._process.poll() is None else self._bury()
+        return None if self._process.poll() is None else self._reap()
 
     def send(self, signum: signal.Signals) -> None:
         """Send a signal to the process alone; nothing happens when it has ended."""
@@ -94,9 +94,9 @@ class Child:
 
     def kill(self) -> int:
         """SIGKILL for the process and whatever is left of its group; returns the exit code once it is gone."""
-        return self._bury()
+        return self._reap()
 
-    def _bury(self) -> int:
+    def _reap(self) -> int:
         """Kill what is left of the group, once: later its number may be that of a stranger's."""
         if not self._buried:
             self._buried = True

@@ -18,7 +18,7 @@ from worker.config.credentials import warn_of_short_secrets
 from worker.config.settings import load_settings
 from worker.db.upgrade import refuse_unexpected_pooler
 from worker.dispatch.dispatcher import Dispatcher
-from worker.dispatch.notifier import Nudger
+from worker.dispatch.notifier import DispatcherNotifier
 from worker.dispatch.wakeup import Wakeup
 from worker.errors import SettingsError, SlicewayError
 from worker.jobs.task_names import QUEUE
@@ -131,13 +131,13 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
             holder=rt.worker,
             store_caps=caps,
         )
-        self.nudger = Nudger(rt.db, self.dispatcher, self.wakeup, taken=lambda: rt.taken)
+        self.nudger = DispatcherNotifier(rt.db, self.dispatcher, self.wakeup, taken=lambda: rt.taken)
         self.liveness = Liveness(
             rt,
             request_stop=lambda: os.kill(os.getpid(), signal.SIGTERM),
             resize=lambda slots: setattr(parent.pool, "slots", slots),
         )
-        rt.nudge, rt.freed = self.nudger.nudge, self.nudger.freed
+        rt.notify_dispatcher, rt.freed = self.nudger.notify_dispatcher, self.nudger.freed
         self.liveness.register()
         yield_to_others(settings.worker_nice)  # not before: a start takes more of a processor than a slice does
         celery_tasks.serve(rt)

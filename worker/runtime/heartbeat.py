@@ -100,7 +100,7 @@ class Liveness(threading.Thread):
             self._next_beat_s = now_s + self._rt.timers.heartbeat_s
             self._beat()
         if first_answer:
-            self._rt.nudge()
+            self._rt.notify_dispatcher()
         self._find_lost()
 
     def end(self) -> None:

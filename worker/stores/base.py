@@ -97,7 +97,7 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Unfinished:
+class UploadInProgress:
     """An upload is already under way at the key; whose and of what content, only `list_slices` can say."""
 
 
@@ -119,7 +119,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class UploadedSlice:
     """A slice that the store lists: where it begins, its size in bytes, and what stands for its content, if told."""
 
     offset_bytes: int
@@ -141,7 +141,7 @@ class Listing:
     """
 
     handle: Handle
-    held: Sequence[Held]
+    held: Sequence[UploadedSlice]
     slice_bytes: int | None = None
     size_bytes: int | None = None
     digest: str | None = None
@@ -149,7 +149,7 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
+class SliceAck:
     """A slice that the store has acknowledged; ``tag`` is what it returned for it, ``digest`` what we sent (hex)."""
 
     tag: str | None = None
@@ -162,7 +162,7 @@ class Aborted:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOpen:
+class AbortSkipped:
     """The unfinished upload was left to expire, and why: removing it could have harmed what is not ours."""
 
     reason: str
@@ -194,7 +194,7 @@ class StoreDriver(Protocol):
 
     def init(
         self, intent: Intent, slice_bytes: int, digests: Digests | None, guard: Guard
-    ) -> Session | Unfinished | Stored:
+    ) -> Session | UploadInProgress | Stored:
         """Begin an upload with slices of the wished size.
 
         Returns:
@@ -213,7 +213,9 @@ class StoreDriver(Protocol):
             SessionGone: there is no such upload.
         """
 
-    def put_slice(self, key: str, handle: Handle, offset_bytes: int, body: memoryview, guard: Guard) -> Put | Stored:
+    def put_slice(
+        self, key: str, handle: Handle, offset_bytes: int, body: memoryview, guard: Guard
+    ) -> SliceAck | Stored:
         """Send one slice; idempotent for the same bytes. Returns once the store has acknowledged it."""
 
     def finish(self, key: str, handle: Handle, size_bytes: int, guard: Guard) -> Stored:
@@ -246,12 +248,14 @@ class StoreDriver(Protocol):
         has acknowledged: what carries it need not be told apart from one.
         """
 
-    def abort(self, key: str, handle: Handle | None, guard: Guard, *, mark: str | None = None) -> Aborted | LeftOpen:
+    def abort(
+        self, key: str, handle: Handle | None, guard: Guard, *, mark: str | None = None
+    ) -> Aborted | AbortSkipped:
         """Discard the unfinished upload ``handle``, never an object.
 
         With ``handle`` None, whatever unfinished upload is there (a stranger's that the caller has decided to discard).
         ``mark`` is that of the upload's intent, or all of it but the epoch: what carries it while the upload is
-        unfinished is no object. `LeftOpen` also where the store has the upload still after it was discarded.
+        unfinished is no object. `AbortSkipped` also where the store has the upload still after it was discarded.
         """
 
     def remove(self, key: str, mark: str, guard: Guard) -> bool:

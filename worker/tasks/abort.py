@@ -11,10 +11,10 @@ from worker.errors import (
     Transient,
 )
 from worker.jobs import aborts, transitions
-from worker.jobs.proof import Doubt
-from worker.stores.base import LeftOpen, Listing
+from worker.jobs.proof import NotProven
+from worker.stores.base import AbortSkipped, Listing
 from worker.tasks.settle import store_answered
-from worker.tasks.verify import look_for_proof, mark_of, result_of, wanted_of
+from worker.tasks.verify import mark_of, result_of, verify_object, wanted_of
 
 if TYPE_CHECKING:
     from worker.jobs.leases import Claim
@@ -51,7 +51,7 @@ def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
             verdict = _was_faster(rt, claim, row, guard)
         if verdict is None:
             return
-        if verdict is Doubt.NO_DIGEST and left_open is None:
+        if verdict is NotProven.NO_DIGEST and left_open is None:
             left_open = "an object of this job is at the key, and no digest verifies it: deleting it is not ours to do"
         store_answered(rt, row, guard)
     except StoreError as error:
@@ -78,15 +78,15 @@ def _given_up(rt: Runtime, claim: Claim, row: Row, error: StoreError, guard: Cla
     return f"the store did not {asked} for {most_s / 3600:.0f} h: {error.message}"
 
 
-def _was_faster(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> Doubt | None:
+def _was_faster(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> NotProven | None:
     """Return None if the job's object was published before its cancel had its way: then the job has succeeded.
 
     Otherwise return what stands against it.
     """
     profile = rt.profile(row)
     store, wanted, gone = rt.store(profile), wanted_of(row, profile), row["finish_claims"] > 0
-    stored, proof = look_for_proof(store, row["key"], wanted, guard, session_gone=gone, existed=row["existed"])
-    if isinstance(proof, Doubt):
+    stored, proof = verify_object(store, row["key"], wanted, guard, session_gone=gone, existed=row["existed"])
+    if isinstance(proof, NotProven):
         return proof
     rt.write(lambda tx: transitions.succeed(tx, claim, result_of(row, proof, stored)), guard)
     store_answered(rt, row, guard)
@@ -97,7 +97,7 @@ def _discard(store: StoreDriver, row: Row, guard: ClaimGuard) -> str | None:
     """Discard the job's session; return why it was left, if it was."""
     if row["session"] is not None:
         outcome = store.abort(row["key"], row["session"], guard, mark=mark_of(row))
-        return outcome.reason if isinstance(outcome, LeftOpen) else None
+        return outcome.reason if isinstance(outcome, AbortSkipped) else None
     try:
         listing = store.list_slices(row["key"], None, guard)
     except SessionGone:

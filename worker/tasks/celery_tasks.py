@@ -210,4 +210,4 @@ def _on_revoked(request: Any = None, terminated: bool = False, expired: bool = F
     with rt.db.connection() as tx:
         transitions.pause(tx, job_id, "operator", REVOKED)
     log.warning("task.revoked", job_id=str(job_id))
-    rt.nudge()
+    rt.notify_dispatcher()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from worker.jobs.leases import Acknowledged
 
 
-COMPANY = 4
+BATCH_TARGET = 4
 """A commit of so many slices costs the database hardly more than one of a single slice."""
 WAIT_S = 0.02
 """How long one waits for others: nothing beside a slice's time, and no slot is kept from the store meanwhile."""
@@ -94,4 +94,4 @@ class Checkpoints:
             entry.ready = True
 
     def _worth_waiting(self) -> bool:
-        return len(self._waiting) < COMPANY and self._more()
+        return len(self._waiting) < BATCH_TARGET and self._more()

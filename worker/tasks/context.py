@@ -19,7 +19,7 @@ from worker.sources.file import open_file
 from worker.stores.registry import open_store
 from worker.tasks.checkpoint_batcher import Checkpoints
 from worker.tasks.guard import ClaimGuard, boot_clock_s
-from worker.tasks.limiters import LEAST, Gate, Room
+from worker.tasks.limiters import LEAST, ResizableSemaphore, SharedExclusiveLock
 from worker.tasks.link_meter import LinkMeter
 
 if TYPE_CHECKING:
@@ -63,17 +63,17 @@ class Runtime:
             keep=texts(),
         )
         self.stopping = threading.Event()
-        self.nudge: Callable[[], None] = _nobody
+        self.notify_dispatcher: Callable[[], None] = _no_op
         """Tells the dispatcher that something new is due."""
-        self.freed: Callable[[], None] = _nobody
+        self.freed: Callable[[], None] = _no_op
         """Tells it that a slot is free; heard if no message fills the slot by itself."""
         self.links = LinkMeter()
-        self.room = Room(settings.worker_threads or LEAST)
+        self.room = ResizableSemaphore(settings.worker_threads or LEAST)
         self.checkpoints = Checkpoints(self.db, self.worker, more=self.room.busy)
         self.taken = 0
         self.sent: list[float] = []
         self.claimed_through: datetime | None = None
-        self._gate = Gate()
+        self._gate = SharedExclusiveLock()
         self._revoked = revoked
         self._guards: dict[int, ClaimGuard] = {}
         self._stores: dict[str, StoreDriver] = {}
@@ -205,5 +205,5 @@ class Runtime:
         self.db.close()
 
 
-def _nobody() -> None:
+def _no_op() -> None:
     """Nudge nobody: outside a worker there is no dispatcher to tell."""

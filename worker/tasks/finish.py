@@ -15,10 +15,10 @@ from worker.errors import (
 )
 from worker.jobs import leases, transitions
 from worker.jobs.plan import Plan
-from worker.jobs.proof import Doubt, Proof
+from worker.jobs.proof import NotProven, Proof
 from worker.stores.base import Listing
 from worker.tasks.settle import store_answered
-from worker.tasks.verify import look_for_proof, mark_of, result_of, unverified, wanted_of
+from worker.tasks.verify import mark_of, result_of, unverified, verify_object, wanted_of
 
 if TYPE_CHECKING:
     from worker.jobs.leases import Claim
@@ -51,7 +51,7 @@ def _complete(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     listed = plan.numbers((held.offset_bytes, held.size_bytes) for held in listing.held)
     if len(listed) < plan.total:
         rt.write(lambda tx: transitions.reconcile(tx, claim, listed), guard)
-        rt.nudge()
+        rt.notify_dispatcher()
         return
     rt.hold(guard)
     error = _finish(store, row, guard)
@@ -112,7 +112,7 @@ def _prove(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard, error: StoreE
         Permanent: `unproven`: an object is there that nothing shows to be ours, or not in the way that was asked for.
     """
     profile = rt.profile(row)
-    stored, proof = look_for_proof(
+    stored, proof = verify_object(
         rt.store(profile),
         row["key"],
         wanted_of(row, profile),
@@ -124,13 +124,13 @@ def _prove(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard, error: StoreE
     if isinstance(proof, Proof):
         rt.write(lambda tx: transitions.succeed(tx, claim, result_of(row, proof, stored)), guard)
         return
-    if proof is Doubt.NO_DIGEST:
+    if proof is NotProven.NO_DIGEST:
         raise unverified(row) from error
     if isinstance(error, ObjectExists):
         raise error
     if stored is None and error is None:
-        raise Transient(f"finish was acknowledged, but {row['key']!r} is not to be seen", own_fault=True)
-    if error is not None and proof is Doubt.NOT_OURS:
+        raise Transient(f"finish was acknowledged, but {row['key']!r} is not to be seen", counts_as_attempt=True)
+    if error is not None and proof is NotProven.NOT_OURS:
         if error.code == "digest_mismatch":
             raise error  # this store has discarded the upload by itself
         raise SessionGone(f"the session of {row['key']!r} is gone, and no object of ours is there") from error

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 from worker.errors import Interrupted, ObjectExists, Permanent, SessionGone, Stop, StoreError, Unknown
 from worker.jobs import transitions
 from worker.jobs.plan import Plan, choose_slice_bytes, goes_whole, plan_of_unfinished
-from worker.jobs.proof import Doubt
+from worker.jobs.proof import NotProven
 from worker.jobs.states import Event, JobState
-from worker.stores.base import Digests, LeftOpen, Listing, Session, Stored, Unfinished
+from worker.stores.base import AbortSkipped, Digests, Listing, Session, Stored, UploadInProgress
 from worker.tasks.hashing import hash_source
 from worker.tasks.opening import open_for_init
 from worker.tasks.settle import store_answered
 from worker.tasks.verify import (
     Verification,
     intent_of,
-    look_for_proof,
     mark_of_any_epoch,
     result_of,
     unverified,
+    verify_object,
     wanted_of,
     without_effect,
 )
@@ -119,9 +119,9 @@ class _Init:
                 self.discard_foreign()
                 stored = self.send_once(body)
         except (ObjectExists, Unknown) as error:
-            self.believe_or_raise(wanted, error)
+            self.succeed_if_ours(wanted, error)
         else:
-            self.believe_or_raise(wanted, None, in_one=stored.size_bytes is not None)
+            self.succeed_if_ours(wanted, None, in_one=stored.size_bytes is not None)
 
     def send_once(self, body: memoryview) -> Stored:
         """Send it, with as much time from now on as a slice of its size has: the wait for the slot took some.
@@ -143,13 +143,13 @@ class _Init:
             self.row["existed"] = self.store.look(self.row["key"], self.guard) is not None
             self.save()
 
-    def believe_or_raise(self, wanted: Verification, error: StoreError | None, *, in_one: bool = False) -> None:
+    def succeed_if_ours(self, wanted: Verification, error: StoreError | None, *, in_one: bool = False) -> None:
         """Succeed if the object at the key is proven to be ours or equal, else let the error stand.
 
         ``error`` None: the store has acknowledged it; ``in_one``: as an upload in one request. `ObjectExists` proves
         nothing; others may have had their effect.
         """
-        stored, proof = look_for_proof(
+        stored, proof = verify_object(
             self.store,
             self.row["key"],
             wanted,
@@ -160,9 +160,9 @@ class _Init:
             existed=self.row["existed"],
             sent=self.row["session"] is None and not isinstance(error, ObjectExists),
         )
-        if proof is Doubt.NO_DIGEST:
+        if proof is NotProven.NO_DIGEST:
             raise unverified(self.row) from error
-        if isinstance(proof, Doubt):
+        if isinstance(proof, NotProven):
             if stored is None and isinstance(error, Unknown):
                 raise without_effect(error) from error
             raise error or Unknown(f"the store says that {self.row['key']!r} is stored, but shows no such object")
@@ -172,24 +172,24 @@ class _Init:
         self.remember_what_was_there()
         try:
             answer = self.ask(digests)
-            if isinstance(answer, Unfinished):
+            if isinstance(answer, UploadInProgress):
                 # after a lost session, what is there may be just what was lost: begin with nothing
                 if digests is not None and self.row["session_losses"] == 0 and self.adopt(digests):
                     return
                 self.discard_foreign()
                 answer = self.ask(digests)
         except ObjectExists as error:
-            self.believe_or_raise(self.wanted(), error)
+            self.succeed_if_ours(self.wanted(), error)
             return
         match answer:
             case Session():
                 self.open(answer, held=[])
             case Stored():
-                self.believe_or_raise(self.wanted(), None)
-            case Unfinished():
+                self.succeed_if_ours(self.wanted(), None)
+            case UploadInProgress():
                 raise self.in_progress("another upload to the key began while ours did")
 
-    def ask(self, digests: Digests | None) -> Session | Unfinished | Stored:
+    def ask(self, digests: Digests | None) -> Session | UploadInProgress | Stored:
         capabilities = self.store.capabilities
         wish = choose_slice_bytes(
             self.source.size_bytes,
@@ -218,7 +218,7 @@ class _Init:
         cause: Row = {"slice_bytes": session.slice_bytes, "slices": plan.total, "held": len(held)}
         cause |= {"held_by": "digest"} if held else {}  # 0.1 held them by their size, and did not say so
         self.rt.write(lambda tx: transitions.open_session(tx, self.claim, session.handle, params, cause), self.guard)
-        self.rt.nudge()
+        self.rt.notify_dispatcher()
 
     def adopt(self, digests: Digests) -> bool:
         """Go on with the unfinished upload if the store's own list names the file's digest; say whether it does.
@@ -254,7 +254,7 @@ class _Init:
         before = self.held()
         if before is None:
             return
-        self.guard.wait(self.rt.timers.growing_look_s)
+        self.guard.wait(self.rt.timers.foreign_upload_recheck_s)
         after = self.held()
         if after is not None:
             if after != before:
@@ -262,7 +262,7 @@ class _Init:
             # it may be the job's own of an earlier epoch, which the store had told us is gone
             self.rt.hold(self.guard)
             outcome = self.store.abort(key, None, self.guard, mark=mark_of_any_epoch(self.row))
-            if isinstance(outcome, LeftOpen):
+            if isinstance(outcome, AbortSkipped):
                 raise self.in_progress(outcome.reason)
         seen = {"slices": len(before.held)}
         self.rt.write(lambda tx: transitions.note(tx, self.claim, Event.FOREIGN_SESSION_DISCARDED, seen), self.guard)
@@ -289,12 +289,12 @@ class _Init:
         try:
             listing = self.store.list_slices(self.row["key"], self.row["session"], self.guard)
         except SessionGone as error:
-            self.believe_or_raise(self.wanted(), error)
+            self.succeed_if_ours(self.wanted(), error)
             return
         if isinstance(listing, Stored) or listing.handle != self.row["session"]:
-            self.believe_or_raise(self.wanted(), gone)
+            self.succeed_if_ours(self.wanted(), gone)
             return
         plan = Plan(self.source.size_bytes, self.row["slice_bytes"])
         numbers = plan.numbers((held.offset_bytes, held.size_bytes) for held in listing.held)
         self.rt.write(lambda tx: transitions.reconcile(tx, self.claim, numbers), self.guard)
-        self.rt.nudge()
+        self.rt.notify_dispatcher()

@@ -18,7 +18,7 @@ LEAST = 8
 """Enough that the processor is full where it is the limit: some send while others claim, read or record."""
 
 
-class Room:
+class ResizableSemaphore:
     """Lets in as many at once as its size says, which may change while they are inside.
 
     Those that go to a slow store have half of it at most: who is soon done does not wait behind them.
@@ -47,12 +47,12 @@ class Room:
             Interrupted: as the guard's check; or half of the claim's time was waited away, and the store is not to be
                 blamed for what is then too late.
         """
-        patience_s = guard.remaining_s() / 2
+        give_up_before_s = guard.remaining_s() / 2
         with self._changed:
             while not self._has_room(slow=slow):
                 self._changed.wait(0.25)
                 guard.check()
-                if guard.remaining_s() <= patience_s:
+                if guard.remaining_s() <= give_up_before_s:
                     raise Interrupted(Stop.OVERTAKEN)
             self._inside += 1
             self._slow += slow
@@ -68,7 +68,7 @@ class Room:
         return self._inside < self._size and (not slow or self._slow < max(1, self._size // 2))
 
 
-class Gate:
+class SharedExclusiveLock:
     """Lets work in side by side, or one alone: what has killed workers before runs with nothing else in its process."""
 
     def __init__(self) -> None:

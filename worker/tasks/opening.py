@@ -38,5 +38,5 @@ def open_for_init(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> Sou
         cause = redact_json(describe(error))
         log.info("task.afresh", code=error.code)
         rt.write(lambda tx: transitions.take_other_file(tx, claim, cause), guard)
-        rt.nudge()
+        rt.notify_dispatcher()
         raise StaleClaim(f"job {claim.job_id} begins afresh: {error.message}") from error

@@ -56,7 +56,7 @@ def settle(rt: Runtime, claim: Claim, row: Row | None, error: Exception, guard: 
             _carry_out(tx, guard, decision, rt.timers)
 
     rt.write(write, guard)
-    rt.nudge()
+    rt.notify_dispatcher()
     return decision
 
 
@@ -98,4 +98,4 @@ def store_answered(rt: Runtime, row: Row, guard: ClaimGuard) -> None:
     if row["breaker_open"]:
         if rt.write(lambda tx: breakers.close_breaker(tx, row["store"]), guard):
             log.info("store.usable_again", store=row["store"])
-        rt.nudge()
+        rt.notify_dispatcher()

@@ -9,7 +9,7 @@ from worker.db.pool import UNAVAILABLE
 from worker.errors import SessionGone, StoreError
 from worker.jobs import transitions
 from worker.jobs.leases import Acknowledged, Claim
-from worker.stores.base import Put, Stored
+from worker.stores.base import SliceAck, Stored
 from worker.tasks.context import WRITE_AGAIN_S
 from worker.tasks.settle import store_answered
 from worker.telemetry.log import get_log
@@ -44,17 +44,17 @@ def send_slice(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
         SlicewayError: as the source, the store and the guard have it; `StaleClaim` if the checkpoint came too late.
     """
     store = rt.store(rt.profile_for_upload(row))
-    put = Put() if _is_held(store, row, guard) else _put(rt, store, row, guard)
-    tag, digest = (put.tag, put.digest) if isinstance(put, Put) else (None, None)
+    put = SliceAck() if _is_held(store, row, guard) else _put(rt, store, row, guard)
+    tag, digest = (put.tag, put.digest) if isinstance(put, SliceAck) else (None, None)
     done = Acknowledged(claim, tag, digest)
     left = _checkpoint(rt, done, guard)
     log.debug("slice.checkpointed", job_id=str(claim.job_id), number=claim.number, slices_left=left)
     if not left:
-        rt.nudge()  # the finish is due
+        rt.notify_dispatcher()  # the finish is due
     store_answered(rt, row, guard)
 
 
-def _put(rt: Runtime, store: StoreDriver, row: Row, guard: ClaimGuard) -> Put | Stored:
+def _put(rt: Runtime, store: StoreDriver, row: Row, guard: ClaimGuard) -> SliceAck | Stored:
     body = rt.buffer(row["slice_size_bytes"])
     with rt.source(row) as source:
         source.read_into(body, row["offset_bytes"])

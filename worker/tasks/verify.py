@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import TIMEOUT_CODES, Permanent, StoreUnusable, Transient, Unknown
-from worker.jobs.proof import Doubt, Evidence, Proof, prove
+from worker.jobs.proof import Evidence, NotProven, Proof, prove
 from worker.stores.base import Intent, Stored
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def wanted_of(row: Row, profile: StoreProfile) -> Verification:
     )
 
 
-def look_for_proof(
+def verify_object(
     store: StoreDriver,
     key: str,
     wanted: Verification,
@@ -74,7 +74,7 @@ def look_for_proof(
     session_gone: bool = False,
     existed: bool | None = None,
     sent: bool = False,
-) -> tuple[Stored | None, Proof | Doubt]:
+) -> tuple[Stored | None, Proof | NotProven]:
     """Look at the key; return the object there, if any, and the proof that it is ours, or what stands against it.
 
     ``in_one``: what was acknowledged is an upload in one request, so what carries its mark is no unfinished upload.
@@ -92,7 +92,7 @@ def look_for_proof(
             raise
         raise Unknown(f"it was sent, and is not to be seen: {refused.message}", answer=refused.answer) from refused
     if stored is None:
-        return None, Doubt.NOT_OURS
+        return None, NotProven.NOT_OURS
     evidence = Evidence(
         size_bytes=stored.size_bytes,
         digest=stored.digest,

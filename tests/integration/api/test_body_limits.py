@@ -14,7 +14,7 @@ from api.app import create_app
 from api.http_protocol import protocol_for
 from tests.acceptance.deadline import DEADLINE_S
 from tests.integration.api.conftest import settings_of
-from tests.support.wire import Wire
+from tests.support.wire import HttpTransport
 from worker.db.pool import Database
 from worker.jobs.api_keys import Scope, create_key
 from worker.local.process import wait_until
@@ -50,7 +50,7 @@ def key(database_url: str) -> str:
     return f"Authorization: Bearer {text}"
 
 
-Connect = Callable[[], Wire]
+Connect = Callable[[], HttpTransport]
 
 
 @pytest.fixture(params=SERVERS)
@@ -67,7 +67,7 @@ def serve(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> 
                 uvicorn.Config(create_app(settings), uds=unix, port=0, http=protocol, log_config=None)
             )
             stack.enter_context(running(server))
-            return lambda: Wire(unix or server.servers[0].sockets[0].getsockname()[1])
+            return lambda: HttpTransport(unix or server.servers[0].sockets[0].getsockname()[1])
 
         yield start
 
@@ -78,7 +78,7 @@ def connect(serve: Callable[..., Connect]) -> Connect:
     return serve(BODY_TIMEOUT_S=f"{DEADLINE_S}", LINGER_S=f"{DEADLINE_S}")
 
 
-def is_the_last(wire: Wire, status: int, code: str) -> None:
+def is_the_last(wire: HttpTransport, status: int, code: str) -> None:
     reply = wire.reply()
     assert (reply.status, reply.problem()["code"], reply.fields["connection"]) == (status, code, "close")
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.acceptance.deadline import DEADLINE_S
-from tests.support.wire import Wire
+from tests.support.wire import HttpTransport
 from worker.local.ports import free_port
 from worker.local.process import wait_until
 
@@ -39,10 +39,10 @@ def limited(make_api: Callable[..., Any], database_url: str) -> Callable[..., An
 
 
 @pytest.fixture
-def wires() -> Iterator[Callable[[Any], Wire]]:
+def wires() -> Iterator[Callable[[Any], HttpTransport]]:
     """Open connections; they are closed afterwards."""
     with ExitStack() as stack:
-        yield lambda api: stack.enter_context(Wire(port_of(api)))
+        yield lambda api: stack.enter_context(HttpTransport(port_of(api)))
 
 
 def port_of(api: Any) -> int:
@@ -55,7 +55,7 @@ def authorization(client: httpx.Client) -> str:
     return f"Authorization: {client.headers['Authorization']}"
 
 
-def is_refused(wire: Wire, status: int, code: str) -> None:
+def is_refused(wire: HttpTransport, status: int, code: str) -> None:
     """The problem document comes, says that the connection ends, and it does, without a reset."""
     reply = wire.reply()
     problem = reply.problem()
@@ -65,7 +65,7 @@ def is_refused(wire: Wire, status: int, code: str) -> None:
 
 
 def is_alive(api: Any) -> None:
-    with Wire(port_of(api)) as wire:
+    with HttpTransport(port_of(api)) as wire:
         assert wire.send(HEALTH).reply().status == 200
 
 
@@ -79,7 +79,7 @@ def is_alive(api: Any) -> None:
     ],
     ids=["one field", "many fields", "a name"],
 )
-def test_a_giant_head_is_refused(api: Any, wires: Callable[[Any], Wire], head: bytes, pieces: int) -> None:
+def test_a_giant_head_is_refused(api: Any, wires: Callable[[Any], HttpTransport], head: bytes, pieces: int) -> None:
     wire, size = wires(api), len(head) // pieces + 1
     for start in range(0, len(head), size):
         wire.send(head[start : start + size])
@@ -87,7 +87,9 @@ def test_a_giant_head_is_refused(api: Any, wires: Callable[[Any], Wire], head: b
     is_alive(api)
 
 
-def test_a_head_of_the_largest_size_is_taken_also_behind_others(api: Any, wires: Callable[[Any], Wire]) -> None:
+def test_a_head_of_the_largest_size_is_taken_also_behind_others(
+    api: Any, wires: Callable[[Any], HttpTransport]
+) -> None:
     fixed = len(b"X: ") + len(b"\r\n") + len(b"/healthz")
     field = b"X: " + b"x" * (32_768 - fixed)
     wire = wires(api).send(HEALTH * 3 + b"GET /healthz HTTP/1.1\r\n" + field + b"\r\n\r\n")
@@ -97,7 +99,7 @@ def test_a_head_of_the_largest_size_is_taken_also_behind_others(api: Any, wires:
 
 
 @pytest.mark.parametrize("pieces", [1, 2000])
-def test_a_giant_url_is_refused(api: Any, wires: Callable[[Any], Wire], pieces: int) -> None:
+def test_a_giant_url_is_refused(api: Any, wires: Callable[[Any], HttpTransport], pieces: int) -> None:
     wire, url = wires(api).send(b"GET /"), b"x" * 8 * MIB
     size = len(url) // pieces + 1
     for start in range(0, len(url), size):
@@ -111,11 +113,13 @@ def test_a_giant_url_is_refused(api: Any, wires: Callable[[Any], Wire], pieces: 
     "garbage",
     [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x00" * 100_000, b"hello\r\n\r\n", b"GET / HTTP/1.1\n\n"],
 )
-def test_garbage_is_a_problem_document(api: Any, wires: Callable[[Any], Wire], garbage: bytes) -> None:
+def test_garbage_is_a_problem_document(api: Any, wires: Callable[[Any], HttpTransport], garbage: bytes) -> None:
     is_refused(wires(api).send(garbage), 400, "bad_request")
 
 
-def test_a_head_that_does_not_come_is_timed_out(limited: Callable[..., Any], wires: Callable[[Any], Wire]) -> None:
+def test_a_head_that_does_not_come_is_timed_out(
+    limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]
+) -> None:
     api = limited(HEAD_TIMEOUT_S="0.4")
     is_refused(wires(api).send(b"GET /healthz HTTP/1.1\r\nX: "), 408, "request_timeout")
     wire = wires(api).send(HEALTH)
@@ -124,7 +128,7 @@ def test_a_head_that_does_not_come_is_timed_out(limited: Callable[..., Any], wir
     assert wires(api).is_cut()  # who has sent nothing has asked for nothing
 
 
-def test_pieces_of_a_head_do_not_buy_time(limited: Callable[..., Any], wires: Callable[[Any], Wire]) -> None:
+def test_pieces_of_a_head_do_not_buy_time(limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]) -> None:
     api = limited(HEAD_TIMEOUT_S="0.4")
     wire = wires(api).send(b"GET /healthz HTTP/1.1\r\n")
     sent = 0
@@ -142,7 +146,7 @@ def test_pieces_of_a_head_do_not_buy_time(limited: Callable[..., Any], wires: Ca
 
 
 def test_a_connection_that_is_kept_ends_when_nothing_comes(
-    limited: Callable[..., Any], wires: Callable[[Any], Wire]
+    limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]
 ) -> None:
     wire = wires(limited(KEEP_ALIVE_S="0.4"))
     assert wire.send(HEALTH).reply().status == 200
@@ -153,14 +157,14 @@ def test_no_limit_cuts_a_long_poll(make_api: Callable[..., Any], database_url: s
     api = make_api(database_url, **SHORT)
     client = api.client()
     job = client.post("/v1/jobs", json=JOB).json()["id"]
-    with Wire(port_of(api)) as wire:
+    with HttpTransport(port_of(api)) as wire:
         wire.request("GET", f"/v1/jobs/{job}?wait=3s", authorization(client))
         reply = wire.reply()
         assert (reply.status, b'"queued"' in reply.body) == (200, True)
 
 
 def test_a_new_connection_takes_the_place_of_the_longest_idle_one(
-    limited: Callable[..., Any], wires: Callable[[Any], Wire]
+    limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]
 ) -> None:
     api = limited(CONNECTIONS="16")
     idle = [wires(api).send(b"GET /healthz") for _ in range(16)]
@@ -173,7 +177,7 @@ def test_a_new_connection_takes_the_place_of_the_longest_idle_one(
 
 
 def test_no_connection_with_a_request_under_way_yields(
-    limited: Callable[..., Any], wires: Callable[[Any], Wire]
+    limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]
 ) -> None:
     api = limited(CONNECTIONS="16")
     client = api.client()
@@ -188,7 +192,7 @@ def test_no_connection_with_a_request_under_way_yields(
     is_alive(api)
 
 
-def test_one_address_may_be_bounded(limited: Callable[..., Any], wires: Callable[[Any], Wire]) -> None:
+def test_one_address_may_be_bounded(limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]) -> None:
     api = limited(CONNECTIONS_PER_ADDRESS="2")
     first, second, third = (wires(api) for _ in range(3))
     assert third.send(HEALTH).reply().status == 200
@@ -199,7 +203,7 @@ def test_one_address_may_be_bounded(limited: Callable[..., Any], wires: Callable
 def test_connections_that_come_and_go_leave_nothing(limited: Callable[..., Any]) -> None:
     api = limited(CONNECTIONS="16")
     for _ in range(500):
-        Wire(port_of(api)).__exit__()
+        HttpTransport(port_of(api)).__exit__()
     is_alive(api)
 
 
@@ -217,8 +221,8 @@ def test_few_open_files_do_not_end_the_service(database_url: str, tmp_path: Path
             url = f"http://127.0.0.1:{port}/healthz"
             assert wait_until(lambda: answers(url), timeout_s=DEADLINE_S)
             for _ in range(600):
-                idle.enter_context(Wire(port))
-            with Wire(port) as wire:
+                idle.enter_context(HttpTransport(port))
+            with HttpTransport(port) as wire:
                 assert wire.send(HEALTH).reply().status == 200
         finally:
             api.terminate()
@@ -234,7 +238,7 @@ def answers(url: str) -> bool:
 
 
 def test_pipelined_requests_are_parsed_one_by_one_and_answered_in_order(
-    api: Any, acme: httpx.Client, wires: Callable[[Any], Wire]
+    api: Any, acme: httpx.Client, wires: Callable[[Any], HttpTransport]
 ) -> None:
     job = acme.post("/v1/jobs", json=JOB).json()["id"]
     wire = wires(api).request("GET", f"/v1/jobs/{job}?wait=60s", authorization(acme))
@@ -245,7 +249,7 @@ def test_pipelined_requests_are_parsed_one_by_one_and_answered_in_order(
     assert [wire.reply().status for _ in range(402)] == [200] * 201 + [404] + [200] * 200
 
 
-def test_who_takes_no_answer_is_cut(limited: Callable[..., Any], wires: Callable[[Any], Wire]) -> None:
+def test_who_takes_no_answer_is_cut(limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]) -> None:
     api = limited(SEND_TIMEOUT_S="0.4", LINGER_S="0.4")
     wire = wires(api)
     ask = b"GET /openapi.json HTTP/1.1\r\n\r\n" * 1000
@@ -256,7 +260,7 @@ def test_who_takes_no_answer_is_cut(limited: Callable[..., Any], wires: Callable
 
 
 def test_a_field_behind_the_body_is_none_of_the_head(
-    api: Any, acme: httpx.Client, wires: Callable[[Any], Wire]
+    api: Any, acme: httpx.Client, wires: Callable[[Any], HttpTransport]
 ) -> None:
     wire = wires(api).request("POST", "/v1/jobs", "Transfer-Encoding: chunked")
     wire.send(b"2\r\n{}\r\n0\r\n" + authorization(acme).encode() + b"\r\n\r\n")
@@ -264,7 +268,7 @@ def test_a_field_behind_the_body_is_none_of_the_head(
 
 
 @pytest.mark.parametrize("fields", [("Upgrade: websocket",), ("Upgrade: h2c", "HTTP2-Settings: AAAA")])
-def test_an_upgrade_is_not_taken(api: Any, wires: Callable[[Any], Wire], fields: tuple[str, ...]) -> None:
+def test_an_upgrade_is_not_taken(api: Any, wires: Callable[[Any], HttpTransport], fields: tuple[str, ...]) -> None:
     wire = wires(api).request("GET", "/healthz", "Connection: upgrade", *fields, body=b"\x81\x85" * 1000)
     assert wire.reply().status == 200
     assert wire.end() == b""

@@ -13,7 +13,7 @@ from worker.db.pool import Database
 from worker.doctor.findings import Level
 from worker.drill.cleaning import Cleaning
 from worker.drill.report import Report
-from worker.http.deadline import Patience
+from worker.http.deadline import Deadline
 from worker.ids import new_id
 from worker.stores.base import Intent
 from worker.stores.registry import open_store
@@ -52,7 +52,7 @@ class Scene:
     def put(self, mark: str) -> None:
         """An object at the drill's key."""
         intent = Intent(KEY, 1, overwrite=True, attributes=None, mark=mark)
-        self.store.put_whole(intent, memoryview(b"x"), Patience(20))
+        self.store.put_whole(intent, memoryview(b"x"), Deadline(20))
 
     def clean(self) -> dict[str, list[str]]:
         """What is said: level -> lines."""
@@ -66,7 +66,7 @@ class Scene:
 
     def there(self) -> Any:
         """The object at the drill's key."""
-        return self.store.look(KEY, Patience(20))
+        return self.store.look(KEY, Deadline(20))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from worker.doctor.findings import Finding, Level
 from worker.drill.proof import Expected, verify
 from worker.emulator.control import Control
-from worker.http.deadline import Patience
+from worker.http.deadline import Deadline
 from worker.stores.base import Intent
 from worker.stores.registry import open_store
 from worker.urls import Endpoint
@@ -31,7 +31,7 @@ WANTED = Expected("sliceway-drill/1-1", "sliceway/a/1", len(CONTENT), hashlib.sh
 def store(store_profile: StoreProfile) -> Iterator[StoreDriver]:
     store = open_store(store_profile)
     intent = Intent(WANTED.key, WANTED.size_bytes, overwrite=False, attributes=None, mark=WANTED.mark)
-    store.put_whole(intent, memoryview(CONTENT), Patience(20))
+    store.put_whole(intent, memoryview(CONTENT), Deadline(20))
     yield store
     store.close()
 
@@ -74,4 +74,4 @@ def test_a_store_that_is_away_is_told(store: StoreDriver, store_profile: StorePr
     found = verify(away, nowhere, WANTED)
     away.close()
     assert (found.level, "does not show the object" in found.text) == (Level.FAILED, True)
-    assert store.remove(WANTED.key, WANTED.mark, Patience(20))
+    assert store.remove(WANTED.key, WANTED.mark, Deadline(20))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 KIB, MIB = 1024, 1024 * 1024
 
 
-class Wire:
+class HttpTransport:
     """A raw connection."""
 
     def __init__(self, cos: Any) -> None:
@@ -63,7 +63,7 @@ UPLOAD = form(('name="op"', b"upload"), ('name="insertOnly"', b"0"), ('name="fil
 
 
 def test_every_answer_says_what_a_client_looks_at(cos: Any) -> None:
-    with Wire(cos) as wire:
+    with HttpTransport(cos) as wire:
         wire.sock.sendall(wire.request(UPLOAD, FORM))
         status, headers, body = wire.answer()
     assert status == 200
@@ -74,14 +74,14 @@ def test_every_answer_says_what_a_client_looks_at(cos: Any) -> None:
 
 
 def test_requests_may_be_pipelined(cos: Any) -> None:
-    with Wire(cos) as wire:
+    with HttpTransport(cos) as wire:
         stat = wire.request(b"", method="GET").replace(b" HTTP", b"?op=stat HTTP", 1)
         wire.sock.sendall(wire.request(UPLOAD, FORM) * 2 + stat)
         assert [wire.code() for _ in range(3)] == [0, 0, 0]
 
 
 def test_a_request_may_come_byte_by_byte(cos: Any) -> None:
-    with Wire(cos) as wire:
+    with HttpTransport(cos) as wire:
         wire.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in wire.request(UPLOAD, FORM):
             wire.sock.sendall(bytes([byte]))
@@ -90,7 +90,7 @@ def test_a_request_may_come_byte_by_byte(cos: Any) -> None:
 
 
 def test_a_client_that_asks_to_continue_is_told_to(cos: Any) -> None:
-    with Wire(cos) as wire:
+    with HttpTransport(cos) as wire:
         request = wire.request(UPLOAD, FORM, "Expect: 100-continue")
         wire.sock.sendall(request[: -len(UPLOAD)])
         assert wire.answer()[0] == 100
@@ -99,17 +99,17 @@ def test_a_client_that_asks_to_continue_is_told_to(cos: Any) -> None:
 
 
 def test_a_client_that_asks_to_continue_with_too_much_is_told_not_to(cos: Any) -> None:
-    with Wire(cos) as wire:
+    with HttpTransport(cos) as wire:
         wire.sock.sendall(wire.request(b"", FORM, "Expect: 100-continue").replace(b"Length: 0", b"Length: 99999999"))
         assert wire.answer()[0] == 413
 
 
 def test_connections_are_kept_or_closed_as_asked(cos: Any) -> None:
-    with Wire(cos) as wire:
+    with HttpTransport(cos) as wire:
         wire.sock.sendall(wire.request(UPLOAD, FORM, "Connection: close"))
         assert wire.answer()[1]["Connection"] == "close"
         assert wire.file.read() == b""
-    with Wire(cos) as wire:
+    with HttpTransport(cos) as wire:
         wire.sock.sendall(wire.request(UPLOAD, FORM).replace(b"HTTP/1.1", b"HTTP/1.0"))
         assert wire.answer()[1]["Connection"] == "close"
 
@@ -128,7 +128,7 @@ def test_connections_are_kept_or_closed_as_asked(cos: Any) -> None:
     ],
 )
 def test_what_is_not_a_request_is_answered_and_ends_the_connection(cos: Any, head: bytes, status: int) -> None:
-    with Wire(cos) as wire:
+    with HttpTransport(cos) as wire:
         wire.sock.sendall(head)
         assert wire.answer()[0] == status
 
@@ -145,7 +145,7 @@ def test_what_is_not_a_request_is_answered_and_ends_the_connection(cos: Any, hea
     ],
 )
 def test_a_body_that_is_no_proper_form_has_a_code_and_the_connection_goes_on(cos: Any, body: bytes, code: int) -> None:
-    with Wire(cos) as wire:
+    with HttpTransport(cos) as wire:
         wire.sock.sendall(wire.request(body, FORM))
         assert wire.code() == code
         wire.sock.sendall(wire.request(UPLOAD, FORM))
@@ -158,7 +158,7 @@ def test_a_form_may_come_several_times_in_one_body(cos: Any, tmp_path: Path, siz
     data = os.urandom(size)
     session = cos.begin("a.bin", size, slice_size=3 * MIB)
     fields = [("op", b"upload_slice_data"), ("session", session.encode()), ("offset", b"0"), ("fileContent", data)]
-    with Wire(cos) as wire:
+    with HttpTransport(cos) as wire:
         wire.sock.sendall(wire.request(form(*((f'name="{name}"', value) for name, value in fields * times)), FORM))
         assert wire.code() == 0
     assert cos.list("a.bin").json()["data"]["listparts"] == [{"offset": 0, "datalen": size}]
@@ -169,13 +169,13 @@ def test_a_form_may_come_several_times_in_one_body(cos: Any, tmp_path: Path, siz
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"\xff"])
 def test_a_body_that_is_no_json_object_has_a_code(cos: Any, body: bytes) -> None:
-    with Wire(cos) as wire:
+    with HttpTransport(cos) as wire:
         wire.sock.sendall(wire.request(body, "Content-Type: application/json"))
         assert wire.code() == -5999
 
 
 def test_other_methods_are_refused(cos: Any) -> None:
-    with Wire(cos) as wire:
+    with HttpTransport(cos) as wire:
         wire.sock.sendall(wire.request(b"body", method="PUT"))
         assert wire.answer()[0] == 405
 
@@ -194,7 +194,7 @@ def test_delete_may_be_a_form(cos: Any) -> None:
 
 
 def test_the_order_of_parts_and_the_spelling_of_names_are_free(cos: Any) -> None:
-    with Wire(cos) as wire:
+    with HttpTransport(cos) as wire:
         session = cos.begin("a.bin", 600 * KIB)
         parts = [('name="fileContent"; filename="blob"', b"d" * 512 * KIB), ('name="offset"; filename="offset"', b"0")]
         parts += [('name="biz_attr"', b""), ('name="sliceSize"', b"524288"), ('name="session"', session.encode())]
@@ -216,7 +216,7 @@ def test_the_order_of_parts_and_the_spelling_of_names_are_free(cos: Any) -> None
 def test_a_quoted_boundary_is_taken_unless_strict(start_cos: Callable[..., Any]) -> None:
     quoted = FORM.replace("xyz", '"xyz"')
     for strict, code in ((False, 0), (True, -5993)):
-        with Wire(start_cos(strict_boundary=strict)) as wire:
+        with HttpTransport(start_cos(strict_boundary=strict)) as wire:
             wire.sock.sendall(wire.request(UPLOAD, quoted))
             assert wire.code() == code
 

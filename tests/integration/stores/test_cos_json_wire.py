@@ -11,7 +11,7 @@ import pytest
 
 from worker.emulator.control import Control
 from worker.errors import Permanent, SessionGone, StoreError, StoreUnusable, Transient
-from worker.stores.base import Digests, Intent, LeftOpen, Listing, Session, Stored, Unfinished
+from worker.stores.base import AbortSkipped, Digests, Intent, Listing, Session, Stored, UploadInProgress
 from worker.stores.cos_json.driver import CosJsonStore
 from worker.urls import ProxyUrl
 
@@ -105,7 +105,7 @@ class TestWithDigests:
         assert isinstance(first, Session)
         send(driver, "k", first, DATA, 0, 2 * MIB)
         met = driver.init(intent("k"), MIB, digests, GUARD)
-        assert met == Unfinished()
+        assert met == UploadInProgress()
         listing = driver.list_slices("k", None, GUARD)
         assert isinstance(listing, Listing)
         assert (listing.handle, listing.digest) == (first.handle, digests.value)
@@ -120,7 +120,7 @@ class TestWithDigests:
         driver.init(intent("k"), MIB, digests_of(driver, DATA), GUARD)
         other = DATA[::-1]
         met = driver.init(intent("k"), MIB, digests_of(driver, other), GUARD)
-        assert met == Unfinished()
+        assert met == UploadInProgress()
         listing = driver.list_slices("k", None, GUARD)
         assert isinstance(listing, Listing)
         assert listing.digest == digests_of(driver, DATA).value
@@ -129,7 +129,7 @@ class TestWithDigests:
         """Also where init was given one: -4019 comes for both, and half of another file looks the same."""
         driver.init(intent("k"), MIB, None, GUARD)
         digests = digests_of(driver, DATA)
-        assert driver.init(intent("k"), MIB, digests, GUARD) == Unfinished()
+        assert driver.init(intent("k"), MIB, digests, GUARD) == UploadInProgress()
         listing = driver.list_slices("k", None, GUARD)
         assert isinstance(listing, Listing)
         assert (listing.digest, "sha" in listing.handle) == (None, False)
@@ -162,7 +162,7 @@ class TestWithDigests:
         control.add_rule("corrupt", op="upload", count=1)
         with pytest.raises(Transient) as caught:
             driver.put_whole(intent("k", data=b"abc"), memoryview(b"abc"), GUARD)
-        assert (caught.value.code, caught.value.own_fault) == ("digest_mismatch", True)
+        assert (caught.value.code, caught.value.counts_as_attempt) == ("digest_mismatch", True)
         driver.put_whole(intent("k", data=b"abc"), memoryview(b"abc"), GUARD)
 
 
@@ -173,7 +173,7 @@ def test_a_slice_acknowledged_as_another_is_not_done(driver: CosJsonStore, contr
     control.add_rule(fault, op="data")
     with pytest.raises(Transient) as caught:
         send(driver, "k", begun, DATA, 0)
-    assert (caught.value.code, caught.value.own_fault) == ("wrong_echo", True)
+    assert (caught.value.code, caught.value.counts_as_attempt) == ("wrong_echo", True)
 
 
 class TestClock:
@@ -289,8 +289,8 @@ def _outcome(call: Callable[[], object]) -> str:
     try:
         result = call()
     except StoreError as error:
-        counted = "+" if isinstance(error, Transient) and error.own_fault else ""
+        counted = "+" if isinstance(error, Transient) and error.counts_as_attempt else ""
         own = "" if error.code == type(error).code else f":{error.code}"
         return f"{type(error).__name__}{counted}{own}"
-    assert result is None or isinstance(result, Stored | Unfinished | LeftOpen), result
+    assert result is None or isinstance(result, Stored | UploadInProgress | AbortSkipped), result
     return "None" if result is None else type(result).__name__

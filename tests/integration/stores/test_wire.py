@@ -13,8 +13,8 @@ import pytest
 
 from tests.support.peer import Server
 from worker.http.connection import BATCH_MOST_BYTES, FAST_S, Connection, Transfer
-from worker.http.deadline import Patience
-from worker.http.transport import Wire
+from worker.http.deadline import Deadline
+from worker.http.transport import HttpTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,11 +48,11 @@ def open_server() -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture
-def open_wire() -> Iterator[Callable[..., Wire]]:
-    opened: list[Wire] = []
+def open_wire() -> Iterator[Callable[..., HttpTransport]]:
+    opened: list[HttpTransport] = []
 
-    def open_one(url: str, *, idle_max_s: float = 4.0, keep: int = 4) -> Wire:
-        opened.append(Wire(url, NOBODY, idle_max_s=idle_max_s, keep=keep))
+    def open_one(url: str, *, idle_max_s: float = 4.0, keep: int = 4) -> HttpTransport:
+        opened.append(HttpTransport(url, NOBODY, idle_max_s=idle_max_s, keep=keep))
         return opened[-1]
 
     yield open_one
@@ -68,7 +68,7 @@ class Pieces(httpx.SyncByteStream):
         yield from self._pieces  # type: ignore[misc]
 
 
-def post(wire: Wire, url: str, *pieces: bytes | memoryview, **times: float) -> str:
+def post(wire: HttpTransport, url: str, *pieces: bytes | memoryview, **times: float) -> str:
     headers = {"Content-Length": str(sum(map(len, pieces)))}
     extensions = {"timeout": TIMES | times}
     request = httpx.Request("POST", url, headers=headers, stream=Pieces(*pieces), extensions=extensions)
@@ -77,7 +77,7 @@ def post(wire: Wire, url: str, *pieces: bytes | memoryview, **times: float) -> s
 
 
 def test_small_pieces_large_ones_and_views_arrive_as_they_are(
-    open_server: Callable[..., Server], open_wire: Callable[..., Wire]
+    open_server: Callable[..., Server], open_wire: Callable[..., HttpTransport]
 ) -> None:
     server = open_server(answer_all)
     large = bytes(range(256)) * 16384
@@ -89,7 +89,7 @@ def test_small_pieces_large_ones_and_views_arrive_as_they_are(
 def test_where_it_goes_slowly_little_is_gathered() -> None:
     ours, theirs = socket.socketpair()
     connection = Connection(ours)
-    connection.begin(Transfer(Patience(60.0)), 5.0)
+    connection.begin(Transfer(Deadline(60.0)), 5.0)
     connection.batch_bytes = BATCH_MOST_BYTES
     late = threading.Timer(2 * FAST_S, lambda: theirs.recv(4 << 20, socket.MSG_WAITALL))
     late.start()
@@ -99,7 +99,9 @@ def test_where_it_goes_slowly_little_is_gathered() -> None:
     assert connection.batch_bytes < 256 * 1024
 
 
-def test_a_connection_is_used_again(open_server: Callable[..., Server], open_wire: Callable[..., Wire]) -> None:
+def test_a_connection_is_used_again(
+    open_server: Callable[..., Server], open_wire: Callable[..., HttpTransport]
+) -> None:
     server = open_server(answer_all)
     wire = open_wire(server.url)
     assert [post(wire, server.url, b"x") for _ in range(3)] == ["ok"] * 3
@@ -107,7 +109,7 @@ def test_a_connection_is_used_again(open_server: Callable[..., Server], open_wir
 
 
 def test_but_not_one_that_was_idle_for_too_long(
-    open_server: Callable[..., Server], open_wire: Callable[..., Wire]
+    open_server: Callable[..., Server], open_wire: Callable[..., HttpTransport]
 ) -> None:
     server = open_server(answer_all)
     wire = open_wire(server.url, idle_max_s=-1.0)
@@ -115,7 +117,9 @@ def test_but_not_one_that_was_idle_for_too_long(
     assert server.connections == 2
 
 
-def test_nor_one_that_the_store_has_closed(open_server: Callable[..., Server], open_wire: Callable[..., Wire]) -> None:
+def test_nor_one_that_the_store_has_closed(
+    open_server: Callable[..., Server], open_wire: Callable[..., HttpTransport]
+) -> None:
     server = open_server(answer_once)
     wire = open_wire(server.url)
     for _ in range(3):
@@ -125,7 +129,9 @@ def test_nor_one_that_the_store_has_closed(open_server: Callable[..., Server], o
     assert server.connections == 3
 
 
-def test_nor_one_whose_answer_was_not_read(open_server: Callable[..., Server], open_wire: Callable[..., Wire]) -> None:
+def test_nor_one_whose_answer_was_not_read(
+    open_server: Callable[..., Server], open_wire: Callable[..., HttpTransport]
+) -> None:
     server = open_server(answer_all)
     wire = open_wire(server.url)
     request = httpx.Request("POST", server.url, content=b"x", extensions={"timeout": TIMES})
@@ -135,7 +141,7 @@ def test_nor_one_whose_answer_was_not_read(open_server: Callable[..., Server], o
 
 
 def test_an_answer_given_before_the_body_was_taken_is_heard(
-    open_server: Callable[..., Server], open_wire: Callable[..., Wire]
+    open_server: Callable[..., Server], open_wire: Callable[..., HttpTransport]
 ) -> None:
     def refuse(_: Server, connection: socket.socket) -> None:
         connection.recv(1024)
@@ -146,7 +152,7 @@ def test_an_answer_given_before_the_body_was_taken_is_heard(
 
 
 def test_nobody_there_is_told_apart_from_an_answer_that_was_lost(
-    open_server: Callable[..., Server], open_wire: Callable[..., Wire]
+    open_server: Callable[..., Server], open_wire: Callable[..., HttpTransport]
 ) -> None:
     with pytest.raises(httpx.ConnectError):
         post(open_wire("http://127.0.0.1:1"), "http://127.0.0.1:1", b"x")
@@ -155,7 +161,9 @@ def test_nobody_there_is_told_apart_from_an_answer_that_was_lost(
         post(open_wire(server.url), server.url, b"x")
 
 
-def test_each_phase_has_its_own_patience(open_server: Callable[..., Server], open_wire: Callable[..., Wire]) -> None:
+def test_each_phase_has_its_own_patience(
+    open_server: Callable[..., Server], open_wire: Callable[..., HttpTransport]
+) -> None:
     release = threading.Event()
     deaf = open_server(lambda *_: release.wait(20))
     with pytest.raises(httpx.WriteTimeout):
@@ -167,7 +175,7 @@ def test_each_phase_has_its_own_patience(open_server: Callable[..., Server], ope
 
 
 def test_an_error_of_the_bodys_own_ends_the_connection(
-    open_server: Callable[..., Server], open_wire: Callable[..., Wire]
+    open_server: Callable[..., Server], open_wire: Callable[..., HttpTransport]
 ) -> None:
     class Stopped(Exception):
         pass
@@ -189,7 +197,7 @@ def test_an_error_of_the_bodys_own_ends_the_connection(
 
 @pytest.mark.parametrize("headers", [{"X": "a\r\nB: c"}, {"X": "a\0b"}, {"Transfer-Encoding": "chunked"}])
 def test_a_head_that_would_be_read_otherwise_is_not_sent(
-    open_server: Callable[..., Server], open_wire: Callable[..., Wire], headers: dict[str, str]
+    open_server: Callable[..., Server], open_wire: Callable[..., HttpTransport], headers: dict[str, str]
 ) -> None:
     server = open_server(answer_all)
     request = httpx.Request("GET", server.url, headers=headers, extensions={"timeout": TIMES})

@@ -22,8 +22,8 @@ from tests.support.relay import Link, Relay
 from worker.config.profiles import StoreProfile
 from worker.errors import Interrupted, Stop, Transient, Unknown
 from worker.http.connection import Connection, Transfer
-from worker.http.deadline import Patience
-from worker.stores.base import Intent, Put
+from worker.http.deadline import Deadline
+from worker.stores.base import Intent, SliceAck
 from worker.stores.cos_json.driver import CosJsonStore
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Guard:
         self.reports: list[int] = []
         self.asked = 0
         self.when_asked: Callable[[], object] = lambda: None
-        self._time = Patience(seconds)
+        self._time = Deadline(seconds)
 
     def check(self) -> None:
         self.asked += 1
@@ -170,12 +170,12 @@ class TestSlowLink:
         """Today's link takes 5 s for it; the profile alone would wait for an answer for 1 s."""
         link = Link(600_000, socket_buffer_bytes=32 * KIB)
         store = peers.open(take_all(3 * MIB), link, answer_timeout_s=1.0)
-        assert isinstance(put(store, 3 * MIB, Guard()), Put)
+        assert isinstance(put(store, 3 * MIB, Guard()), SliceAck)
 
     def test_also_behind_a_proxy_that_acknowledges_all_at_once(self, peers: Peers) -> None:
         link = Link(300_000, socket_buffer_bytes=4 * MIB, buffers=True)
         store = peers.open(take_all(MIB), link, stall_s=1.0, answer_timeout_s=1.0)
-        assert isinstance(put(store, MIB, Guard()), Put)
+        assert isinstance(put(store, MIB, Guard()), SliceAck)
 
     def test_the_guard_learns_how_far_it_is(self, peers: Peers) -> None:
         store, guard = peers.open(take_all(MIB), Link(400_000, socket_buffer_bytes=32 * KIB)), Guard()
@@ -195,7 +195,7 @@ class TestSlowLink:
         # the guard is asked before each piece, and about once a second while the answer is waited for
         guard.when_asked = lambda: guard.asked < 6 or peer.released.set()
         store = peers.open(peer, stall_s=0.5, answer_timeout_s=0.3)
-        assert isinstance(put(store, 64 * KIB, guard), Put)
+        assert isinstance(put(store, 64 * KIB, guard), SliceAck)
 
 
 class TestStandstill:
@@ -204,7 +204,7 @@ class TestStandstill:
         store = peers.open(peer, stall_s=0.5, answer_timeout_s=NEVER_S)
         with pytest.raises(Transient) as caught:
             put(store, 2 * MIB, Guard())
-        assert (caught.value.code, caught.value.own_fault) == ("store_stalled", False)
+        assert (caught.value.code, caught.value.counts_as_attempt) == ("store_stalled", False)
         peer.released.set()
 
     def test_nothing_more_is_sent_of_what_was_given_up(self, peers: Peers) -> None:
@@ -247,7 +247,7 @@ class TestSilence:
         store = peers.open(peer, stall_s=0.5, answer_timeout_s=0.1)
         with pytest.raises(Transient) as caught:
             put(store, 64 * KIB, Guard(seconds=2.0))
-        assert (caught.value.code, caught.value.own_fault) == ("store_silent", False)
+        assert (caught.value.code, caught.value.counts_as_attempt) == ("store_silent", False)
         assert peer.taken.is_set()
         peer.released.set()
 
@@ -289,6 +289,6 @@ def test_a_buffer_of_which_no_third_is_free_is_no_standstill() -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 192 * KIB)
         sock.connect(("127.0.0.1", relay.port))
         connection = stack.enter_context(closing(Connection(sock)))
-        connection.begin(Transfer(Patience(NEVER_S)), 1.5)
+        connection.begin(Transfer(Deadline(NEVER_S)), 1.5)
         connection.send(bytes(512 * KIB))
         assert connection.taken_bytes == 512 * KIB

@@ -16,7 +16,7 @@ import httpx
 from worker.errors import Interrupted, Stop, Transient, Unknown
 from worker.http.connection import Transfer
 from worker.http.proxy import ProxyTransport
-from worker.http.transport import Wire
+from worker.http.transport import HttpTransport
 from worker.stores.cos_json.auth import CosJsonAuth, Signer
 from worker.stores.cos_json.errors import RESIGNED, Kind, Op, broken, failure, kind_of
 from worker.stores.cos_json.form import Form
@@ -51,7 +51,7 @@ _parsed = lru_cache(maxsize=256)(httpx.URL)
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Operation:
     """A request to be sent.
 
     Attributes:
@@ -88,64 +88,66 @@ class CosJsonClient:
         # them on a slow link, what a proxy before it has acknowledged may reach it only much later.
         self._content_patience = wishes | {"read": math.inf}
 
-    def call(self, ask: Ask, guard: Guard) -> Answer:
+    def call(self, operation: Operation, guard: Guard) -> Answer:
         """Send a request, and once more with a fresh signature if that may mend it; return its success.
 
         Raises:
             StoreError: anything but a success or what the request accepts.
             Interrupted: by the guard; the connection is closed.
         """
-        answer = self._send(ask, guard)
+        answer = self._send(operation, guard)
         if not answer.ok and kind_of(answer) in RESIGNED:
             learned = self._signer.learn(answer.date)
             if learned or kind_of(answer) is Kind.USED_TOKEN:
-                answer = self._send(ask, guard)
-        if answer.ok or kind_of(answer) in ask.accept:
+                answer = self._send(operation, guard)
+        if answer.ok or kind_of(answer) in operation.accept:
             return answer
-        raise failure(ask.op, ask.key, answer)
+        raise failure(operation.op, operation.key, answer)
 
     def close(self) -> None:
         """Close the pooled connections."""
         self._way.close()
 
-    def _send(self, ask: Ask, guard: Guard) -> Answer:
+    def _send(self, operation: Operation, guard: Guard) -> Answer:
         guard.check()
-        auth = CosJsonAuth(self._signer, ask.key, once=ask.op is Op.DELETE)
+        auth = CosJsonAuth(self._signer, operation.key, once=operation.op is Op.DELETE)
         try:
-            response = self._way.handle_request(next(auth.auth_flow(self._request(ask, guard))))
+            response = self._way.handle_request(next(auth.auth_flow(self._request(operation, guard))))
             try:
-                body = self._read(ask, response, guard)
+                body = self._read(operation, response, guard)
             finally:
                 response.close()  # with the body unread, this closes the connection instead of returning it
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             # what cannot be read as an answer is quoted: it may echo what we sent
             echoed = SecretMatcher((*self._secrets, auth.token))
             scrub(error, lambda text: redact(echoed.blank(text, HIDDEN)))
-            raise broken(ask.op, ask.key, error, by_proxy=self._profile.proxy is not None) from error
+            raise broken(operation.op, operation.key, error, by_proxy=self._profile.proxy is not None) from error
         return read_answer(response.status_code, response.headers, body, (*self._secrets, auth.token))
 
-    def _request(self, ask: Ask, guard: Guard) -> httpx.Request:
+    def _request(self, operation: Operation, guard: Guard) -> httpx.Request:
         profile = self._profile
-        url = f"{self._base}{file_id(profile.appid, profile.bucket, ask.key)}"
-        patience = self._finish_patience if ask.op is Op.FINISH else self._patience
+        url = f"{self._base}{file_id(profile.appid, profile.bucket, operation.key)}"
+        patience = self._finish_patience if operation.op is Op.FINISH else self._patience
         extensions = {"timeout": _Timeouts(patience, guard), "transfer": Transfer(guard)}
-        if ask.op is Op.STAT:
-            return httpx.Request("GET", _parsed(f"{url}?op={ask.op}"), headers=self._headers, extensions=extensions)
-        if ask.op is Op.DELETE:
+        if operation.op is Op.STAT:
+            return httpx.Request(
+                "GET", _parsed(f"{url}?op={operation.op}"), headers=self._headers, extensions=extensions
+            )
+        if operation.op is Op.DELETE:
             headers = [*self._headers, (b"Content-Type", b"application/json")]
-            document = json.dumps({"op": ask.op}).encode()
+            document = json.dumps({"op": operation.op}).encode()
             return httpx.Request("POST", _parsed(url), headers=headers, content=document, extensions=extensions)
-        form = Form((("op", ask.op), *ask.fields), ask.content)
-        if ask.content is not None:
-            transfer = Transfer(guard, ask.content.nbytes, form.content_offset_bytes)
+        form = Form((("op", operation.op), *operation.fields), operation.content)
+        if operation.content is not None:
+            transfer = Transfer(guard, operation.content.nbytes, form.content_offset_bytes)
             extensions = {"timeout": _Timeouts(self._content_patience, guard), "transfer": transfer}
         body = _Guarded(form, guard)
         length = b"%d" % form.length_bytes
         headers = [*self._headers, (b"Content-Type", form.content_type.encode("ascii")), (b"Content-Length", length)]
         return httpx.Request("POST", _parsed(url), headers=headers, stream=body, extensions=extensions)
 
-    def _read(self, ask: Ask, response: httpx.Response, guard: Guard) -> bytes:
-        most, body = LIST_MAX_BYTES if ask.op is Op.LIST else ANSWER_MAX_BYTES, bytearray()
+    def _read(self, operation: Operation, response: httpx.Response, guard: Guard) -> bytes:
+        most, body = LIST_MAX_BYTES if operation.op is Op.LIST else ANSWER_MAX_BYTES, bytearray()
         for chunk in _decoded(response):
             try:
                 guard.check()
@@ -155,8 +157,8 @@ class CosJsonClient:
                     raise
             body += chunk
             if len(body) > most:
-                kind = Unknown if ask.op in {Op.FINISH, Op.UPLOAD} else Transient
-                raise kind(f"{ask.op} of {ask.key!r}: the store's answer is longer than {most} bytes")
+                kind = Unknown if operation.op in {Op.FINISH, Op.UPLOAD} else Transient
+                raise kind(f"{operation.op} of {operation.key!r}: the store's answer is longer than {most} bytes")
         return bytes(body)
 
 
@@ -178,7 +180,7 @@ def _trust(profile: StoreProfile) -> ssl.SSLContext:
 def _direct_or_by_proxy(profile: StoreProfile) -> httpx.BaseTransport:
     """Return the way to the store."""
     if profile.proxy is None:
-        return Wire(str(profile.endpoint), _trust(profile), idle_max_s=_IDLE_MAX_S, keep=profile.max_in_flight)
+        return HttpTransport(str(profile.endpoint), _trust(profile), idle_max_s=_IDLE_MAX_S, keep=profile.max_in_flight)
     return ProxyTransport(profile.proxy, _trust(profile), idle_max_s=_IDLE_MAX_S, keep=profile.max_in_flight)
 
 

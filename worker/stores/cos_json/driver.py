@@ -9,11 +9,11 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import Interrupted, Permanent, SessionGone, StoreUnusable, Transient
-from worker.http.deadline import Patience
+from worker.http.deadline import Deadline
 from worker.protocols.spec import GIB, MIB, PROTOCOLS
-from worker.stores.base import Aborted, Capabilities, LeftOpen, Listing, Put, Session, Stored, Unfinished
+from worker.stores.base import Aborted, AbortSkipped, Capabilities, Listing, Session, SliceAck, Stored, UploadInProgress
 from worker.stores.cos_json import sha1_state
-from worker.stores.cos_json.client import STALL_S, Ask, CosJsonClient
+from worker.stores.cos_json.client import STALL_S, CosJsonClient, Operation
 from worker.stores.cos_json.errors import Kind, Op, failure, kind_of, unbearable, unreadable
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class CosJsonStore:
 
     def init(
         self, intent: Intent, slice_bytes: int, digests: Digests | None, guard: Guard
-    ) -> Session | Unfinished | Stored:
+    ) -> Session | UploadInProgress | Stored:
         """Begin an upload; with digests, in slices of 1 MiB, the only size that their states fit."""
         wished = slice_bytes if digests is None else MIB
         answer = self._init(intent, wished, digests, guard)
@@ -78,7 +78,7 @@ class CosJsonStore:
         size = answer.integer("slice_size") if answer.has("slice_size") else wished  # optional in the vendor's table
         if session is None or not size:
             raise unreadable(Op.INIT, intent.key, answer, "session and slice_size")
-        if not _bearable(intent.size_bytes, wished, size):
+        if not _fits_limits(intent.size_bytes, wished, size):
             raise unbearable(intent.key, answer, size)
         sha = None if digests is None else digests.value
         return Session(_handle(session, sha), min(size, _LIMITS.slice_most_bytes), ordered=_ordered(answer))
@@ -94,11 +94,11 @@ class CosJsonStore:
                 )
             parts = json.dumps(digests.proof, separators=(",", ":"))
             fields += [("sha", digests.value), ("uploadparts", parts)]
-        return self._client.call(Ask(Op.INIT, intent.key, tuple(fields), accept=_INIT_ANSWERS), guard)
+        return self._client.call(Operation(Op.INIT, intent.key, tuple(fields), accept=_INIT_ANSWERS), guard)
 
     def list_slices(self, key: str, handle: Handle | None, guard: Guard) -> Listing | Stored:
         """Return the unfinished upload at the key; this protocol finds it by key alone."""
-        answer = self._client.call(Ask(Op.LIST, key), guard)
+        answer = self._client.call(Operation(Op.LIST, key), guard)
         if answer.complete:
             return Stored(details=answer.details())
         session, held = answer.text("session"), answer.held()
@@ -115,10 +115,12 @@ class CosJsonStore:
             ordered=_ordered(answer),
         )
 
-    def put_slice(self, key: str, handle: Handle, offset_bytes: int, body: memoryview, guard: Guard) -> Put | Stored:
+    def put_slice(
+        self, key: str, handle: Handle, offset_bytes: int, body: memoryview, guard: Guard
+    ) -> SliceAck | Stored:
         """Send one slice, and compare what the store acknowledges with what was sent."""
         fields = (("session", handle["session"]), ("offset", str(offset_bytes)), *_sha(handle))
-        answer = self._client.call(Ask(Op.DATA, key, fields, body, _ALREADY), guard)
+        answer = self._client.call(Operation(Op.DATA, key, fields, body, _ALREADY), guard)
         if not answer.ok:
             return Stored(details=answer.details())
         sent = (handle["session"], offset_bytes, body.nbytes)
@@ -131,21 +133,21 @@ class CosJsonStore:
                 f"{Op.DATA} of {key!r} at {offset_bytes}: the store acknowledged another session, offset or size",
                 code="wrong_echo",
                 answer=answer.words,
-                own_fault=True,
+                counts_as_attempt=True,
             )
-        return Stored(details=answer.details()) if answer.complete else Put()
+        return Stored(details=answer.details()) if answer.complete else SliceAck()
 
     def finish(self, key: str, handle: Handle, size_bytes: int, guard: Guard) -> Stored:
         """Complete the upload."""
         fields = (("session", handle["session"]), ("filesize", str(size_bytes)), *_sha(handle))
-        answer = self._client.call(Ask(Op.FINISH, key, fields, accept=_ALREADY), guard)
+        answer = self._client.call(Operation(Op.FINISH, key, fields, accept=_ALREADY), guard)
         return Stored(details=answer.details())
 
     def put_whole(self, intent: Intent, body: memoryview, guard: Guard) -> Stored:
         """Send a small file, its sha going first; the store acknowledges both."""
         sha = hashlib.sha1(body, usedforsecurity=False).hexdigest()
         fields = (("sha", sha), *self._wishes(intent))
-        answer = self._client.call(Ask(Op.UPLOAD, intent.key, fields, body, _ALREADY), guard)
+        answer = self._client.call(Operation(Op.UPLOAD, intent.key, fields, body, _ALREADY), guard)
         if not answer.ok:
             return Stored(details=answer.details())
         return Stored(size_bytes=body.nbytes, digest=sha, details=answer.details())
@@ -176,7 +178,7 @@ class CosJsonStore:
 
         The protocol's stat answers for both alike.
         """
-        answer = self._client.call(Ask(Op.STAT, key, accept=_MISSING), guard)
+        answer = self._client.call(Operation(Op.STAT, key, accept=_MISSING), guard)
         if not answer.ok:
             return None
         declared, present = answer.integer("filesize"), answer.integer("filelen")
@@ -187,39 +189,41 @@ class CosJsonStore:
         mark = _MARK.search(answer.text("biz_attr") or "")
         return Stored(declared, answer.sha(), mark.group(1) if mark else None, answer.details())
 
-    def abort(self, key: str, handle: Handle | None, guard: Guard, *, mark: str | None = None) -> Aborted | LeftOpen:
+    def abort(
+        self, key: str, handle: Handle | None, guard: Guard, *, mark: str | None = None
+    ) -> Aborted | AbortSkipped:
         """Discard the unfinished upload by deleting its path, only while no object is there."""
         listing = self._unfinished(key, handle, guard)
         if listing is None:
             return Aborted()
         if isinstance(listing, Stored):
-            return LeftOpen("the upload is finished: deleting it would delete the object")
+            return AbortSkipped("the upload is finished: deleting it would delete the object")
         if handle is not None and listing.handle["session"] != handle["session"]:
-            return LeftOpen("the unfinished upload at the key is of another session")
+            return AbortSkipped("the unfinished upload at the key is of another session")
         found = self._stat(key, guard)
         # A full upload looks like an object. With the mark of the very session that is still unfinished it is none:
         # only the finish of that session would have made an object with it.
         if found is not None and not (_carries(found, mark) and _may_be(found, listing)):
-            return LeftOpen("an object is at the key, or all bytes of one: deleting the upload could delete it")
+            return AbortSkipped("an object is at the key, or all bytes of one: deleting the upload could delete it")
         # Between the look and the delete an object may still appear, and the protocol has no conditional delete. What
         # bounds it: no other job of ours has this target, and our own finish is fenced off before an abort begins; the
         # one unfinished upload of the path is the one just listed, so nobody can finish another; what is left is a
         # stranger's one-request upload within the round trip between the two.
-        self._client.call(Ask(Op.DELETE, key, accept=_MISSING), guard)
+        self._client.call(Operation(Op.DELETE, key, accept=_MISSING), guard)
         return self._discarded(key, listing, guard)
 
-    def _discarded(self, key: str, before: Listing, guard: Guard) -> Aborted | LeftOpen:
+    def _discarded(self, key: str, before: Listing, guard: Guard) -> Aborted | AbortSkipped:
         """Look whether the delete had its effect: that it discards an upload is nowhere promised for every case."""
         after = self._unfinished(key, before.handle, guard)
         if isinstance(after, Listing) and after.handle["session"] == before.handle["session"]:
-            return LeftOpen("the store lists the upload still, after it has answered that it is deleted")
+            return AbortSkipped("the store lists the upload still, after it has answered that it is deleted")
         return Aborted()
 
     def remove(self, key: str, mark: str, guard: Guard) -> bool:
         """Delete the object at the key that carries this mark; a stranger's could only come between look and delete."""
         found = self.look(key, guard)
         if found is not None and found.mark == mark:
-            self._client.call(Ask(Op.DELETE, key, accept=_MISSING), guard)
+            self._client.call(Operation(Op.DELETE, key, accept=_MISSING), guard)
         return found is None or found.mark == mark
 
     def digester(self, progress: Any = None) -> Digester | None:
@@ -231,7 +235,7 @@ class CosJsonStore:
         """Look for an object that nobody has: the store must say, in its own protocol, that it is not there."""
         key = f"sliceway-check-{secrets.token_hex(8)}"
         try:
-            answer = self._client.call(Ask(Op.STAT, key, accept=_MISSING), Patience(self._check_s))
+            answer = self._client.call(Operation(Op.STAT, key, accept=_MISSING), Deadline(self._check_s))
         except Interrupted:
             raise Transient(f"the store gave no whole answer within {self._check_s:g} s") from None
         if answer.code is None:
@@ -264,16 +268,16 @@ def _sha(handle: Handle) -> tuple[tuple[str, str], ...]:
     return (("sha", handle["sha"]),) if "sha" in handle else ()
 
 
-def _bearable(size_bytes: int, wished: int, given: int) -> bool:
+def _fits_limits(size_bytes: int, wished: int, given: int) -> bool:
     """Say whether slices of the size given can be held in memory and listed; the wish was chosen so that they can."""
     few = _LIMITS.max_slices is None or -(-size_bytes // given) <= _LIMITS.max_slices
     return min(given, size_bytes) <= _LIMITS.slice_most_bytes and (few or given >= wished)
 
 
-def _instead_of_a_session(key: str, answer: Answer) -> Unfinished | Stored:
+def _instead_of_a_session(key: str, answer: Answer) -> UploadInProgress | Stored:
     match kind_of(answer):
         case Kind.UNFINISHED:
-            return Unfinished()
+            return UploadInProgress()
         case Kind.ALREADY:
             return Stored(details=answer.details())
         case _:

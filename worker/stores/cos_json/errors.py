@@ -214,13 +214,13 @@ def _for_later(kind: Kind, op: Op, message: str, answer: Answer) -> StoreError:
         return Throttled(message, retry_after=answer.retry_after, answer=answer.words)
     if op in _PUBLISHING and not answer.code and answer.status not in _NOT_BEGUN:
         return Unknown(message, answer=answer.words)
-    return Transient(message, answer=answer.words, own_fault=kind is Kind.RETRY_COUNTED)
+    return Transient(message, answer=answer.words, counts_as_attempt=kind is Kind.RETRY_COUNTED)
 
 
 def _of_the_upload(kind: Kind, op: Op, message: str, answer: Answer) -> StoreError:
     words = answer.words
     if kind is Kind.DIGEST and op is Op.UPLOAD:  # the sha was of the very bytes sent: they were damaged on the way
-        return Transient(message, code="digest_mismatch", answer=words, own_fault=True)
+        return Transient(message, code="digest_mismatch", answer=words, counts_as_attempt=True)
     if kind is Kind.DIGEST:
         return SessionGone(message, code="digest_mismatch", answer=words)
     if kind is Kind.SESSION or (kind is Kind.MISSING and op in _IN_SESSION):
@@ -263,7 +263,7 @@ def unbearable(key: str, answer: Answer, slice_bytes: int) -> Transient:
         f"{_LIMITS.slice_most_bytes} bytes, and at most {_LIMITS.max_slices} of them",
         code="bad_answer",
         answer=answer.words,
-        own_fault=True,
+        counts_as_attempt=True,
     )
 
 
@@ -273,7 +273,7 @@ def unreadable(op: Op, key: str, answer: Answer, lacking: str) -> Transient:
         f"{op} of {key!r}: the store answered success without a readable {lacking}",
         code="bad_answer",
         answer=answer.words,
-        own_fault=True,
+        counts_as_attempt=True,
     )
 
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx
 
-from worker.stores.base import Held
+from worker.stores.base import UploadedSlice
 from worker.telemetry.secret_matcher import WINDOW_CHARS, SecretMatcher
 
 if TYPE_CHECKING:
@@ -95,13 +95,13 @@ class Answer:
         value = (self.text("sha") or "").split("_", 1)[0].lower()
         return value if re.fullmatch(r"[0-9a-f]{40}", value) and value.strip("0") else None
 
-    def held(self) -> list[Held] | None:
+    def held(self) -> list[UploadedSlice] | None:
         """Return `listparts`, an array, or a text that holds one, or nothing; None where it cannot be read."""
         parts = self.data.get("listparts") or []
         try:
             if isinstance(parts, str):
                 parts = json.loads(parts)
-            held = [Held(int(part["offset"]), int(part["datalen"])) for part in parts]
+            held = [UploadedSlice(int(part["offset"]), int(part["datalen"])) for part in parts]
         except (ValueError, OverflowError, TypeError, KeyError):
             return None
         return sorted(held, key=lambda one: one.offset_bytes)

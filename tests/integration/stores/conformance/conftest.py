@@ -73,7 +73,7 @@ class Bench(Protocol):
 
 
 @dataclass
-class Patience:
+class Deadline:
     """A guard with a deadline and a switch."""
 
     seconds: float = 240.0
@@ -183,9 +183,9 @@ def bench(request: pytest.FixtureRequest) -> Bench:
 
 
 @pytest.fixture
-def guard() -> Patience:
+def guard() -> Deadline:
     """A guard that lets a test have 30 s."""
-    return Patience()
+    return Deadline()
 
 
 @pytest.fixture
@@ -195,9 +195,9 @@ def tight() -> Tight:
 
 
 @pytest.fixture
-def patience() -> type[Patience]:
+def patience() -> type[Deadline]:
     """Guards with deadlines of one's own."""
-    return Patience
+    return Deadline
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ class Ready:
     def call(self, name: str, guard: Guard | None = None, driver: StoreDriver | None = None) -> object:
         """Make one call: `init`, `slice`, `list`, `finish`, `whole` or `look`."""
         on, key, small = driver or self.bench.driver, self.intent.key, memoryview(self.data)[:1000]
-        guard = guard or Patience()
+        guard = guard or Deadline()
         match name:
             case "init":
                 return on.init(replace(self.intent, key="other"), SLICE_BYTES, None, guard)
@@ -242,7 +242,7 @@ class Ready:
 
 
 @pytest.fixture
-def ready(bench: Bench, intent: Intent, data: bytes, guard: Patience) -> Ready:
+def ready(bench: Bench, intent: Intent, data: bytes, guard: Deadline) -> Ready:
     """That file, all of it sent, only the finish to be done."""
     begun = bench.driver.init(intent, SLICE_BYTES, None, guard)
     assert isinstance(begun, Session)

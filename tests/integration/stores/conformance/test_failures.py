@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from worker.errors import Interrupted, Stop, StoreError, StoreUnusable, Throttled, Transient, Unknown
-from worker.stores.base import Listing, Put
+from worker.stores.base import Listing, SliceAck
 from worker.urls import Endpoint
 
 if TYPE_CHECKING:
-    from tests.integration.stores.conformance.conftest import Bench, Patience, Ready, Tight
+    from tests.integration.stores.conformance.conftest import Bench, Deadline, Ready, Tight
 
 #: In an order in which none spoils the next, even if it has its effect.
 CALLS = ("look", "list", "slice", "init", "whole", "finish")
@@ -45,10 +45,10 @@ class TestNoClearAnswer:
             ready.bench.fault(call, fault, **how)
             error = failed(ready, call)
             assert type(error) is (Unknown if call in PUBLISHING else Transient), call
-            assert not getattr(error, "own_fault", False), f"an outage was counted against this {call}"
+            assert not getattr(error, "counts_as_attempt", False), f"an outage was counted against this {call}"
             ready.bench.heal()
 
-    def test_a_finish_that_had_its_effect_can_be_looked_up(self, ready: Ready, guard: Patience) -> None:
+    def test_a_finish_that_had_its_effect_can_be_looked_up(self, ready: Ready, guard: Deadline) -> None:
         ready.bench.fault("finish", "cut", when="after")
         assert isinstance(failed(ready, "finish"), Unknown)
         stored = ready.bench.driver.look(ready.intent.key, guard)
@@ -56,7 +56,7 @@ class TestNoClearAnswer:
         assert (stored.size_bytes, stored.mark) == (len(ready.data), ready.intent.mark)
 
     def test_a_finish_that_had_none_is_not_taken_for_done_and_can_be_repeated(
-        self, ready: Ready, guard: Patience
+        self, ready: Ready, guard: Deadline
     ) -> None:
         ready.bench.fault("finish", "cut", when="before")
         assert isinstance(failed(ready, "finish"), Unknown)
@@ -120,7 +120,7 @@ class TestStop:
     """A guard that says stop ends the request at its next piece, and with the guard's own error."""
 
     @pytest.mark.parametrize("stop", [Stop.CANCELLED, Stop.SHUTDOWN])
-    def test_within_the_body(self, ready: Ready, patience: type[Patience], stop: Stop) -> None:
+    def test_within_the_body(self, ready: Ready, patience: type[Deadline], stop: Stop) -> None:
         class Later(patience):  # type: ignore[misc,valid-type]
             asked = 0
 
@@ -141,19 +141,19 @@ class TestStop:
     @pytest.mark.parametrize("call", CALLS)
     def test_an_answer_that_does_not_come_ends_with_the_deadline(self, ready: Ready, tight: Tight, call: str) -> None:
         """The profile alone would wait longer than a test may take."""
-        patient = ready.bench.open(answer_timeout_s=600, finish_timeout_s=600)
+        saturated = ready.bench.open(answer_timeout_s=600, finish_timeout_s=600)
         ready.bench.fault(call, "hold")
-        error = failed(ready, call, guard=tight, driver=patient)
+        error = failed(ready, call, guard=tight, driver=saturated)
         assert type(error) is (Unknown if call in PUBLISHING else Transient)
 
-    def test_an_answer_that_comes_in_drops_ends_with_the_deadline(self, ready: Ready, patience: type[Patience]) -> None:
+    def test_an_answer_that_comes_in_drops_ends_with_the_deadline(self, ready: Ready, patience: type[Deadline]) -> None:
         """Each drop comes well within every timeout; only their sum passes the deadline."""
         ready.bench.fault("list", "drip", delay_s=0.1)
         with pytest.raises((Transient, Interrupted)):
             ready.call("list", patience(seconds=1.0))
 
     @pytest.mark.parametrize("stop", [Stop.CANCELLED, Stop.SHUTDOWN])
-    def test_once_all_is_sent_the_answer_is_heard(self, ready: Ready, patience: type[Patience], stop: Stop) -> None:
+    def test_once_all_is_sent_the_answer_is_heard(self, ready: Ready, patience: type[Deadline], stop: Stop) -> None:
         """What the store has taken and says so need not be sent again."""
         ready.bench.fault("slice", "hold", when="after")
         guard, results = patience(), list[object]()
@@ -163,9 +163,9 @@ class TestStop:
         guard.stop = stop
         ready.bench.heal()
         sending.join(120)
-        assert [type(result) for result in results] == [Put]
+        assert [type(result) for result in results] == [SliceAck]
 
-    def test_a_revoke_is_obeyed_even_then(self, ready: Ready, patience: type[Patience]) -> None:
+    def test_a_revoke_is_obeyed_even_then(self, ready: Ready, patience: type[Deadline]) -> None:
         """It would be lost otherwise: the operator wants the job paused."""
         ready.bench.fault("slice", "hold", when="after")
         guard, stops = patience(), list[Stop]()
@@ -183,14 +183,14 @@ class TestStop:
         sending.join(120)
         assert stops == [Stop.REVOKED]
 
-    def test_before_anything_is_sent(self, ready: Ready, patience: type[Patience]) -> None:
+    def test_before_anything_is_sent(self, ready: Ready, patience: type[Deadline]) -> None:
         for call in CALLS:
             seen = len(ready.bench.asked(call))
             with pytest.raises(Interrupted):
                 ready.call(call, patience(stop=Stop.CANCELLED))
             assert len(ready.bench.asked(call)) == seen
 
-    def test_of_one_thread_does_not_disturb_another(self, ready: Ready, patience: type[Patience]) -> None:
+    def test_of_one_thread_does_not_disturb_another(self, ready: Ready, patience: type[Deadline]) -> None:
         ready.bench.fault("list", "hold")
         results: list[object] = []
         listing = threading.Thread(target=lambda: results.append(ready.call("list")))

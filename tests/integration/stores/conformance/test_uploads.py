@@ -10,35 +10,35 @@ from typing import TYPE_CHECKING
 import pytest
 
 from worker.errors import Incomplete, ObjectExists, SessionGone, Transient
-from worker.stores.base import Aborted, LeftOpen, Listing, Put, Session, Unfinished
+from worker.stores.base import Aborted, AbortSkipped, Listing, Session, SliceAck, UploadInProgress
 
 if TYPE_CHECKING:
-    from tests.integration.stores.conformance.conftest import Bench, Patience
+    from tests.integration.stores.conformance.conftest import Bench, Deadline
     from worker.stores.base import Intent, StoreDriver
 
 SLICE_BYTES = 512 * 1024
 
 
-def begin(driver: StoreDriver, intent: Intent, guard: Patience) -> Session:
+def begin(driver: StoreDriver, intent: Intent, guard: Deadline) -> Session:
     begun = driver.init(intent, SLICE_BYTES, None, guard)
     assert isinstance(begun, Session)
     return begun
 
 
-def send(driver: StoreDriver, intent: Intent, begun: Session, data: bytes, guard: Patience, *numbers: int) -> None:
+def send(driver: StoreDriver, intent: Intent, begun: Session, data: bytes, guard: Deadline, *numbers: int) -> None:
     for number in numbers or range(-(-len(data) // begun.slice_bytes)):
         offset = number * begun.slice_bytes
         body = memoryview(data)[offset : offset + begun.slice_bytes]
-        assert isinstance(driver.put_slice(intent.key, begun.handle, offset, body, guard), Put)
+        assert isinstance(driver.put_slice(intent.key, begun.handle, offset, body, guard), SliceAck)
 
 
-def listed(driver: StoreDriver, intent: Intent, begun: Session | None, guard: Patience) -> Listing:
+def listed(driver: StoreDriver, intent: Intent, begun: Session | None, guard: Deadline) -> Listing:
     found = driver.list_slices(intent.key, begun.handle if begun else None, guard)
     assert isinstance(found, Listing)
     return found
 
 
-def test_an_upload_from_init_to_object(bench: Bench, intent: Intent, data: bytes, guard: Patience) -> None:
+def test_an_upload_from_init_to_object(bench: Bench, intent: Intent, data: bytes, guard: Deadline) -> None:
     driver = bench.driver
     assert driver.look(intent.key, guard) is None
     begun = begin(driver, intent, guard)
@@ -59,7 +59,7 @@ def test_an_upload_from_init_to_object(bench: Bench, intent: Intent, data: bytes
     assert bench.open_uploads() == []
 
 
-def test_another_process_goes_on_with_the_handle(bench: Bench, intent: Intent, data: bytes, guard: Patience) -> None:
+def test_another_process_goes_on_with_the_handle(bench: Bench, intent: Intent, data: bytes, guard: Deadline) -> None:
     begun = begin(bench.driver, intent, guard)
     send(bench.driver, intent, begun, data, guard, 0, 2)
     other = bench.open()
@@ -69,14 +69,14 @@ def test_another_process_goes_on_with_the_handle(bench: Bench, intent: Intent, d
     assert bench.content(intent.key) == data
 
 
-def test_a_slice_may_be_sent_again(bench: Bench, intent: Intent, data: bytes, guard: Patience) -> None:
+def test_a_slice_may_be_sent_again(bench: Bench, intent: Intent, data: bytes, guard: Deadline) -> None:
     begun = begin(bench.driver, intent, guard)
     send(bench.driver, intent, begun, data, guard, 0, 0, 1, 2, 3, 1)
     bench.driver.finish(intent.key, begun.handle, len(data), guard)
     assert bench.content(intent.key) == data
 
 
-def test_slices_go_at_once_from_many_threads(bench: Bench, intent: Intent, data: bytes, guard: Patience) -> None:
+def test_slices_go_at_once_from_many_threads(bench: Bench, intent: Intent, data: bytes, guard: Deadline) -> None:
     begun = begin(bench.driver, intent, guard)
     with ThreadPoolExecutor(8) as threads:
         sent = [threads.submit(send, bench.driver, intent, begun, data, guard, number) for number in [0, 1, 2, 3] * 8]
@@ -85,7 +85,7 @@ def test_slices_go_at_once_from_many_threads(bench: Bench, intent: Intent, data:
     assert bench.content(intent.key) == data
 
 
-def test_the_stores_slice_size_is_taken(bench: Bench, intent: Intent, data: bytes, guard: Patience) -> None:
+def test_the_stores_slice_size_is_taken(bench: Bench, intent: Intent, data: bytes, guard: Deadline) -> None:
     bench.dictate(slice_bytes=1024 * 1024)
     begun = begin(bench.driver, intent, guard)
     assert begun.slice_bytes == 1024 * 1024
@@ -95,7 +95,7 @@ def test_the_stores_slice_size_is_taken(bench: Bench, intent: Intent, data: byte
     assert bench.content(intent.key) == data
 
 
-def test_a_store_may_want_order(bench: Bench, intent: Intent, data: bytes, guard: Patience) -> None:
+def test_a_store_may_want_order(bench: Bench, intent: Intent, data: bytes, guard: Deadline) -> None:
     bench.dictate(ordered=True)
     begun = begin(bench.driver, intent, guard)
     assert begun.ordered
@@ -106,7 +106,7 @@ def test_a_store_may_want_order(bench: Bench, intent: Intent, data: bytes, guard
 
 @pytest.mark.parametrize("size", [0, 1, 300_000])
 def test_a_small_file_goes_in_one_request(
-    bench: Bench, intent: Intent, data: bytes, guard: Patience, size: int
+    bench: Bench, intent: Intent, data: bytes, guard: Deadline, size: int
 ) -> None:
     small = replace(intent, size_bytes=size)
     bench.driver.put_whole(small, memoryview(data)[:size], guard)
@@ -120,7 +120,7 @@ def test_a_small_file_goes_in_one_request(
 
 
 def test_attributes_of_the_jobs_own_are_kept_without_our_mark_unless_the_profile_wants_it(
-    bench: Bench, intent: Intent, guard: Patience
+    bench: Bench, intent: Intent, guard: Deadline
 ) -> None:
     own = replace(intent, attributes="title=a b", size_bytes=3)
     bench.driver.put_whole(own, memoryview(b"abc"), guard)
@@ -132,7 +132,7 @@ def test_attributes_of_the_jobs_own_are_kept_without_our_mark_unless_the_profile
     assert (plain.mark, with_mark.mark) == (None, intent.mark)
 
 
-def test_an_object_is_not_replaced_unless_it_may_be(bench: Bench, intent: Intent, data: bytes, guard: Patience) -> None:
+def test_an_object_is_not_replaced_unless_it_may_be(bench: Bench, intent: Intent, data: bytes, guard: Deadline) -> None:
     bench.put_object(intent.key, b"theirs")
     with pytest.raises(ObjectExists):
         bench.driver.init(intent, SLICE_BYTES, None, guard)
@@ -149,17 +149,17 @@ def test_an_object_is_not_replaced_unless_it_may_be(bench: Bench, intent: Intent
 
 
 def test_an_unfinished_upload_is_met_and_not_mistaken_for_ours(
-    bench: Bench, intent: Intent, data: bytes, guard: Patience
+    bench: Bench, intent: Intent, data: bytes, guard: Deadline
 ) -> None:
     bench.begin_upload(intent.key, len(data), {0: data[:SLICE_BYTES]})
     met = bench.driver.init(intent, SLICE_BYTES, None, guard)
-    assert met == Unfinished()
+    assert met == UploadInProgress()
     found = listed(bench.driver, intent, None, guard)
     assert [held.offset_bytes for held in found.held] == [0]
 
 
 def test_a_listing_of_anothers_upload_has_another_handle(
-    bench: Bench, intent: Intent, data: bytes, guard: Patience
+    bench: Bench, intent: Intent, data: bytes, guard: Deadline
 ) -> None:
     begun = begin(bench.driver, intent, guard)
     bench.lose_sessions()
@@ -167,7 +167,7 @@ def test_a_listing_of_anothers_upload_has_another_handle(
     assert listed(bench.driver, intent, begun, guard).handle != begun.handle
 
 
-def test_finish_before_the_last_slice_is_incomplete(bench: Bench, intent: Intent, data: bytes, guard: Patience) -> None:
+def test_finish_before_the_last_slice_is_incomplete(bench: Bench, intent: Intent, data: bytes, guard: Deadline) -> None:
     begun = begin(bench.driver, intent, guard)
     send(bench.driver, intent, begun, data, guard, 0, 1)
     with pytest.raises(Incomplete):
@@ -177,7 +177,7 @@ def test_finish_before_the_last_slice_is_incomplete(bench: Bench, intent: Intent
     assert bench.content(intent.key) == data
 
 
-def test_a_lost_session_is_gone_for_every_call(bench: Bench, intent: Intent, data: bytes, guard: Patience) -> None:
+def test_a_lost_session_is_gone_for_every_call(bench: Bench, intent: Intent, data: bytes, guard: Deadline) -> None:
     driver = bench.driver
     begun = begin(driver, intent, guard)
     send(driver, intent, begun, data, guard, 0)
@@ -199,7 +199,7 @@ def test_a_lost_session_is_gone_for_every_call(bench: Bench, intent: Intent, dat
 class TestAbort:
     @pytest.mark.parametrize("any_session", [False, True], ids=["ours", "any"])
     def test_discards_the_upload(
-        self, bench: Bench, intent: Intent, data: bytes, guard: Patience, *, any_session: bool
+        self, bench: Bench, intent: Intent, data: bytes, guard: Deadline, *, any_session: bool
     ) -> None:
         begun = begin(bench.driver, intent, guard)
         send(bench.driver, intent, begun, data, guard, 0, 1)
@@ -209,18 +209,18 @@ class TestAbort:
 
     @pytest.mark.parametrize("any_session", [False, True], ids=["ours", "any"])
     def test_spares_an_object_that_was_to_be_replaced(
-        self, bench: Bench, intent: Intent, data: bytes, guard: Patience, *, any_session: bool
+        self, bench: Bench, intent: Intent, data: bytes, guard: Deadline, *, any_session: bool
     ) -> None:
         bench.put_object(intent.key, b"theirs")
         begun = begin(bench.driver, replace(intent, overwrite=True), guard)
         send(bench.driver, intent, begun, data, guard, 0, 1)
         left = bench.driver.abort(intent.key, None if any_session else begun.handle, guard)
-        assert isinstance(left, Aborted | LeftOpen)
+        assert isinstance(left, Aborted | AbortSkipped)
         assert bench.content(intent.key) == b"theirs"
-        assert isinstance(left, LeftOpen) == (bench.open_uploads() != [])
+        assert isinstance(left, AbortSkipped) == (bench.open_uploads() != [])
 
     def test_discards_a_full_upload_by_its_mark(
-        self, bench: Bench, intent: Intent, data: bytes, guard: Patience
+        self, bench: Bench, intent: Intent, data: bytes, guard: Deadline
     ) -> None:
         begun = begin(bench.driver, intent, guard)
         send(bench.driver, intent, begun, data, guard)
@@ -228,16 +228,16 @@ class TestAbort:
         assert bench.open_uploads() == []
 
     def test_discards_a_full_upload_of_the_job_whichever_its_epoch(
-        self, bench: Bench, intent: Intent, data: bytes, guard: Patience
+        self, bench: Bench, intent: Intent, data: bytes, guard: Deadline
     ) -> None:
         send(bench.driver, intent, begin(bench.driver, intent, guard), data, guard)
         job = intent.mark.rpartition("/")[0]
-        assert isinstance(bench.driver.abort(intent.key, None, guard, mark=job[:-1]), LeftOpen)
+        assert isinstance(bench.driver.abort(intent.key, None, guard, mark=job[:-1]), AbortSkipped)
         assert bench.driver.abort(intent.key, None, guard, mark=job) == Aborted()
         assert bench.open_uploads() == []
 
     def test_spares_an_object_of_an_earlier_epoch_beside_a_strangers_upload(
-        self, bench: Bench, intent: Intent, data: bytes, guard: Patience
+        self, bench: Bench, intent: Intent, data: bytes, guard: Deadline
     ) -> None:
         older = replace(intent, overwrite=True)
         begun = begin(bench.driver, older, guard)
@@ -245,20 +245,20 @@ class TestAbort:
         bench.driver.finish(intent.key, begun.handle, len(data), guard)
         begin(bench.driver, replace(older, mark="sliceway/another/1"), guard)
         left = bench.driver.abort(intent.key, None, guard, mark=intent.mark.rpartition("/")[0])
-        assert isinstance(left, LeftOpen)
+        assert isinstance(left, AbortSkipped)
         assert bench.content(intent.key) == data
 
     def test_says_so_where_the_store_keeps_what_it_calls_discarded(
-        self, bench: Bench, intent: Intent, data: bytes, guard: Patience
+        self, bench: Bench, intent: Intent, data: bytes, guard: Deadline
     ) -> None:
         begun = begin(bench.driver, intent, guard)
         send(bench.driver, intent, begun, data, guard, 0)
         bench.fault("discard", "swallow")
-        assert isinstance(bench.driver.abort(intent.key, begun.handle, guard), LeftOpen)
+        assert isinstance(bench.driver.abort(intent.key, begun.handle, guard), AbortSkipped)
         assert bench.open_uploads() == [intent.key]
 
     def test_spares_what_was_finished_meanwhile(
-        self, bench: Bench, intent: Intent, data: bytes, guard: Patience
+        self, bench: Bench, intent: Intent, data: bytes, guard: Deadline
     ) -> None:
         begun = begin(bench.driver, intent, guard)
         send(bench.driver, intent, begun, data, guard)
@@ -267,15 +267,15 @@ class TestAbort:
             bench.driver.abort(intent.key, handle, guard, mark=intent.mark)
             assert bench.content(intent.key) == data
 
-    def test_spares_a_strangers_upload(self, bench: Bench, intent: Intent, data: bytes, guard: Patience) -> None:
+    def test_spares_a_strangers_upload(self, bench: Bench, intent: Intent, data: bytes, guard: Deadline) -> None:
         begun = begin(bench.driver, intent, guard)
         bench.lose_sessions()
         bench.begin_upload(intent.key, len(data), {0: data[:SLICE_BYTES]})
-        assert isinstance(bench.driver.abort(intent.key, begun.handle, guard), LeftOpen)
+        assert isinstance(bench.driver.abort(intent.key, begun.handle, guard), AbortSkipped)
         assert bench.open_uploads() == [intent.key]
 
     def test_without_an_answer_it_can_be_repeated(
-        self, bench: Bench, intent: Intent, data: bytes, guard: Patience
+        self, bench: Bench, intent: Intent, data: bytes, guard: Deadline
     ) -> None:
         begun = begin(bench.driver, intent, guard)
         send(bench.driver, intent, begun, data, guard, 0)
@@ -288,7 +288,7 @@ class TestAbort:
 
 
 class TestRemove:
-    def test_deletes_the_object_with_the_mark(self, bench: Bench, intent: Intent, data: bytes, guard: Patience) -> None:
+    def test_deletes_the_object_with_the_mark(self, bench: Bench, intent: Intent, data: bytes, guard: Deadline) -> None:
         begun = begin(bench.driver, intent, guard)
         send(bench.driver, intent, begun, data, guard)
         bench.driver.finish(intent.key, begun.handle, len(data), guard)
@@ -296,7 +296,7 @@ class TestRemove:
         assert bench.object_sizes() == {}
         assert bench.driver.remove(intent.key, intent.mark, guard)
 
-    def test_spares_every_other(self, bench: Bench, intent: Intent, data: bytes, guard: Patience) -> None:
+    def test_spares_every_other(self, bench: Bench, intent: Intent, data: bytes, guard: Deadline) -> None:
         bench.put_object(intent.key, b"theirs")
         assert not bench.driver.remove(intent.key, intent.mark, guard)
         assert bench.content(intent.key) == b"theirs"

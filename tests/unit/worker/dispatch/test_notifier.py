@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from worker.dispatch.notifier import Nudger
+from worker.dispatch.notifier import DispatcherNotifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,8 +24,8 @@ class Turns:
         self.count = threading.Semaphore(0)
         self.hurried: list[bool] = []
 
-    def wake(self, *, hurry: bool) -> None:
-        self.hurried.append(hurry)
+    def wake(self, *, urgent: bool) -> None:
+        self.hurried.append(urgent)
         self.count.release()
 
     def came(self) -> bool:
@@ -33,10 +33,10 @@ class Turns:
 
 
 @pytest.fixture
-def nudger(turns: Turns, taken: Callable[[], int]) -> Iterator[Nudger]:
+def nudger(turns: Turns, taken: Callable[[], int]) -> Iterator[DispatcherNotifier]:
     parts: Any = SimpleNamespace(leads=True)
     wakeup: Any = turns
-    made = Nudger(SimpleNamespace(), parts, wakeup, taken)  # type: ignore[arg-type]  # no database: it leads
+    made = DispatcherNotifier(SimpleNamespace(), parts, wakeup, taken)  # type: ignore[arg-type]  # no database: it leads
     made.start()
     yield made
     made.end()
@@ -65,7 +65,7 @@ def taken(request: pytest.FixtureRequest, looks: threading.Semaphore) -> Callabl
     return look
 
 
-def test_a_slot_that_stays_free_asks_for_a_turn(nudger: Nudger, turns: Turns) -> None:
+def test_a_slot_that_stays_free_asks_for_a_turn(nudger: DispatcherNotifier, turns: Turns) -> None:
     nudger.freed()
     assert turns.came()
     assert turns.hurried == [False]
@@ -73,11 +73,11 @@ def test_a_slot_that_stays_free_asks_for_a_turn(nudger: Nudger, turns: Turns) ->
 
 @pytest.mark.parametrize("taken", ["fed"], indirect=True)
 def test_a_slot_that_was_filled_asks_for_none_but_something_new_does(
-    nudger: Nudger, turns: Turns, looks: threading.Semaphore
+    nudger: DispatcherNotifier, turns: Turns, looks: threading.Semaphore
 ) -> None:
     nudger.freed()
     assert all(looks.acquire(timeout=DEADLINE_S) for _ in range(2)), "before and after"
-    nudger.nudge()
+    nudger.notify_dispatcher()
     assert turns.came()
     assert turns.hurried == [True]
     nudger.end()

@@ -33,20 +33,20 @@ def test_who_is_in_no_hurry_waits_for_the_pause_to_end() -> None:
     wakeup = Wakeup("postgresql://unused")
     sleeper = threading.Thread(target=wakeup.wait, args=(FAR_S,), kwargs={"busy": True, "pause_s": FAR_S})
     sleeper.start()
-    wakeup.wake(hurry=False)
+    wakeup.wake(urgent=False)
     sleeper.join(0.5)
     assert sleeper.is_alive()
-    wakeup.wake(hurry=True)
+    wakeup.wake(urgent=True)
     sleeper.join(30)
     assert not sleeper.is_alive()
-    wakeup.wake(hurry=False)
+    wakeup.wake(urgent=False)
     wakeup.wait(FAR_S, busy=True)  # without a pause
     wakeup.close()
 
 
 def test_a_patient_sleeper_is_hurried_by_nobody() -> None:
     wakeup = Wakeup("postgresql://unused")
-    words = {"busy": True, "pause_s": 1.0, "patient": True}
+    words = {"busy": True, "pause_s": 1.0, "saturated": True}
     sleeper = threading.Thread(target=wakeup.wait, args=(FAR_S,), kwargs=words)
     sleeper.start()
     wakeup.wake()

@@ -8,7 +8,7 @@ import pytest
 
 from worker.config.settings import Settings, load_settings
 from worker.errors import Refused
-from worker.jobs.admission import Intake, Wish
+from worker.jobs.admission import Admission, JobSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ tenants = ["acme"]
 path = "/srv/media"
 tenants = ["acme"]
 """
-WISH = Wish(
+WISH = JobSpec(
     root="media",
     path="video/a.mp4",
     store="main",
@@ -58,11 +58,11 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def intake(settings: Settings) -> Intake:
-    return Intake(settings)
+def intake(settings: Settings) -> Admission:
+    return Admission(settings)
 
 
-def test_a_wish_becomes_a_job_with_its_target(intake: Intake, settings: Settings) -> None:
+def test_a_wish_becomes_a_job_with_its_target(intake: Admission, settings: Settings) -> None:
     job = intake.new_job(WISH, "acme")
     assert (
         job.target
@@ -74,7 +74,7 @@ def test_a_wish_becomes_a_job_with_its_target(intake: Intake, settings: Settings
     assert job.id.version == 7
 
 
-def test_a_time_to_retry_is_the_wish_or_else_the_settings(intake: Intake) -> None:
+def test_a_time_to_retry_is_the_wish_or_else_the_settings(intake: Admission) -> None:
     assert intake.new_job(WISH, "acme").retry_for_s == 60
     assert intake.new_job(WISH._replace(retry_for_s=0), "acme").retry_for_s == 0
 
@@ -94,7 +94,7 @@ def test_a_time_to_retry_is_the_wish_or_else_the_settings(intake: Intake) -> Non
         (WISH._replace(verify="file", slice_bytes=512 * 1024), "bad_slice_size"),
     ],
 )
-def test_a_wish_that_breaks_a_rule_is_refused(intake: Intake, wish: Wish, code: str) -> None:
+def test_a_wish_that_breaks_a_rule_is_refused(intake: Admission, wish: JobSpec, code: str) -> None:
     with pytest.raises(Refused) as refused:
         intake.new_job(wish, "acme")
     assert refused.value.code == code
@@ -103,7 +103,9 @@ def test_a_wish_that_breaks_a_rule_is_refused(intake: Intake, wish: Wish, code: 
 def test_a_key_outside_the_tenants_prefix_is_refused_by_its_name(settings: Settings) -> None:
     profiles = settings.profiles
     below = profiles.stores["main"].model_copy(update={"prefix": "in/{tenant}/", "tenants": ("*",)})
-    intake = Intake(settings.model_copy(update={"profiles": profiles.model_copy(update={"stores": {"main": below}})}))
+    intake = Admission(
+        settings.model_copy(update={"profiles": profiles.model_copy(update={"stores": {"main": below}})})
+    )
     assert intake.new_job(WISH._replace(key="in/acme/a.mp4"), "acme").key == "in/acme/a.mp4"
     for key in ("a.mp4", "in/acme.mp4", "in/acme2/a.mp4", "IN/acme/a.mp4", "in/umbrella/a.mp4", "x/in/acme/a.mp4"):
         with pytest.raises(Refused, match="'in/acme/'") as refused:
@@ -111,7 +113,7 @@ def test_a_key_outside_the_tenants_prefix_is_refused_by_its_name(settings: Setti
         assert (refused.value.code, refused.value.advice) == ("bad_key", "Begin the key with 'in/acme/'.")
 
 
-def test_another_tenant_is_told_nothing_of_what_is_there(intake: Intake) -> None:
+def test_another_tenant_is_told_nothing_of_what_is_there(intake: Admission) -> None:
     with pytest.raises(Refused) as of_others:
         intake.new_job(WISH, "umbrella")
     with pytest.raises(Refused) as of_none:

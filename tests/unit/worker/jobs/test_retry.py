@@ -189,7 +189,8 @@ class pytest_again:  # noqa: N801 - reads as a value in an assertion
 
 
 @pytest.mark.parametrize(
-    "error", [Transient("t", own_fault=True), Unknown("u"), Incomplete("i"), SlicewayError("s"), ValueError("v")]
+    "error",
+    [Transient("t", counts_as_attempt=True), Unknown("u"), Incomplete("i"), SlicewayError("s"), ValueError("v")],
 )
 def test_attempts_are_bounded(error: Exception) -> None:
     history, handed_out = FIRST, 0
@@ -286,7 +287,7 @@ def test_a_digest_that_does_not_match_twice_is_no_accident() -> None:
     ("error", "advice"),
     [
         (Transient("t"), "Put right what the message and the store's answer name, then retry."),
-        (Transient("t", own_fault=True), "Put right what the message and the store's answer name, then retry."),
+        (Transient("t", counts_as_attempt=True), "Put right what the message and the store's answer name, then retry."),
         (Interrupted(Stop.DEADLINE), "Put right what the message and the store's answer name, then retry."),
         (SessionGone("s"), "Put right what the message and the store's answer name, then retry."),
         (RootUnavailable("r"), "Mount the volume on the workers, then retry."),

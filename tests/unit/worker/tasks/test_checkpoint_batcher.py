@@ -14,7 +14,7 @@ import pytest
 
 from worker.errors import StaleClaim
 from worker.jobs.leases import Acknowledged, Claim
-from worker.tasks.checkpoint_batcher import COMPANY, Checkpoints
+from worker.tasks.checkpoint_batcher import BATCH_TARGET, Checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,9 +173,9 @@ def test_every_one_of_many_is_written_once(scene: Scene) -> None:
 def test_while_others_are_being_sent_a_commit_waits_for_company(scene: Scene) -> None:
     scene.more = True
     scene.end_commits(1)
-    written = [scene.write(number) for number in range(COMPANY)]
-    assert [one.result(30)["slices_left"] for one in written] == list(range(COMPANY))
-    assert [sorted(batch) for batch in scene.db.batches] == [list(range(COMPANY))]
+    written = [scene.write(number) for number in range(BATCH_TARGET)]
+    assert [one.result(30)["slices_left"] for one in written] == list(range(BATCH_TARGET))
+    assert [sorted(batch) for batch in scene.db.batches] == [list(range(BATCH_TARGET))]
 
 
 def test_the_last_that_was_being_sent_ends_the_wait(scene: Scene) -> None:

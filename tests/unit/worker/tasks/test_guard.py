@@ -12,7 +12,7 @@ import pytest
 from worker.errors import Interrupted, Stop
 from worker.jobs.leases import Claim
 from worker.tasks.guard import ClaimGuard, boot_clock_s
-from worker.tasks.limiters import Gate, Room
+from worker.tasks.limiters import ResizableSemaphore, SharedExclusiveLock
 
 FAR_S = 3600.0
 
@@ -102,11 +102,11 @@ def test_a_wait_of_nothing_still_looks() -> None:
 class Visitor:
     """A thread that goes through the gate and stays inside until it is let out."""
 
-    def __init__(self, gate: Gate, pool: ThreadPoolExecutor, *, alone: bool) -> None:
+    def __init__(self, gate: SharedExclusiveLock, pool: ThreadPoolExecutor, *, alone: bool) -> None:
         self.inside, self._out = threading.Event(), threading.Event()
         self._visit = pool.submit(self._go, gate, alone)
 
-    def _go(self, gate: Gate, alone: Any) -> None:
+    def _go(self, gate: SharedExclusiveLock, alone: Any) -> None:
         with gate.enter(alone=alone):
             self.inside.set()
             assert self._out.wait(30)
@@ -116,7 +116,7 @@ class Visitor:
         self._visit.result(30)
 
 
-def wait_until_waiting(gate: Gate) -> None:
+def wait_until_waiting(gate: SharedExclusiveLock) -> None:
     """Wait until somebody who wants to be alone stands at the gate."""
     while True:
         with gate._changed:
@@ -125,7 +125,7 @@ def wait_until_waiting(gate: Gate) -> None:
 
 
 def test_work_goes_on_side_by_side() -> None:
-    gate = Gate()
+    gate = SharedExclusiveLock()
     with ThreadPoolExecutor(3) as pool:
         visitors = [Visitor(gate, pool, alone=False) for _ in range(3)]
         assert all(visitor.inside.wait(30) for visitor in visitors)
@@ -134,7 +134,7 @@ def test_work_goes_on_side_by_side() -> None:
 
 
 def test_who_runs_alone_waits_for_the_others_and_keeps_later_ones_out() -> None:
-    gate = Gate()
+    gate = SharedExclusiveLock()
     with ThreadPoolExecutor(3) as pool:
         first = Visitor(gate, pool, alone=False)
         assert first.inside.wait(30)
@@ -152,7 +152,7 @@ def test_who_runs_alone_waits_for_the_others_and_keeps_later_ones_out() -> None:
 
 
 def test_one_after_the_other_runs_alone() -> None:
-    gate = Gate()
+    gate = SharedExclusiveLock()
     with ThreadPoolExecutor(2) as pool:
         first = Visitor(gate, pool, alone=True)
         assert first.inside.wait(30)
@@ -165,7 +165,7 @@ def test_one_after_the_other_runs_alone() -> None:
 
 
 def test_who_fails_inside_leaves_too() -> None:
-    gate = Gate()
+    gate = SharedExclusiveLock()
     with pytest.raises(ValueError, match="inside"), gate.enter(alone=True):
         raise ValueError("inside")
     with gate.enter(alone=False), gate.enter(alone=False):
@@ -173,7 +173,7 @@ def test_who_fails_inside_leaves_too() -> None:
 
 
 def test_a_room_lets_in_as_many_as_its_size_says_and_one_more_when_it_grows() -> None:
-    room, inside, leave = Room(2), threading.Semaphore(0), threading.Event()
+    room, inside, leave = ResizableSemaphore(2), threading.Semaphore(0), threading.Event()
 
     def visit() -> None:
         with room.enter(a_guard()[0]):
@@ -192,7 +192,7 @@ def test_a_room_lets_in_as_many_as_its_size_says_and_one_more_when_it_grows() ->
 
 
 def test_who_waits_for_room_obeys_the_guard() -> None:
-    room = Room(1)
+    room = ResizableSemaphore(1)
     guard, stopping = a_guard()
     stopping.set()
     with room.enter(a_guard()[0]), pytest.raises(Interrupted), room.enter(guard):
@@ -202,7 +202,7 @@ def test_who_waits_for_room_obeys_the_guard() -> None:
 
 
 def test_who_gets_no_room_in_half_the_claims_time_blames_nobody() -> None:
-    room = Room(1)
+    room = ResizableSemaphore(1)
     guard, _ = a_guard(2.0)
     with room.enter(a_guard()[0]), pytest.raises(Interrupted) as interrupted, room.enter(guard):
         pytest.fail("there was no room")

@@ -13,7 +13,7 @@ import pytest
 
 from worker.errors import Interrupted, SessionGone, Stop, StoreUnusable, Transient, Unknown
 from worker.protocols.spec import MIB
-from worker.stores.base import Aborted, Listing, Put
+from worker.stores.base import Aborted, Listing, SliceAck
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ class TestSigning:
     ) -> None:
         ahead = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
         store.will(no(code, 403, Date=ahead), ok(session="s1", offset=0))
-        assert driver.put_slice("k", HANDLE, 0, memoryview(b"abc"), store.guard()) == Put()
+        assert driver.put_slice("k", HANDLE, 0, memoryview(b"abc"), store.guard()) == SliceAck()
         first, second = store.sent
         assert first.fields == second.fields
         assert abs(int(second.plain["t"]) - int(first.plain["t"]) - 7200) < 60
@@ -167,7 +167,7 @@ class TestAnswers:
     def test_an_answer_that_was_compressed_unasked_is_understood(self, store: Store, driver: CosJsonStore) -> None:
         packed = gzip.compress(ok(session="s1", offset=0).content)
         store.will(httpx.Response(200, stream=httpx.ByteStream(packed), headers={"content-encoding": "gzip"}))
-        assert driver.put_slice("k", HANDLE, 0, memoryview(b"abc"), store.guard()) == Put()
+        assert driver.put_slice("k", HANDLE, 0, memoryview(b"abc"), store.guard()) == SliceAck()
 
     def test_a_list_of_many_slices_is_read_whole(self, store: Store, driver: CosJsonStore) -> None:
         parts = [{"offset": number * 3 * MIB, "datalen": 3 * MIB} for number in range(40_000)]

@@ -29,7 +29,7 @@ OPS = {
     "stat": Op.STAT,
     "delete": Op.DELETE,
 }
-RETURNED = {"Stored", "Unfinished", "None", "LeftOpen"}
+RETURNED = {"Stored", "UploadInProgress", "None", "AbortSkipped"}
 ROWS = list(csv.DictReader(Path(__file__).with_name("codes.csv").read_text().splitlines()))
 CELLS = [
     pytest.param(row, op, row[op], id=f"{row['code'] or 'none'}-{row['http']}-{op}")
@@ -40,7 +40,7 @@ CELLS = [
 
 
 def shown(error: StoreError) -> str:
-    counted = "+" if isinstance(error, errors.Transient) and error.own_fault else ""
+    counted = "+" if isinstance(error, errors.Transient) and error.counts_as_attempt else ""
     own_code = type(error).code == error.code
     return f"{type(error).__name__}{counted}" + ("" if own_code else f":{error.code}")
 

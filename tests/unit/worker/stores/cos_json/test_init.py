@@ -11,7 +11,7 @@ import pytest
 
 from worker.errors import Permanent, Transient
 from worker.protocols.spec import GIB, MIB
-from worker.stores.base import Digests, Session, Stored, Unfinished
+from worker.stores.base import Digests, Session, Stored, UploadInProgress
 from worker.stores.cos_json.driver import DIGEST_BYTES
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ class TestInit:
         self, store: Store, driver: CosJsonStore, code: int
     ) -> None:
         store.will(no(code, 409))
-        assert driver.init(store.intent(), MIB, None, store.guard()) == Unfinished()
-        assert driver.init(store.intent(), MIB, Digests("sha1", SHA, []), store.guard()) == Unfinished()
+        assert driver.init(store.intent(), MIB, None, store.guard()) == UploadInProgress()
+        assert driver.init(store.intent(), MIB, Digests("sha1", SHA, []), store.guard()) == UploadInProgress()
 
     @pytest.mark.parametrize("answer", [ok(access_url="http://a.test/k"), no(-4018, 409)], ids=["instant", "-4018"])
     def test_the_store_may_have_the_file_already(
@@ -125,7 +125,7 @@ class TestInit:
         assert driver.init(store.intent(), MIB, None, store.guard()) == Session(HANDLE, MIB, ordered=True)
         store.answers.clear()
         store.will(httpx.Response(409, json={"code": "-4019", "message": "NO"}))
-        assert driver.init(store.intent(), MIB, None, store.guard()) == Unfinished()
+        assert driver.init(store.intent(), MIB, None, store.guard()) == UploadInProgress()
 
     @pytest.mark.parametrize("data", [{}, {"slice_size": MIB}, {"session": "s1", "slice_size": 0}])
     def test_a_session_that_cannot_be_used_is_none(
@@ -134,7 +134,7 @@ class TestInit:
         store.will(ok(**data))
         with pytest.raises(Transient) as caught:
             driver.init(store.intent(), MIB, None, store.guard())
-        assert (caught.value.code, caught.value.own_fault) == ("bad_answer", True)
+        assert (caught.value.code, caught.value.counts_as_attempt) == ("bad_answer", True)
 
     @pytest.mark.parametrize(
         ("size_bytes", "given", "usable"),

@@ -10,7 +10,7 @@ import pytest
 
 from worker.errors import Transient
 from worker.protocols.spec import MIB
-from worker.stores.base import Held, Listing, Put, Stored
+from worker.stores.base import Listing, SliceAck, Stored, UploadedSlice
 
 if TYPE_CHECKING:
     from tests.unit.worker.stores.cos_json.conftest import Store
@@ -30,7 +30,7 @@ class TestSlices:
         self, store: Store, driver: CosJsonStore, handle: dict[str, str]
     ) -> None:
         store.will(ok(session="s1", offset=MIB, datalen=3, datamd5="x"))
-        assert driver.put_slice("k", handle, MIB, memoryview(b"abc"), store.guard()) == Put()
+        assert driver.put_slice("k", handle, MIB, memoryview(b"abc"), store.guard()) == SliceAck()
         (sent,) = store.sent
         sha = [("sha", SHA.encode())] if "sha" in handle else []
         assert sent.fields == [
@@ -62,7 +62,7 @@ class TestSlices:
         store.will(ok(**echo))
         with pytest.raises(Transient) as caught:
             driver.put_slice("k", HANDLE, 0, memoryview(b"abc"), store.guard())
-        assert (caught.value.code, caught.value.own_fault) == ("wrong_echo", True)
+        assert (caught.value.code, caught.value.counts_as_attempt) == ("wrong_echo", True)
 
     @pytest.mark.parametrize(
         "echo", [{}, {"session": "s1"}, {"offset": 0}, {"datalen": 3}, {"session": None, "offset": None}]
@@ -71,7 +71,7 @@ class TestSlices:
         self, store: Store, driver: CosJsonStore, echo: dict[str, Any]
     ) -> None:
         store.will(ok(**echo))
-        assert driver.put_slice("k", HANDLE, 0, memoryview(b"abc"), store.guard()) == Put()
+        assert driver.put_slice("k", HANDLE, 0, memoryview(b"abc"), store.guard()) == SliceAck()
 
     def test_the_last_slice_may_be_answered_with_the_object(self, store: Store, driver: CosJsonStore) -> None:
         store.will(ok(access_url="http://a.test/k", url="http://a.test/k?sign=x"))
@@ -80,7 +80,7 @@ class TestSlices:
 
     def test_the_offset_may_come_back_as_text(self, store: Store, driver: CosJsonStore) -> None:
         store.will(ok(session="s1", offset="0"))
-        assert driver.put_slice("k", HANDLE, 0, memoryview(b"abc"), store.guard()) == Put()
+        assert driver.put_slice("k", HANDLE, 0, memoryview(b"abc"), store.guard()) == SliceAck()
 
     @pytest.mark.parametrize(
         "listparts",
@@ -94,7 +94,7 @@ class TestSlices:
         store.will(ok(session="s1", slice_size="5", filesize=7, sha=f"{SHA}_1", listparts=listparts))
         assert driver.list_slices("k", None, store.guard()) == Listing(
             handle={"session": "s1", "sha": SHA},
-            held=[Held(0, 5), Held(5, 2)],
+            held=[UploadedSlice(0, 5), UploadedSlice(5, 2)],
             slice_bytes=5,
             size_bytes=7,
             digest=SHA,
