@@ -23,7 +23,7 @@ class AppState:
     settings: Settings
     database: Database
     keys: KeyRing
-    intake: Admission
+    admission: Admission
     quota: Quota
     submissions: Submissions
     waiters: Waiters

@@ -82,8 +82,8 @@ async def enqueue(posted: PostedJob, how: EnqueueQuery, idempotency_key: Idempot
         request = parse(JobRequest, posted.body)
     else:
         request = await app_state.large.run(parse, JobRequest, posted.body)
-    wish = request.wish(idempotency_key)
-    [outcome] = await _submit(app_state, [app_state.intake.new_job(wish, key.tenant)], key, dry_run=how.dry_run)
+    job_spec = request.job_spec(idempotency_key)
+    [outcome] = await _submit(app_state, [app_state.admission.new_job(job_spec, key.tenant)], key, dry_run=how.dry_run)
     if isinstance(outcome, Refused):
         raise outcome
     content = accepted(outcome, dry_run=how.dry_run, root=app_state.root)
@@ -125,7 +125,7 @@ def _judge(item: BatchItem | Refused, posted: Posted) -> NewJob | Refused:
     if isinstance(item, Refused):
         return item
     try:
-        return posted.app_state.intake.new_job(item.wish(item.idempotency_key), posted.key.tenant)
+        return posted.app_state.admission.new_job(item.job_spec(item.idempotency_key), posted.key.tenant)
     except Refused as refused:
         return refused
 
@@ -139,7 +139,7 @@ async def _submit(app_state: AppState, jobs: list[NewJob], key: ApiKey, *, dry_r
 
 def _try_out(app_state: AppState, jobs: list[NewJob], key: ApiKey) -> list[Accepted | Refused]:
     def attempt(connection: Tx) -> list[Accepted | Refused]:
-        submission = Submission(jobs, key, app_state.quota, app_state.intake.blind)
+        submission = Submission(jobs, key, app_state.quota, app_state.admission.blind)
         outcomes: list[Accepted | Refused] = []
         try:
             with suppress(psycopg.Rollback), connection.transaction():

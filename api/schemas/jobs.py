@@ -89,7 +89,7 @@ class JobRequest(_Given):
     ] = None
     callback_url: Annotated[None, Field(description="Not served yet.")] = None
 
-    def wish(self, idempotency_key: str | None) -> JobSpec:
+    def job_spec(self, idempotency_key: str | None) -> JobSpec:
         """Return what is asked for, in the words of the service."""
         return JobSpec(
             root=self.source.root,

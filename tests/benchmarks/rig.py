@@ -117,7 +117,7 @@ _ROLES = {
     "-m api": "api",
     "flower": "flower",
     "worker.emulator": "emulator",
-    "undertaker": "undertaker",
+    "reaper": "reaper",
     "valkey-server": "valkey",
     "postgres": "postgres",
 }

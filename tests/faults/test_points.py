@@ -46,7 +46,7 @@ def tell(self, rows):
     return transitions.read_only(rows)
 """
 READERS = {
-    *("due.survey", "due.due_steps", "due.due_slices"),
+    *("due.snapshot", "due.due_steps", "due.due_slices"),
     *("leases.lost_claims", "leases.claim_history", "leases.reported_links", "leases.adopted_by_size"),
 }
 

@@ -136,10 +136,10 @@ class Dispatcher:
         if self._is_time("rescue", RESCUE_EVERY_S):
             transitions.promote_due(tx)
             self._rescue(tx)
-        seen = due.survey(tx, whole_bytes=self._whole_bytes)
+        seen = due.snapshot(tx, whole_bytes=self._whole_bytes)
         if seen.abort_due or (seen.next_due_s is not None and seen.next_due_s <= 0):
             transitions.promote_due(tx)
-            seen = due.survey(tx, whole_bytes=self._whole_bytes)
+            seen = due.snapshot(tx, whole_bytes=self._whole_bytes)
         self._republish_lost(tx, seen)
         in_flight = sum(load.requests for load in seen.in_flight.values())
         free = 2 * seen.slots - in_flight

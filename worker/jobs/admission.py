@@ -45,7 +45,7 @@ class JobSpec(NamedTuple):  # made in half the time of a frozen dataclass
 
 
 class Admission:
-    """Turns wishes into jobs by what the settings allow; no I/O."""
+    """Turns job specs into jobs by what the settings allow; no I/O."""
 
     def __init__(self, settings: Settings) -> None:
         """Read the profiles.
@@ -59,33 +59,33 @@ class Admission:
         self.blind = frozenset(name for name, store in self._profiles.stores.items() if store.dry_run_sees == "own")
         """The stores whose dry runs do not tell of other tenants' jobs."""
 
-    def new_job(self, wish: JobSpec, tenant: str) -> NewJob:
+    def new_job(self, requested: JobSpec, tenant: str) -> NewJob:
         """Return the job that is to be inserted.
 
         Raises:
             Refused: ``unknown_store``, ``unknown_root``, ``bad_path``, ``bad_key``, ``bad_verify`` or
                 ``bad_slice_size``.
         """
-        store = self._store(wish.store, tenant)
-        self._check_source(wish, tenant)
-        _check_verify(wish, store.protocol)
-        key = _key(wish, store, tenant)
+        store = self._store(requested.store, tenant)
+        self._check_source(requested, tenant)
+        _check_verify(requested, store.protocol)
+        key = _key(requested, store, tenant)
         return NewJob(
             id=new_id(),
             tenant=tenant,
-            priority=wish.priority,
-            source={"kind": "file", "root": wish.root, "path": wish.path},
-            store=wish.store,
+            priority=requested.priority,
+            source={"kind": "file", "root": requested.root, "path": requested.path},
+            store=requested.store,
             key=key,
-            target=self._places[wish.store] + key,
-            overwrite=wish.overwrite,
-            attributes=wish.attributes,
-            labels=wish.labels,
-            verify=wish.verify,
-            slice_size=wish.slice_bytes,
-            retry_for_s=self._retry_for_s if wish.retry_for_s is None else wish.retry_for_s,
-            idempotency_key=wish.idempotency_key,
-            request_digest=wish.digest,
+            target=self._places[requested.store] + key,
+            overwrite=requested.overwrite,
+            attributes=requested.attributes,
+            labels=requested.labels,
+            verify=requested.verify,
+            slice_size=requested.slice_bytes,
+            retry_for_s=self._retry_for_s if requested.retry_for_s is None else requested.retry_for_s,
+            idempotency_key=requested.idempotency_key,
+            request_digest=requested.digest,
         )
 
     def _store(self, name: str, tenant: str) -> StoreProfile:
@@ -98,16 +98,16 @@ class Admission:
             )
         return store
 
-    def _check_source(self, wish: JobSpec, tenant: str) -> None:
-        root = self._profiles.roots.get(wish.root)
+    def _check_source(self, requested: JobSpec, tenant: str) -> None:
+        root = self._profiles.roots.get(requested.root)
         if root is None or not root.allows(tenant):
             raise Refused(
-                f"there is no root {wish.root!r} that tenant {tenant!r} may read from",
+                f"there is no root {requested.root!r} that tenant {tenant!r} may read from",
                 code="unknown_root",
                 advice="Name a root whose profile lists the tenant.",
             )
-        parts = wish.path.split("/")
-        if not _NO_NAMES.isdisjoint(parts) or len(wish.path.encode()) > PATH_MAX_BYTES:
+        parts = requested.path.split("/")
+        if not _NO_NAMES.isdisjoint(parts) or len(requested.path.encode()) > PATH_MAX_BYTES:
             raise Refused(
                 "source.path does not name a file below its root",
                 code="bad_path",
@@ -115,8 +115,8 @@ class Admission:
             )
 
 
-def _key(wish: JobSpec, store: StoreProfile, tenant: str) -> str:
-    key, prefix = normal_key(wish.key, store.protocol), store.key_prefix(tenant)
+def _key(requested: JobSpec, store: StoreProfile, tenant: str) -> str:
+    key, prefix = normal_key(requested.key, store.protocol), store.key_prefix(tenant)
     if not key.startswith(prefix):
         raise Refused(
             f"key {key!r} is not below {prefix!r}, where tenant {tenant!r} writes in store {store.name!r}",
@@ -133,20 +133,20 @@ def _place(store: StoreProfile) -> str:
     )
 
 
-def _check_verify(wish: JobSpec, protocol: str) -> None:
+def _check_verify(requested: JobSpec, protocol: str) -> None:
     limits = PROTOCOLS[protocol]
-    if wish.slice_bytes is not None:
-        check_slice_size(wish.slice_bytes, protocol)
-    if wish.verify == "slice" and not limits.slice_digest:
+    if requested.slice_bytes is not None:
+        check_slice_size(requested.slice_bytes, protocol)
+    if requested.verify == "slice" and not limits.slice_digest:
         raise Refused(
             f"verify 'slice' is not possible: {protocol} has no digest of a slice",
             code="bad_verify",
             advice="Use 'auto', 'size' or 'file'.",
         )
     forced = limits.verify_slice_bytes
-    if wish.verify == "file" and forced is not None and wish.slice_bytes not in (None, forced):
+    if requested.verify == "file" and forced is not None and requested.slice_bytes not in (None, forced):
         raise Refused(
-            f"verify 'file' needs slices of {forced} bytes, not {wish.slice_bytes}",
+            f"verify 'file' needs slices of {forced} bytes, not {requested.slice_bytes}",
             code="bad_slice_size",
             advice="Leave slice_size out, or choose another verify.",
         )

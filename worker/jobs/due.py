@@ -52,9 +52,9 @@ class QueueSnapshot:
     in_flight: dict[tuple[str, str], Load]
 
 
-def survey(tx: Tx, *, whole_bytes: int) -> QueueSnapshot:
+def snapshot(tx: Tx, *, whole_bytes: int) -> QueueSnapshot:
     """Look around, in one statement; files of at most ``whole_bytes`` may be sent by an init."""
-    row = tx.execute(sql("survey"), {"whole_bytes": whole_bytes, "known_for_s": KNOWN_FOR_S}).fetchone() or {}
+    row = tx.execute(sql("snapshot"), {"whole_bytes": whole_bytes, "known_for_s": KNOWN_FOR_S}).fetchone() or {}
     return QueueSnapshot(
         now=row["now"],
         slots=row["slots"],

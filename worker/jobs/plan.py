@@ -47,12 +47,12 @@ class Plan:
         return sum(self.length(number) for number in numbers)
 
 
-def goes_whole(size_bytes: int, *, wish: int | None, whole_bytes: int) -> bool:
+def goes_whole(size_bytes: int, *, requested: int | None, whole_bytes: int) -> bool:
     """Say whether a file goes in one request: a small one unless slices were wished for, and an empty one always.
 
     An empty file has no slices, and no protocol says what a session without any is.
     """
-    return size_bytes == 0 or (wish is None and size_bytes <= whole_bytes)
+    return size_bytes == 0 or (requested is None and size_bytes <= whole_bytes)
 
 
 def plan_of_unfinished(
@@ -83,18 +83,18 @@ def plan_of_unfinished(
 
 
 def choose_slice_bytes(
-    size_bytes: int, *, wish: int | None, default: int, sizes: Sequence[int], max_slices: int | None
+    size_bytes: int, *, requested: int | None, default: int, sizes: Sequence[int], max_slices: int | None
 ) -> int:
-    """Return the slice size to ask the store for: the wish, else the default, raised to fit the most slices.
+    """Return the slice size to ask the store for: the requested one, else the default, raised to fit the most slices.
 
     Args:
         size_bytes: the file's size.
-        wish: what the user asked for; one of ``sizes``.
+        requested: what the user asked for; one of ``sizes``.
         default: what the store's profile says.
         sizes: what the protocol allows.
         max_slices: the most slices that an upload may have; None for no limit.
     """
-    chosen = wish if wish is not None else default
+    chosen = requested if requested is not None else default
     if max_slices is None or Plan(size_bytes, chosen).total <= max_slices:
         return chosen
     return next((size for size in sorted(sizes) if Plan(size_bytes, size).total <= max_slices), max(sizes))

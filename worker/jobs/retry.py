@@ -37,7 +37,7 @@ STORE_CHANGED_WAIT_S = 30.0
 PROFILE_CODES = frozenset({"store_changed", "tenant_not_allowed"})
 """Errors of a job whose profiles serve it no longer. They serve others: its store's breaker stays closed."""
 WAITING_CODES = PROFILE_CODES | {"root_unavailable", "store_unusable", "proxy_unusable", "tls_unusable"}
-"""Errors that wait for somebody to put the surroundings right; they have a limit of their own."""
+"""Errors that wait for somebody to put the environment right; they have a limit of their own."""
 
 
 _GOES_ON = re.compile(r"[.;] waiting jobs go on by themselves\.$", re.IGNORECASE)
@@ -154,8 +154,8 @@ def _decide(  # noqa: PLR0911 - one row a class of failure
             return _fresh(told, history)
         case SourceError() | Permanent():
             return GiveUp(told)
-        case Throttled(retry_after=timedelta() as wish):
-            return _in_time(told, history, max(_backoff(history, chance), wish))
+        case Throttled(retry_after=timedelta() as wait):
+            return _in_time(told, history, max(_backoff(history, chance), wait))
         case Transient(counts_as_attempt=False):
             return _in_time(told, history, _backoff(history, chance))
         case _:
@@ -167,7 +167,7 @@ def _profile(error: StoreError) -> bool:
 
 
 def _waiting(told: dict[str, Any], history: History, delay: timedelta | None) -> Decision:
-    """Wait for the surroundings. Time spent failing otherwise does not count, nor the other way round."""
+    """Wait for the environment. Time spent failing otherwise does not count, nor the other way round."""
     began_now = history.last_code not in WAITING_CODES
     if not began_now and history.failing_for is not None and history.failing_for > history.wait_for:
         return GiveUp(told)

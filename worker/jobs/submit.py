@@ -1,6 +1,6 @@
-"""What the front door may ask for: enqueue, cancel and retry, within the tenant's rights and quota.
+"""What the API may ask for: enqueue, cancel and retry, within the tenant's rights and quota.
 
-`intake` has said, without a look at the database, what can be a job at all; `submit` inserts what the database does not
+`admission` has decided, without the database, what can be a job at all; `submit` inserts what the database does not
 object to, and finds out what stood in the way of the rest.
 """
 

@@ -70,7 +70,7 @@ class Child:
             except OSError as error:
                 raise LocalError(f"cannot start {argv[0]}: {error.strerror}") from error
         self._buried = False
-        _undertaker().tie(self.pid, last_signal)
+        _reaper().tie(self.pid, last_signal)
 
     @property
     def pid(self) -> int:
@@ -102,7 +102,7 @@ class Child:
             self._buried = True
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
-            _undertaker().untie(self.pid)
+            _reaper().untie(self.pid)
         return self._process.wait()
 
 
@@ -218,11 +218,11 @@ def _last_lines(log: Path, log_from: int) -> list[str]:
     return [line for line in lines if line]
 
 
-class _Undertaker:
-    """Our end of the pipe to `worker.local.undertaker`."""
+class _Reaper:
+    """Our end of the pipe to `worker.local.reaper`."""
 
     def __init__(self) -> None:
-        program = Path(__file__).with_name("undertaker.py")
+        program = Path(__file__).with_name("reaper.py")
         self._process = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-I", "-S", program], stdin=subprocess.PIPE, bufsize=0, start_new_session=True
         )
@@ -250,14 +250,14 @@ class _Undertaker:
         self._process.returncode = 0  # not this process's child: nothing to wait for
 
 
-_current: list[_Undertaker] = []
+_current: list[_Reaper] = []
 _making = threading.RLock()  # a signal handler may come here too
 
 
-def _undertaker() -> _Undertaker:
+def _reaper() -> _Reaper:
     with _making:
         if not _current:
-            _current.append(_Undertaker())
+            _current.append(_Reaper())
             atexit.register(_current[0].close)
         return _current[0]
 

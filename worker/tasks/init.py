@@ -70,7 +70,8 @@ class _Init:
             self.take_up_again()
             return
         try:
-            if goes_whole(self.source.size_bytes, wish=self.row["slice_size"], whole_bytes=self.profile.whole_bytes):
+            requested, size_bytes = self.row["slice_size"], self.source.size_bytes
+            if goes_whole(size_bytes, requested=requested, whole_bytes=self.profile.whole_bytes):
                 self.put_whole()
             else:
                 self.begin(self.digests())
@@ -190,15 +191,12 @@ class _Init:
                 raise self.in_progress("another upload to the key began while ours did")
 
     def ask(self, digests: Digests | None) -> Session | UploadInProgress | Stored:
-        capabilities = self.store.capabilities
-        wish = choose_slice_bytes(
-            self.source.size_bytes,
-            wish=self.row["slice_size"],
-            default=self.profile.slice_bytes,
-            sizes=capabilities.slice_sizes,
-            max_slices=capabilities.max_slices,
-        )
-        return self.store.init(intent_of(self.row), wish, digests, self.guard)
+        requested, allowed = self.row["slice_size"], self.store.capabilities
+        slice_bytes = choose_slice_bytes(
+            self.source.size_bytes, requested=requested, default=self.profile.slice_bytes,
+            sizes=allowed.slice_sizes, max_slices=allowed.max_slices,
+        )  # fmt: skip
+        return self.store.init(intent_of(self.row), slice_bytes, digests, self.guard)
 
     def open(self, session: Session, held: list[int]) -> None:
         """Store the session, the file that it is of, the plan and the slices in one transaction.

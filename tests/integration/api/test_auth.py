@@ -110,7 +110,7 @@ def test_no_request_waits_until_a_key_in_use_was_looked_up_again(api: Any) -> No
         key, text = create_key(tx, "acme", [Scope.SUBMIT])
     ring.find(text)
     now[0] = RENEW_AFTER_S
-    app = SimpleNamespace(state=SimpleNamespace(front=SimpleNamespace(keys=ring)))
+    app = SimpleNamespace(state=SimpleNamespace(sliceway=SimpleNamespace(keys=ring)))
     request = Request({"type": "http", "app": app, "headers": [(b"authorization", f"Bearer {text}".encode())]})
 
     async def ask() -> None:

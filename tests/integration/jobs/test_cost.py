@@ -77,7 +77,7 @@ class Acts:
 
 
 ACTS: dict[str, Callable[[Tx, Acts], object]] = {
-    "survey": lambda tx, _: due.survey(tx, whole_bytes=0),
+    "snapshot": lambda tx, _: due.snapshot(tx, whole_bytes=0),
     "due steps": lambda tx, _: due.due_steps(tx, per_lane=64, blocked=["other"], whole_bytes=0),
     "due slices": lambda tx, _: due.due_slices(tx, per_lane=64, window=8, blocked=[]),
     "promote": lambda tx, _: transitions.promote_due(tx),

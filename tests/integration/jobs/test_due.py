@@ -150,7 +150,7 @@ def test_what_waited_until_now_is_due(bench: Bench) -> None:
         assert transitions.promote_due(tx)
         assert (steps(bench), slices(bench)) == ([now], [(job, 0)])
         assert not transitions.promote_due(tx)
-        assert 80 < due.survey(tx, whole_bytes=0).next_due_s <= 90  # type: ignore[operator]
+        assert 80 < due.snapshot(tx, whole_bytes=0).next_due_s <= 90  # type: ignore[operator]
 
 
 def test_the_survey_counts_what_is_in_flight_by_lane(bench: Bench) -> None:
@@ -162,7 +162,7 @@ def test_the_survey_counts_what_is_in_flight_by_lane(bench: Bench) -> None:
     bench.take(other)
     bench.dispatch(bench.enqueue())
     with bench.db.connection() as tx:
-        seen = due.survey(tx, whole_bytes=0)
+        seen = due.snapshot(tx, whole_bytes=0)
     assert seen.slots == 4 + 3
     assert seen.in_flight == {("main", "t"): (4, 4), ("b", "u"): (1, 1)}
     assert seen.last_ended is not None
@@ -184,7 +184,7 @@ def test_what_carries_content_is_slices_and_inits_that_may_send_a_small_file(ben
         }
         for job in (small, large, unknown, ending):
             bench.dispatch(job)
-        assert due.survey(tx, whole_bytes=100).in_flight == {("main", "t"): (4, 2)}
+        assert due.snapshot(tx, whole_bytes=100).in_flight == {("main", "t"): (4, 2)}
 
 
 def test_a_link_is_known_for_ten_minutes(bench: Bench) -> None:
@@ -192,7 +192,7 @@ def test_a_link_is_known_for_ten_minutes(bench: Bench) -> None:
     bench.know_link("old")
     bench.run("UPDATE store_link SET measured_at = now() - interval '601 seconds' WHERE store = 'old'")
     with bench.db.connection() as tx:
-        assert due.survey(tx, whole_bytes=0).links == {"main": Link(1e6, 1e6, 0.5)}
+        assert due.snapshot(tx, whole_bytes=0).links == {"main": Link(1e6, 1e6, 0.5)}
 
 
 # --- aborts behind a breaker ---

@@ -65,7 +65,7 @@ def test_a_worker_lives_by_its_heartbeat(bench: Bench) -> None:
         assert dead == {silent, bench.worker}
         assert workers.end_dead_workers(tx, 10) == []
         assert not workers.heartbeat(tx, silent, slots=4, roots=[], claimed_through=None)
-        assert due.survey(tx, whole_bytes=0).slots == 4
+        assert due.snapshot(tx, whole_bytes=0).slots == 4
     assert bench.run('SELECT "end", roots FROM worker WHERE id = %s', lively) == [{"end": None, "roots": ["media"]}]
 
 
@@ -99,7 +99,7 @@ def test_what_was_claimed_only_grows(bench: Bench) -> None:
     with bench.db.connection() as tx:
         for told in (now, now - timedelta(minutes=1), None):
             workers.heartbeat(tx, bench.worker, slots=4, roots=[], claimed_through=told)
-            assert due.survey(tx, whole_bytes=0).claimed_through == now
+            assert due.snapshot(tx, whole_bytes=0).claimed_through == now
 
 
 # --- claims that may not go on ---
@@ -165,16 +165,16 @@ def test_a_breaker_opens_once_and_keeps_since_when(bench: Bench) -> None:
         assert not breakers.open_breaker(tx, "main", ERROR | {"message": "still no"}, PROBE_S)
         (after,) = bench.run("SELECT * FROM breaker")
         assert (after["opened_at"], after["error"]["message"]) == (before["opened_at"], "still no")
-        assert due.survey(tx, whole_bytes=0).waiting_stores == {"main": False}
+        assert due.snapshot(tx, whole_bytes=0).waiting_stores == {"main": False}
 
 
 def test_a_probe_is_due_a_minute_later_and_then_once_a_minute(bench: Bench) -> None:
     with bench.db.connection() as tx:
         breakers.open_breaker(tx, "main", ERROR, PROBE_S)
         bench.run("UPDATE breaker SET probe_at = now()")
-        assert due.survey(tx, whole_bytes=0).waiting_stores == {"main": True}
+        assert due.snapshot(tx, whole_bytes=0).waiting_stores == {"main": True}
         breakers.note_probes(tx, ["main"], PROBE_S)
-        assert due.survey(tx, whole_bytes=0).waiting_stores == {"main": False}
+        assert due.snapshot(tx, whole_bytes=0).waiting_stores == {"main": False}
     (left,) = bench.run("SELECT extract(epoch FROM probe_at - now())::float8 AS s FROM breaker")
     assert PROBE_S - 30 < left["s"] <= PROBE_S
 

@@ -82,11 +82,11 @@ class CosJsonClient:
         self._base = f"{profile.endpoint}/files/v2"
         self._headers = [*_HEADERS, (b"Host", httpx.URL(str(profile.endpoint)).netloc)]
         connect_s = profile.connect_timeout_s
-        wishes = {"connect": connect_s, "read": profile.answer_timeout_s, "write": stall_s, "pool": connect_s}
-        self._patience, self._finish_patience = wishes, wishes | {"read": profile.finish_timeout_s}
+        timeouts = {"connect": connect_s, "read": profile.answer_timeout_s, "write": stall_s, "pool": connect_s}
+        self._timeouts, self._finish_timeouts = timeouts, timeouts | {"read": profile.finish_timeout_s}
         # A store that has taken a slice has a right to be slow: to send it again would make it no faster. With many of
         # them on a slow link, what a proxy before it has acknowledged may reach it only much later.
-        self._content_patience = wishes | {"read": math.inf}
+        self._content_timeouts = timeouts | {"read": math.inf}
 
     def call(self, operation: Operation, guard: Guard) -> Answer:
         """Send a request, and once more with a fresh signature if that may mend it; return its success.
@@ -127,8 +127,8 @@ class CosJsonClient:
     def _request(self, operation: Operation, guard: Guard) -> httpx.Request:
         profile = self._profile
         url = f"{self._base}{file_id(profile.appid, profile.bucket, operation.key)}"
-        patience = self._finish_patience if operation.op is Op.FINISH else self._patience
-        extensions = {"timeout": _Timeouts(patience, guard), "transfer": Transfer(guard)}
+        timeouts = self._finish_timeouts if operation.op is Op.FINISH else self._timeouts
+        extensions = {"timeout": _Timeouts(timeouts, guard), "transfer": Transfer(guard)}
         if operation.op is Op.STAT:
             return httpx.Request(
                 "GET", _parsed(f"{url}?op={operation.op}"), headers=self._headers, extensions=extensions
@@ -140,7 +140,7 @@ class CosJsonClient:
         form = Form((("op", operation.op), *operation.fields), operation.content)
         if operation.content is not None:
             transfer = Transfer(guard, operation.content.nbytes, form.content_offset_bytes)
-            extensions = {"timeout": _Timeouts(self._content_patience, guard), "transfer": transfer}
+            extensions = {"timeout": _Timeouts(self._content_timeouts, guard), "transfer": transfer}
         body = _Guarded(form, guard)
         length = b"%d" % form.length_bytes
         headers = [*self._headers, (b"Content-Type", form.content_type.encode("ascii")), (b"Content-Length", length)]
@@ -211,15 +211,15 @@ class _Timeouts(Mapping[str, float]):
     are sent it is the guard itself that is asked for the deadline.
     """
 
-    def __init__(self, patience: Mapping[str, float], guard: Guard) -> None:
-        self._patience, self._guard = patience, guard
+    def __init__(self, timeouts: Mapping[str, float], guard: Guard) -> None:
+        self._timeouts, self._guard = timeouts, guard
 
     def __getitem__(self, phase: str) -> float:
-        seconds = self._patience[phase]
+        seconds = self._timeouts[phase]
         return seconds if phase == "write" else min(seconds, max(self._guard.remaining_s(), _TIMEOUT_MIN_S))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._patience)
+        return iter(self._timeouts)
 
     def __len__(self) -> int:
-        return len(self._patience)
+        return len(self._timeouts)

@@ -84,7 +84,7 @@ class CosJsonStore:
         return Session(_handle(session, sha), min(size, _LIMITS.slice_most_bytes), ordered=_ordered(answer))
 
     def _init(self, intent: Intent, slice_bytes: int, digests: Digests | None, guard: Guard) -> Answer:
-        fields = [("filesize", str(intent.size_bytes)), ("slice_size", str(slice_bytes)), *self._wishes(intent)]
+        fields = [("filesize", str(intent.size_bytes)), ("slice_size", str(slice_bytes)), *self._options(intent)]
         if digests is not None:
             if intent.size_bytes > DIGEST_BYTES:
                 raise Permanent(
@@ -146,7 +146,7 @@ class CosJsonStore:
     def put_whole(self, intent: Intent, body: memoryview, guard: Guard) -> Stored:
         """Send a small file, its sha going first; the store acknowledges both."""
         sha = hashlib.sha1(body, usedforsecurity=False).hexdigest()
-        fields = (("sha", sha), *self._wishes(intent))
+        fields = (("sha", sha), *self._options(intent))
         answer = self._client.call(Operation(Op.UPLOAD, intent.key, fields, body, _ALREADY), guard)
         if not answer.ok:
             return Stored(details=answer.details())
@@ -249,7 +249,7 @@ class CosJsonStore:
         """Close the pooled connections."""
         self._client.close()
 
-    def _wishes(self, intent: Intent) -> list[tuple[str, str]]:
+    def _options(self, intent: Intent) -> list[tuple[str, str]]:
         """Return what init and a one-request upload say alike; the attributes end in our mark."""
         marked = self._always_marked or not intent.attributes
         attributes = [intent.attributes, intent.mark] if marked else [intent.attributes]

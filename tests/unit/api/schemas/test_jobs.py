@@ -20,7 +20,7 @@ WISH = {"source": {"kind": "file", "root": "media", "path": "a.mp4"}, "store": "
 
 
 def digest(**more: Any) -> bytes | None:
-    return parse(JobRequest, json.dumps(WISH | more).encode()).wish("k").digest
+    return parse(JobRequest, json.dumps(WISH | more).encode()).job_spec("k").digest
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_the_order_of_members_and_the_unit_of_a_time_do_not_matter() -> None:
 
 
 def test_no_digest_is_taken_without_an_idempotency_key() -> None:
-    assert parse(JobRequest, json.dumps(WISH).encode()).wish(None).digest is None
+    assert parse(JobRequest, json.dumps(WISH).encode()).job_spec(None).digest is None
 
 
 @pytest.mark.parametrize(

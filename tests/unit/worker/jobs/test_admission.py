@@ -58,12 +58,12 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def intake(settings: Settings) -> Admission:
+def admission(settings: Settings) -> Admission:
     return Admission(settings)
 
 
-def test_a_wish_becomes_a_job_with_its_target(intake: Admission, settings: Settings) -> None:
-    job = intake.new_job(WISH, "acme")
+def test_a_wish_becomes_a_job_with_its_target(admission: Admission, settings: Settings) -> None:
+    job = admission.new_job(WISH, "acme")
     assert (
         job.target
         == settings.profiles.stores["main"].target("a.mp4")
@@ -74,9 +74,9 @@ def test_a_wish_becomes_a_job_with_its_target(intake: Admission, settings: Setti
     assert job.id.version == 7
 
 
-def test_a_time_to_retry_is_the_wish_or_else_the_settings(intake: Admission) -> None:
-    assert intake.new_job(WISH, "acme").retry_for_s == 60
-    assert intake.new_job(WISH._replace(retry_for_s=0), "acme").retry_for_s == 0
+def test_a_time_to_retry_is_the_wish_or_else_the_settings(admission: Admission) -> None:
+    assert admission.new_job(WISH, "acme").retry_for_s == 60
+    assert admission.new_job(WISH._replace(retry_for_s=0), "acme").retry_for_s == 0
 
 
 @pytest.mark.parametrize(
@@ -94,28 +94,28 @@ def test_a_time_to_retry_is_the_wish_or_else_the_settings(intake: Admission) -> 
         (WISH._replace(verify="file", slice_bytes=512 * 1024), "bad_slice_size"),
     ],
 )
-def test_a_wish_that_breaks_a_rule_is_refused(intake: Admission, wish: JobSpec, code: str) -> None:
+def test_a_wish_that_breaks_a_rule_is_refused(admission: Admission, wish: JobSpec, code: str) -> None:
     with pytest.raises(Refused) as refused:
-        intake.new_job(wish, "acme")
+        admission.new_job(wish, "acme")
     assert refused.value.code == code
 
 
 def test_a_key_outside_the_tenants_prefix_is_refused_by_its_name(settings: Settings) -> None:
     profiles = settings.profiles
     below = profiles.stores["main"].model_copy(update={"prefix": "in/{tenant}/", "tenants": ("*",)})
-    intake = Admission(
+    admission = Admission(
         settings.model_copy(update={"profiles": profiles.model_copy(update={"stores": {"main": below}})})
     )
-    assert intake.new_job(WISH._replace(key="in/acme/a.mp4"), "acme").key == "in/acme/a.mp4"
+    assert admission.new_job(WISH._replace(key="in/acme/a.mp4"), "acme").key == "in/acme/a.mp4"
     for key in ("a.mp4", "in/acme.mp4", "in/acme2/a.mp4", "IN/acme/a.mp4", "in/umbrella/a.mp4", "x/in/acme/a.mp4"):
         with pytest.raises(Refused, match="'in/acme/'") as refused:
-            intake.new_job(WISH._replace(key=key), "acme")
+            admission.new_job(WISH._replace(key=key), "acme")
         assert (refused.value.code, refused.value.advice) == ("bad_key", "Begin the key with 'in/acme/'.")
 
 
-def test_another_tenant_is_told_nothing_of_what_is_there(intake: Admission) -> None:
+def test_another_tenant_is_told_nothing_of_what_is_there(admission: Admission) -> None:
     with pytest.raises(Refused) as of_others:
-        intake.new_job(WISH, "umbrella")
+        admission.new_job(WISH, "umbrella")
     with pytest.raises(Refused) as of_none:
-        intake.new_job(WISH._replace(store="nowhere"), "umbrella")
+        admission.new_job(WISH._replace(store="nowhere"), "umbrella")
     assert of_others.value.message.replace("'main'", "'nowhere'") == of_none.value.message

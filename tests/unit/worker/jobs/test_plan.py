@@ -64,7 +64,7 @@ def test_what_is_not_exactly_a_slice_counts_as_nothing(plan: Plan, held: list[tu
 def test_the_wish_is_followed_unless_it_makes_too_many_slices(
     size_bytes: int, wish: int | None, default: int, max_slices: int | None
 ) -> None:
-    chosen = choose_slice_bytes(size_bytes, wish=wish, default=default, sizes=COS_SIZES, max_slices=max_slices)
+    chosen = choose_slice_bytes(size_bytes, requested=wish, default=default, sizes=COS_SIZES, max_slices=max_slices)
     wanted = default if wish is None else wish
 
     def fits(size: int) -> bool:
@@ -86,7 +86,7 @@ def test_the_wish_is_followed_unless_it_makes_too_many_slices(
 )
 def test_the_size_is_raised_to_the_first_that_fits(size_bytes: int, max_slices: int | None, chosen: int) -> None:
     sizes = (3 * MIB, 512 * KIB, 2 * MIB, 1 * MIB)
-    assert choose_slice_bytes(size_bytes, wish=None, default=MIB, sizes=sizes, max_slices=max_slices) == chosen
+    assert choose_slice_bytes(size_bytes, requested=None, default=MIB, sizes=sizes, max_slices=max_slices) == chosen
 
 
 @pytest.mark.parametrize(
@@ -136,4 +136,4 @@ def test_where_the_store_names_no_slice_size_the_slices_show_it(
 def test_small_files_go_whole_unless_slices_were_wished_for_and_empty_ones_always(
     size_bytes: int, wish: int | None, *, whole: bool
 ) -> None:
-    assert goes_whole(size_bytes, wish=wish, whole_bytes=2048) is whole
+    assert goes_whole(size_bytes, requested=wish, whole_bytes=2048) is whole
