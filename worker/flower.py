@@ -5,6 +5,8 @@ handler asks first, those of a later version too, but for those that `OPEN` name
 
 The lengths of queues are asked for by the way that the workers take. Flower's own ways know no number of a database
 behind a Unix socket, one sentinel of several, and RabbitMQ by the plugin for its management only.
+
+Written for Flower 2.2 (its handlers and their `prepare`) and kombu 5.7 (`Channel._size`).
 """
 
 # mypy: allow-untyped-calls

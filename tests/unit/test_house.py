@@ -7,6 +7,7 @@ import functools
 import re
 from collections import defaultdict
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -248,3 +249,28 @@ def test_documents_name_files_that_there_are() -> None:
         if missing:
             gone[name(document)] = sorted(missing)
     assert gone == {}
+
+
+#: What these packages keep to themselves may change with any of their releases.
+_FOREIGN_PARTS = {"celery": "Celery", "kombu": "kombu", "amqp": "amqp", "flower": "Flower"}
+_WRITTEN_FOR = re.compile(r"\b(Celery|kombu|amqp|Flower) (\d+\.\d+)\b")
+
+
+def test_what_relies_on_the_inside_of_celery_and_kombu_says_for_which_version() -> None:
+    homes = [*HOME.glob("worker/runtime/*.py"), *HOME.glob("worker/broker/*.py"), HOME / "worker/flower.py"]
+    silent, outdated = [], []
+    for path in homes:
+        tree = ast.parse(path.read_text())
+        imported = {node.module.split(".")[0] for node in tree.body if isinstance(node, ast.ImportFrom) and node.module}
+        if not imported & _FOREIGN_PARTS.keys():
+            continue
+        said = dict(_WRITTEN_FOR.findall(ast.get_docstring(tree) or ""))
+        if not said:
+            silent.append(path.name)
+        outdated += [
+            (path.name, name, said[name])
+            for package, name in _FOREIGN_PARTS.items()
+            if name in said and not f"{version(package)}.".startswith(f"{said[name]}.")
+        ]
+    assert silent == [], "say in the docstring for which version each was written, and what of it is used"
+    assert outdated == [], "read the new version's code, then name it in the docstring"

@@ -1,4 +1,7 @@
-"""Task messages for the price of what differs in them; the rest is made once, by Celery and kombu themselves."""
+"""Task messages for the price of what differs in them; the rest is made once, by Celery and kombu themselves.
+
+Written for Celery 5.7 (`as_task_v2`) and kombu 5.7 (JSON with `body`, `headers` and `properties` in a list).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from kombu.connection import Connection
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps
 
-from worker.broker.capture_transport import Transport as Tray
+from worker.broker.capture_transport import Transport as CaptureTransport
 from worker.jobs.task_names import QUEUE
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
     from worker.jobs.task_names import TaskName
 
-_ID, _TOLD, _SHOWN, _BODY, _TAG = "@id@", {"@told@": 0}, "@shown@", "@body@", "@tag@"
+_ID, _KWARGS, _ARGSREPR, _BODY, _TAG = "@id@", {"@kwargs@": 0}, "@argsrepr@", "@body@", "@tag@"
 """What a prototype has where messages differ."""
 
 
@@ -31,23 +34,23 @@ class TaskMessage:
     Attributes:
         name: of the task.
         task_id: what Celery and Flower know it by.
-        told: the task's keyword arguments, which JSON can say.
-        shown: the same as an operator reads it.
+        kwargs: the task's keyword arguments, which JSON can say.
+        argsrepr: the same as an operator reads it in Flower.
     """
 
     name: TaskName
     task_id: str
-    told: dict[str, Any]
-    shown: str
+    kwargs: dict[str, Any]
+    argsrepr: str
 
 
-def publish(app: Celery, producer: Producer, hint: TaskMessage) -> None:
+def publish(app: Celery, producer: Producer, message: TaskMessage) -> None:
     """Publish a message as Celery does; raises what the transport raises."""
-    message = app.amqp.as_task_v2(  # shown in the place of the positional ones: the others Flower tries to evaluate
-        hint.task_id, hint.name, args=(), kwargs=hint.told, argsrepr=hint.shown, kwargsrepr="{}"
+    made = app.amqp.as_task_v2(  # shown in the place of the positional ones: the others Flower tries to evaluate
+        message.task_id, message.name, args=(), kwargs=message.kwargs, argsrepr=message.argsrepr, kwargsrepr="{}"
     )
     producer.publish(
-        message.body, headers=message.headers, serializer="json", exchange="", routing_key=QUEUE, **message.properties
+        made.body, headers=made.headers, serializer="json", exchange="", routing_key=QUEUE, **made.properties
     )
 
 
@@ -56,22 +59,24 @@ class MessageTemplate:
 
     def __init__(self, app: Celery, name: TaskName) -> None:
         """Have Celery and kombu make the prototype; connects to nothing."""
-        with Connection(transport=Tray) as connection:  # not by the broker's URL: kombu takes its transport from there
+        with Connection(
+            transport=CaptureTransport
+        ) as connection:  # not by the broker's URL: kombu takes its transport from there
             producer = connection.Producer()
-            publish(app, producer, TaskMessage(name, _ID, _TOLD, _SHOWN))
+            publish(app, producer, TaskMessage(name, _ID, _KWARGS, _ARGSREPR))
             channel, made = producer.channel, producer.channel.last
         properties = made["properties"]
         self._encode, self._encoding = channel.encode_body, properties["body_encoding"]
-        self._body = _format(bytes_to_str(channel.decode_body(made["body"], self._encoding)), told=_TOLD)
+        self._body = _format(bytes_to_str(channel.decode_body(made["body"], self._encoding)), kwargs=_KWARGS)
         made["body"], properties["delivery_tag"] = _BODY, _TAG
-        self._text = _format(dumps(made), id=_ID, shown=_SHOWN, body=_BODY, tag=_TAG)
+        self._text = _format(dumps(made), id=_ID, argsrepr=_ARGSREPR, body=_BODY, tag=_TAG)
 
-    def seal(self, hint: TaskMessage) -> str:
-        """Return the message of a hint of this task; no two have the same delivery tag."""
-        body, _ = self._encode(self._body % {"told": json.dumps(hint.told)}, self._encoding)
+    def render(self, message: TaskMessage) -> str:
+        """Return a message of this task as the broker keeps it; no two have the same delivery tag."""
+        body, _ = self._encode(self._body % {"kwargs": json.dumps(message.kwargs)}, self._encoding)
         return self._text % {
-            "id": json.dumps(hint.task_id),
-            "shown": json.dumps(hint.shown),
+            "id": json.dumps(message.task_id),
+            "argsrepr": json.dumps(message.argsrepr),
             "body": json.dumps(body),
             "tag": json.dumps(os.urandom(16).hex()),
         }

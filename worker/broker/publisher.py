@@ -1,4 +1,7 @@
-"""The way to the broker: task messages in one batch, the queue's length, and whether the broker was emptied."""
+"""The way to the broker: task messages in one batch, the queue's length, and whether the broker was emptied.
+
+Written for kombu 5.7: `Channel.client` of its Redis transport, and the list that holds a queue there.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ class Broker:
         self._app = app
         self._connection: Connection | None = None
         self._producer: Producer | None = None
-        self._envelopes: dict[TaskName, MessageTemplate] = {}
+        self._templates: dict[TaskName, MessageTemplate] = {}
         self._at_most: int | None = None
         connection = app.connection_for_write()
         self.errors: tuple[type[Exception], ...] = (
@@ -55,19 +58,19 @@ class Broker:
     def publish(self, rows: Sequence[Row]) -> None:
         """Publish a message for each dispatched step or slice, in one round trip where the transport can."""
         producer = self._connected()
-        hints = [hint(row) for row in rows]
+        messages = [task_message(row) for row in rows]
         if (client := _redis(producer.channel)) is None:
             self._at_most = None
             with producer.batch():
-                for one in hints:
-                    publish(self._app, producer, one)
-        elif hints:  # as kombu would, several times cheaper
-            self._at_most = int(client.lpush(QUEUE, *[self._template(one.name).seal(one) for one in hints]))
+                for message in messages:
+                    publish(self._app, producer, message)
+        elif messages:  # as kombu would, several times cheaper
+            self._at_most = int(client.lpush(QUEUE, *[self._template(each.name).render(each) for each in messages]))
 
     def _template(self, name: TaskName) -> MessageTemplate:
-        if name not in self._envelopes:
-            self._envelopes[name] = MessageTemplate(self._app, name)
-        return self._envelopes[name]
+        if name not in self._templates:
+            self._templates[name] = MessageTemplate(self._app, name)
+        return self._templates[name]
 
     def length(self) -> int:
         """Return how many messages wait in the queue."""
@@ -106,24 +109,24 @@ class Broker:
                 connection.release()
 
 
-def hint(row: Row) -> TaskMessage:
+def task_message(row: Row) -> TaskMessage:
     """Return what the message of a dispatched step or slice says."""
     name = TASK_OF[JobState(row["state"])]
     part = name if row["number"] is None else str(row["number"])
-    return TaskMessage(name, task_id(row["job_id"], part, row["epoch"], row["run"]), arguments(row), shown(row, name))
+    return TaskMessage(name, task_id(row["job_id"], part, row["epoch"], row["run"]), kwargs(row), argsrepr(row, name))
 
 
-def arguments(row: Row) -> Row:
-    """Return what a task is told: ids only; the rest it reads under its claim."""
-    told: Row = {"job": str(row["job_id"]), "token": row["token"], "epoch": row["epoch"]}
+def kwargs(row: Row) -> Row:
+    """Return the keyword arguments of a task: ids only; the rest it reads under its claim."""
+    given: Row = {"job": str(row["job_id"]), "token": row["token"], "epoch": row["epoch"]}
     if row["number"] is not None:
-        told["number"] = row["number"]
+        given["number"] = row["number"]
     if row["deaths"] >= ALONE_AFTER_DEATHS:
-        told["alone"] = True
-    return told
+        given["alone"] = True
+    return given
 
 
-def shown(row: Row, name: TaskName) -> str:
+def argsrepr(row: Row, name: TaskName) -> str:
     """Return the arguments as an operator reads them in Flower."""
     text = f"job={row['job_id']} {row['store']}:{row['key']}"
     if name is TaskName.SLICE:

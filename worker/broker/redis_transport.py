@@ -7,6 +7,9 @@
 - Nothing is looked up for a channel that waits for an answer; kombu does it in each turn of the loop.
 - Who consumes one queue asks for its messages in the same bytes each time, made once.
 - What is no message is dropped with a line in the log; in kombu it ends the process, whoever has written it.
+
+Written for kombu 5.7: the underscored methods of its Redis and virtual transports that are overridden here, the
+poller's `_channels`, the channels' `_in_poll` and `_in_listen`, and the names in `TRANSPORT_ALIASES`.
 """
 
 # mypy: allow-untyped-calls

@@ -2,6 +2,8 @@
 
 The row is what brings work back, so a message that cannot be understood is dropped, whoever wrote it. Celery itself
 ends a process by an exception that it does not expect, and logs the message at length where it expects it.
+
+Written for Celery 5.7: `Consumer.create_task_handler` and `on_decode_error`, and what its loop takes for a loss.
 """
 
 # mypy: allow-untyped-calls

@@ -1,4 +1,8 @@
-"""The pool of threads in which Celery runs our tasks; it wakes the worker's event loop when that waits for a thread."""
+"""The pool of threads in which Celery runs our tasks; it wakes the worker's event loop when that waits for a thread.
+
+Written for Celery 5.7 (`BasePool`, `apply_target`, `reserved_requests`: the worker fetches while `num_processes` is
+above their number) and kombu 5.7 (`get_event_loop`, `Hub.call_soon`).
+"""
 
 from __future__ import annotations
 
@@ -105,8 +109,8 @@ class TaskPool(BasePool):  # type: ignore[misc]
 def _wake() -> None:
     hub = get_event_loop()
     if hub is not None:
-        hub.call_soon(_look)
+        hub.call_soon(_no_op)
 
 
-def _look() -> None:
+def _no_op() -> None:
     """Nothing: that the loop turns is all."""

@@ -1,8 +1,11 @@
-"""How a task message goes through a worker process: received, run in a thread, ended, and each of it told.
+"""How a task message goes through a worker process: received, run in a thread, ended, with an event of each.
 
 Celery's own way serves every kind of task. Ours are acknowledged when they are taken, store no result, call nobody back
 and wait for no time. What Celery remembers of a task (for `inspect`, for a revoke) and its events are the same as in
-that way, and Celery's own code tells of every end but the good one.
+that way, and Celery's own code reports every end but the good one.
+
+Written for Celery 5.7: the strategy's signature, `Request.on_accepted` and `on_failure`, the task's `request_stack`,
+`TraceInfo.handle_error_state`, and the sets of `celery.worker.state`.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ class Delivery(Request):  # type: ignore[misc]
     """A message that was received, until its task has ended."""
 
     def run(self) -> None:
-        """Run the task in this thread; whatever becomes of it is told, and its slot is free again."""
+        """Run the task in this thread; its end is reported, however it ends, and its slot is free again."""
         try:
             self._run()
         except BaseException:
@@ -51,16 +54,16 @@ class Delivery(Request):  # type: ignore[misc]
         except Ignore:
             task_ready(self)
         except Retry as error:
-            self._tell(RETRY, error, context)
+            self._report(RETRY, error, context)
         except Exception as error:  # noqa: BLE001 - this is where it ends
-            self._tell(FAILURE, error, context)
+            self._report(FAILURE, error, context)
         else:
             task_ready(self)
             self.send_event("task-succeeded", result="None", runtime=monotonic() - began_s)
         finally:
             self.task.request_stack.pop()
 
-    def _tell(self, end: str, error: Exception, context: Context) -> None:
+    def _report(self, end: str, error: Exception, context: Context) -> None:
         described = TraceInfo(end, error).handle_error_state(self.task, context)
         traceback_clear(error)
         self.on_failure(described, return_ok=True)

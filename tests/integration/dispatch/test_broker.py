@@ -10,7 +10,7 @@ import redis
 from celery import Celery
 
 from tests.integration.dispatch.office import eventually, read_message
-from worker.broker.publisher import Broker, arguments, shown
+from worker.broker.publisher import Broker, argsrepr, kwargs
 from worker.ids import new_id, task_id
 from worker.jobs.states import JobState
 from worker.jobs.task_names import QUEUE, TASK_OF
@@ -57,8 +57,8 @@ def publish_as_celery(app: Celery, row: Row) -> None:
     name = TASK_OF[JobState(row["state"])]
     part = name if row["number"] is None else str(row["number"])
     message = app.amqp.as_task_v2(
-        task_id(row["job_id"], part, row["epoch"], row["run"]), name, args=(), kwargs=arguments(row),
-        argsrepr=shown(row, name), kwargsrepr="{}",
+        task_id(row["job_id"], part, row["epoch"], row["run"]), name, args=(), kwargs=kwargs(row),
+        argsrepr=argsrepr(row, name), kwargsrepr="{}",
     )  # fmt: skip
     with app.connection_for_write() as connection:
         connection.Producer().publish(
