@@ -137,7 +137,7 @@ class Interrupted(SlicewayError):
     """Work was cut short by us, not by the store or the file; it uses up no attempt."""
 
     code = "interrupted"
-    advice = "Nothing: the work is handed out again."
+    advice = "Nothing: the work is dispatched again."
 
     def __init__(self, stop: Stop) -> None:
         super().__init__(f"interrupted: {stop}")

@@ -52,7 +52,7 @@ def _note(tx: Tx) -> str | None:
     if not seen["live"] or seen["at_work"] or (seen["untaken_s"] or 0.0) < UNTAKEN_S:
         return None
     return (
-        f"of {seen['live']} live worker processes none has taken what was handed out {seen['untaken_s']:.0f} s ago;"
+        f"of {seen['live']} live worker processes none has taken what was dispatched {seen['untaken_s']:.0f} s ago;"
         " `sliceway doctor` says more"
     )
 

@@ -40,7 +40,7 @@ def test_a_cancel_waits_for_the_last_claim_before_it_cleans_up(site: Installatio
     job = site.enqueue(12 * MIB, key)
     site.store.held("data", job.key, 8)
     job.act("cancel")
-    site.until(lambda: all(row["state"] != "dispatched" for row in job.slices), "nothing handed out")
+    site.until(lambda: all(row["state"] != "dispatched" for row in job.slices), "nothing dispatched")
     claimed = sum(row["state"] == "sending" for row in job.slices)
     assert job.state == "cancelling"
     assert not job.asked("delete")

@@ -49,7 +49,7 @@ def main() -> None:
     report = Report()
     with bed() as site:
         report.seen_on(site.running)
-        with halted(site):  # its dispatcher would hand out what is measured here
+        with halted(site):  # its dispatcher would dispatch what is measured here
             fill(site, state="queued", step="pending", ended=False, count=100)
             few = turns(site)
             fill(site, state="succeeded", step="idle", ended=True, count=given.ended)
@@ -82,7 +82,7 @@ def fill(site: Bed, *, state: str, step: str, ended: bool, count: int) -> None:
 
 
 def turns(site: Bed) -> tuple[list[float], float]:
-    """Seconds of each of many turns, all of which hand out what sixteen free slots take; most MiB of the broker."""
+    """Seconds of each of many turns, all of which dispatch what sixteen free slots take; most MiB of the broker."""
     settings = site.running.settings
     url = settings.broker_url.for_kombu().rsplit("/", 1)[0] + "/2"
     database = Database(settings.database_url, plan_once=True, keep=texts())
@@ -99,7 +99,7 @@ def turns(site: Bed) -> tuple[list[float], float]:
             for _ in range(TURNS):
                 workers.heartbeat(tx, worker, slots=4, roots=["files"], claimed_through=None)
                 began = time.perf_counter()
-                dispatcher._turn(tx)
+                dispatcher._tick(tx)
                 took.append(time.perf_counter() - began)
                 assert tx.execute("UPDATE job SET step = 'pending' WHERE step = 'dispatched'").rowcount > 0
                 most_bytes = max(most_bytes, broker.info("memory")["used_memory"])

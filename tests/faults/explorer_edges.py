@@ -22,7 +22,7 @@ class Message(NamedTuple):
 
     @classmethod
     def of(cls, row: Row) -> Message:
-        """Return the message of a row that was handed out."""
+        """Return the message of a row that was dispatched."""
         task = TASK_OF[JobState.UPLOADING if row["number"] is not None else JobState(row["state"])]
         return cls(str(task), str(row["job_id"]), row["number"], row["token"], row["epoch"])
 

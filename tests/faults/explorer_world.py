@@ -204,10 +204,10 @@ class Moves:
     # --- the dispatcher ---
 
     def turn(self, state: State) -> Next:
-        """Let the dispatcher hand out all that is due; every wait is over by then."""
+        """Let the dispatcher dispatch all that is due; every wait is over by then."""
         change = self.rows.run(state.rows, "turn", _turn)
         posted = state.posted | {Message.of(row) for row in change.found}
-        return Next("dispatcher: hands out what is due", state._replace(rows=change.rows, posted=posted))
+        return Next("dispatcher: dispatches what is due", state._replace(rows=change.rows, posted=posted))
 
     def rescue(self, state: State) -> Next:
         """Let the dispatcher take back what ended workers hold."""

@@ -59,9 +59,8 @@ class MessageTemplate:
 
     def __init__(self, app: Celery, name: TaskName) -> None:
         """Have Celery and kombu make the prototype; connects to nothing."""
-        with Connection(
-            transport=CaptureTransport
-        ) as connection:  # not by the broker's URL: kombu takes its transport from there
+        # not by the broker's URL: kombu takes its transport from there
+        with Connection(transport=CaptureTransport) as connection:
             producer = connection.Producer()
             publish(app, producer, TaskMessage(name, _ID, _KWARGS, _ARGSREPR))
             channel, made = producer.channel, producer.channel.last

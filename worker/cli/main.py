@@ -120,7 +120,7 @@ def demo() -> None:
 @cli.command()
 def api() -> None:
     """Serve the HTTP API."""
-    os.execv(sys.executable, [sys.executable, "-m", "api"])  # noqa: S606 - the engine never imports the door
+    os.execv(sys.executable, [sys.executable, "-m", "api"])  # noqa: S606 - the engine never imports the API
 
 
 @cli.command()

@@ -66,7 +66,7 @@ class Settings(ServerSettings, ApiLimits):
         default=10, description="How far uploads yield the processors to the API and all else; 0: not at all."
     )
     window: Positive | None = Field(
-        default=None, description="Slices of one job handed out at once; unset, twice what all workers can send."
+        default=None, description="Slices of one job dispatched at once; unset, twice what all workers can send."
     )
     heartbeat_s: PositiveFloat = Field(default=2.0, description="How often a worker says that it lives.")
     dead_after_s: PositiveFloat = Field(default=10.0, description="Silence after which a worker counts as dead.")

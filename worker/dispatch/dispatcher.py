@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 DATABASE_ERRORS = (psycopg.Error, sqlalchemy.exc.SQLAlchemyError)
-TURN_EVERY_S = 0.02
-"""Turns follow each other no faster: what comes meanwhile shares the next one. After a rest the first comes at once."""
-TURN_EVERY_LEAST_S = 0.005
-"""But for a new session or the end of a last slice: slots may idle until it is heard. A turn takes as long itself."""
-TURN_EVERY_MOST_S = 0.1
-"""Nor much slower, however long what waits in the broker would last: something more urgent may come."""
+TICK_INTERVAL_S = 0.02
+"""The least time from one tick to the next: what becomes due meanwhile shares it. After a pause it comes at once."""
+MIN_TICK_INTERVAL_S = 0.005
+"""The same after a new session or a last slice, for which slots may idle. A tick itself takes about as long."""
+MAX_TICK_INTERVAL_S = 0.1
+"""The most, however long the backlog in the broker would last: something more urgent may come."""
 USED = 0.7
-"""So much of what waits in the broker is to have found a slot when the next turn comes."""
+"""The share of the backlog in the broker that has found a slot when the next tick comes."""
 RESCUE_EVERY_S = 0.5
 BROKER_CHECK_EVERY_S = 1.0
 LANE_ROWS_MAX = 2000
@@ -49,7 +49,7 @@ QUARANTINE_DEATHS = 4
 
 
 class Dispatcher:
-    """Takes turns for as long as it leads, and waits to lead otherwise."""
+    """Makes one tick after the other while it leads, and waits to lead otherwise."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Dispatcher:
         self._next: dict[str, float] = {}
         self._unbroken_since = 0.0
         self._last_round = 0.0
-        self._last_turn_s, self._pace_s = 0.0, TURN_EVERY_S
+        self._last_tick_s, self._pace_s = 0.0, TICK_INTERVAL_S
         self._backlogged = False
         self._lost_since: datetime | None = None
         self._republish_all = False
@@ -85,7 +85,7 @@ class Dispatcher:
         return self._term is not None
 
     def run(self) -> None:
-        """Take turns until `stop`; survives the loss of database and broker."""
+        """Tick until `stop`; survives the loss of database and broker."""
         while not self._stop.is_set():
             began = time.monotonic()
             try:
@@ -98,13 +98,13 @@ class Dispatcher:
                 self._broker_lost(error)
                 sleep_s, busy = 0.5, False
             except Exception:
-                # a fault of ours; if it ended this thread, the worker would lead for ever and hand out nothing
+                # a fault of ours; if it ended this thread, the worker would lead for ever and dispatch nothing
                 log.exception("dispatcher.broken")
                 self._republish_all = True
                 sleep_s, busy = 1.0, False
             pause_s = max(0.0, began + self._pace_s - time.monotonic())
             self._wakeup.wait(sleep_s, busy=busy, pause_s=pause_s, saturated=self._backlogged)
-            self._stop.wait(max(0.0, began + TURN_EVERY_LEAST_S - time.monotonic()))
+            self._stop.wait(max(0.0, began + MIN_TICK_INTERVAL_S - time.monotonic()))
         self._resign()
 
     def stop(self) -> None:
@@ -122,7 +122,7 @@ class Dispatcher:
                 self._lead(tx)
             if self._term is None:
                 return self._timers.lead_s / 3, False
-            return self._turn(tx)
+            return self._tick(tx)
 
     def _lead(self, tx: Tx) -> None:
         term = leadership.lead(tx, self._holder, self._timers.lead_s)
@@ -132,7 +132,7 @@ class Dispatcher:
             self._links.begin_term(leases.reported_links(tx), time.monotonic())
         self._term = term
 
-    def _turn(self, tx: Tx) -> tuple[float, bool]:
+    def _tick(self, tx: Tx) -> tuple[float, bool]:
         if self._is_time("rescue", RESCUE_EVERY_S):
             transitions.promote_due(tx)
             self._rescue(tx)
@@ -144,11 +144,11 @@ class Dispatcher:
         in_flight = sum(load.requests for load in seen.in_flight.values())
         free = 2 * seen.slots - in_flight
         links = self._learned(tx, seen)
-        handed_out = self._dispatch(tx, seen, free, links) if free > 0 else 0
-        since_s, self._last_turn_s = time.monotonic() - self._last_turn_s, time.monotonic()
-        waiting, busy = in_flight + handed_out - seen.slots, in_flight + handed_out > 0
-        backlog_drains_in_s = until_used_s(waiting=waiting, handed_out=handed_out, since_s=since_s)
-        self._pace_s = min(TURN_EVERY_MOST_S, max(TURN_EVERY_S, backlog_drains_in_s))
+        dispatched = self._dispatch(tx, seen, free, links) if free > 0 else 0
+        since_s, self._last_tick_s = time.monotonic() - self._last_tick_s, time.monotonic()
+        waiting, busy = in_flight + dispatched - seen.slots, in_flight + dispatched > 0
+        backlog_drains_in_s = until_used_s(waiting=waiting, dispatched=dispatched, since_s=since_s)
+        self._pace_s = min(MAX_TICK_INTERVAL_S, max(TICK_INTERVAL_S, backlog_drains_in_s))
         longest = RESCUE_EVERY_S if busy else 1.0
         self._backlogged = waiting > 0
         if self._backlogged:  # a slot that finds a message tells nobody, and what is new would only wait behind it
@@ -156,7 +156,7 @@ class Dispatcher:
         return self._until_due(seen, longest), busy
 
     def _until_due(self, seen: due.QueueSnapshot, longest: float) -> float:
-        # a leader that sleeps past its term, or so long that its turns count as broken, would be none
+        # a leader that sleeps past its term, or so long that its ticks count as interrupted, would be none
         longest = min(longest, self._timers.lead_s / 3, self._timers.dead_after_s / 4)
         return longest if seen.next_due_s is None else min(longest, max(0.0, seen.next_due_s))
 
@@ -267,14 +267,14 @@ class Dispatcher:
         self._wakeup.close()
 
 
-def until_used_s(*, waiting: int, handed_out: int, since_s: float) -> float:
-    """Return when most of what waits for a free slot will have found one, which is when the next turn should come.
+def until_used_s(*, waiting: int, dispatched: int, since_s: float) -> float:
+    """Return the seconds until most of the waiting messages will have found a slot: the next tick should come then.
 
-    A turn costs as much as a slice, and one that hands out a single slice is dear; one that comes late lets slots idle.
+    A tick costs as much as a slice. A tick that dispatches one slice is early; one that finds free slots is late.
 
     Args:
         waiting: messages for which there is no slot yet; none or negative where slots are free.
-        handed_out: how many were handed out now, so about how many found a slot since the last turn.
-        since_s: seconds since that turn.
+        dispatched: how many were dispatched now, which is about how many found a slot since the last tick.
+        since_s: seconds since that tick.
     """
-    return max(0, waiting) * USED * since_s / max(1, handed_out)
+    return max(0, waiting) * USED * since_s / max(1, dispatched)

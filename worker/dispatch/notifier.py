@@ -1,4 +1,4 @@
-"""How a worker process tells the dispatcher that there is something to decide, without telling it too often."""
+"""How a worker process notifies the dispatcher that something is due: debounced, so that NOTIFY stays rare."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from worker.dispatch.dispatcher import Dispatcher
     from worker.dispatch.wakeup import Wakeup
 
-NUDGE_EVERY_S = 0.01
+NOTIFY_INTERVAL_S = 0.01
 """NOTIFY serialises commits: one process sends no more than one in this time, whatever it has done."""
 
 
@@ -32,44 +32,42 @@ class DispatcherNotifier(threading.Thread):
             wakeup: its sleep.
             taken: changes with every message that this process begins to work on.
         """
-        super().__init__(name="nudger", daemon=True)
+        super().__init__(name="notifier", daemon=True)
         self._db, self._dispatcher, self._wakeup, self._taken = db, dispatcher, wakeup, taken
         self._asked, self._urgent, self._ended = threading.Event(), threading.Event(), threading.Event()
 
     def notify_dispatcher(self) -> None:
-        """Ask for a turn of the dispatcher at once: something new is due. Cheap; safe from any thread."""
+        """Have the dispatcher tick at once: something new is due. Cheap; safe from any thread."""
         self._urgent.set()
         self._asked.set()
 
-    def freed(self) -> None:
-        """Say that a slot is free: nobody need be told if a message that waited in the broker fills it."""
+    def slot_freed(self) -> None:
+        """A slot is free: the dispatcher is notified only if no message that waits in the broker fills it."""
         self._asked.set()
 
     def run(self) -> None:
-        """Pass nudges on until `end`."""
+        """Notify the dispatcher when asked, until `end`."""
         while True:
             self._asked.wait()
             self._asked.clear()
             if self._ended.is_set():
                 return
-            if not self._urgent.is_set() and self._is_fed():
+            if not self._urgent.is_set() and self._has_taken_a_message():
                 continue
             urgent = self._urgent.is_set()
             self._urgent.clear()
             if self._dispatcher.leads:
                 self._wakeup.wake(urgent=urgent)
             else:
-                with (
-                    suppress(*UNAVAILABLE),
-                    self._db.connection() as tx,
-                ):  # the dispatcher looks by itself, a little later
+                # where the database is away, the dispatcher polls a little later
+                with suppress(*UNAVAILABLE), self._db.connection() as tx:
                     transitions.wake(tx, urgent=urgent)
-            self._ended.wait(NUDGE_EVERY_S)
+            self._ended.wait(NOTIFY_INTERVAL_S)
 
-    def _is_fed(self) -> bool:
+    def _has_taken_a_message(self) -> bool:
         """Wait a moment, and say whether a message was taken in it."""
         before = self._taken()
-        return not self._urgent.wait(NUDGE_EVERY_S) and self._taken() != before
+        return not self._urgent.wait(NOTIFY_INTERVAL_S) and self._taken() != before
 
     def end(self) -> None:
         """End the thread."""

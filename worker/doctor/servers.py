@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _IDLE_LEAST_S = 60
 _FREE_LEAST_BYTES = 256 * MIB
 _FULL, _NEARLY_FULL = 0.9, 0.7
-"""Of `maxmemory`: past it the broker refuses messages, and work is handed out late or not at all."""
+"""Of `maxmemory`: past it the broker refuses messages, and work is dispatched late or not at all."""
 
 
 def broker(url: BrokerUrl) -> Iterator[Finding]:

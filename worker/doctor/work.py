@@ -80,7 +80,7 @@ def _names(rows: list[Row]) -> str:
 def _leader(leader: Row | None, live: list[Row]) -> Finding:
     if leader is None or not leader["leads"]:
         advice = "Look again in some seconds; if it stays, restart the workers and read their logs."
-        return Finding("dispatcher", Level.FAILED, "none leads, so nothing is handed out", advice)
+        return Finding("dispatcher", Level.FAILED, "none leads, so nothing is dispatched", advice)
     name = next((row["name"] for row in live if row["id"] == leader["holder"]), "a worker that has just ended")
     return Finding("dispatcher", Level.OK, f"{name} leads")
 

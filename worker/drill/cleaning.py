@@ -108,7 +108,7 @@ class Cleaning:
             if time.monotonic() > until_s:
                 row = "" if ended else "; the canary's row says that it lives"
                 advice = "Start a worker if none runs: the next dispatcher takes them back by itself."
-                raise LeftBehind(f"{held} steps and slices are handed out or leased{row}", advice)
+                raise LeftBehind(f"{held} steps and slices are dispatched or leased{row}", advice)
             time.sleep(_LOOK_S)
 
 

@@ -105,7 +105,7 @@ def ended(tx: Tx, worker: UUID) -> bool:
 
 
 def held(tx: Tx, jobs: Collection[UUID], worker: UUID | None) -> int:
-    """Return how many steps and slices of these jobs, or of this worker, are handed out or leased."""
+    """Return how many steps and slices of these jobs, or of this worker, are dispatched or leased."""
     return _count(tx, _HELD, {"jobs": list(jobs), "worker": worker})
 
 

@@ -1,4 +1,4 @@
-"""What can be a job at all: the rules of the door that need no look at the database."""
+"""What can be a job at all: the rules of the API that need no query."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key, without what it opens the door with."""
+    """A key, without its secret."""
 
     id: UUID
     name: str

@@ -25,7 +25,7 @@ class Load(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class QueueSnapshot:
-    """What a dispatcher's turn needs to know.
+    """What a tick of the dispatcher needs to know.
 
     Attributes:
         now: by the database's clock.
@@ -33,7 +33,7 @@ class QueueSnapshot:
         claimed_through: the latest time of dispatch among messages that were claimed.
         last_ended: when the last worker ended, dead or stopped.
         next_due_s: seconds until the next waiting step or slice is due, negative if it is; None if none waits.
-        abort_due: whether a cancelled job's last claim has ended and its abort is not handed out yet.
+        abort_due: whether a cancelled job's last claim has ended and its abort is not dispatched yet.
         waiting_stores: stores with an open breaker -> whether a probe is due.
         links: store -> its link, where it has carried anything lately.
         links_at: when a live worker last reported of its links.

@@ -71,7 +71,7 @@ class Deferral:
     """How a claim goes back, decided by `retry.py`.
 
     Attributes:
-        again: the wait until it may be handed out again; None for none.
+        again: the wait until it may be dispatched again; None for none.
         error: what the job and the slice remember; None for an interruption of ours, which leaves no trace.
         attempt: whether it counts as an attempt.
         restart_clock: whether the time in failure begins anew.

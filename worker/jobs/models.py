@@ -37,7 +37,7 @@ UNFINISHED = "finished_at IS NULL"
 """A live job, as indexes say it. Not by its state: a condition on one state would imply it, and a plan made while few
 jobs are live would read such an index whole, for ever after."""
 DUE_STEP = "step = 'pending' AND not_before IS NULL AND (paused_at IS NULL OR state <> 'queued')"
-"""Which job steps the dispatcher may hand out now; the SQL that chooses repeats it word for word, to hit the index."""
+"""Which job steps the dispatcher may dispatch now; the SQL that chooses repeats it word for word, to hit the index."""
 
 
 class Base(DeclarativeBase):

@@ -13,11 +13,11 @@ class JobState(StrEnum):
     """Where a job stands. Each non-final state says who moves it on."""
 
     QUEUED = "queued"
-    """Waits for the dispatcher to hand out its init; with `not_before`, until then."""
+    """Waits for the dispatcher to dispatch its init; with `not_before`, until then."""
     INITIALIZING = "initializing"
     """A worker opens the source and the session; freed by the dispatcher when that worker dies or its lease ends."""
     UPLOADING = "uploading"
-    """Its slices are handed out one by one; the last checkpoint moves it on."""
+    """Its slices are dispatched one by one; the last checkpoint moves it on."""
     FINISHING = "finishing"
     """Every slice is at the store; the finish step completes the object and looks for proof."""
     SUCCEEDED = "succeeded"

@@ -24,4 +24,4 @@ TASK_OF = {
     JobState.FINISHING: TaskName.FINISH,
     JobState.CANCELLING: TaskName.ABORT,
 }
-"""Which task the dispatcher hands out for a job in this state."""
+"""Which task the dispatcher dispatches for a job in this state."""

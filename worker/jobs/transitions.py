@@ -151,7 +151,7 @@ def checkpoint(tx: Tx, batch: Sequence[Acknowledged], worker: UUID) -> dict[tupl
 
 
 def release(tx: Tx, claim: Claim, deferral: Deferral, *, sent_bytes: int = 0, size_bytes: int | None = None) -> None:
-    """Give a step or slice back, to be handed out again; so many bytes of its content were acknowledged.
+    """Give a step or slice back, to be dispatched again; so many bytes of its content were acknowledged.
 
     ``size_bytes``: of that content, if any was to be sent; of a step it is the whole file.
 
@@ -354,7 +354,7 @@ def redispatch(tx: Tx, before: Any = None) -> list[Row]:
 
 
 def promote_due(tx: Tx) -> bool:
-    """Make due what waited until now, and hand out aborts whose claims have ended; says whether there was any."""
+    """Make due what waited until now, and dispatch aborts whose claims have ended; says whether there was any."""
     row = tx.execute(sql("wake")).fetchone()
     return row is not None and any(row.values())
 

@@ -1,4 +1,4 @@
-"""What each protocol allows: slice sizes, keys, part counts. Pure, so that bad input gets its answer at the door.
+"""What each protocol allows: slice sizes, keys, part counts. Pure, so that the API can refuse bad input.
 
 Source of the COS JSON figures: the vendor's pages 436/6066 (simple upload), 436/6067 (slice init) and 436/8432 (codes).
 """

@@ -100,7 +100,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
 
     requires = ("celery.worker.components:Pool",)
     runtime_type: ClassVar[type[Runtime]] = Runtime
-    turns: threading.Thread | None = None
+    dispatcher_thread: threading.Thread | None = None
     """The dispatcher's; None as long as the process is not ready."""
 
     def __init__(self, parent: Any, **options: Any) -> None:
@@ -135,18 +135,18 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
             holder=rt.worker,
             store_caps=caps,
         )
-        self.nudger = DispatcherNotifier(rt.db, self.dispatcher, self.wakeup, taken=lambda: rt.taken)
+        self.notifier = DispatcherNotifier(rt.db, self.dispatcher, self.wakeup, taken=lambda: rt.taken)
         self.liveness = Liveness(
             rt,
             request_stop=lambda: os.kill(os.getpid(), signal.SIGTERM),
             resize=lambda slots: setattr(parent.pool, "slots", slots),
         )
-        rt.notify_dispatcher, rt.freed = self.nudger.notify_dispatcher, self.nudger.freed
+        rt.notify_dispatcher, rt.slot_freed = self.notifier.notify_dispatcher, self.notifier.slot_freed
         self.liveness.register()
         yield_to_others(settings.worker_nice)  # not before: a start takes more of a processor than a slice does
         celery_tasks.serve(rt)
-        self.turns = threading.Thread(target=self.dispatcher.run, name="dispatcher", daemon=True)
-        for thread in (self.liveness, self.nudger, self.turns):
+        self.dispatcher_thread = threading.Thread(target=self.dispatcher.run, name="dispatcher", daemon=True)
+        for thread in (self.liveness, self.notifier, self.dispatcher_thread):
             thread.start()
 
     def _on_signal(self, *_: Any) -> None:
@@ -157,7 +157,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         gc.freeze()  # else the interpreter searches everything once more at its end: 0.8 s of a processor
         state.should_stop = os.EX_OK
         rt = self.runtime
-        if rt is None or self.turns is None:
+        if rt is None or self.dispatcher_thread is None:
             raise WorkerShutdown(os.EX_OK)
         if not rt.stopping.is_set():
             rt.stopping.set()
@@ -167,14 +167,14 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Give back what is held, stop leading, and say goodbye."""
         rt = self.runtime
-        if rt is None or self.turns is None:
+        if rt is None or self.dispatcher_thread is None:
             return
         rt.stopping.set()
         drained = rt.drained(DRAIN_S)
         celery_tasks.serve(None)
         self.dispatcher.stop()
-        self.turns.join(DRAIN_S)
-        self.nudger.end()
+        self.dispatcher_thread.join(DRAIN_S)
+        self.notifier.end()
         if not drained:
             self.liveness.leave()  # Celery would wait for the threads, however long the store takes to answer them
         self.liveness.end()

@@ -104,7 +104,7 @@ def _perform(
     task: Task, message: Row, limit: Limit, take: Callable[..., Row], work: Callable[..., None]
 ) -> None:  # fmt: skip
     rt = _runtime
-    if rt is None:  # the process is on its way out; the row is handed out again
+    if rt is None:  # the process is on its way out; the row is dispatched again
         raise Ignore
     given = _read(task, message)
     limit_s = limit(rt.timers)
@@ -165,7 +165,7 @@ def _run(rt: Runtime, claim: Claim, guard: ClaimGuard, take: Callable[[], Row], 
             log.exception("task.broken")
         _give_back(rt, claim, row, error, guard)
     else:
-        rt.freed()
+        rt.slot_freed()
 
 
 def _give_back(rt: Runtime, claim: Claim, row: Row | None, error: Exception, guard: ClaimGuard) -> NoReturn:
@@ -173,7 +173,7 @@ def _give_back(rt: Runtime, claim: Claim, row: Row | None, error: Exception, gua
 
     Raises:
         Ignore: it was cancelled or revoked.
-        Retry: it is handed out again.
+        Retry: it is dispatched again.
         Exception: the error, if the job has failed by it.
     """
     try:

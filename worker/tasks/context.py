@@ -65,7 +65,7 @@ class Runtime:
         self.stopping = threading.Event()
         self.notify_dispatcher: Callable[[], None] = _no_op
         """Tells the dispatcher that something new is due."""
-        self.freed: Callable[[], None] = _no_op
+        self.slot_freed: Callable[[], None] = _no_op
         """Tells it that a slot is free; heard if no message fills the slot by itself."""
         self.links = LinkMeter()
         self.room = ResizableSemaphore(settings.worker_threads or LEAST)

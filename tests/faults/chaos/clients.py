@@ -52,7 +52,7 @@ class Office:
             errands: what is to be asked for.
             jobs_per_s: how fast.
             full: whether there are too many live jobs.
-            over: set when nothing is handed out any more.
+            over: set when nothing is dispatched any more.
         """
         self._orders, self._jobs_per_s, self._full, self._over = orders(errands), jobs_per_s, full, over
         self._lock = threading.Lock()

@@ -123,7 +123,7 @@ class Recoveries:
         return self._next("claimed", [row["back"] for row in self._acts.of(act)])
 
     def after_leaders(self) -> Times:
-        """From the leader's SIGKILL until anything was handed out."""
+        """From the leader's SIGKILL until anything was dispatched."""
         return self._next("dispatched", [row["killed"] for row in self._acts.of("leader_killed")])
 
     def _next(self, what: str, since: Sequence[float]) -> Times:

@@ -63,7 +63,7 @@ def test_each_item_is_answered_in_order_whatever_is_wrong_with_the_others(api: A
 
 
 def test_the_jobs_of_a_batch_are_due_in_its_order(api: Any, acme: httpx.Client) -> None:
-    """A lane's jobs of one priority are handed out by id: the keys, by which they are inserted, do not matter."""
+    """A lane's jobs of one priority are dispatched by id: the keys, by which they are inserted, do not matter."""
     asked = [f"{number:03d}" for number in range(200, 0, -1)]
     send(acme, *(wish(key) for key in asked))
     with api.database.connection() as tx:

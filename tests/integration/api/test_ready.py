@@ -35,7 +35,7 @@ def test_workers_that_take_nothing_are_named(own_api: Any) -> None:
     own_api.sql(WORKER.replace("{at}", "now()"), id=worker)
     said = note(own_api)
     assert said is not None
-    assert said.startswith("of 1 live worker processes none has taken what was handed out 4")
+    assert said.startswith("of 1 live worker processes none has taken what was dispatched 4")
     at_work = enqueue(own_api, "b")
     own_api.move(
         at_work, "initializing", step="running", worker=worker, lease_until="infinity", token=1, started_at="now"

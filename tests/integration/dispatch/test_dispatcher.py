@@ -101,7 +101,7 @@ def test_nothing_is_handed_out_while_the_queue_is_long(office: Office, slots: in
     office.a_few_turns()
     assert office.bench.row(job)["step"] == "pending"
     office.queue.delete("sliceway")
-    eventually(lambda: (job, None) in office.whats(), "it is not handed out")
+    eventually(lambda: (job, None) in office.whats(), "it is not dispatched")
 
 
 @pytest.mark.usefixtures("slots")
@@ -201,7 +201,7 @@ def test_what_an_old_leader_marked_is_published_by_the_next(office: Office) -> N
 
 @pytest.mark.usefixtures("slots")
 def test_a_new_leader_takes_over_when_the_old_one_is_gone(office: Office) -> None:
-    office.bench.run("UPDATE worker SET slots = 100")  # room for what the old leader handed out, and for its copies
+    office.bench.run("UPDATE worker SET slots = 100")  # room for what the old leader dispatched, and for its copies
     first = office.leading()
     second = office.start()
     office.a_few_turns()
@@ -215,7 +215,7 @@ def test_a_new_leader_takes_over_when_the_old_one_is_gone(office: Office) -> Non
 
 @pytest.mark.usefixtures("slots")
 def test_a_fault_of_its_own_does_not_end_the_dispatch(office: Office) -> None:
-    """A thread that ended would leave a worker that leads and hands out nothing, for as long as it has a heartbeat."""
+    """A thread that ended would leave a worker that leads and dispatches nothing, for as long as it has a heartbeat."""
 
     class Faulty(Broker):
         faults = 0
@@ -312,7 +312,7 @@ def test_two_leaders_at_once_hand_out_everything_once(office: Office) -> None:
     for _ in range(2):
         office.start(lead_s=60)
     until_both_lead(office)
-    eventually(lambda: len(office.messages()) >= 100, "not everything was handed out")
+    eventually(lambda: len(office.messages()) >= 100, "not everything was dispatched")
     office.a_few_turns()
     messages = [message for message in office.messages() if message.job in jobs]
     assert {message.what for message in messages} == {

@@ -109,4 +109,4 @@ def test_what_is_still_handed_out_is_named(scene: Scene) -> None:
     with scene.database.connection() as tx:
         tx.execute("UPDATE job SET step = 'dispatched' WHERE id = %s", [job])
     [line] = scene.clean()[Level.FAILED]
-    assert line.startswith("left behind: leases: 1 steps and slices are handed out or leased")
+    assert line.startswith("left behind: leases: 1 steps and slices are dispatched or leased")

@@ -200,7 +200,7 @@ class Bench:
             return transitions.checkpoint(tx, [Acknowledged(c, "tag", None) for c in claims], claims[0].worker)
 
     def finishing(self, slices: int = 1, **fields: Any) -> UUID:
-        """Bring a job to where its finish can be handed out."""
+        """Bring a job to where its finish can be dispatched."""
         job = self.uploading(slices, **fields)
         self.checkpoint(*self.take(job, *range(slices)))
         assert self.row(job)["state"] == JobState.FINISHING

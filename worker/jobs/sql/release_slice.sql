@@ -1,4 +1,4 @@
--- A slice goes back, to be handed out again: after a retryable error, or because we ourselves cut the work short.
+-- A slice goes back, to be dispatched again: after a retryable error, or because we ourselves cut the work short.
 -- `again_s` NULL means at once. The job remembers since when it fails, and the error if it is a new one. Both remember how
 -- many bytes were acknowledged: what is shown of a job's progress never falls.
 WITH parent AS MATERIALIZED (

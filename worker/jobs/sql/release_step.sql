@@ -1,5 +1,5 @@
--- A step goes back, to be handed out again: init to `queued`, finish and abort where they are. `again_s` NULL means at once.
--- A job that was cancelled meanwhile only lets go of the claim; the dispatcher hands out the abort when all claims have ended.
+-- A step goes back, to be dispatched again: init to `queued`, finish and abort where they are. `again_s` NULL means at once.
+-- A job that was cancelled meanwhile only lets go of the claim; the dispatcher dispatches the abort when all claims have ended.
 WITH held AS MATERIALIZED (
   SELECT id, epoch, state, error FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
   WHERE epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'

@@ -1,4 +1,4 @@
--- What a dispatcher's turn needs to know, in one round: slots of live workers, what is in flight, stores that wait.
+-- What a tick of the dispatcher needs to know, in one query: slots of live workers, what is in flight, stores that wait.
 SELECT
   now() AS now,
   (SELECT coalesce(sum(slots), 0) FROM worker WHERE ended_at IS NULL) AS slots,

@@ -1,4 +1,4 @@
--- Whether workers take what is handed out: how many live, how long ago the oldest of it was that none has taken (NULL: there is
+-- Whether workers take what is dispatched: how many live, how long ago the oldest of it was that none has taken (NULL: there is
 -- none), and whether anything is at work.
 SELECT
   (SELECT count(*) FROM worker WHERE ended_at IS NULL AND heartbeat_at > now() - interval '1 min') AS live,

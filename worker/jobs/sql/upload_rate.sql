@@ -1,5 +1,5 @@
 -- How many bytes a second of a job were acknowledged lately. What was sent of a slice counts evenly from its claim to its
--- checkpoint; of what is being sent, from its begin to the report. Slices are handed out by number: those done lately are
+-- checkpoint; of what is being sent, from its begin to the report. Slices are dispatched by number: those done lately are
 -- among the last before the highest one in flight, and no more of them are read than `most_slices`.
 WITH parts AS MATERIALIZED (
   SELECT s.size_bytes::bigint AS bytes, s.claimed_at AS began_at, s.done_at AS ended_at, NULL::timestamptz AS reported_at

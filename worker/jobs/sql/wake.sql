@@ -1,4 +1,4 @@
--- What waited until now is due. SKIP LOCKED: a row that someone is moving is looked at again in the next turn. Nothing here
+-- What waited until now is due. SKIP LOCKED: a row that someone is moving is looked at again in the next tick. Nothing here
 -- waits for a lock, so the order of the locks is of no matter.
 WITH steps AS (
   UPDATE job SET not_before = NULL WHERE id IN (

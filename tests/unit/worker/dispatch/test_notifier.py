@@ -33,7 +33,7 @@ class Turns:
 
 
 @pytest.fixture
-def nudger(turns: Turns, taken: Callable[[], int]) -> Iterator[DispatcherNotifier]:
+def notifier(turns: Turns, taken: Callable[[], int]) -> Iterator[DispatcherNotifier]:
     parts: Any = SimpleNamespace(leads=True)
     wakeup: Any = turns
     made = DispatcherNotifier(SimpleNamespace(), parts, wakeup, taken)  # type: ignore[arg-type]  # no database: it leads
@@ -65,21 +65,21 @@ def taken(request: pytest.FixtureRequest, looks: threading.Semaphore) -> Callabl
     return look
 
 
-def test_a_slot_that_stays_free_asks_for_a_turn(nudger: DispatcherNotifier, turns: Turns) -> None:
-    nudger.freed()
+def test_a_slot_that_stays_free_asks_for_a_turn(notifier: DispatcherNotifier, turns: Turns) -> None:
+    notifier.slot_freed()
     assert turns.came()
     assert turns.hurried == [False]
 
 
 @pytest.mark.parametrize("taken", ["fed"], indirect=True)
 def test_a_slot_that_was_filled_asks_for_none_but_something_new_does(
-    nudger: DispatcherNotifier, turns: Turns, looks: threading.Semaphore
+    notifier: DispatcherNotifier, turns: Turns, looks: threading.Semaphore
 ) -> None:
-    nudger.freed()
+    notifier.slot_freed()
     assert all(looks.acquire(timeout=DEADLINE_S) for _ in range(2)), "before and after"
-    nudger.notify_dispatcher()
+    notifier.notify_dispatcher()
     assert turns.came()
     assert turns.hurried == [True]
-    nudger.end()
-    nudger.join(DEADLINE_S)
+    notifier.end()
+    notifier.join(DEADLINE_S)
     assert not turns.count.acquire(blocking=False), "both asked for a turn"

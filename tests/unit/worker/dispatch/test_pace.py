@@ -6,7 +6,7 @@ from worker.dispatch.dispatcher import until_used_s
 
 
 @pytest.mark.parametrize(
-    ("waiting", "handed_out", "since_s", "expected_s"),
+    ("waiting", "dispatched", "since_s", "expected_s"),
     [
         (0, 4, 0.02, 0.0),  # every message has a slot: what ends must be followed at once
         (-8, 0, 3.0, 0.0),
@@ -17,6 +17,6 @@ from worker.dispatch.dispatcher import until_used_s
     ],
 )
 def test_turns_come_when_most_of_what_waits_has_found_a_slot(
-    waiting: int, handed_out: int, since_s: float, expected_s: float
+    waiting: int, dispatched: int, since_s: float, expected_s: float
 ) -> None:
-    assert until_used_s(waiting=waiting, handed_out=handed_out, since_s=since_s) == pytest.approx(expected_s)
+    assert until_used_s(waiting=waiting, dispatched=dispatched, since_s=since_s) == pytest.approx(expected_s)
