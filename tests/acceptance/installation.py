@@ -225,11 +225,11 @@ class Installation:
             (self.media / key).write_bytes(content)
         return self.submit(JobSpec(key, key, fields), content)
 
-    def submit(self, wish: JobSpec, content: bytes) -> Job:
+    def submit(self, spec: JobSpec, content: bytes) -> Job:
         """Ask the API to upload a file that is there."""
-        answer = self.api.post("/v1/jobs", json=wish.document)
+        answer = self.api.post("/v1/jobs", json=spec.document)
         assert answer.status_code == httpx.codes.ACCEPTED, answer.text
-        return self.note(Job(self, answer.json()["id"], wish.key, content, self.media / wish.path))
+        return self.note(Job(self, answer.json()["id"], spec.key, content, self.media / spec.path))
 
     def note(self, job: Job) -> Job:
         """Remember a job, to be judged when the test is over."""

@@ -97,11 +97,11 @@ def test_a_job_that_was_accepted_survives_the_crash_that_follows(site: Installat
 def test_without_a_database_the_api_accepts_nothing_and_recovers_by_itself(site: Installation) -> None:
     site.workers(1)
     content = site.file("without-database", 1000)
-    wish = JobSpec("without-database", "without-database")
+    spec = JobSpec("without-database", "without-database")
     site.postgres.stop("fast")
     with pytest.raises(psycopg.OperationalError):
         site.sql("SELECT 1")
-    answer = site.api.post("/v1/jobs", json=wish.document)
+    answer = site.api.post("/v1/jobs", json=spec.document)
     assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
     site.postgres.start()
-    site.submit(wish, content).succeeds()
+    site.submit(spec, content).succeeds()

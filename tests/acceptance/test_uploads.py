@@ -83,13 +83,13 @@ def test_a_folder_in_the_place_of_the_object_is_told(site: Installation) -> None
 
 def test_the_jobs_of_a_batch_are_stored_in_its_order(site: Installation) -> None:
     site.workers(1, SLICEWAY_WORKER_THREADS="1")
-    wishes = [JobSpec(f"{number:02}", f"{number:02}") for number in range(20, 0, -1)]
-    contents = [site.file(wish.path, 1000) for wish in wishes]
-    answer = site.api.post("/v1/jobs/batch", json={"jobs": [wish.document for wish in wishes]}).raise_for_status()
-    for wish, content, result in zip(wishes, contents, answer.json()["results"], strict=True):
-        site.note(Job(site, result["job"]["id"], wish.key, content, site.media / wish.path))
+    specs = [JobSpec(f"{number:02}", f"{number:02}") for number in range(20, 0, -1)]
+    contents = [site.file(spec.path, 1000) for spec in specs]
+    answer = site.api.post("/v1/jobs/batch", json={"jobs": [spec.document for spec in specs]}).raise_for_status()
+    for spec, content, result in zip(specs, contents, answer.json()["results"], strict=True):
+        site.note(Job(site, result["job"]["id"], spec.key, content, site.media / spec.path))
     site.jobs[-1].succeeds()
-    assert [entry["path"] for entry in site.store.requests(op="upload")] == [wish.key for wish in wishes]
+    assert [entry["path"] for entry in site.store.requests(op="upload")] == [spec.key for spec in specs]
 
 
 def test_slices_go_in_order_where_the_store_insists(site: Installation) -> None:

@@ -142,10 +142,10 @@ class Stage(Installation):
 
     # points
 
-    def submit(self, wish: JobSpec, content: bytes) -> Job:
+    def submit(self, spec: JobSpec, content: bytes) -> Job:
         """Ask the API to upload a file that is there; the point is armed by then."""
         self.strike()
-        return super().submit(wish, content)
+        return super().submit(spec, content)
 
     def strike(self) -> None:
         """Arm the point, if that has not been done."""

@@ -211,12 +211,12 @@ def test_an_enqueue_whose_answer_is_lost_is_accepted(site: Network, named: bool)
     site.far()
     key = site.fresh_key()
     content = site.file(key, 1000)
-    wish = JobSpec(key, key)
+    spec = JobSpec(key, key)
     headers = {"Idempotency-Key": f"order-{key}"} if named else {}
     answers: list[httpx.Response] = []
 
     def ask() -> httpx.Response:
-        return site.api.post("/v1/jobs", json=wish.document, headers=headers)
+        return site.api.post("/v1/jobs", json=spec.document, headers=headers)
 
     asking = threading.Thread(target=lambda: answers.append(ask()))
     answer_lost(site.door, key.encode(), asking.start, lambda: ids(site, key))
@@ -227,7 +227,7 @@ def test_an_enqueue_whose_answer_is_lost_is_accepted(site: Network, named: bool)
     site.note(Job(site, first.json()["id"], key, content, site.media / key)).succeeds()
     if named:
         assert ask().json()["id"] == first.json()["id"]
-        other = site.api.post("/v1/jobs", json=wish.document | {"priority": 9}, headers=headers)
+        other = site.api.post("/v1/jobs", json=spec.document | {"priority": 9}, headers=headers)
         assert (other.status_code, other.json()["code"]) == (409, "idempotency_mismatch")
 
 

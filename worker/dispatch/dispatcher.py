@@ -151,7 +151,7 @@ class Dispatcher:
         self._pace_s = min(MAX_TICK_INTERVAL_S, max(TICK_INTERVAL_S, backlog_drains_in_s))
         longest = RESCUE_EVERY_S if busy else 1.0
         self._backlogged = waiting > 0
-        if self._backlogged:  # a slot that finds a message tells nobody, and what is new would only wait behind it
+        if self._backlogged:  # a freed slot takes a waiting message by itself, and new work would queue behind it
             longest = min(longest, max(self._pace_s, backlog_drains_in_s))
         return self._until_due(seen, longest), busy
 

@@ -105,17 +105,17 @@ class Wakeup:
             until_s = pause_until_s
 
     def _hear(self, readable: Sequence[int]) -> bool:
-        """Take in what has come; says whether any of it hurries."""
+        """Take in what has come; says whether any of it is urgent."""
         bell = self._pipe_reader.fileno() in readable
-        hurries = bell and _NOW in self._pipe_reader.recv(65536)
+        at_once = bell and _NOW in self._pipe_reader.recv(65536)
         if len(readable) > bell and self._connection is not None:
             try:
-                told = [notify.payload for notify in self._connection.notifies(timeout=0)]
+                payloads = [notify.payload for notify in self._connection.notifies(timeout=0)]
             except psycopg.OperationalError:
                 self.disconnect()
             else:
-                hurries = hurries or URGENT in told
-        return hurries
+                at_once = at_once or URGENT in payloads
+        return at_once
 
     def disconnect(self) -> None:
         """Stop listening; the next `connect` begins anew."""

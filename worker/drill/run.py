@@ -18,7 +18,7 @@ from worker.drill import watch
 from worker.drill.canary import Canary, Death
 from worker.drill.cleaning import END_S, Cleaning
 from worker.drill.proof import Expected, verify
-from worker.drill.site import NotProven, Site, folder_of, ready
+from worker.drill.site import NothingProven, Site, folder_of, ready
 from worker.errors import SlicewayError
 from worker.jobs.states import FINAL, JobState
 from worker.protocols.spec import MIB
@@ -48,7 +48,7 @@ def run(site: Site, environ: Mapping[str, str], report: Report) -> None:
     """Drill, tell every step, and leave nothing behind.
 
     Raises:
-        NotProven: nothing was killed.
+        NothingProven: nothing was killed.
         DrillFailed: something was not as promised; the report says what.
         Unreachable: the API or the database does not answer.
     """
@@ -80,7 +80,7 @@ class Drill:
         """See that it can begin, and that the key opens what it takes, cleaning up included.
 
         Raises:
-            NotProven: it cannot.
+            NothingProven: it cannot.
         """
         self._report.add(ready(self._site, self._database))
         self._prefix = folder_of(self._site, self._database) + self._prefix
@@ -89,7 +89,7 @@ class Drill:
             self._client.cancel(str(uuid.uuid4()))
         except RefusedByApi as error:
             if error.code != "not_found":  # that there is no such job is what a key that may cancel is told
-                raise NotProven(f"no drill was begun: {error.message}", advice=error.advice) from error
+                raise NothingProven(f"no drill was begun: {error.message}", advice=error.advice) from error
 
     def play(self, environ: Mapping[str, str]) -> None:
         """Kill the canary in the middle of a slice, and follow the others."""
@@ -143,7 +143,7 @@ class Drill:
         until_s = min(self._until_s, time.monotonic() + START_S)
         while not canary.ready:
             if canary.gone or time.monotonic() > until_s:
-                raise NotProven(f"the canary, a worker process of the drill, did not start: {canary.last_words}")
+                raise NothingProven(f"the canary, a worker process of the drill, did not start: {canary.last_words}")
             time.sleep(LOOK_S)
         self._report.ok("canary", f"a worker process of the drill has joined (pid {canary.pid})")
 
@@ -151,7 +151,7 @@ class Drill:
         """Enqueue until a slice has gone to the canary.
 
         Raises:
-            NotProven: none has.
+            NothingProven: none has.
             DrillFailed: an upload failed by itself.
         """
         for attempt in range(1, ATTEMPTS + 1):
@@ -159,18 +159,18 @@ class Drill:
             while (job := self._newest())["state"] not in FINAL and not canary.gone:
                 if time.monotonic() > self._until_s:
                     what = f"job {job['id']} is {job['state']}, and no slice of it has reached the canary"
-                    raise NotProven(f"{what} in {self._site.timeout_s:.0f} s")
+                    raise NothingProven(f"{what} in {self._site.timeout_s:.0f} s")
                 time.sleep(LOOK_S)
             if canary.gone:
                 if canary.death is None:
-                    raise NotProven(f"the canary has ended by itself: {canary.last_words}")
+                    raise NothingProven(f"the canary has ended by itself: {canary.last_words}")
                 return canary.death
             if job["state"] != JobState.SUCCEEDED:
                 error = job["error"] or {"message": "somebody cancelled it"}
                 self._report.failed("upload", f"job {job['id']}: {error['message']}", error.get("advice") or "")
                 raise DrillFailed("the canary's upload failed before anything was killed")
             self._report.note("reached", f"other workers were faster with job {attempt} of at most {ATTEMPTS}")
-        raise NotProven(f"no slice of {ATTEMPTS} jobs has reached the canary")
+        raise NothingProven(f"no slice of {ATTEMPTS} jobs has reached the canary")
 
     def _newest(self) -> dict[str, Any]:
         with self._database.connection() as tx:

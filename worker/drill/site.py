@@ -27,7 +27,7 @@ NOTICE_SLACK_S = 5.0
 _Profile = TypeVar("_Profile", "StoreProfile", "RootProfile")
 
 
-class NotProven(SlicewayError):
+class NothingProven(SlicewayError):
     """Nothing was killed, so nothing is proven."""
 
     code = "not_proven"
@@ -120,17 +120,17 @@ def ready(site: Site, database: Database) -> Finding:
     """Return that the drill can begin.
 
     Raises:
-        NotProven: the doctor finds a server or the store not right, or there is nobody to take over.
+        NothingProven: the doctor finds a server or the store not right, or there is nobody to take over.
     """
     needed = {"database", "database writes", "migrations", "broker", "broker memory", "broker consumers"}
     needed.add(f"store {site.store.name}")
     for finding in examine(site.settings):
         if finding.check in needed and finding.level is Level.FAILED:
-            raise NotProven(f"no drill was begun: {finding.check}: {finding.text}", advice=finding.advice)
+            raise NothingProven(f"no drill was begun: {finding.check}: {finding.text}", advice=finding.advice)
     with database.connection() as tx:
         others = watch.others(tx, site.root.name, site.settings.timers.dead_after_s)
     if not others:
-        raise NotProven(
+        raise NothingProven(
             f"no drill was begun: no worker process is alive that reads from root {site.root.name!r},"
             " so nobody could take over",
             advice="Start one: `sliceway worker`.",

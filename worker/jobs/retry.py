@@ -37,7 +37,7 @@ STORE_CHANGED_WAIT_S = 30.0
 PROFILE_CODES = frozenset({"store_changed", "tenant_not_allowed"})
 """Errors of a job whose profiles serve it no longer. They serve others: its store's breaker stays closed."""
 WAITING_CODES = PROFILE_CODES | {"root_unavailable", "store_unusable", "proxy_unusable", "tls_unusable"}
-"""Errors that wait for somebody to put the environment right; they have a limit of their own."""
+"""Errors that wait until an operator has repaired the environment; they have a limit of their own."""
 
 
 _GOES_ON = re.compile(r"[.;] waiting jobs go on by themselves\.$", re.IGNORECASE)
@@ -69,7 +69,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Hand it out again after ``delay`` (None: at once). ``error`` None leaves no trace: the interruption was ours."""
+    """Dispatch it again after ``delay`` (None: at once). ``error`` None leaves no trace: the interruption was ours."""
 
     delay: timedelta | None
     error: dict[str, Any] | None = None
@@ -137,68 +137,71 @@ def _last_advice(advice: str) -> str:
 def _decide(  # noqa: PLR0911 - one row a class of failure
     error: Exception, history: History, chance: random.Random
 ) -> Decision:
-    told = describe(error)
+    described = describe(error)
     match error:
         case Interrupted(stop=Stop.DEADLINE):
-            told |= {"code": "slice_stalled", "message": "the deadline passed: the store took the bytes too slowly"}
-            told |= {"unanswered": True}
-            return _in_time(told, history, _backoff(history, chance))
+            described |= {
+                "code": "slice_stalled",
+                "message": "the deadline passed: the store took the bytes too slowly",
+            }
+            described |= {"unanswered": True}
+            return _in_time(described, history, _backoff(history, chance))
         case Interrupted():
             return Again(None)
         case StoreUnusable():
-            return _waiting(told, history, timedelta(seconds=STORE_CHANGED_WAIT_S) if _profile(error) else None)
+            return _waiting(described, history, timedelta(seconds=STORE_CHANGED_WAIT_S) if _profile(error) else None)
         case RootUnavailable():
             delay = min(_backoff(history, chance).total_seconds(), ROOT_WAIT_MAX_S)
-            return _waiting(told, history, timedelta(seconds=delay))
+            return _waiting(described, history, timedelta(seconds=delay))
         case SessionGone():
-            return _fresh(told, history)
+            return _fresh(described, history)
         case SourceError() | Permanent():
-            return GiveUp(told)
+            return GiveUp(described)
         case Throttled(retry_after=timedelta() as wait):
-            return _in_time(told, history, max(_backoff(history, chance), wait))
+            return _in_time(described, history, max(_backoff(history, chance), wait))
         case Transient(counts_as_attempt=False):
-            return _in_time(told, history, _backoff(history, chance))
+            return _in_time(described, history, _backoff(history, chance))
         case _:
-            return _attempt(told, history, _backoff(history, chance))
+            return _attempt(described, history, _backoff(history, chance))
 
 
 def _profile(error: StoreError) -> bool:
     return error.code in PROFILE_CODES
 
 
-def _waiting(told: dict[str, Any], history: History, delay: timedelta | None) -> Decision:
+def _waiting(described: dict[str, Any], history: History, delay: timedelta | None) -> Decision:
     """Wait for the environment. Time spent failing otherwise does not count, nor the other way round."""
     began_now = history.last_code not in WAITING_CODES
     if not began_now and history.failing_for is not None and history.failing_for > history.wait_for:
-        return GiveUp(told)
-    return Again(delay, told, restart_clock=began_now)
+        return GiveUp(described)
+    return Again(delay, described, restart_clock=began_now)
 
 
-def _in_time(told: dict[str, Any], history: History, delay: timedelta) -> Decision:
+def _in_time(described: dict[str, Any], history: History, delay: timedelta) -> Decision:
     began_now = history.last_code in WAITING_CODES
     failing_for = timedelta(0) if began_now or history.failing_for is None else history.failing_for
     if failing_for > history.retry_for:
-        return GiveUp(told)
+        return GiveUp(described)
     # however long the store wants us to wait: there is one more attempt when the time is over, and no later end
     left = max(history.retry_for - failing_for, timedelta(seconds=BACKOFF_MIN_S))
-    return Again(min(delay, left), told, restart_clock=began_now)
+    return Again(min(delay, left), described, restart_clock=began_now)
 
 
-def _attempt(told: dict[str, Any], history: History, delay: timedelta) -> Decision:
+def _attempt(described: dict[str, Any], history: History, delay: timedelta) -> Decision:
     if history.attempts + 1 >= ATTEMPTS_MAX:
-        return GiveUp(told)
-    decision = _in_time(told, history, delay)
+        return GiveUp(described)
+    decision = _in_time(described, history, delay)
     if isinstance(decision, Again):
-        return Again(decision.delay, told, attempt=True, restart_clock=decision.restart_clock)
+        return Again(decision.delay, described, attempt=True, restart_clock=decision.restart_clock)
     return decision
 
 
-def _fresh(told: dict[str, Any], history: History) -> Decision:
+def _fresh(described: dict[str, Any], history: History) -> Decision:
     # a digest that does not match twice is no accident of the way
-    allowed = 1 if told["code"] == "digest_mismatch" else SESSION_LOSSES_MAX
+    allowed = 1 if described["code"] == "digest_mismatch" else SESSION_LOSSES_MAX
     if history.session_losses >= allowed:
-        return GiveUp(told)
-    return Fresh(told, timedelta(seconds=2.0**history.session_losses) if history.session_losses else None)
+        return GiveUp(described)
+    return Fresh(described, timedelta(seconds=2.0**history.session_losses) if history.session_losses else None)
 
 
 def _backoff(history: History, chance: random.Random) -> timedelta:

@@ -206,4 +206,4 @@ class Runtime:
 
 
 def _no_op() -> None:
-    """Nudge nobody: outside a worker there is no dispatcher to tell."""
+    """Do nothing: outside a worker process there is no dispatcher to notify."""

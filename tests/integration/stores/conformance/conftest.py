@@ -195,7 +195,7 @@ def tight() -> Tight:
 
 
 @pytest.fixture
-def patience() -> type[Deadline]:
+def deadline() -> type[Deadline]:
     """Guards with deadlines of one's own."""
     return Deadline
 

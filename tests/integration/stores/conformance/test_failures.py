@@ -120,8 +120,8 @@ class TestStop:
     """A guard that says stop ends the request at its next piece, and with the guard's own error."""
 
     @pytest.mark.parametrize("stop", [Stop.CANCELLED, Stop.SHUTDOWN])
-    def test_within_the_body(self, ready: Ready, patience: type[Deadline], stop: Stop) -> None:
-        class Later(patience):  # type: ignore[misc,valid-type]
+    def test_within_the_body(self, ready: Ready, deadline: type[Deadline], stop: Stop) -> None:
+        class Later(deadline):  # type: ignore[misc,valid-type]
             asked = 0
 
             def check(self) -> None:
@@ -146,17 +146,17 @@ class TestStop:
         error = failed(ready, call, guard=tight, driver=saturated)
         assert type(error) is (Unknown if call in PUBLISHING else Transient)
 
-    def test_an_answer_that_comes_in_drops_ends_with_the_deadline(self, ready: Ready, patience: type[Deadline]) -> None:
+    def test_an_answer_that_comes_in_drops_ends_with_the_deadline(self, ready: Ready, deadline: type[Deadline]) -> None:
         """Each drop comes well within every timeout; only their sum passes the deadline."""
         ready.bench.fault("list", "drip", delay_s=0.1)
         with pytest.raises((Transient, Interrupted)):
-            ready.call("list", patience(seconds=1.0))
+            ready.call("list", deadline(seconds=1.0))
 
     @pytest.mark.parametrize("stop", [Stop.CANCELLED, Stop.SHUTDOWN])
-    def test_once_all_is_sent_the_answer_is_heard(self, ready: Ready, patience: type[Deadline], stop: Stop) -> None:
+    def test_once_all_is_sent_the_answer_is_heard(self, ready: Ready, deadline: type[Deadline], stop: Stop) -> None:
         """What the store has taken and says so need not be sent again."""
         ready.bench.fault("slice", "hold", when="after")
-        guard, results = patience(), list[object]()
+        guard, results = deadline(), list[object]()
         sending = threading.Thread(target=lambda: results.append(ready.call("slice", guard)))
         sending.start()
         ready.bench.asked("slice", count=1, state="held")
@@ -165,10 +165,10 @@ class TestStop:
         sending.join(120)
         assert [type(result) for result in results] == [SliceAck]
 
-    def test_a_revoke_is_obeyed_even_then(self, ready: Ready, patience: type[Deadline]) -> None:
+    def test_a_revoke_is_obeyed_even_then(self, ready: Ready, deadline: type[Deadline]) -> None:
         """It would be lost otherwise: the operator wants the job paused."""
         ready.bench.fault("slice", "hold", when="after")
-        guard, stops = patience(), list[Stop]()
+        guard, stops = deadline(), list[Stop]()
 
         def send() -> None:
             with pytest.raises(Interrupted) as caught:
@@ -183,21 +183,21 @@ class TestStop:
         sending.join(120)
         assert stops == [Stop.REVOKED]
 
-    def test_before_anything_is_sent(self, ready: Ready, patience: type[Deadline]) -> None:
+    def test_before_anything_is_sent(self, ready: Ready, deadline: type[Deadline]) -> None:
         for call in CALLS:
             seen = len(ready.bench.asked(call))
             with pytest.raises(Interrupted):
-                ready.call(call, patience(stop=Stop.CANCELLED))
+                ready.call(call, deadline(stop=Stop.CANCELLED))
             assert len(ready.bench.asked(call)) == seen
 
-    def test_of_one_thread_does_not_disturb_another(self, ready: Ready, patience: type[Deadline]) -> None:
+    def test_of_one_thread_does_not_disturb_another(self, ready: Ready, deadline: type[Deadline]) -> None:
         ready.bench.fault("list", "hold")
         results: list[object] = []
         listing = threading.Thread(target=lambda: results.append(ready.call("list")))
         listing.start()
         ready.bench.asked("list", count=1, state="held")
         with pytest.raises(Interrupted):
-            ready.call("slice", patience(stop=Stop.CANCELLED))
+            ready.call("slice", deadline(stop=Stop.CANCELLED))
         ready.bench.heal()
         listing.join(120)
         assert [type(result) for result in results] == [Listing]

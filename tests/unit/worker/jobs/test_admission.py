@@ -80,7 +80,7 @@ def test_a_time_to_retry_is_the_wish_or_else_the_settings(admission: Admission) 
 
 
 @pytest.mark.parametrize(
-    ("wish", "code"),
+    ("spec", "code"),
     [
         (WISH._replace(store="other"), "unknown_store"),
         (WISH._replace(root="other"), "unknown_root"),
@@ -94,9 +94,9 @@ def test_a_time_to_retry_is_the_wish_or_else_the_settings(admission: Admission) 
         (WISH._replace(verify="file", slice_bytes=512 * 1024), "bad_slice_size"),
     ],
 )
-def test_a_wish_that_breaks_a_rule_is_refused(admission: Admission, wish: JobSpec, code: str) -> None:
+def test_a_spec_that_breaks_a_rule_is_refused(admission: Admission, spec: JobSpec, code: str) -> None:
     with pytest.raises(Refused) as refused:
-        admission.new_job(wish, "acme")
+        admission.new_job(spec, "acme")
     assert refused.value.code == code
 
 

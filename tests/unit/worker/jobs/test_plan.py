@@ -62,10 +62,12 @@ def test_what_is_not_exactly_a_slice_counts_as_nothing(plan: Plan, held: list[tu
     st.none() | st.integers(1, 50_000),
 )
 def test_the_wish_is_followed_unless_it_makes_too_many_slices(
-    size_bytes: int, wish: int | None, default: int, max_slices: int | None
+    size_bytes: int, requested: int | None, default: int, max_slices: int | None
 ) -> None:
-    chosen = choose_slice_bytes(size_bytes, requested=wish, default=default, sizes=COS_SIZES, max_slices=max_slices)
-    wanted = default if wish is None else wish
+    chosen = choose_slice_bytes(
+        size_bytes, requested=requested, default=default, sizes=COS_SIZES, max_slices=max_slices
+    )
+    wanted = default if requested is None else requested
 
     def fits(size: int) -> bool:
         return max_slices is None or Plan(size_bytes, size).total <= max_slices
@@ -130,10 +132,10 @@ def test_where_the_store_names_no_slice_size_the_slices_show_it(
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "wish", "whole"),
+    ("size_bytes", "requested", "whole"),
     [(0, None, True), (0, 1024, True), (1, 1024, False), (1, None, True), (2048, None, True), (2049, None, False)],
 )
 def test_small_files_go_whole_unless_slices_were_wished_for_and_empty_ones_always(
-    size_bytes: int, wish: int | None, *, whole: bool
+    size_bytes: int, requested: int | None, *, whole: bool
 ) -> None:
-    assert goes_whole(size_bytes, requested=wish, whole_bytes=2048) is whole
+    assert goes_whole(size_bytes, requested=requested, whole_bytes=2048) is whole
