@@ -201,7 +201,7 @@ def plain(params: Row) -> Row:
 
 
 def _plain(name: str, value: Any) -> Any:
-    if name == "again_s" and value is not None:
+    if name == "delay_s" and value is not None:
         return 60.0
     if isinstance(value, Jsonb):
         return Jsonb({key: part for key, part in value.obj.items() if key != "at"})

@@ -71,13 +71,13 @@ class Deferral:
     """How a claim goes back, decided by `retry.py`.
 
     Attributes:
-        again: the wait until it may be dispatched again; None for none.
+        delay: the wait before the next dispatch; None for none.
         error: what the job and the slice remember; None for an interruption of ours, which leaves no trace.
         attempt: whether it counts as an attempt.
         restart_clock: whether the time in failure begins anew.
     """
 
-    again: timedelta | None
+    delay: timedelta | None
     error: Row | None
     attempt: bool = False
     restart_clock: bool = False
@@ -85,7 +85,7 @@ class Deferral:
     def params(self) -> Row:
         """Return the statement's parameters."""
         return {
-            "again_s": None if self.again is None else self.again.total_seconds(),
+            "delay_s": None if self.delay is None else self.delay.total_seconds(),
             "error": json_or_null(self.error),
             "attempt": int(self.attempt),
             "restart_clock": self.restart_clock,

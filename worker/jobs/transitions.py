@@ -93,10 +93,10 @@ def wake(tx: Tx, *, urgent: bool = False) -> None:
     tx.execute("SELECT pg_notify(%s, %s)", [WAKE_CHANNEL, URGENT if urgent else ""])
 
 
-def claim_step(tx: Tx, claim: Claim, source: JobState, lease: timedelta, *, again: bool = False) -> Row:
+def claim_step(tx: Tx, claim: Claim, source: JobState, lease: timedelta, *, reclaim: bool = False) -> Row:
     """Take the job's step for which a message came; ``source`` is the state that the step starts from.
 
-    ``again``: the answer to the same claim was lost; if it was granted, it still is.
+    ``reclaim``: the answer to the same claim was lost; a claim that was granted still holds.
 
     Returns:
         The job's row, and `breaker_open`.
@@ -104,13 +104,13 @@ def claim_step(tx: Tx, claim: Claim, source: JobState, lease: timedelta, *, agai
     Raises:
         StaleClaim: the message is stale or a duplicate, or the job is paused or was cancelled.
     """
-    return _one(tx, "claim_step", claim.params() | {"source": source, "lease_s": lease.total_seconds(), "again": again})
+    return _one(tx, "claim_step", claim.params() | {"source": source, "lease_s": lease.total_seconds(), "reclaim": reclaim})
 
 
-def claim_slice(tx: Tx, claim: Claim, *, low_speed: int, slack: timedelta, again: bool = False) -> Row:
+def claim_slice(tx: Tx, claim: Claim, *, low_speed: int, slack: timedelta, reclaim: bool = False) -> Row:
     """Take the slice for which a message came; its lease is ``slack`` plus the time it takes at ``low_speed`` bytes/s.
 
-    ``again``: the answer to the same claim was lost; if it was granted, it still is.
+    ``reclaim``: the answer to the same claim was lost; a claim that was granted still holds.
 
     Raises:
         StaleClaim: the message is stale or a duplicate, or the job is not uploading any more.
@@ -123,7 +123,7 @@ def claim_slice(tx: Tx, claim: Claim, *, low_speed: int, slack: timedelta, again
         "worker": claim.worker,
         "low_speed": low_speed,
         "slack_s": slack.total_seconds(),
-        "again": again,
+        "reclaim": reclaim,
     }
     return _one(tx, "claim_slice", params)
 
@@ -217,30 +217,30 @@ def succeed(tx: Tx, claim: Claim, result: Row) -> None:
     _one(tx, "succeed", claim.params() | {"result": Jsonb(result)})
 
 
-def fail(tx: Tx, claim: Claim, error: Row, *, abort_again_s: float = 60.0, sent_bytes: int = 0) -> JobState:
+def fail(tx: Tx, claim: Claim, error: Row, *, abort_delay_s: float = 60.0, sent_bytes: int = 0) -> JobState:
     """End the job badly, by the holder of its step or of a slice; an abort is only put off, the second time so long.
 
     ``sent_bytes``: how many bytes of the claim's content were acknowledged.
     """
-    params = {"error": Jsonb(error), "abort_again_s": abort_again_s, "sent_bytes": sent_bytes}
+    params = {"error": Jsonb(error), "abort_delay_s": abort_delay_s, "sent_bytes": sent_bytes}
     return JobState(_one(tx, "fail", claim.params() | params)["state"])
 
 
 def quarantine(tx: Tx, job_id: UUID, epoch: int, error: Row) -> None:
     """End the job badly, by the dispatcher; nothing happens if it has ended or begun afresh meanwhile."""
     params = {"job": job_id, "epoch": epoch, "number": None, "token": None, "worker": None, "actor": "dispatcher"}
-    tx.execute(sql("fail"), params | {"error": Jsonb(error), "abort_again_s": None, "sent_bytes": 0})
+    tx.execute(sql("fail"), params | {"error": Jsonb(error), "abort_delay_s": None, "sent_bytes": 0})
 
 
-def new_epoch(tx: Tx, claim: Claim, error: Row, again: timedelta | None) -> JobState:
+def new_epoch(tx: Tx, claim: Claim, error: Row, delay: timedelta | None) -> JobState:
     """Start the job afresh with a new session, by the holder of its step or of a slice."""
-    params = {"error": Jsonb(error), "again_s": None if again is None else again.total_seconds(), "other_file": False}
+    params = {"error": Jsonb(error), "delay_s": None if delay is None else delay.total_seconds(), "other_file": False}
     return JobState(_one(tx, "new_epoch", claim.params() | params)["state"])
 
 
 def take_other_file(tx: Tx, claim: Claim, error: Row) -> JobState:
     """Start a job that was put back to work afresh, its file being another one now; forget the old one."""
-    params = {"error": Jsonb(error), "again_s": None, "other_file": True}
+    params = {"error": Jsonb(error), "delay_s": None, "other_file": True}
     return JobState(_one(tx, "new_epoch", claim.params() | params)["state"])
 
 

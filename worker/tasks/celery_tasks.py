@@ -59,8 +59,8 @@ def serve(runtime: Runtime | None) -> None:
 def slice_task(self: Task, *_: Any, **message: Any) -> None:
     """Send one slice."""
 
-    def take(rt: Runtime, claim: Claim, guard: ClaimGuard, *, again: bool) -> Row:
-        return claim_slice(rt, claim, guard, again=again)
+    def take(rt: Runtime, claim: Claim, guard: ClaimGuard, *, reclaim: bool) -> Row:
+        return claim_slice(rt, claim, guard, reclaim=reclaim)
 
     _perform(self, message, lambda timers: timers.deadline_s, take, send_slice)
 
@@ -92,10 +92,10 @@ def _finish_limit_s(timers: Timers) -> float:
 
 
 def _step(source: JobState, limit_s: Limit) -> Callable[..., Row]:
-    def take(rt: Runtime, claim: Claim, _guard: ClaimGuard, *, again: bool) -> Row:
+    def take(rt: Runtime, claim: Claim, _guard: ClaimGuard, *, reclaim: bool) -> Row:
         lease = timedelta(seconds=limit_s(rt.timers) + rt.timers.lease_slack_s)
         with rt.db.connection() as tx:
-            return transitions.claim_step(tx, claim, source, lease, again=again)
+            return transitions.claim_step(tx, claim, source, lease, reclaim=reclaim)
 
     return take
 
@@ -138,12 +138,12 @@ def _read(task: Task, message: Row) -> Arguments:
 
 def _take(rt: Runtime, claim: Claim, guard: ClaimGuard, take: Callable[..., Row], limit_s: float) -> Row:
     """Claim, and claim again for as long as the database is away: the message is in no other hands."""
-    again = False
+    reclaim = False
     while True:
         try:
-            return take(rt, claim, guard, again=again)
+            return take(rt, claim, guard, reclaim=reclaim)
         except UNAVAILABLE:
-            again = True
+            reclaim = True
             if rt.stopping.wait(WRITE_AGAIN_S):
                 raise
             guard.extend(limit_s)

@@ -85,7 +85,7 @@ def _carry_out(tx: Tx, guard: ClaimGuard, decision: Decision, timers: Timers) ->
         case Fresh(error=error, delay=delay):
             transitions.new_epoch(tx, claim, redact_json(error), timers.wait(delay))
         case GiveUp(error=error):
-            transitions.fail(tx, claim, redact_json(error), abort_again_s=timers.probe_s, sent_bytes=sent_bytes)
+            transitions.fail(tx, claim, redact_json(error), abort_delay_s=timers.probe_s, sent_bytes=sent_bytes)
 
 
 def _open_breaker(tx: Tx, store: str, error: Row, probe_s: float) -> None:

@@ -23,7 +23,7 @@ Row = dict[str, Any]
 log = get_log(__name__)
 
 
-def claim_slice(rt: Runtime, claim: Claim, guard: ClaimGuard, *, again: bool) -> Row:
+def claim_slice(rt: Runtime, claim: Claim, guard: ClaimGuard, *, reclaim: bool) -> Row:
     """Take the slice, for as long as its size allows at the store's low speed.
 
     Raises:
@@ -32,7 +32,7 @@ def claim_slice(rt: Runtime, claim: Claim, guard: ClaimGuard, *, again: bool) ->
     low_speed = min((p.low_speed_bytes_per_s for p in rt.settings.profiles.stores.values()), default=1)
     slack = timedelta(seconds=rt.timers.deadline_s + rt.timers.lease_slack_s)
     with rt.db.connection() as tx:
-        row = transitions.claim_slice(tx, claim, low_speed=low_speed, slack=slack, again=again)
+        row = transitions.claim_slice(tx, claim, low_speed=low_speed, slack=slack, reclaim=reclaim)
     guard.deadline_s += row["slice_size_bytes"] / low_speed  # counted from before the claim: the lease outlasts it
     return row
 

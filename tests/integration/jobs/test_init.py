@@ -122,13 +122,13 @@ def test_a_step_claimed_again_by_its_holder_is_still_his(bench: Bench) -> None:
     job = bench.enqueue()
     (claim,) = bench.take(job)
     with bench.db.connection() as tx:
-        row = transitions.claim_step(tx, claim, JobState.QUEUED, LEASE, again=True)
+        row = transitions.claim_step(tx, claim, JobState.QUEUED, LEASE, reclaim=True)
         assert row["state"] == "initializing"
         with pytest.raises(StaleClaim):
             transitions.claim_step(tx, claim, JobState.QUEUED, LEASE)
         other = bench.claim_of(job, worker=bench.start_worker())
         with pytest.raises(StaleClaim):
-            transitions.claim_step(tx, other, JobState.QUEUED, LEASE, again=True)
+            transitions.claim_step(tx, other, JobState.QUEUED, LEASE, reclaim=True)
     assert bench.kinds(job).count("init_claimed") == 1
 
 
@@ -136,23 +136,23 @@ def test_a_slice_claimed_again_by_its_holder_is_still_his(bench: Bench) -> None:
     job = bench.uploading(1)
     (claim,) = bench.take(job, 0)
     with bench.db.connection() as tx:
-        row = transitions.claim_slice(tx, claim, low_speed=1, slack=LEASE, again=True)
+        row = transitions.claim_slice(tx, claim, low_speed=1, slack=LEASE, reclaim=True)
         assert row["session"] == {"handle": "s-1"}
         with pytest.raises(StaleClaim):
             transitions.claim_slice(tx, claim, low_speed=1, slack=LEASE)
         other = bench.claim_of(job, 0, worker=bench.start_worker())
         with pytest.raises(StaleClaim):
-            transitions.claim_slice(tx, other, low_speed=1, slack=LEASE, again=True)
+            transitions.claim_slice(tx, other, low_speed=1, slack=LEASE, reclaim=True)
     bench.checkpoint(claim)
     with bench.db.connection() as tx, pytest.raises(StaleClaim):
-        transitions.claim_slice(tx, claim, low_speed=1, slack=LEASE, again=True)
+        transitions.claim_slice(tx, claim, low_speed=1, slack=LEASE, reclaim=True)
 
 
 def test_a_claim_that_was_never_granted_is_granted_the_second_time(bench: Bench) -> None:
     job = bench.uploading(1)
     bench.dispatch(job, 0)
     with bench.db.connection() as tx:
-        transitions.claim_slice(tx, bench.claim_of(job, 0), low_speed=1, slack=LEASE, again=True)
+        transitions.claim_slice(tx, bench.claim_of(job, 0), low_speed=1, slack=LEASE, reclaim=True)
     assert bench.states(job) == ["sending"]
 
 

@@ -207,5 +207,5 @@ def test_a_claim_says_whether_its_store_waits(bench: Bench) -> None:
         row = transitions.claim_slice(tx, bench.claim_of(uploading, 0), low_speed=1, slack=LEASE)
         assert row["breaker_open"] is True
         breakers.close_breaker(tx, "main")
-        row = transitions.claim_step(tx, bench.claim_of(job), JobState.QUEUED, LEASE, again=True)
+        row = transitions.claim_step(tx, bench.claim_of(job), JobState.QUEUED, LEASE, reclaim=True)
         assert row["breaker_open"] is False

@@ -24,7 +24,7 @@ WITH parent AS MATERIALIZED (
     finished_at = CASE WHEN p.untouched THEN now() END, updated_at = now()
   FROM parent p WHERE j.id = p.id
   RETURNING j.id, j.epoch, p.state AS before, j.state
-), told AS (
+), history AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor)
   SELECT id, 'cancel_requested', before, 'cancelling', epoch, %(actor)s FROM moved
   UNION ALL

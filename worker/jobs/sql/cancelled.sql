@@ -13,7 +13,7 @@ WITH held AS MATERIALIZED (
   RETURNING j.id, j.epoch, h.session, h.target
 ), cleared AS (
   DELETE FROM slice s USING moved m WHERE s.job_id = m.id
-), told AS (
+), history AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
   SELECT id, 'session_left_open', NULL, NULL, epoch, %(actor)s,
     jsonb_build_object('reason', %(left_open)s::text, 'session', session, 'target', target)

@@ -35,7 +35,7 @@ WITH held AS MATERIALIZED (
   FROM (SELECT job_id, count(*) AS slices, sum(size_bytes) AS bytes, sum(sent_bytes) AS sent_bytes FROM done GROUP BY job_id) AS d
   WHERE j.id = d.job_id
   RETURNING j.id, j.epoch, j.state, j.step, j.slices_left
-), told AS (
+), history AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor)
   SELECT id, 'slices_done', 'uploading', 'finishing', epoch, 'worker ' || %(worker)s::uuid FROM moved
   WHERE state = 'finishing' AND step = 'pending' AND slices_left = 0

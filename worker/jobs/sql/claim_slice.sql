@@ -14,7 +14,7 @@ FROM (
 WHERE j.epoch = %(epoch)s AND j.state = 'uploading' AND j.paused_at IS NULL
   AND s.job_id = %(job)s AND s.number = %(number)s AND s.token = %(token)s
   -- a CASE, lest it be looked for among all that are in flight
-  AND CASE s.state WHEN 'dispatched' THEN true WHEN 'sending' THEN %(again)s AND s.worker = %(worker)s ELSE false END
+  AND CASE s.state WHEN 'dispatched' THEN true WHEN 'sending' THEN %(reclaim)s AND s.worker = %(worker)s ELSE false END
 RETURNING s.offset_bytes, s.size_bytes AS slice_size_bytes, s.attempts, s.dispatched_at, s.error AS slice_error,
   j.tenant, j.source, j.fingerprint, j.store, j.key, j.target, j.session, j.error, j.retry_for_s, j.session_losses,
   extract(epoch FROM now() - j.failing_since)::float8 AS failing_for_s,

@@ -1,9 +1,9 @@
 -- A task takes the step it was sent for. Guard: epoch, token, the step's own state of the job; paused jobs begin nothing.
--- `again`: the answer to the same claim was lost; if it was granted, it still is.
+-- `reclaim`: the answer to the same claim was lost; a claim that was granted still holds.
 WITH due AS MATERIALIZED (
   SELECT id, state FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
   WHERE epoch = %(epoch)s AND token = %(token)s
-    AND (step = 'dispatched' AND state = %(source)s OR %(again)s AND step = 'running' AND worker = %(worker)s)
+    AND (step = 'dispatched' AND state = %(source)s OR %(reclaim)s AND step = 'running' AND worker = %(worker)s)
     AND (paused_at IS NULL OR state <> 'queued')
 ), claimed AS (
   UPDATE job j SET
@@ -16,7 +16,7 @@ WITH due AS MATERIALIZED (
     updated_at = now()
   FROM due d WHERE j.id = d.id
   RETURNING j.*
-), told AS (
+), history AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor)
   SELECT c.id, 'init_claimed', 'queued', 'initializing', c.epoch, %(actor)s
   FROM claimed c JOIN due d ON d.id = c.id WHERE d.state = 'queued'

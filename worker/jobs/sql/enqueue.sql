@@ -21,7 +21,7 @@ WITH asked AS (
   FROM asked, (SELECT count(*) FROM turn) AS is_ours
   ON CONFLICT DO NOTHING
   RETURNING id, epoch
-), told AS (
+), history AS (
   INSERT INTO event (job_id, kind, to_state, epoch, actor)
   SELECT id, 'enqueued', 'queued', epoch, %(actor)s FROM made
 )

@@ -32,7 +32,7 @@ WITH parent AS MATERIALIZED (
     worker = CASE WHEN a.ends THEN NULL ELSE j.worker END,
     lease_until = CASE WHEN a.ends THEN NULL ELSE j.lease_until END,
     -- an abort goes on, once a minute, until it is done or has been failing for too long: its task counts from here
-    not_before = CASE WHEN a.aborts AND a.failing_since IS NOT NULL THEN now() + make_interval(secs => %(abort_again_s)s) END,
+    not_before = CASE WHEN a.aborts AND a.failing_since IS NOT NULL THEN now() + make_interval(secs => %(abort_delay_s)s) END,
     failing_since = CASE WHEN a.aborts THEN coalesce(j.failing_since, now()) ELSE j.failing_since END,
     error = %(error)s::jsonb || jsonb_build_object('at', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')),
     finished_at = CASE a.state WHEN 'cancelling' THEN NULL ELSE now() END,
@@ -44,7 +44,7 @@ WITH parent AS MATERIALIZED (
 ), noted AS (
   UPDATE job j SET sent_bytes = coalesce(j.sent_bytes, 0) + h.more_bytes
   FROM parent p, held h WHERE j.id = p.id AND h.more_bytes > 0 AND NOT EXISTS (SELECT FROM allowed)
-), told AS (
+), history AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
   SELECT id, 'failed', before, state, epoch, %(actor)s, %(error)s::jsonb FROM moved WHERE state = 'failed'
 )

@@ -24,7 +24,7 @@ WITH parent AS MATERIALIZED (
     step = CASE WHEN a.state <> 'cancelling' THEN 'pending' WHEN %(number)s::int IS NULL THEN 'idle' ELSE j.step END,
     worker = CASE WHEN a.ends THEN NULL ELSE j.worker END,
     lease_until = CASE WHEN a.ends THEN NULL ELSE j.lease_until END,
-    not_before = now() + make_interval(secs => %(again_s)s::float8),
+    not_before = now() + make_interval(secs => %(delay_s)s::float8),
     epoch = CASE a.state WHEN 'cancelling' THEN j.epoch ELSE j.epoch + 1 END,
     session = CASE a.state WHEN 'cancelling' THEN j.session END,
     session_losses = j.session_losses + CASE WHEN %(other_file)s THEN 0 ELSE 1 END,
@@ -38,7 +38,7 @@ WITH parent AS MATERIALIZED (
     error = %(error)s::jsonb, updated_at = now()
   FROM allowed a WHERE j.id = a.id
   RETURNING j.id, j.epoch, a.state AS before, j.state
-), told AS (
+), history AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
   SELECT id, 'session_lost', before, state, epoch, %(actor)s, %(error)s::jsonb FROM moved WHERE state = 'queued'
 )

@@ -25,7 +25,7 @@ WITH held AS MATERIALIZED (
          CASE WHEN n = ANY(%(held)s::int[]) THEN now() END
   FROM moved m, generate_series(0, %(total)s - 1) AS n
   WHERE m.state <> 'cancelling'
-), told AS (
+), history AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
   SELECT id, CASE state WHEN 'finishing' THEN 'all_slices_held' ELSE 'session_opened' END, 'initializing', state, epoch,
          %(actor)s, %(cause)s::jsonb

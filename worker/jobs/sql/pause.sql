@@ -7,7 +7,7 @@ WITH moved AS (
   RETURNING id, epoch
 ), freed AS (
   UPDATE slice s SET state = 'pending', worker = NULL FROM moved m WHERE s.job_id = m.id AND s.state = 'dispatched'
-), told AS (
+), history AS (
   INSERT INTO event (job_id, kind, epoch, actor, cause)
   SELECT id, 'paused', epoch, %(actor)s, jsonb_build_object('reason', %(reason)s::text) FROM moved
 ), renewed AS (

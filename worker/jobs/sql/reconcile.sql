@@ -36,7 +36,7 @@ WITH held AS MATERIALIZED (
     updated_at = now()
   FROM held h, counted c WHERE j.id = h.id
   RETURNING j.id, j.epoch, h.state AS before, j.state, j.slices_left, c.missing
-), told AS (
+), history AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
   SELECT id,
          CASE WHEN before = 'finishing' AND state = 'uploading' THEN 'slices_missing'

@@ -1,5 +1,5 @@
 -- A slice goes back, to be dispatched again: after a retryable error, or because we ourselves cut the work short.
--- `again_s` NULL means at once. The job remembers since when it fails, and the error if it is a new one. Both remember how
+-- `delay_s` NULL means at once. The job remembers since when it fails, and the error if it is a new one. Both remember how
 -- many bytes were acknowledged: what is shown of a job's progress never falls.
 WITH parent AS MATERIALIZED (
   SELECT id, epoch, state, error FROM job WHERE id = %(job)s AND epoch = %(epoch)s FOR NO KEY UPDATE
@@ -13,7 +13,7 @@ WITH parent AS MATERIALIZED (
     state = 'pending',
     worker = NULL,
     lease_until = NULL,
-    not_before = now() + make_interval(secs => %(again_s)s::float8),
+    not_before = now() + make_interval(secs => %(delay_s)s::float8),
     attempts = s.attempts + %(attempt)s,
     error = coalesce(%(error)s::jsonb, s.error),
     sent_bytes = nullif(greatest(h.before, h.sent_bytes), 0)
@@ -31,7 +31,7 @@ WITH parent AS MATERIALIZED (
     FROM freed f JOIN parent p ON p.id = f.job_id
   ) AS n
   WHERE j.id = n.id AND (n.fails OR n.more_bytes > 0)
-), told AS (
+), history AS (
   INSERT INTO event (job_id, kind, epoch, actor, cause)
   SELECT p.id, 'slice_deferred', p.epoch, %(actor)s, %(error)s::jsonb
   FROM parent p JOIN freed f ON f.job_id = p.id

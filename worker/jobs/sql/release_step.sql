@@ -1,4 +1,4 @@
--- A step goes back, to be dispatched again: init to `queued`, finish and abort where they are. `again_s` NULL means at once.
+-- A step goes back, to be dispatched again: init to `queued`, finish and abort where they are. `delay_s` NULL means at once.
 -- A job that was cancelled meanwhile only lets go of the claim; the dispatcher dispatches the abort when all claims have ended.
 WITH held AS MATERIALIZED (
   SELECT id, epoch, state, error FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
@@ -10,7 +10,7 @@ WITH held AS MATERIALIZED (
     step = CASE h.state WHEN 'cancelling' THEN 'idle' ELSE 'pending' END,
     worker = NULL,
     lease_until = NULL,
-    not_before = now() + make_interval(secs => %(again_s)s::float8),
+    not_before = now() + make_interval(secs => %(delay_s)s::float8),
     attempts = j.attempts + %(attempt)s,
     failing_since = CASE WHEN %(error)s::jsonb IS NULL THEN j.failing_since
                          WHEN %(restart_clock)s THEN now() ELSE coalesce(j.failing_since, now()) END,
@@ -20,7 +20,7 @@ WITH held AS MATERIALIZED (
     updated_at = now()
   FROM held h WHERE j.id = h.id
   RETURNING j.id, j.epoch, h.state AS before, j.state, h.error AS old_error
-), told AS (
+), history AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
   SELECT id, CASE before WHEN 'initializing' THEN 'init_deferred' WHEN 'finishing' THEN 'finish_deferred' ELSE 'abort_deferred' END,
          before, state, epoch, %(actor)s, coalesce(%(error)s::jsonb, '{"code": "interrupted"}'::jsonb)

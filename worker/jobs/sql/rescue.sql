@@ -45,7 +45,7 @@ WITH lost_slices AS MATERIALIZED (
   FROM more m JOIN parents p ON p.id = m.job_id
   WHERE j.id = p.id AND m.bytes > 0
     AND NOT EXISTS (SELECT FROM lost_steps l WHERE l.id = p.id AND p.step = 'running' AND p.token = l.token)
-), told AS (
+), history AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
   SELECT id, 'worker_lost', before, state, epoch, 'dispatcher', NULL::jsonb FROM stepped
   UNION ALL

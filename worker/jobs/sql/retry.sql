@@ -21,10 +21,10 @@ WITH moved AS (
   RETURNING id, epoch
 ), cleared AS (
   DELETE FROM slice s USING moved m WHERE s.job_id = m.id AND %(fresh)s
-), again AS (
+), restarted AS (
   UPDATE slice s SET attempts = 0, deaths = 0, not_before = NULL, error = NULL
   FROM moved m WHERE s.job_id = m.id AND NOT %(fresh)s AND s.state <> 'done'
-), told AS (
+), history AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
   SELECT id, 'retried', %(before)s, 'queued', epoch, %(actor)s, jsonb_build_object('force', %(force)s::boolean, 'fresh', %(fresh)s)
   FROM moved

@@ -19,7 +19,7 @@ WITH held AS MATERIALIZED (
   RETURNING j.id, j.epoch, h.state AS before
 ), cleared AS (
   DELETE FROM slice s USING moved m WHERE s.job_id = m.id
-), told AS (
+), history AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
   SELECT id,
          CASE before WHEN 'initializing' THEN 'stored_at_once' WHEN 'finishing' THEN 'proven' ELSE 'cancel_too_late' END,
