@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tests.acceptance.store import SLICE_BYTES
-from worker.runtime.concurrency import HELD
+from worker.runtime.concurrency import MAX_IN_MEMORY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.acceptance.job import Job
 
 WORKERS = 2
-SLICES = WORKERS * HELD + 8
+SLICES = WORKERS * MAX_IN_MEMORY + 8
 """More than all workers have open at once: some are begun after the file has changed."""
 SIZE = SLICES * SLICE_BYTES
 

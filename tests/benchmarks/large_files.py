@@ -23,7 +23,7 @@ from plain_worker import plain_environ, plain_worker
 from report import Report, parser
 from rig import MIB, out, scratch
 
-from worker.runtime.concurrency import LEAST
+from worker.runtime.concurrency import MIN_SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,7 +126,7 @@ def two(site: Bed, others: Others, file: Path, mib: int) -> Iterator[tuple[str, 
 
 def raw(site: Bed, file: Path, mib: int, by: str) -> Run:
     """The limit: as many processes and threads as Sliceway has, no queue, no checkpoint."""
-    words = {"by": by, "file": str(file), "slice_bytes": mib * MIB, "processes": os.cpu_count(), "threads": LEAST}
+    words = {"by": by, "file": str(file), "slice_bytes": mib * MIB, "processes": os.cpu_count(), "threads": MIN_SLOTS}
     return site.other([sys.executable, HERE / "raw_driver.py"], words)
 
 

@@ -21,7 +21,7 @@ from bed import HERE, KEY, Bed, bed
 from report import Report, parser
 from rig import MIB, Sampler, idle_s
 
-from worker.runtime.concurrency import MOST
+from worker.runtime.concurrency import MAX_SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +94,7 @@ def shipped(report: Report, site: Bed, latency_s: float, rounds: int, seconds: f
     found = spell_of(site, int(MOST_PER_S * seconds))
     spell = middle([spell_of(site, int(found.per_s * seconds)) for _ in range(rounds)])
     site.control.remove_rule(rule)
-    slots = MOST * site.running.settings.worker_processes
+    slots = MAX_SLOTS * site.running.settings.worker_processes
     report.figures[f"{latency_s * 1e3:.0f} ms: full as shipped"] = max(spell.busy, spell.under_way / slots)
     return (
         f"{latency_s * 1e3:.0f} ms", f"{spell.per_s:.0f}", f"{spell.under_way:.1f}", f"{spell.request_s * 1e3:.1f} ms",

@@ -46,7 +46,7 @@ class TaskMessage:
 
 def publish(app: Celery, producer: Producer, message: TaskMessage) -> None:
     """Publish a message as Celery does; raises what the transport raises."""
-    made = app.amqp.as_task_v2(  # shown in the place of the positional ones: the others Flower tries to evaluate
+    made = app.amqp.as_task_v2(  # argsrepr, as Flower evaluates kwargsrepr
         message.task_id, message.name, args=(), kwargs=message.kwargs, argsrepr=message.argsrepr, kwargsrepr="{}"
     )
     producer.publish(

@@ -165,7 +165,7 @@ def _memory_policy(connection: Connection) -> str | None:
     if (client := _redis(connection.default_channel)) is None:
         return None
     policy: str | None = None
-    with suppress(ResponseError):  # a server that shows its settings to nobody, or not to this user
+    with suppress(ResponseError):  # a server that hides its settings, from all users or from this one
         policy = client.info("memory").get("maxmemory_policy")
     if policy is None:
         with suppress(ResponseError):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 WAKE_CHANNEL = "sliceway_work"
 URGENT = "now"
-"""What a notification says when slots may be idle until it has been heard."""
+"""The payload of a notification without which slots may stay idle."""
 
 
 def listen(url: str | DatabaseUrl) -> Tx:

@@ -185,15 +185,15 @@ def _lending() -> Iterator[None]:
     try:
         yield
     except sqlalchemy.exc.InvalidRequestError as error:
-        # the pool gives up after two connections that were closed under its hands
+        # the pool gives up after two connections that the server had closed
         raise psycopg.OperationalError(f"every connection lent was closed: {error}") from error
     except OSError as error:  # psycopg's own, of what it waits with: no file can be opened any more
         raise psycopg.OperationalError(f"no connection can be opened: {error}") from error
 
 
-def _open(keep: frozenset[str], **words: Any) -> Connection:
+def _open(keep: frozenset[str], **arguments: Any) -> Connection:
     began_s = time.monotonic()
-    made = Connection.connect(**words)
+    made = Connection.connect(**arguments)
     made.opened_at_s = began_s
     made.keeps = keep
     return made
@@ -215,8 +215,8 @@ def connect(url: str | DatabaseUrl, *, pooled: bool = False, **options: Any) -> 
         UnexpectedPoolerError: a pooler is there, and not `pooled`.
         psycopg.OperationalError: the database cannot be reached.
     """
-    words = startup(url, pooled=pooled, **{"prepare_threshold": None if pooled else 5} | options)
-    connection: Tx = opened(words | {"autocommit": True, "row_factory": dict_row}, pooled=pooled)
+    arguments = startup(url, pooled=pooled, **{"prepare_threshold": None if pooled else 5} | options)
+    connection: Tx = opened(arguments | {"autocommit": True, "row_factory": dict_row}, pooled=pooled)
     return connection
 
 

@@ -36,8 +36,8 @@ def run_idempotent(database: Database, work: Callable[[Tx], T]) -> T:
     """Run work on a connection; where that is cut before the work is done, run it once more on a fresh one.
 
     Only for work that may be done twice: reads, and writes that change nothing the second time, since the answer to a
-    commit may be what was lost. What the server rolled back for another's sake is run again, too. All else about the
-    database is raised at once: only a cut says nothing about how the next connection fares.
+    commit may be what was lost. Work that the server rolled back for another transaction is run again, too. All other
+    errors of the database are raised at once: only a cut says nothing about the next connection.
 
     Raises:
         psycopg.Error: the work failed, the second connection was cut, too, or none could be opened.

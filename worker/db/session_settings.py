@@ -5,7 +5,7 @@ say otherwise. A direct connection sends ours as startup `options`, after those 
 are kept. A pooler refuses `options`; there `sliceway migrate` sets the same for the role (`worker/db/upgrade.py`).
 
 Left alone, since nothing of ours depends on them: `search_path` and `role` are the operator's;
-`default_transaction_read_only` is a guard that somebody has put up, for which work waits; `row_security` (no policies),
+`default_transaction_read_only` is an administrator's guard, for which work waits; `row_security` (no policies),
 `backslash_quote`, `escape_string_warning` and `transform_null_equals` (no such literal in any statement), `lc_*`
 (nothing is formatted by locale), `default_transaction_deferrable` (only serializable transactions heed it).
 """
@@ -41,7 +41,7 @@ PINNED = {
     "extra_float_digits": "1",  # fewer round times and rates
     "standard_conforming_strings": "on",
     "array_nulls": "on",
-    # guarded statements wait for each other's row and look again; serializable would have one of two fail
+    # guarded statements wait for each other's row and read it once more; serializable would have one of two fail
     "default_transaction_isolation": "read committed",
     # a limit that is set for people's queries cuts off claims, LISTEN and connections that lie idle in a pool
     "statement_timeout": "0",
@@ -78,7 +78,7 @@ they are full; left to itself, the planner would read them whole."""
 _ENVIRONMENT = ("PGDATESTYLE", "PGTZ", "PGGEQO")
 """What libpq sends from the environment after all else, and what no argument overrides."""
 _NO_OPTIONS = "unsupported startup parameter"
-"""What a pooler says of options, unless it drops them without a word."""
+"""The error of a pooler that refuses options; others drop them silently."""
 POOLER_ADVICE = (
     "Set SLICEWAY_DATABASE_DIRECT_URL to PostgreSQL's own address, past the pooler, then run `sliceway migrate`."
 )
@@ -99,40 +99,40 @@ def startup(url: str | DatabaseUrl, *, pooled: bool, plan_once: bool = False, **
         url: where to.
         pooled: whether a pooler is there, which refuses options.
         plan_once: whether the session also gets `PLAN_ONCE`.
-        given: other arguments of psycopg; they stand for what the URL says.
+        given: other arguments of psycopg; they replace those of the URL.
     """
     _clear_environment()
     parts = DatabaseUrl.of(url)
-    words = {**parts.keywords(), "connect_timeout": CONNECT_TIMEOUT_S, **given, "client_encoding": CLIENT_ENCODING}
+    arguments = {**parts.keywords(), "connect_timeout": CONNECT_TIMEOUT_S, **given, "client_encoding": CLIENT_ENCODING}
     if pooled:
-        return words
+        return arguments
     ours = _MARK | PINNED | (PLAN_ONCE if plan_once else {})
     options = [_given_options(parts), *(f"-c {name}={_escaped(value)}" for name, value in ours.items())]
-    return words | {"options": " ".join(filter(None, options))}
+    return arguments | {"options": " ".join(filter(None, options))}
 
 
-def opened(words: dict[str, Any], *, pooled: bool, opener: Callable[..., Any] = psycopg.connect) -> Any:
+def opened(arguments: dict[str, Any], *, pooled: bool, opener: Callable[..., Any] = psycopg.connect) -> Any:
     """Open a session with what `startup` returned.
 
     Args:
-        words: arguments of ``opener``.
+        arguments: of ``opener``.
         pooled: as it was given to `startup`.
         opener: makes the connection.
 
     Raises:
-        UnexpectedPoolerError: there is a pooler, and it was not to be expected.
+        UnexpectedPoolerError: a pooler is there, and not `pooled`.
         psycopg.OperationalError: the database cannot be reached.
     """
     _clear_environment()
     try:
-        connection = opener(**words)
+        connection = opener(**arguments)
     except psycopg.OperationalError as error:
         if _NO_OPTIONS in str(error):
-            raise UnexpectedPoolerError(f"a pooler at {_place(words)} refuses the options of a session") from error
+            raise UnexpectedPoolerError(f"a pooler at {_place(arguments)} refuses the options of a session") from error
         raise
     if not pooled and not _complete(connection):
         connection.close()
-        raise UnexpectedPoolerError(f"a pooler at {_place(words)} drops the options of a session")
+        raise UnexpectedPoolerError(f"a pooler at {_place(arguments)} drops the options of a session")
     return connection
 
 
@@ -141,8 +141,8 @@ def unexpected_pooler(error: BaseException) -> UnexpectedPoolerError | None:
     return next((each for each in chain(error) if isinstance(each, UnexpectedPoolerError)), None)
 
 
-def _place(words: dict[str, Any]) -> str:
-    return ":".join(filter(None, (words.get("host"), words.get("port")))) or "the default address"
+def _place(arguments: dict[str, Any]) -> str:
+    return ":".join(filter(None, (arguments.get("host"), arguments.get("port")))) or "the default address"
 
 
 def _clear_environment() -> None:
@@ -186,8 +186,8 @@ def engine(
 
     Its own URL names the driver only: all else goes to psycopg as it is, and no error of SQLAlchemy's can show it.
     """
-    words = startup(url, pooled=pooled, plan_once=plan_once, **options.pop("connect_args", {}))
-    made = create_engine(_DRIVER, connect_args=words, **options)
+    arguments = startup(url, pooled=pooled, plan_once=plan_once, **options.pop("connect_args", {}))
+    made = create_engine(_DRIVER, connect_args=arguments, **options)
 
     def connect(_dialect: object, _record: object, _words: object, given: dict[str, Any]) -> Any:
         return opened(given, pooled=pooled, opener=opener)

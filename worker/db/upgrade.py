@@ -112,8 +112,8 @@ def _pin_role(pooled_url: str | DatabaseUrl, direct_url: str | DatabaseUrl) -> s
 
 
 def _statement(role: str, database: str, name: str, value: str) -> sql.Composed:
-    words = sql.Identifier(role), sql.Identifier(database), sql.Identifier(name), sql.Literal(value)
-    return sql.SQL("ALTER ROLE {} IN DATABASE {} SET {} TO {}").format(*words)
+    parts = sql.Identifier(role), sql.Identifier(database), sql.Identifier(name), sql.Literal(value)
+    return sql.SQL("ALTER ROLE {} IN DATABASE {} SET {} TO {}").format(*parts)
 
 
 def _run(here: Tx, statements: list[sql.Composed]) -> None:

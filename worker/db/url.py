@@ -31,7 +31,7 @@ _SECRET_OPTIONS = frozenset({"sslpassword", "scram_client_key", "scram_server_ke
 
 @dataclass(frozen=True, slots=True)
 class DatabaseUrl:
-    """Where the database is and who asks; as text it has neither user, password nor options.
+    """Where the database is, and the user that connects; as text it has neither user, password nor options.
 
     Attributes:
         user: None: whom libpq takes.
@@ -70,7 +70,7 @@ class DatabaseUrl:
             database=options.pop("dbname", decoded(parts.path[1:], EXAMPLE)) or None,
             options=options,
         )
-        for name in options.keys() - LIBPQ:  # not shown: it may be the rest of a password
+        for name in options.keys() - LIBPQ:  # left out of the message: it may be the rest of a password
             near = difflib.get_close_matches(name, LIBPQ, 1)
             hint = f"; the nearest that it has is {near[0]}" if near else ""
             raise UrlError(f"it has an option that libpq does not have{hint}")

@@ -197,7 +197,7 @@ class Dispatcher:
         return {**seen.links, **found}
 
     def _republish_lost(self, tx: Tx, seen: due.QueueSnapshot) -> None:
-        """Publish again what may be lost, with the token it has: one copy of each wins its claim."""
+        """Republish what may be lost, with the token it has: one copy of each wins its claim."""
         if self._is_time("broker", BROKER_CHECK_EVERY_S) and self._broker.was_emptied():
             if not self._republish_all:  # at the start of a term it is as good as new anyway
                 log.warning("broker.emptied")

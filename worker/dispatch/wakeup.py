@@ -105,7 +105,7 @@ class Wakeup:
             until_s = pause_until_s
 
     def _hear(self, readable: Sequence[int]) -> bool:
-        """Take in what has come; says whether any of it is urgent."""
+        """Read the notifications that have come; return whether any of them is urgent."""
         bell = self._pipe_reader.fileno() in readable
         at_once = bell and _NOW in self._pipe_reader.recv(65536)
         if len(readable) > bell and self._connection is not None:

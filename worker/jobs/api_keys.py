@@ -1,4 +1,4 @@
-"""Keys to the API: who may do what for which tenant.
+"""Keys to the API: which tenant a request acts for, and what it may do.
 
 A key is 256 random bits that its owner sees once; kept is their SHA-256, which at that length needs neither salt nor
 stretching.
@@ -31,7 +31,7 @@ PREFIX = "slw_"
 FRESH_FOR_S = 2.0
 """A revoked key is refused everywhere after this time."""
 RENEW_AFTER_S = 1.0
-"""A key in use is looked up again so early, while its requests go on: none of them has to wait for that."""
+"""A key in use is looked up so early, beside its requests: none of them has to wait for that."""
 _REMEMBERED = 10_000
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _NAME_MAX_CHARS = 100
@@ -156,18 +156,18 @@ class KeyRing:
     _renew_at: dict[bytes, float] = field(default_factory=dict)
 
     def remembered(self, text: str) -> ApiKey | None:
-        """Return the key if it was good a moment ago; asks nobody."""
+        """Return the key if it was good a moment ago; sends no statement."""
         until, key = self._known.get(_digest(text), (0.0, None))
         return key if until > self.clock() else None
 
     def is_due(self, text: str) -> bool:
-        """Say, to the first who asks, that a key should be looked up again before it is forgotten."""
+        """Return True, once, when a key is due for a look-up before it is forgotten."""
         digest = _digest(text)
         due = self._renew_at.get(digest, float("inf")) <= self.clock()
         return due and self._renew_at.pop(digest, None) is not None
 
     def renew(self, text: str) -> None:
-        """Look a remembered key up again; where the database is away, it is forgotten in its time."""
+        """Look a remembered key up once more; while the database is away, the key is forgotten in its time."""
         with suppress(*UNAVAILABLE):
             if self.find(text) is None:
                 self._known.pop(_digest(text), None)

@@ -1,4 +1,4 @@
-"""The arguments of a task, read as what anybody may have written who reaches the broker."""
+"""The arguments of a task, read as untrusted: any client of the broker may have written them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INTEGER, _BIGINT = 2**31, 2**63
 
 
 class Malformed(ValueError):
-    """Arguments that no dispatcher of ours gives; the text says what is wrong with them."""
+    """Arguments that no dispatcher gives; the text says what is wrong with them."""
 
 
 class Arguments(NamedTuple):

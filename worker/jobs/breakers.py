@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def open_breaker(tx: Tx, store: str, error: Row, probe_s: float) -> bool:
-    """Let the store's jobs wait, but for a probe every ``probe_s`` seconds; says whether they did not before."""
+    """Let the store's jobs wait, but for a probe every ``probe_s`` seconds; return whether the breaker was closed."""
     row = tx.execute(sql("open_breaker"), {"store": store, "error": Jsonb(error), "probe_s": probe_s}).fetchone()
     return row is not None and bool(row["opened"])
 
 
 def close_breaker(tx: Tx, store: str) -> bool:
-    """Let the store's jobs go on; says whether they waited."""
+    """Let the store's jobs go on; return whether the breaker was open."""
     return tx.execute(sql("close_breaker"), {"store": store}).fetchone() is not None
 
 

@@ -1,4 +1,4 @@
-"""Who may do what until when: claims on steps and slices, the workers that hold them, who leads, which stores wait.
+"""Claims on steps and slices, and until when each worker holds them.
 
 Leases and schedules use the database's clock only.
 """

@@ -1,4 +1,4 @@
-"""What people may look at: jobs, their slices, their history, page by page. Reads only."""
+"""What the API reads: jobs, their slices, their history, page by page. Reads only."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RATE_WINDOW_S = 10
 RATE_OVERDUE_S = 3
 """A worker that sends reports every second; of one that has not reported for longer nothing more is expected."""
 RATE_MOST_SLICES = 256
-"""A faster link is measured over less than `RATE_WINDOW_S`: what is shown must not read all slices of a large file."""
+"""A faster link is measured over less than `RATE_WINDOW_S`: a reply must not read all slices of a large file."""
 _CLOCK_SLACK_MS = (
     86_400_000  # ids carry the clock of the API's host, `created_at` the database's: a day apart is too much
 )
@@ -48,7 +48,7 @@ _SHOWN = (
     *(Job.created_at, Job.started_at, Job.finished_at, Job.updated_at),
     *(Job.target, HELD_BACK),
 )
-"""What may be shown of a job: neither its session nor its digests, which are large and nobody's business."""
+"""The columns that the API reports of a job: neither its session nor its digests, which are large and internal."""
 _IN_FLIGHT: ColumnElement[Any] = literal_column(f"({sql('in_flight')})").label("in_flight")
 """A column of a job's own row; the planner computes it for the rows of a page only, after sorting and limiting."""
 
@@ -101,7 +101,7 @@ def _read(database: Database, work: Callable[[Session], T], isolation_level: str
 
 
 def find_job(database: Database, job_id: UUID, key: ApiKey) -> Row[Any]:
-    """Return what may be shown of the job.
+    """Return the job's row as the API reports it.
 
     Raises:
         NotFound: there is none that the key sees.

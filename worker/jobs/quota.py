@@ -25,7 +25,7 @@ _COUNT_FIRST_AFTER_S = 2.0
 class Quota:
     """Bounds the live jobs a tenant has: counted once a second while requests come, plus what was admitted here since.
 
-    `recount` does it with nobody waiting. Where that has not been for a while, `take` counts before it grants.
+    `recount` counts beside the requests. Where that was too long ago, `take` counts before it grants.
 
     Several processes may together exceed it by what they admit within two seconds. Safe for several threads.
     """
@@ -46,7 +46,7 @@ class Quota:
             return granted
 
     def is_due(self, tenant: str) -> bool:
-        """Say whether the tenant's jobs should be counted again before somebody has to wait for it."""
+        """Return whether the tenant's jobs are due to be counted, before a request has to wait for that."""
         return self._age_s(tenant) >= _COUNT_EVERY_S
 
     def recount(self, tx: Tx, tenant: str) -> None:

@@ -42,7 +42,7 @@ WAITING_CODES = PROFILE_CODES | {"root_unavailable", "store_unusable", "proxy_un
 
 _GOES_ON = re.compile(r"[.;] waiting jobs go on by themselves\.$", re.IGNORECASE)
 _WITHOUT_END = "Nothing:"
-"""So begins the advice for what is tried again by itself."""
+"""The advice for an error that is retried without an operator begins so."""
 _AT_THE_END = "Put right what the message and the store's answer name, then retry."
 
 

@@ -54,7 +54,7 @@ FINAL = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 
 
 class Event(StrEnum):
-    """What is written to a job's history; those of the table move it, the others only tell."""
+    """The kinds of a job's history; those of the table move the job, the others only record."""
 
     ENQUEUED = "enqueued"
     INIT_CLAIMED = "init_claimed"
@@ -74,7 +74,7 @@ class Event(StrEnum):
     RETRIED = "retried"
     WORKER_LOST = "worker_lost"
     ABORT_DEFERRED = "abort_deferred"
-    # told, without a move
+    # written to the history without a move
     SLICE_DEFERRED = "slice_deferred"
     FOREIGN_SESSION_DISCARDED = "foreign_session_discarded"
     SESSION_LEFT_OPEN = "session_left_open"
@@ -90,7 +90,7 @@ class Move:
         source: the state it leaves; None for a new job.
         event: what is written to the history.
         target: the state it enters.
-        by: who makes the move, and what the guard names beside the source state.
+        by: the component that makes the move, and what the guard names beside the source state.
     """
 
     source: JobState | None

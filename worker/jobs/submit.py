@@ -53,7 +53,7 @@ class Submission:
     key: ApiKey
     quota: Quota
     blind: frozenset[str] = frozenset()
-    """Stores in which other tenants' live jobs are not told of; for dry runs, since none can be inserted beside one."""
+    """Stores in which a dry run hides other tenants' live jobs; an insert cannot hide them: it would collide."""
     left: list[NewJob] = field(init=False)
     answers: dict[UUID, Accepted | Refused] = field(default_factory=dict)
     """Of those that are no longer left; whatever has none was made."""
@@ -115,7 +115,7 @@ def submit(tx: Tx, submission: Submission) -> list[Accepted | Refused]:
         answers |= _explain(tx, submission, over)
         submission.left = [job for job in submission.left if job.id not in answers]
     answers |= {job.id: _unsettled(job) for job in submission.left}
-    if not answers:  # as nearly always: a look-up by id for each would take as long as all the rest
+    if not answers:  # nearly always; one dictionary access for each job would take as long as all the rest
         return [_made(job) for job in jobs]
     return [answers.get(job.id) or _made(job) for job in jobs]
 

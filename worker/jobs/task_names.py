@@ -1,4 +1,4 @@
-"""The names of the Celery tasks and their queue, known to who publishes and to who runs them."""
+"""The names of the Celery tasks and their queue, shared by dispatcher and workers."""
 
 from __future__ import annotations
 

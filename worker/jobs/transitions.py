@@ -104,7 +104,9 @@ def claim_step(tx: Tx, claim: Claim, source: JobState, lease: timedelta, *, recl
     Raises:
         StaleClaim: the message is stale or a duplicate, or the job is paused or was cancelled.
     """
-    return _one(tx, "claim_step", claim.params() | {"source": source, "lease_s": lease.total_seconds(), "reclaim": reclaim})
+    return _one(
+        tx, "claim_step", claim.params() | {"source": source, "lease_s": lease.total_seconds(), "reclaim": reclaim}
+    )
 
 
 def claim_slice(tx: Tx, claim: Claim, *, low_speed: int, slack: timedelta, reclaim: bool = False) -> Row:

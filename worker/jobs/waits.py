@@ -21,6 +21,6 @@ HELD_BACK = (
 
 
 def shown_code() -> ColumnElement[str]:
-    """Return the code of the error that is shown of a job: its breaker's, if it waits behind one, else its own."""
+    """Return the code of the error that a job is reported with: its breaker's, if it waits behind one, else its own."""
     breakers = select(Breaker.error["code"].astext).where(*_BEHIND).correlate(Job).scalar_subquery()
     return func.coalesce(breakers, Job.error["code"].astext)

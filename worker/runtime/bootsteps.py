@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 log = get_log(__name__)
 FLUSH_EVENTS_EVERY_S = 0.2
-EVENTS_MOST = 500
+MAX_BUFFERED_EVENTS = 500
 """More than come in that time; a message of so many is some 150 KiB."""
 DRAIN_S = 4.0
 """How long a stop waits for what is being sent to come to its next piece."""
@@ -62,7 +62,7 @@ class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
             parent.event_dispatcher.send = redacted(parent.event_dispatcher.send)
         if parent.hub is not None:
             parent.event_dispatcher.on_send_buffered = None
-            parent.event_dispatcher.buffer_limit = EVENTS_MOST
+            parent.event_dispatcher.buffer_limit = MAX_BUFFERED_EVENTS
             self.timer = parent.hub.call_repeatedly(FLUSH_EVENTS_EVERY_S, parent._flush_events)  # noqa: SLF001
 
     def stop(self, parent: Any) -> None:
@@ -109,7 +109,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         super().__init__(parent, **options)
 
     def start(self, parent: Any) -> None:
-        """Make the process known and let it lead if nobody does."""
+        """Make the process known and let it lead if no other process does."""
         _or_end(self._start, parent)
 
     def _start(self, parent: Any) -> None:
@@ -183,7 +183,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def check_options(parent: Any) -> None:
-    """Refuse what `celery worker` was told and a worker of ours cannot do.
+    """Refuse the options of `celery worker` that a worker of ours cannot serve.
 
     Raises:
         SettingsError: another pool, autoscaling, or queues without ours; names the option.
@@ -199,7 +199,7 @@ def check_options(parent: Any) -> None:
 
 
 def _or_end(step: Callable[[Any], None], parent: Any) -> None:
-    """Take a step of the start; what is wrong with the settings ends the process with one line, for whoever starts it.
+    """Take a step of the start; a fault of the settings ends the process with one line.
 
     Raises:
         SystemExit: something is wrong.
@@ -207,5 +207,5 @@ def _or_end(step: Callable[[Any], None], parent: Any) -> None:
     try:
         step(parent)
     except SlicewayError as error:
-        log.error("worker.refused", error=error.message, advice=error.advice)  # noqa: TRY400 - nobody needs to know where
+        log.error("worker.refused", error=error.message, advice=error.advice)  # noqa: TRY400 - a traceback says no more
         raise SystemExit(os.EX_CONFIG) from None

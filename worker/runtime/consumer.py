@@ -35,8 +35,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
 
     def info(self) -> dict[str, Any]:
         """Return what `inspect stats` and Flower show of the connection, without the passwords in it."""
-        shown: dict[str, Any] = redact_json(super().info())
-        return shown
+        info: dict[str, Any] = redact_json(super().info())
+        return info
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Message], None]:
         """Return what takes each message of the queue."""
@@ -82,9 +82,9 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
 
 
 def refused(why: str, **keys: object) -> None:
-    """Tell of a message that was dropped, in one line however long its parts are."""
-    shown = {name: str(value)[:_WHY_CHARS] for name, value in keys.items() if value is not None}
-    log.warning("message.refused", why=why[:_WHY_CHARS], **shown)
+    """Log a message that was dropped, in one line however long its parts are."""
+    fields = {name: str(value)[:_WHY_CHARS] for name, value in keys.items() if value is not None}
+    log.warning("message.refused", why=why[:_WHY_CHARS], **fields)
 
 
 def _unlike_ours(headers: Any) -> str | None:

@@ -23,7 +23,7 @@ REFUSED = {
     "pool_grow": _THREADS,
     "pool_shrink": _THREADS,
     "autoscale": _THREADS,
-    "pool_restart": "threads are not started again: send the command shutdown, and the worker's parent starts it anew",
+    "pool_restart": "threads are not restarted: send the command shutdown, and the worker's parent starts it anew",
     "add_consumer": f"a worker takes messages of the queue {QUEUE} only",
     "cancel_consumer": f"a worker always takes messages of the queue {QUEUE}: pause the jobs, or stop the worker",
     "rate_limit": "tasks are not limited by Celery: set max_in_flight of the store in the stores file",

@@ -15,7 +15,7 @@ _AGAIN_S = 0.15
 def yield_to_others(nice: int) -> None:
     """Have this thread, and those that it starts from now on, run after others that want the processor as well.
 
-    Where nobody else does, nothing changes. What the system does not allow is left as it is.
+    On an idle machine this changes nothing. What the system does not allow is left as it is.
 
     Args:
         nice: how far, from 0 (not at all) to 19.
@@ -25,7 +25,7 @@ def yield_to_others(nice: int) -> None:
     with suppress(OSError):
         os.nice(nice)
     with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # it interrupts nobody when it wakes up
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # it interrupts no other process when it wakes up
     # Where Linux groups processes by session, niceness counts within the group only, and the group has one of its own.
     # That of a shell is not ours to change: it would stay so for whatever is started there next.
     if os.getsid(0) == os.getpid():

@@ -1,4 +1,4 @@
-"""The thread that says that this process lives, hears when its claims are void, and ends it when it is stuck."""
+"""The heartbeat thread: reports that this process lives, reads which claims are void, ends a process that is stuck."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WATCH_EVERY_S = 0.5
 EXIT_GRACE_S = 5.0
 EXIT_STUCK = 70
 PARENT_VARIABLE = "SLICEWAYPOOL_PID"
-"""Where the parent of the worker processes tells its own pid: a child whose parent is gone stops."""
+"""The environment variable with the pid of the parent of the worker processes: a child whose parent is gone stops."""
 
 
 class Liveness(threading.Thread):
@@ -134,21 +134,21 @@ class Liveness(threading.Thread):
             self._stop()
 
     def _resized(self) -> bool:
-        """Give the process as many slots as pay; says whether their number has changed."""
+        """Give the process as many slots as pay; return whether their number has changed."""
         before, took_s = self._tasks, None
         if len(self._rt.sent) >= self._slots.now:
             sent, self._rt.sent = self._rt.sent, []
             took_s = sum(sent) / len(sent)
-        self._rt.room.resize(self._slots.look(len(self._rt.guards()), took_s))
+        self._rt.room.resize(self._slots.observe(len(self._rt.guards()), took_s))
         if self._tasks == before:
             return False
         self._resize(self._tasks)
-        log.debug("worker.resized", slots=self._slots.now, ahead=self._slots.ahead)
+        log.debug("worker.resized", slots=self._slots.now, ahead=self._slots.prefetch)
         return True
 
     @property
     def _tasks(self) -> int:
-        return self._slots.now + self._slots.ahead
+        return self._slots.now + self._slots.prefetch
 
     def _find_lost(self) -> None:
         guards = [guard for guard in self._rt.guards() if guard.claimed]

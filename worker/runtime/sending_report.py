@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 
 
 class SendingReport:
-    """Chooses what is reported, and says when a change is worth a write of its own."""
+    """Chooses what is reported, and when a change is worth a write of its own."""
 
     def __init__(self, period_s: float) -> None:
         """Write a change after ``period_s`` seconds at the earliest."""

@@ -27,10 +27,10 @@ log = get_log(__name__)
 class TaskPool(BasePool):  # type: ignore[misc]
     """Threads, made as they are needed, and fewer tasks let in than there may be threads.
 
-    Celery's own is made of futures: locks and conditions for results that nobody waits for.
+    Celery's own is made of futures: locks and conditions for results that are never read.
 
-    Nothing is fetched while every slot is busy (`worker_disable_prefetch`), and the loop looks again only when
-    something wakes it: without this, at its next timer.
+    The event loop fetches nothing while every slot is busy (`worker_disable_prefetch`), and does not ask before
+    something wakes it: without this pool, its next timer.
     """
 
     body_can_be_buffer = True
@@ -49,7 +49,7 @@ class TaskPool(BasePool):  # type: ignore[misc]
     def num_processes(self) -> int:
         """What Celery asks before it fetches; if it then finds all slots busy, the next end of a task wakes it."""
         slots = self.slots or int(self.limit)
-        self._full = True  # first: a task that ends between the two lines wakes the loop for nothing, not nobody
+        self._full = True  # first: a task that ends between the two lines wakes the loop, if for nothing
         self._full = len(reserved_requests) >= slots
         return slots
 

@@ -1,6 +1,6 @@
 """How a task message goes through a worker process: received, run in a thread, ended, with an event of each.
 
-Celery's own way serves every kind of task. Ours are acknowledged when they are taken, store no result, call nobody back
+Celery's own way serves every kind of task. Ours are acknowledged when they are taken, store no result, have no callback
 and wait for no time. What Celery remembers of a task (for `inspect`, for a revoke) and its events are the same as in
 that way, and Celery's own code reports every end but the good one.
 

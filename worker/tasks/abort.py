@@ -1,4 +1,4 @@
-"""What is left at the store when a job was cancelled or has ended: looked for, and thrown away."""
+"""Discard what a job that was cancelled or has ended left at the store."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
     """Clean up after a cancel: discard the session, or say that it was left open. A finish that was faster stands.
 
     Raises:
-        StoreError: the store did not let us; tried again for as long as `_patience_of` has it.
+        StoreError: the store did not let us; retried until `_given_up` gives a reason.
     """
     left_open: str | None = None
     try:
@@ -44,9 +44,9 @@ def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
         verdict = _was_faster(rt, claim, row, guard)
         if verdict is None:
             return
-        rt.hold(guard)
+        rt.revalidate_claim(guard)
         left_open = _discard(store, row, guard)
-        # what could not be discarded may have become the object since the look, by a finish that was under way
+        # an upload that could not be discarded may have become the object, by a finish that was under way
         if left_open is not None or row["session"] is None:
             verdict = _was_faster(rt, claim, row, guard)
         if verdict is None:

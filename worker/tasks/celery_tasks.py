@@ -1,4 +1,4 @@
-"""What Celery runs: four tasks, the same in shape. Take the claim, do the work, settle what went wrong, tell Flower.
+"""What Celery runs: four tasks, the same in shape. Claim, do the work, settle what went wrong, report to Flower.
 
 The row is the truth and Celery's state of a task only a picture of it: a stale or duplicate message is ignored, a
 failure that will be tried again shows as a retry (a bare `Retry`, since `Task.retry` would publish), a final one as a
@@ -73,7 +73,7 @@ def init_task(self: Task, *_: Any, **message: Any) -> None:
 
 @shared_task(name=TaskName.FINISH, **_OPTIONS)
 def finish_task(self: Task, *_: Any, **message: Any) -> None:
-    """Complete the object and look for proof."""
+    """Complete the object and verify it."""
     _perform(self, message, _finish_limit_s, _step(JobState.FINISHING, _finish_limit_s), run_finish)
 
 
@@ -127,7 +127,7 @@ def _read(task: Task, message: Row) -> Arguments:
     """Return what the message says.
 
     Raises:
-        Ignore: whoever wrote it is no dispatcher of ours; one line in the log says so.
+        Ignore: no dispatcher wrote it; one line in the log says so.
     """
     try:
         return read(task.name, message, task.request.args or ())
@@ -137,7 +137,7 @@ def _read(task: Task, message: Row) -> Arguments:
 
 
 def _take(rt: Runtime, claim: Claim, guard: ClaimGuard, take: Callable[..., Row], limit_s: float) -> Row:
-    """Claim, and claim again for as long as the database is away: the message is in no other hands."""
+    """Claim, and repeat the claim while the database is away: no other worker has the message."""
     reclaim = False
     while True:
         try:
@@ -198,7 +198,7 @@ def _give_back(rt: Runtime, claim: Claim, row: Row | None, error: Exception, gua
 def _on_revoked(request: Any = None, terminated: bool = False, expired: bool = False, **_: Any) -> None:
     """Pause the job whose waiting task was revoked: the message is gone, and its id will be discarded for ever.
 
-    Nobody has revoked a message that has expired: ours never do, so somebody else has written it.
+    An expired message was not revoked, and no dispatcher wrote it: ours never expire.
     """
     rt = _runtime
     if rt is None or terminated or expired:

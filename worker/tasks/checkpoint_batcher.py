@@ -34,7 +34,7 @@ class _Entry:
 
 
 class Checkpoints:
-    """Commits in groups: who comes while a commit is on its way shares the next one, and a commit waits for company."""
+    """Group commit: checkpoints that arrive during a commit share the next one, which waits a little for more."""
 
     def __init__(self, db: Database, worker: UUID, more: Callable[[], bool], wait_s: float = WAIT_S) -> None:
         """Write nothing yet.
@@ -42,8 +42,8 @@ class Checkpoints:
         Args:
             db: where checkpoints go.
             worker: whose claims are held.
-            more: says whether other slices of this process are being sent, so that company may come.
-            wait_s: how long it is waited for.
+            more: returns whether other slices of this process are being sent, so that more checkpoints may come.
+            wait_s: how long a commit waits for them.
         """
         self._db, self._worker, self._more, self._wait_s = db, worker, more, wait_s
         self._waiting: list[_Entry] = []
@@ -83,7 +83,7 @@ class Checkpoints:
         try:
             with self._db.connection() as tx:
                 rows = transitions.checkpoint(tx, [entry.done for entry in batch], self._worker)
-        except Exception as error:  # noqa: BLE001 - every waiting thread is told, and decides for itself
+        except Exception as error:  # noqa: BLE001 - every waiting thread raises it, and decides for itself
             for entry in batch:
                 entry.error = error
         else:

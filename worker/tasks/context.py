@@ -19,7 +19,7 @@ from worker.sources.file import open_file
 from worker.stores.registry import open_store
 from worker.tasks.checkpoint_batcher import Checkpoints
 from worker.tasks.guard import ClaimGuard, boot_clock_s
-from worker.tasks.limiters import LEAST, ResizableSemaphore, SharedExclusiveLock
+from worker.tasks.limiters import MIN_SLOTS, ResizableSemaphore, SharedExclusiveLock
 from worker.tasks.link_meter import LinkMeter
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Runtime:
 
         Args:
             settings: of the installation.
-            revoked: says whether an operator revoked the task with this Celery id.
+            revoked: returns whether an operator revoked the task with this Celery id.
         """
         self.settings = settings
         self.timers = settings.timers
@@ -56,7 +56,7 @@ class Runtime:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.db = Database(
             settings.database_url,
-            pool_size=(settings.worker_threads or LEAST) + 3,
+            pool_size=(settings.worker_threads or MIN_SLOTS) + 3,
             pooled=settings.database_direct_url is not None,
             plan_once=True,
             application="sliceway worker",
@@ -68,7 +68,7 @@ class Runtime:
         self.slot_freed: Callable[[], None] = _no_op
         """Tells it that a slot is free; heard if no message fills the slot by itself."""
         self.links = LinkMeter()
-        self.room = ResizableSemaphore(settings.worker_threads or LEAST)
+        self.room = ResizableSemaphore(settings.worker_threads or MIN_SLOTS)
         self.checkpoints = Checkpoints(self.db, self.worker, more=self.room.busy)
         self.taken = 0
         self.sent: list[float] = []
@@ -117,12 +117,12 @@ class Runtime:
                 if guard.remaining_s() == 0.0 or self.stopping.wait(WRITE_AGAIN_S):
                     raise
 
-    def hold(self, guard: ClaimGuard) -> None:
-        """Read the claim again, right before a request to the store that nothing can undo: a finish or a delete.
+    def revalidate_claim(self, guard: ClaimGuard) -> None:
+        """Read the claim once more, right before a request to the store that nothing can undo: a finish or a delete.
 
         Raises:
             Interrupted: it is no longer to go on; or as the guard's check.
-            psycopg.Error: the database stayed away, so that nobody knows.
+            psycopg.Error: the database stayed away, so that the outcome is unknown.
         """
         claims = [(guard.claim, guard.aborts)]
         guard.lost = bool(self.write(lambda tx: leases.lost_claims(tx, claims, self.worker), guard)) or guard.lost
@@ -163,7 +163,7 @@ class Runtime:
         return store_of(self.settings.profiles, row["store"], row["key"], row["target"])
 
     def profile_for_upload(self, row: Row) -> StoreProfile:
-        """Return the same, if the job's tenant may use it; what is to be cleaned up asks nobody.
+        """Return the same, if the job's tenant may use it; a clean-up needs no permission.
 
         Raises:
             StoreUnusable: `store_changed`, or `tenant_not_allowed`.

@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 
 def run_finish(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
-    """Complete the upload: compare the store's list with the checkpoints, finish, look for proof.
+    """Complete the upload: compare the store's list with the checkpoints, finish, verify the object.
 
     Raises:
         SlicewayError: as the source, the store and the guard have it.
@@ -53,7 +53,7 @@ def _complete(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
         rt.write(lambda tx: transitions.reconcile(tx, claim, listed), guard)
         rt.notify_dispatcher()
         return
-    rt.hold(guard)
+    rt.revalidate_claim(guard)
     error = _finish(store, row, guard)
     if error is not None and _listed(store, row, guard) is not None:
         raise _without_effect(rt, row, guard, error) from error
@@ -87,7 +87,7 @@ def _without_effect(rt: Runtime, row: Row, guard: ClaimGuard, error: StoreError)
     mismatch = error.code == "digest_mismatch"
     if mismatch or isinstance(error, Incomplete):
         # the store lists every slice and yet refuses: only a fresh session can help, and this one would be in its way
-        rt.hold(guard)
+        rt.revalidate_claim(guard)
         rt.store(rt.profile(row)).abort(row["key"], row["session"], guard, mark=mark_of(row))
         return SessionGone(error.message, code="digest_mismatch" if mismatch else None, answer=error.answer)
     return Transient(f"finish of {row['key']!r} had no effect yet: {error.message}", answer=error.answer)
@@ -137,5 +137,5 @@ def _prove(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard, error: StoreE
     raise Permanent(
         f"an object is at {row['key']!r}, but nothing shows that it is of this upload",
         code="unproven",
-        advice="Look at the object: somebody else may write to the key. Retry to upload it again.",
+        advice="Look at the object: another client may write to the key. Retry to upload it again.",
     )

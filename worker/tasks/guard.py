@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def boot_clock_s() -> float:
-    """Return seconds on a clock that goes on while the machine sleeps and that nobody sets."""
+    """Return seconds on a clock that goes on while the machine sleeps and that cannot be set."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -32,7 +32,7 @@ class ClaimGuard:
             claim: what is worked on.
             deadline_s: when work on it must end, on the boot clock.
             stopping: set when this process is to stop.
-            revoked: says whether an operator revoked the task.
+            revoked: returns whether an operator revoked the task.
         """
         self.claim = claim
         self.deadline_s = deadline_s
@@ -44,7 +44,7 @@ class ClaimGuard:
         self.size_bytes: int | None = None
         """Of the content that the claim's requests carry; None as long as they carry none."""
         self.sent_bytes = 0
-        """The most of it that was acknowledged in one request: what is shown of a job's progress never falls."""
+        """The most of it that was acknowledged in one request: a job's reported progress never falls."""
         self.sending_since_s = 0.0
         self._stopping, self._revoked = stopping, revoked
 

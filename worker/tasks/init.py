@@ -139,7 +139,7 @@ class _Init:
                 return self.store.put_whole(intent_of(self.row), body, self.guard)
 
     def remember_what_was_there(self) -> None:
-        """Where an object may be replaced, know whether there was one: a later look must not take it for ours."""
+        """Where an object may be replaced, record whether there was one: it must not count as ours later."""
         if self.row["existed"] is None and self.row["overwrite"]:
             self.row["existed"] = self.store.look(self.row["key"], self.guard) is not None
             self.save()
@@ -241,10 +241,10 @@ class _Init:
         return True
 
     def discard_foreign(self) -> None:
-        """Discard an unfinished upload that is not ours, if that can harm nobody.
+        """Discard an unfinished upload that is not ours, if it is abandoned.
 
         Raises:
-            Permanent: `upload_in_progress`: somebody is at it, or an object at the key could be taken along.
+            Permanent: `upload_in_progress`: another client sends to it, or an object at the key could be deleted too.
         """
         key = self.row["key"]
         if self.store.look(key, self.guard) is not None:
@@ -256,9 +256,9 @@ class _Init:
         after = self.held()
         if after is not None:
             if after != before:
-                raise self.in_progress("somebody else is uploading to the key")
-            # it may be the job's own of an earlier epoch, which the store had told us is gone
-            self.rt.hold(self.guard)
+                raise self.in_progress("another client is uploading to the key")
+            # it may be the job's own of an earlier epoch, which the store had reported gone
+            self.rt.revalidate_claim(self.guard)
             outcome = self.store.abort(key, None, self.guard, mark=mark_of_any_epoch(self.row))
             if isinstance(outcome, AbortSkipped):
                 raise self.in_progress(outcome.reason)

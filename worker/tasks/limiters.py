@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from worker.tasks.guard import ClaimGuard
 
 
-LEAST = 8
+MIN_SLOTS = 8
 """Enough that the processor is full where it is the limit: some send while others claim, read or record."""
 
 
 class ResizableSemaphore:
-    """Lets in as many at once as its size says, which may change while they are inside.
+    """Grants as many slots at once as its size says, which may change while slots are held.
 
-    Those that go to a slow store have half of it at most: who is soon done does not wait behind them.
+    Slices to a slow store hold half of them at most: those to a fast store do not wait behind them.
     """
 
     def __init__(self, size: int) -> None:
@@ -30,22 +30,22 @@ class ResizableSemaphore:
         self._size = size
 
     def resize(self, size: int) -> None:
-        """Let in so many from now on; nobody is thrown out."""
+        """Grant so many from now on; a slot that is held stays held."""
         with self._changed:
             self._size = size
             self._changed.notify_all()
 
     def busy(self) -> bool:
-        """Say whether anybody is inside."""
+        """Return whether any slot is held."""
         return self._inside > 0
 
     @contextmanager
     def enter(self, guard: ClaimGuard, *, slow: bool = False) -> Iterator[None]:
-        """Come in when there is room.
+        """Hold a slot; waits until one is free.
 
         Raises:
             Interrupted: as the guard's check; or half of the claim's time was waited away, and the store is not to be
-                blamed for what is then too late.
+                blamed for a slice that is then too late.
         """
         give_up_before_s = guard.remaining_s() / 2
         with self._changed:
@@ -69,7 +69,7 @@ class ResizableSemaphore:
 
 
 class SharedExclusiveLock:
-    """Lets work in side by side, or one alone: what has killed workers before runs with nothing else in its process."""
+    """Held side by side, or by one alone: a job that has killed workers runs with nothing else in its process."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -79,7 +79,7 @@ class SharedExclusiveLock:
 
     @contextmanager
     def enter(self, *, alone: bool) -> Iterator[None]:
-        """Come in, when there is room: ``alone`` waits until nobody is inside and keeps the others out."""
+        """Hold the lock: ``alone`` waits until no other holds it and keeps the others waiting."""
         with self._changed:
             self._waiting_alone += alone
             self._changed.wait_for(lambda: self._room(alone=alone))

@@ -27,7 +27,7 @@ def claim_slice(rt: Runtime, claim: Claim, guard: ClaimGuard, *, reclaim: bool) 
     """Take the slice, for as long as its size allows at the store's low speed.
 
     Raises:
-        StaleClaim: somebody else has it, or nobody is to have it.
+        StaleClaim: another worker has it, or none may have it.
     """
     low_speed = min((p.low_speed_bytes_per_s for p in rt.settings.profiles.stores.values()), default=1)
     slack = timedelta(seconds=rt.timers.deadline_s + rt.timers.lease_slack_s)

@@ -1,4 +1,4 @@
-"""What makes an object believed: digests taken before the upload, and a look at the store after it."""
+"""What proves an object: digests taken before the upload, and a request to the store after it."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def verify_object(
     existed: bool | None = None,
     sent: bool = False,
 ) -> tuple[Stored | None, Proof | NotProven]:
-    """Look at the key; return the object there, if any, and the proof that it is ours, or what stands against it.
+    """Ask the store for the key; return the object there, if any, and the proof that it is ours, or what is against it.
 
     ``in_one``: what was acknowledged is an upload in one request, so what carries its mark is no unfinished upload.
-    ``sent``: something was just sent that the job has no session for; a refusal of the look does not stand alone then,
-    it would read as if nothing had been begun.
+    ``sent``: something was just sent that the job has no session for; a refused request is then an unknown outcome,
+    since as a refusal it would mean that nothing had been begun.
 
     Raises:
-        StoreError: the look itself failed.
+        StoreError: the request itself failed.
     """
     mark = wanted.mark if acknowledged and in_one else None
     try:
@@ -121,13 +121,13 @@ def unverified(row: Row) -> Permanent:
 
 
 def without_effect(error: Unknown) -> Transient:
-    """Return the error for a request of unknown outcome after which no object is there: it is sent again."""
+    """Return the error for a request of unknown outcome after which no object is there: a retry sends it."""
     code, advice = (error.code, error.advice) if error.code in TIMEOUT_CODES else (None, None)
     return Transient(f"it had no effect yet: {error.message}", code=code, advice=advice, answer=error.answer)
 
 
 def result_of(row: Row, proof: Proof, stored: Stored | None) -> Row:
-    """Return what the job says of its success: what was in fact verified, and what the store tells of the object."""
+    """Return the job's result: what was in fact verified, and the store's own account of the object."""
     verified = "file" if proof is Proof.DIGEST else "size"
     result: Row = {"verified": verified, "proof": proof, "size_bytes": row["size_bytes"]}
     if stored is not None:

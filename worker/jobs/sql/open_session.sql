@@ -10,7 +10,7 @@ WITH held AS MATERIALIZED (
     state = CASE WHEN state = 'cancelling' THEN state WHEN %(left)s = 0 THEN 'finishing' ELSE 'uploading' END,
     step = CASE WHEN state <> 'cancelling' AND %(left)s = 0 THEN 'pending' ELSE 'idle' END,
     worker = NULL, lease_until = NULL, not_before = NULL, failing_since = NULL, error = NULL, attempts = 0, deaths = 0,
-    existed = coalesce(existed, false),  -- nobody looked: where an object may not be replaced there was none
+    existed = coalesce(existed, false),  -- unknown where an object may not be replaced: there was none then
     session = %(session)s::jsonb, ordered = %(ordered)s, fingerprint = %(fingerprint)s::jsonb, size_bytes = %(size_bytes)s,
     slice_bytes = %(slice_bytes)s, slices_total = %(total)s, slices_left = %(left)s, bytes_done = %(bytes_done)s, sent_bytes = NULL,
     updated_at = now()

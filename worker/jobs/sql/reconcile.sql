@@ -1,6 +1,6 @@
 -- The slices as the store's own list has them: done if it lists them and we had claimed them in this session, else pending.
 -- Used when an upload is taken up again (init) and when finish finds slices missing. What is being sent stays as it is. What
--- the store has lost was acknowledged all the same: what is shown of the progress does not fall.
+-- the store has lost was acknowledged all the same: the progress that the API reports does not fall.
 WITH held AS MATERIALIZED (
   SELECT id, epoch, state FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
   WHERE epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'

@@ -1,6 +1,6 @@
 -- A slice goes back, to be dispatched again: after a retryable error, or because we ourselves cut the work short.
 -- `delay_s` NULL means at once. The job remembers since when it fails, and the error if it is a new one. Both remember how
--- many bytes were acknowledged: what is shown of a job's progress never falls.
+-- many bytes were acknowledged: a job's progress, as the API reports it, never falls.
 WITH parent AS MATERIALIZED (
   SELECT id, epoch, state, error FROM job WHERE id = %(job)s AND epoch = %(epoch)s FOR NO KEY UPDATE
 ), held AS MATERIALIZED (

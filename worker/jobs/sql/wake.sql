@@ -1,5 +1,5 @@
--- What waited until now is due. SKIP LOCKED: a row that someone is moving is looked at again in the next tick. Nothing here
--- waits for a lock, so the order of the locks is of no matter.
+-- What waited until now is due. SKIP LOCKED: a row that another transaction moves is left to the next tick. No statement
+-- here waits for a lock, so the order of the locks does not matter.
 WITH steps AS (
   UPDATE job SET not_before = NULL WHERE id IN (
     SELECT id FROM job WHERE step = 'pending' AND not_before <= now() ORDER BY not_before LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)
@@ -16,7 +16,7 @@ WITH steps AS (
       AND NOT EXISTS (SELECT FROM slice s WHERE s.job_id = j.id AND s.state = 'sending')
     FOR NO KEY UPDATE SKIP LOCKED)
   RETURNING 1
-), strays AS (  -- marked in the moment in which their job was cancelled, paused or failed: nobody can claim them
+), strays AS (  -- dispatched in the moment in which their job was cancelled, paused or failed: no worker can claim them
   UPDATE slice s SET state = 'pending' FROM (
     SELECT job_id, number FROM slice o
     WHERE state = 'dispatched'  -- the job by its key: an index of all that upload would be read whole for each slice

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.runtime.concurrency import HELD, LEAST, MOST, Slots, most_tasks
+from worker.runtime.concurrency import MAX_IN_MEMORY, MAX_SLOTS, MIN_SLOTS, Slots, most_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,79 +14,79 @@ if TYPE_CHECKING:
 
 def grown(slots: Slots, took_s: Callable[[int], float], looks: int = 200) -> list[int]:
     """Look so many times while every slot is in use; returns the numbers of slots one after the other."""
-    return [slots.look(slots.now, took_s(slots.now)) for _ in range(looks)]
+    return [slots.observe(slots.now, took_s(slots.now)) for _ in range(looks)]
 
 
 def test_a_store_that_only_takes_its_time_gets_as_many_as_there_are() -> None:
-    assert grown(Slots(), lambda _: 0.1)[-1] == MOST
+    assert grown(Slots(), lambda _: 0.1)[-1] == MAX_SLOTS
 
 
-@pytest.mark.parametrize("room", [1, LEAST - 1])
+@pytest.mark.parametrize("room", [1, MIN_SLOTS - 1])
 def test_what_is_full_already_gets_hardly_more_than_the_least(room: int) -> None:
     numbers = grown(Slots(), lambda slots: 0.02 * max(1, slots / room))
-    assert max(numbers) <= LEAST + LEAST // 4
-    assert sorted(numbers)[len(numbers) // 2] == LEAST
+    assert max(numbers) <= MIN_SLOTS + MIN_SLOTS // 4
+    assert sorted(numbers)[len(numbers) // 2] == MIN_SLOTS
 
 
 def test_it_stops_growing_where_more_is_of_no_use() -> None:
     numbers = grown(Slots(), lambda slots: 0.1 * max(1.0, slots / 10) ** 2)
-    assert LEAST < sorted(numbers)[len(numbers) // 2] < MOST
+    assert MIN_SLOTS < sorted(numbers)[len(numbers) // 2] < MAX_SLOTS
 
 
 def test_it_shrinks_when_the_store_gets_slow_under_it() -> None:
     slots = Slots()
     grown(slots, lambda _: 0.1)
-    assert grown(slots, lambda slots: 0.1 * slots, looks=20)[-1] == LEAST
+    assert grown(slots, lambda slots: 0.1 * slots, looks=20)[-1] == MIN_SLOTS
 
 
 def test_it_grows_again_when_the_store_has_recovered() -> None:
     slots = Slots()
     grown(slots, lambda slots: 0.1 * slots)
-    assert grown(slots, lambda _: 0.1)[-1] == MOST
+    assert grown(slots, lambda _: 0.1)[-1] == MAX_SLOTS
 
 
 def test_slots_that_lack_work_do_not_grow_and_are_forgotten_after_a_while() -> None:
     slots = Slots()
-    assert [slots.look(LEAST // 2, 0.1) for _ in range(200)] == [LEAST] * 200
+    assert [slots.observe(MIN_SLOTS // 2, 0.1) for _ in range(200)] == [MIN_SLOTS] * 200
     grown(slots, lambda _: 0.1)
-    assert [slots.look(1, 0.1) for _ in range(200)][-1] == LEAST
+    assert [slots.observe(1, 0.1) for _ in range(200)][-1] == MIN_SLOTS
 
 
 def test_nothing_is_concluded_from_too_few_slices() -> None:
     slots = Slots()
-    assert [slots.look(LEAST, None) for _ in range(50)] == [LEAST] * 50
+    assert [slots.observe(MIN_SLOTS, None) for _ in range(50)] == [MIN_SLOTS] * 50
 
 
-@pytest.mark.parametrize(("took_s", "ahead"), [(0.1, HELD - MOST), (3.0, 0)])
+@pytest.mark.parametrize(("took_s", "ahead"), [(0.1, MAX_IN_MEMORY - MAX_SLOTS), (3.0, 0)])
 def test_slices_are_claimed_ahead_only_where_others_need_not_wait_for_them(took_s: float, ahead: int) -> None:
     slots = Slots()
-    assert slots.ahead == 0
+    assert slots.prefetch == 0
     grown(slots, lambda _: took_s)
-    assert (slots.now, slots.ahead) == (MOST, ahead)
+    assert (slots.now, slots.prefetch) == (MAX_SLOTS, ahead)
     for _ in range(200):
-        slots.look(0, None)
-    assert slots.ahead == 0
+        slots.observe(0, None)
+    assert slots.prefetch == 0
 
 
 @pytest.mark.parametrize("fixed", [None, 1, 2, 4, 8, 12, 100])
 def test_no_more_are_claimed_than_there_are_threads_for(fixed: int | None) -> None:
     slots = Slots(fixed=fixed)
-    seen = {slots.now + slots.ahead}
+    seen = {slots.now + slots.prefetch}
     for _ in range(200):
-        slots.look(slots.now, 0.1)
-        seen.add(slots.now + slots.ahead)
+        slots.observe(slots.now, 0.1)
+        seen.add(slots.now + slots.prefetch)
     assert max(seen) == most_tasks(fixed)
 
 
 def test_as_many_again_are_claimed_ahead_as_memory_allows() -> None:
     tasks = {fixed: most_tasks(fixed) for fixed in (2, 4, 8, 12, 100)}
-    assert tasks == {2: 4, 4: 8, 8: 16, 12: HELD, 100: 104}
+    assert tasks == {2: 4, 4: 8, 8: 16, 12: MAX_IN_MEMORY, 100: 104}
 
 
 def test_a_single_slot_does_one_thing_at_a_time() -> None:
     slots = Slots(fixed=1)
     grown(slots, lambda _: 0.1)
-    assert (slots.now, slots.ahead) == (1, 0)
+    assert (slots.now, slots.prefetch) == (1, 0)
 
 
 def test_what_the_operator_has_set_stays() -> None:
