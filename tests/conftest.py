@@ -23,7 +23,7 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from worker.config.profiles import StoreProfile
-from worker.emulator.config import Account, EmulatorConfig
+from worker.emulator.config import EmulatorConfig, StoreAccount
 from worker.emulator.server import Emulator
 from worker.local.postgres import EmbeddedPostgres
 from worker.local.valkey import EmbeddedValkey
@@ -111,7 +111,7 @@ def valkey(server_folder: Path) -> Iterator[EmbeddedValkey]:
 @pytest.fixture
 def emulator(tmp_path: Path) -> Iterator[Emulator]:
     """A COS emulator of this test's own, in this process, with the bucket of `store_profile`."""
-    account = Account(appid=APPID, buckets=(BUCKET,), secret_id=SECRET_ID, secret_key=SECRET_KEY)
+    account = StoreAccount(appid=APPID, buckets=(BUCKET,), secret_id=SECRET_ID, secret_key=SECRET_KEY)
     with Emulator(EmulatorConfig(data_dir=tmp_path / "emulator", accounts=(account,), fsync=False)) as emulator:
         yield emulator
 

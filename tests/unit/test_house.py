@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 HOME = Path(__file__).parents[2]
 CODE = [*sorted(HOME.glob("api/**/*.py")), *sorted(HOME.glob("worker/**/*.py"))]
+EMULATOR = [path for path in CODE if HOME / "worker/emulator" in path.parents]
 TESTS = sorted(HOME.glob("tests/**/*.py"))
 SQL = sorted(HOME.glob("worker/jobs/sql/*.sql"))
 DOCS = HOME / "docs"
@@ -129,6 +130,14 @@ def test_package_worker_imports_nothing() -> None:
     assert [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)] == []
 
 
+def test_emulator_and_product_share_no_class_name() -> None:
+    classes: dict[bool, set[str]] = {True: set(), False: set()}
+    for path in CODE:
+        classes[path in EMULATOR] |= {node.name for node in ast.walk(parse(path)) if isinstance(node, ast.ClassDef)}
+    assert len(classes[True]) > 20
+    assert classes[True] & classes[False] == set(), "rename the emulator's"
+
+
 def test_no_package_below_tests() -> None:
     """With one, `tests/unit/worker` would shadow our `worker`."""
     assert sorted(HOME.glob("tests/**/__init__.py")) == []
@@ -158,7 +167,7 @@ def error_codes() -> dict[str, set[str]]:
     """Every stable code in the sources, with each advice that is given beside it."""
     found: defaultdict[str, set[str]] = defaultdict(set)
     for path in CODE:
-        if "emulator" in path.parts:
+        if path in EMULATOR:
             continue
         for node in ast.walk(parse(path)):
             advice = _beside(node, "advice")

@@ -8,7 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
-from worker.emulator.config import Account, EmulatorConfig
+from worker.emulator.config import EmulatorConfig, StoreAccount
 from worker.emulator.server import Emulator
 
 
@@ -67,7 +67,7 @@ def read_arguments(argv: list[str] | None) -> EmulatorConfig:
         host=given.host,
         port=given.port,
         control_port=given.control_port,
-        accounts=(Account(given.appid, tuple(given.bucket), given.secret_id, secret_key),),
+        accounts=(StoreAccount(given.appid, tuple(given.bucket), given.secret_id, secret_key),),
         verify_signatures=not given.no_verify,
         fsync=not given.no_fsync,
         discard=given.discard,

@@ -16,7 +16,7 @@ DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class StoreAccount:
     """One key pair, the appid that it signs for and the buckets that exist there."""
 
     appid: str
@@ -27,11 +27,11 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmulatorConfig:
-    """Everything that is fixed for the life of an emulator, and the first values of what is not (see `Settings`)."""
+    """What is fixed while an emulator runs, and the initial values of `RuntimeSettings`."""
 
     #: Objects, unfinished uploads and their records live below this folder and nowhere else.
     data_dir: Path
-    accounts: tuple[Account, ...]
+    accounts: tuple[StoreAccount, ...]
     host: str = "127.0.0.1"
     #: 0 lets the system choose; `Emulator.url` tells which it was.
     port: int = 0
@@ -77,7 +77,7 @@ class EmulatorConfig:
 
 
 @dataclass(slots=True, kw_only=True)
-class Settings:
+class RuntimeSettings:
     """What the control endpoint may change while the emulator runs."""
 
     rate_bytes_per_s: int | None
@@ -95,7 +95,7 @@ class Settings:
     clock_offset_s: float = 0.0
 
     @classmethod
-    def of(cls, config: EmulatorConfig) -> Settings:
+    def of(cls, config: EmulatorConfig) -> RuntimeSettings:
         """The settings that an emulator of this configuration starts with."""
         names = {each.name for each in dataclasses.fields(config)}
         return cls(**{each.name: getattr(config, each.name) for each in dataclasses.fields(cls) if each.name in names})

@@ -75,7 +75,7 @@ class Control:
         return dict(self._call("GET", "/settings"))
 
     def change(self, **settings: object) -> dict[str, Any]:
-        """Changes settings: `rate_bytes_per_s`, `clock_offset_s` and the others of `config.Settings`."""
+        """Changes settings: `rate_bytes_per_s`, `clock_offset_s` and the others of `config.RuntimeSettings`."""
         return dict(self._call("PATCH", "/settings", settings))
 
     def uploads(self, bucket: str) -> list[dict[str, Any]]:

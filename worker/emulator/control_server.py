@@ -11,15 +11,15 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from worker.emulator.config import MIB, Settings
+from worker.emulator.config import MIB, RuntimeSettings
 from worker.emulator.core.content import Content
+from worker.emulator.core.errors import StorageError
 from worker.emulator.core.faults import Rule
-from worker.emulator.core.refused import Refused
-from worker.emulator.core.uploads import Intent
-from worker.emulator.cos_json.refusals import PlainRefusal, Refusal, refusal_of
+from worker.emulator.core.uploads import UploadRequest
+from worker.emulator.cos_json.errors import CosError, GatewayError, refusal_of
 from worker.emulator.cos_json.targets import target_of
 from worker.emulator.cos_json.uploadparts import read_uploadparts
-from worker.emulator.http.connection import Answer
+from worker.emulator.http.connection import HttpResponse
 from worker.emulator.private import CONTROL_FILE
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from worker.emulator.core.store import Store
     from worker.emulator.core.targets import Target
-    from worker.emulator.http.connection import Connection, Request
+    from worker.emulator.http.connection import HttpConnection, HttpRequest
 
 _LONGEST_WAIT_S = 60.0
 
@@ -67,29 +67,29 @@ class ControlService:
             ("POST", "/objects"): self._plant_object,
         }
 
-    def handle(self, connection: Connection, request: Request) -> bool:
+    def handle(self, connection: HttpConnection, request: HttpRequest) -> bool:
         """Answers one request and returns whether the connection can serve another."""
         body = connection.read_body() or b"null"
         try:
             status, value = self._admit(request) or (200, self._carry_out(request, json.loads(body)))
         except LookupError:
             status, value = 404, {"error": f"there is no {request.method} {request.path} here"}
-        except (ValueError, TypeError, AttributeError, Refusal, PlainRefusal) as error:
+        except (ValueError, TypeError, AttributeError, CosError, GatewayError) as error:
             status, value = 400, {"error": str(error)}
-        except Refused as refused:
+        except StorageError as refused:
             status, value = 400, {"error": str(refusal_of(refused))}
-        answer = Answer(status, json.dumps(value).encode(), "application/json")
+        answer = HttpResponse(status, json.dumps(value).encode(), "application/json")
         connection.send(answer.head(now_s=time.time(), keep_alive=request.keep_alive) + answer.body)
         return request.keep_alive
 
-    def _admit(self, request: Request) -> tuple[int, dict[str, str]] | None:
+    def _admit(self, request: HttpRequest) -> tuple[int, dict[str, str]] | None:
         """Returns what is answered to somebody without the token."""
         given = request.headers.get("authorization", "").encode()
         if (request.method, request.path) == ("GET", "/health") or hmac.compare_digest(given, self._authorization):
             return None
         return 401, {"error": f"Authorization: Bearer <what {CONTROL_FILE} in the data folder has> is missing or wrong"}
 
-    def _carry_out(self, request: Request, body: Any) -> Any:
+    def _carry_out(self, request: HttpRequest, body: Any) -> Any:
         if request.method == "DELETE" and (rule := re.fullmatch(r"/rules/(\d+)", request.path)):
             return self._store.plan.remove(int(rule[1]))
         return self._routes[request.method, request.path](request.query, body)
@@ -104,7 +104,7 @@ class ControlService:
         return self._store.journal.select(query, count=count, timeout_s=timeout_s)
 
     def _change(self, _: dict[str, str], body: Any) -> dict[str, Any]:
-        unknown = set(body) - {each.name for each in dataclasses.fields(Settings)}
+        unknown = set(body) - {each.name for each in dataclasses.fields(RuntimeSettings)}
         if unknown:
             raise ValueError(f"no such settings: {', '.join(sorted(unknown))}")
         for name, value in body.items():
@@ -148,7 +148,7 @@ class ControlService:
         """A half-done upload of somebody else: `slices` maps offsets to Base64, all of it held to the usual rules."""
         filesize, sha = body["filesize"], body.get("sha", "")
         parts = read_uploadparts(body.get("uploadparts", ""), filesize_bytes=filesize, sha=sha) if sha else ()
-        intent = Intent(
+        intent = UploadRequest(
             filesize=filesize,
             slice_size=body.get("slice_size", MIB),
             sha=sha,

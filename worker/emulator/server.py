@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self
 
 from worker.emulator.control_server import ControlService
 from worker.emulator.core.store import Store
-from worker.emulator.cos_json.service import Service
-from worker.emulator.http.connection import Connection
+from worker.emulator.cos_json.handler import CosJsonHandler
+from worker.emulator.http.connection import HttpConnection
 from worker.emulator.http.listener import Listener
 from worker.emulator.private import CONTROL_FILE, fresh_token
 
@@ -68,7 +68,7 @@ class Emulator:
         """
         config = self._config
         connect = functools.partial(
-            Connection, idle_timeout_s=config.idle_timeout_s, stall_timeout_s=config.stall_timeout_s
+            HttpConnection, idle_timeout_s=config.idle_timeout_s, stall_timeout_s=config.stall_timeout_s
         )
         with contextlib.ExitStack() as undo:
             store = Store(config)
@@ -79,7 +79,7 @@ class Emulator:
             undo.callback(controlling.stop)
             token = fresh_token(self.token_file)
             undo.pop_all()
-        serving.start(Service(store))
+        serving.start(CosJsonHandler(store))
         controlling.start(ControlService(store, token))
         self._parts = store, serving, controlling
 

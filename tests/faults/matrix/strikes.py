@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from worker.emulator.core.faults import Fault
-from worker.emulator.cos_json.refusals import Refusal
+from worker.emulator.cos_json.errors import CosError
 from worker.stores.cos_json.errors import CODES, Kind
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def code_of(kind: Kind) -> int:
 def _errors() -> Iterator[Strike]:
     for kind in Kind:
         code = code_of(kind)
-        fields = {"code": code, "status": Refusal(code).status}
+        fields = {"code": code, "status": CosError(code).status}
         yield Strike(f"code of {kind}", Fault.ERROR, fields, sides=_BOTH, unusable=kind in _UNUSABLE)
         if kind in {Kind.RETRY, Kind.RETRY_COUNTED}:
             yield Strike(f"code of {kind} thrice", Fault.ERROR, fields | {"count": 3})

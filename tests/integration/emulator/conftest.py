@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
-from worker.emulator.config import Account, EmulatorConfig
+from worker.emulator.config import EmulatorConfig, StoreAccount
 from worker.emulator.control import Control
 from worker.emulator.server import Emulator
 
@@ -115,7 +115,7 @@ def start_cos(tmp_path: Path) -> Iterator[Callable[..., Cos]]:
 
     def start(**fields: Any) -> Cos:
         stop()
-        accounts = (Account(APPID, (BUCKET, "other"), SECRET_ID, SECRET_KEY),)
+        accounts = (StoreAccount(APPID, (BUCKET, "other"), SECRET_ID, SECRET_KEY),)
         config = {"data_dir": tmp_path / "data", "accounts": accounts, "fsync": False, **fields}
         emulator = Emulator(EmulatorConfig(**config))
         emulator.start()

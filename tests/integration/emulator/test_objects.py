@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from worker.emulator.cos_json.refusals import CODES
+from worker.emulator.cos_json.errors import CODES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -90,6 +90,11 @@ class Disk:
         """The bytes for reading; they stay readable through this handle even if the content is removed."""
         return self._path(content).open("rb", buffering=0)
 
+    def sha1(self, content: str) -> str:
+        """Lower-case hex digest of the bytes."""
+        with self.open(content) as file:
+            return hashlib.file_digest(file, "sha1").hexdigest()
+
     def remove(self, content: str) -> None:
         """Removes a file; one that is gone already is no error."""
         with contextlib.suppress(FileNotFoundError):
@@ -134,8 +139,7 @@ class Draft:
 
     def sha1(self) -> str:
         """Lower-case hex digest of everything appended."""
-        with self._disk.open(self._content) as file:
-            return hashlib.file_digest(file, "sha1").hexdigest()
+        return self._disk.sha1(self._content)
 
     def read(self) -> bytes:
         """Everything appended."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.emulator.core.journal import Entry
+    from worker.emulator.core.journal import JournalEntry
 
 
 class Fault(StrEnum):
@@ -113,7 +113,7 @@ class Rule:
         del values["random"]
         return values
 
-    def strikes(self, entry: Entry) -> bool:
+    def strikes(self, entry: JournalEntry) -> bool:
         """Whether it is this request's turn; counts."""
         if not self._is_for(entry):
             return False
@@ -127,7 +127,7 @@ class Rule:
         self.struck += 1
         return True
 
-    def _is_for(self, entry: Entry) -> bool:
+    def _is_for(self, entry: JournalEntry) -> bool:
         exact = (self.op, entry.op), (self.bucket, entry.bucket), (self.offset, entry.offset)
         if any(wanted is not None and wanted != given for wanted, given in (*exact, (self.session, entry.session))):
             return False
@@ -194,12 +194,12 @@ class FaultPlan:
         with self._lock:
             self._rules = [rule for rule in self._rules if rule_id is not None and rule.id != rule_id]
 
-    def strike(self, entry: Entry) -> Strikes:
+    def strike(self, entry: JournalEntry) -> Strikes:
         """The faults that this request meets, all but those that strike within its body."""
         with self._lock:
             return Strikes([rule for rule in self._rules if rule.fault is not Fault.CUT_BODY and rule.strikes(entry)])
 
-    def cuts_body(self, entry: Entry) -> bool:
+    def cuts_body(self, entry: JournalEntry) -> bool:
         """Whether the connection is to be cut here, within the body."""
         if not self._rules:
             return False

@@ -6,12 +6,12 @@ import base64
 import binascii
 from typing import TYPE_CHECKING
 
+from worker.emulator.core.errors import Reason, StorageError
 from worker.emulator.core.records import Folder
-from worker.emulator.core.refused import Refused, Why
 
 if TYPE_CHECKING:
-    from worker.emulator.config import Settings
-    from worker.emulator.core.records import Records, Stored
+    from worker.emulator.config import RuntimeSettings
+    from worker.emulator.core.records import Records, StoredObject
     from worker.emulator.core.targets import Target
 
 _MOST_LISTED = 1000
@@ -20,7 +20,7 @@ _MOST_LISTED = 1000
 class Folders:
     """The folders of all buckets."""
 
-    def __init__(self, records: Records, settings: Settings) -> None:
+    def __init__(self, records: Records, settings: RuntimeSettings) -> None:
         self._records = records
         self._settings = settings
 
@@ -28,28 +28,28 @@ class Folders:
         """Sees to it that a file can be put at the target. Call it within a transaction.
 
         Raises:
-            Refused: the target is a folder's, a file or folder is in the way, no such folder.
+            StorageError: the target is a folder's, a file or folder is in the way, no such folder.
         """
         if target.is_folder:
-            raise Refused(Why.FOLDER_PATH)
+            raise StorageError(Reason.FOLDER_PATH)
         folder = target.path + "/"
         if self._records.folder(target.place, folder) or self._records.begun_inside(target.place, folder) is not None:
-            raise Refused(Why.IN_THE_WAY, "a folder of this name exists")
+            raise StorageError(Reason.IN_THE_WAY, "a folder of this name exists")
         self._check_parents(target)
 
     def create(self, target: Target, biz_attr: str) -> Folder:
         """Makes a folder.
 
         Raises:
-            Refused: not a folder's path, it exists or a file is in the way, no such parent.
+            StorageError: not a folder's path, it exists or a file is in the way, no such parent.
         """
         if not target.path or not target.is_folder:
-            raise Refused(Why.NO_FOLDER_PATH)
+            raise StorageError(Reason.NO_FOLDER_PATH)
         with self._records.transaction():
             if self._records.folder(target.place, target.path):
-                raise Refused(Why.IN_THE_WAY)
+                raise StorageError(Reason.IN_THE_WAY)
             if self._records.object_at(target.place, target.path.rstrip("/")):
-                raise Refused(Why.IN_THE_WAY, "a file of this name exists")
+                raise StorageError(Reason.IN_THE_WAY, "a file of this name exists")
             self._check_parents(target)
             folder = Folder(target.place, target.path, biz_attr, self._settings.now())
             self._records.add_folder(folder)
@@ -59,28 +59,28 @@ class Folders:
         """The folder, one that somebody made.
 
         Raises:
-            Refused: there is none.
+            StorageError: there is none.
         """
         folder = self._records.folder(target.place, target.path)
         if folder is None:
-            raise Refused(Why.NOT_FOUND)
+            raise StorageError(Reason.NOT_FOUND)
         return folder
 
     def delete(self, target: Target) -> None:
         """Removes an empty folder.
 
         Raises:
-            Refused: the bucket itself, there is none, it is not empty.
+            StorageError: the bucket itself, there is none, it is not empty.
         """
         if not target.path:
-            raise Refused(Why.THE_BUCKET_ITSELF, "a bucket cannot be deleted")
+            raise StorageError(Reason.THE_BUCKET_ITSELF, "a bucket cannot be deleted")
         with self._records.transaction():
             if self._records.begun_inside(target.place, target.path) is not None:
-                raise Refused(Why.NOT_EMPTY)
+                raise StorageError(Reason.NOT_EMPTY)
             self.find(target)
             self._records.drop_folder(target.place, target.path)
 
-    def page(self, target: Target, *, most: int, context: str) -> tuple[list[Folder | Stored], str, bool]:
+    def page(self, target: Target, *, most: int, context: str) -> tuple[list[Folder | StoredObject], str, bool]:
         """What lies directly in a folder: entries by name, the context of the next page, and whether this was the last.
 
         Args:
@@ -89,18 +89,18 @@ class Folders:
             context: What the page before gave; empty for the first.
 
         Raises:
-            Refused: no such folder, the size of the page, a context that was never given.
+            StorageError: no such folder, the size of the page, a context that was never given.
         """
         if not 0 < most <= _MOST_LISTED:
-            raise Refused(Why.PAGE_SIZE)
+            raise StorageError(Reason.PAGE_SIZE)
         folder, slash, prefix = target.path.rpartition("/")
         folder += slash
         if folder and self._at(target.place, folder) is None:
-            raise Refused(Why.NOT_FOUND)
+            raise StorageError(Reason.NOT_FOUND)
         try:
             after = base64.b64decode(context, altchars=b"-_", validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
-            raise Refused(Why.PAGE_CONTEXT, "context") from None
+            raise StorageError(Reason.PAGE_CONTEXT, "context") from None
         with self._records.transaction():
             paths = self._records.children(target.place, folder, prefix, after, most + 1)
             found = [
@@ -121,6 +121,6 @@ class Folders:
             if self._records.folder(target.place, path):
                 continue
             if not self._settings.create_parents:
-                raise Refused(Why.NOT_FOUND, f"no folder {path}")
+                raise StorageError(Reason.NOT_FOUND, f"no folder {path}")
             if self._records.object_at(target.place, path.rstrip("/")):
-                raise Refused(Why.IN_THE_WAY, f"{path.rstrip('/')} is a file")
+                raise StorageError(Reason.IN_THE_WAY, f"{path.rstrip('/')} is a file")

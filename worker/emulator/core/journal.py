@@ -11,7 +11,7 @@ from typing import Any
 
 
 @dataclass(slots=True)
-class Entry:
+class JournalEntry:
     """One request. Fields that the request did not have are None."""
 
     number: int
@@ -47,27 +47,27 @@ class Journal:
     """
 
     def __init__(self, length: int) -> None:
-        self._entries: deque[Entry] = deque(maxlen=length)
+        self._entries: deque[JournalEntry] = deque(maxlen=length)
         self._changed = threading.Condition()
         self._next = 1
         self._stopping = False
 
-    def begin(self, method: str) -> Entry:
+    def begin(self, method: str) -> JournalEntry:
         """A new entry, visible at once."""
         with self._changed:
-            entry = Entry(self._next, time.monotonic(), method)
+            entry = JournalEntry(self._next, time.monotonic(), method)
             self._next += 1
             self._entries.append(entry)
         return entry
 
-    def update(self, entry: Entry, **changes: Any) -> None:
+    def update(self, entry: JournalEntry, **changes: Any) -> None:
         """Changes an entry and wakes who waits."""
         with self._changed:
             for name, value in changes.items():
                 setattr(entry, name, value)
             self._changed.notify_all()
 
-    def end(self, entry: Entry, state: str) -> None:
+    def end(self, entry: JournalEntry, state: str) -> None:
         """Closes an entry."""
         self.update(entry, state=state, ended_s=time.monotonic())
 
@@ -94,11 +94,11 @@ class Journal:
             self._changed.wait_for(lambda: self._stopping or len(self._matching(wanted)) >= count, timeout_s)
             return [asdict(each) for each in self._matching(wanted)]
 
-    def _matching(self, wanted: dict[str, str]) -> list[Entry]:
+    def _matching(self, wanted: dict[str, str]) -> list[JournalEntry]:
         return [entry for entry in self._entries if all(_is(entry, name, text) for name, text in wanted.items())]
 
 
-def _is(entry: Entry, name: str, text: str) -> bool:
+def _is(entry: JournalEntry, name: str, text: str) -> bool:
     if name == "after":
         return entry.number > int(text)
     if name == "path":

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from worker.emulator.core.journal import Entry
-    from worker.emulator.core.records import Records, Stored, Upload
+    from worker.emulator.core.journal import JournalEntry
+    from worker.emulator.core.records import Records, StoredObject, Upload
 
 _OF_REQUEST = ("method", "bucket", "path", "op", "session", "offset", "size", "sha1", "status", "code", "effect")
 
@@ -35,7 +35,7 @@ class Ledger:
         self.on = file is not None
         self._fd = -1 if file is None else os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-    def request(self, entry: Entry) -> None:
+    def request(self, entry: JournalEntry) -> None:
         """One request, as far as it came: what it brought, what was done (`effect`), what it is told (`status`)."""
         if not self.on:
             return
@@ -55,7 +55,7 @@ class Ledger:
         if self.on:
             self._append({"what": how, **_upload(upload)})
 
-    def published(self, stored: Stored, how: str, old: Stored | None, sha1: str = "") -> None:
+    def published(self, stored: StoredObject, how: str, old: StoredObject | None, sha1: str = "") -> None:
         """An object came to be, by `finish`, `whole` or `copy` (instant upload); `old` is what it replaced."""
         if not self.on:
             return
@@ -63,7 +63,7 @@ class Ledger:
             self._append({"what": "replaced", **_object(old)})
         self._append({"what": "published", "how": how, **_object(stored), "sha1": sha1 or stored.sha})
 
-    def deleted(self, stored: Stored) -> None:
+    def deleted(self, stored: StoredObject) -> None:
         """An object was removed."""
         if self.on:
             self._append({"what": "deleted", **_object(stored)})
@@ -87,7 +87,7 @@ def _upload(upload: Upload) -> dict[str, Any]:
     return {"bucket": _bucket(upload.bucket), "path": upload.path, "session": upload.session, "size": upload.filesize}
 
 
-def _object(stored: Stored) -> dict[str, Any]:
+def _object(stored: StoredObject) -> dict[str, Any]:
     named = {"bucket": _bucket(stored.bucket), "path": stored.path, "session": stored.session}
     return {**named, "size": stored.filesize, "mark": stored.biz_attr}
 

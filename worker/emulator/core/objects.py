@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.emulator.config import MIB
-from worker.emulator.core.records import Stored
-from worker.emulator.core.refused import Refused, Why
+from worker.emulator.core.errors import Reason, StorageError
+from worker.emulator.core.records import StoredObject
 
 if TYPE_CHECKING:
     from io import FileIO
 
-    from worker.emulator.config import Settings
+    from worker.emulator.config import RuntimeSettings
     from worker.emulator.core.content import Content
     from worker.emulator.core.disk import Disk
     from worker.emulator.core.folders import Folders
@@ -25,7 +25,14 @@ class Objects:
     """The objects of all buckets."""
 
     def __init__(
-        self, records: Records, disk: Disk, folders: Folders, uploads: Uploads, settings: Settings, *, ledger: Ledger
+        self,
+        records: Records,
+        disk: Disk,
+        folders: Folders,
+        uploads: Uploads,
+        settings: RuntimeSettings,
+        *,
+        ledger: Ledger,
     ) -> None:
         self._records = records
         self._disk = disk
@@ -34,18 +41,18 @@ class Objects:
         self._settings = settings
         self._ledger = ledger
 
-    def find(self, target: Target) -> Stored | None:
+    def find(self, target: Target) -> StoredObject | None:
         """The object at a target."""
         return self._records.object_at(target.place, target.path)
 
-    def put(self, target: Target, content: Content, *, sha: str, biz_attr: str, insert_only: bool) -> Stored:
+    def put(self, target: Target, content: Content, *, sha: str, biz_attr: str, insert_only: bool) -> StoredObject:
         """Stores a whole file in one go, on disk when this returns. An unfinished upload to the path stays.
 
         Raises:
-            Refused: the digest differs, a file is there, and what `Folders.prepare` refuses.
+            StorageError: the digest differs, a file is there, and what `Folders.prepare` refuses.
         """
         if sha and content.sha1() != sha:
-            raise Refused(Why.DIGEST_DIFFERS)
+            raise StorageError(Reason.DIGEST_DIFFERS)
         now = self._settings.now()
         draft = content.draft or self._disk.draft()
         try:
@@ -58,8 +65,8 @@ class Objects:
                 if old is not None and insert_only:
                     if sha and (old.sha, old.filesize) == (sha, content.size_bytes):
                         return old
-                    raise Refused(Why.EXISTS)
-                stored = Stored(
+                    raise StorageError(Reason.EXISTS)
+                stored = StoredObject(
                     bucket=target.place,
                     path=target.path,
                     content=file,
@@ -81,28 +88,28 @@ class Objects:
             self._disk.remove(old.content)
         return stored
 
-    def open(self, target: Target) -> tuple[Stored, FileIO]:
+    def open(self, target: Target) -> tuple[StoredObject, FileIO]:
         """The object and its bytes.
 
         Raises:
-            Refused: there is none, there is an unfinished upload only.
+            StorageError: there is none, there is an unfinished upload only.
         """
         with self._records.transaction():
             stored = self.find(target)
             if stored is None:
-                raise Refused(Why.NOT_FOUND if self._uploads.at(target) is None else Why.NOT_COMPLETE)
+                raise StorageError(Reason.NOT_FOUND if self._uploads.at(target) is None else Reason.NOT_COMPLETE)
             return stored, self._disk.open(stored.content)
 
     def delete(self, target: Target) -> None:
         """Removes the object and the unfinished upload at a path, whichever are there.
 
         Raises:
-            Refused: there is neither.
+            StorageError: there is neither.
         """
         with self._records.transaction():
             stored, upload = self.find(target), self._uploads.at(target)
             if stored is None and upload is None:
-                raise Refused(Why.NOT_FOUND)
+                raise StorageError(Reason.NOT_FOUND)
             if stored is not None:
                 self._records.drop_object(target.place, target.path)
             if upload is not None:

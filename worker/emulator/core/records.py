@@ -54,7 +54,7 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredObject:
     """A complete object. `session` is empty unless slices made it; `sha` is empty unless it was sent and verified."""
 
     bucket: str
@@ -79,8 +79,8 @@ class Folder:
     created_s: float
 
 
-_Row = TypeVar("_Row", Upload, Stored, Folder)
-_TABLES: dict[type, str] = {Upload: "uploads", Stored: "objects", Folder: "folders"}
+_Row = TypeVar("_Row", Upload, StoredObject, Folder)
+_TABLES: dict[type, str] = {Upload: "uploads", StoredObject: "objects", Folder: "folders"}
 #: Sorts after every path that begins alike.
 _LAST = "\U0010ffff"
 
@@ -182,19 +182,21 @@ class Records:
 
     # objects
 
-    def object_at(self, bucket: str, path: str) -> Stored | None:
+    def object_at(self, bucket: str, path: str) -> StoredObject | None:
         """The complete object at this path."""
-        return _one(self._select(Stored, "bucket = ? AND path = ?", bucket, path))
+        return _one(self._select(StoredObject, "bucket = ? AND path = ?", bucket, path))
 
-    def object_with(self, bucket: str, sha: str, filesize: int) -> Stored | None:
+    def object_with(self, bucket: str, sha: str, filesize: int) -> StoredObject | None:
         """Some object of the bucket with this content."""
-        return _one(self._select(Stored, "sha = ? AND bucket = ? AND filesize = ? LIMIT 1", sha, bucket, filesize))
+        return _one(
+            self._select(StoredObject, "sha = ? AND bucket = ? AND filesize = ? LIMIT 1", sha, bucket, filesize)
+        )
 
-    def objects(self, bucket: str) -> list[Stored]:
+    def objects(self, bucket: str) -> list[StoredObject]:
         """All objects of a bucket, by path."""
-        return self._select(Stored, "bucket = ? ORDER BY path", bucket)
+        return self._select(StoredObject, "bucket = ? ORDER BY path", bucket)
 
-    def put_object(self, stored: Stored) -> None:
+    def put_object(self, stored: StoredObject) -> None:
         """Makes this the object at its path."""
         self._rows("DELETE FROM objects WHERE bucket = ? AND path = ?", stored.bucket, stored.path)
         self._insert("objects", astuple(stored))

@@ -6,7 +6,7 @@ import fcntl
 import threading
 from typing import TYPE_CHECKING
 
-from worker.emulator.config import Settings
+from worker.emulator.config import RuntimeSettings
 from worker.emulator.core.disk import Disk
 from worker.emulator.core.faults import FaultPlan
 from worker.emulator.core.folders import Folders
@@ -36,7 +36,7 @@ class Store:
         private_folder(config.data_dir)
         self._lock = _lock(config.data_dir)
         self.config = config
-        self.settings = Settings.of(config)
+        self.settings = RuntimeSettings.of(config)
         self.stopping = threading.Event()
         self.throttle = Throttle(self.settings, self.stopping)
         self.secret_keys = {account.secret_id: account.secret_key for account in config.accounts}

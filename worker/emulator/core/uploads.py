@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import secrets
-import threading
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from worker.emulator.core.errors import Reason, StorageError
+from worker.emulator.core.keyed_lock import KeyedLock
 from worker.emulator.core.prefix_states import Part, first_mismatch
-from worker.emulator.core.records import Stored, Upload
-from worker.emulator.core.refused import Refused, Why
+from worker.emulator.core.records import StoredObject, Upload
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
-
-    from worker.emulator.config import EmulatorConfig, Settings
+    from worker.emulator.config import EmulatorConfig, RuntimeSettings
     from worker.emulator.core.disk import Disk
     from worker.emulator.core.folders import Folders
     from worker.emulator.core.ledger import Ledger
@@ -26,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Intent:
+class UploadRequest:
     """What a client asks for at init. `sha` and `parts` are empty if it wants no verification."""
 
     filesize: int
@@ -35,26 +31,6 @@ class Intent:
     parts: tuple[Part, ...] = ()
     insert_only: bool = True
     biz_attr: str = ""
-
-
-class _Claims:
-    """Lets one thread at a time work on one thing."""
-
-    def __init__(self) -> None:
-        self._held: set[Hashable] = set()
-        self._changed = threading.Condition()
-
-    @contextlib.contextmanager
-    def on(self, thing: Hashable) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: thing not in self._held)
-            self._held.add(thing)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._held.discard(thing)
-                self._changed.notify_all()
 
 
 class Uploads:
@@ -66,7 +42,7 @@ class Uploads:
         disk: Disk,
         folders: Folders,
         config: EmulatorConfig,
-        settings: Settings,
+        settings: RuntimeSettings,
         *,
         ledger: Ledger,
     ) -> None:
@@ -76,9 +52,11 @@ class Uploads:
         self._config = config
         self._settings = settings
         self._ledger = ledger
-        self._claims = _Claims()
+        self._locks = KeyedLock()
 
-    def begin(self, target: Target, intent: Intent, *, slice_size: int | None, serial: bool) -> Upload | Stored:
+    def begin(
+        self, target: Target, intent: UploadRequest, *, slice_size: int | None, serial: bool
+    ) -> Upload | StoredObject:
         """Begins an upload; answers the object instead if the bytes are here already.
 
         Args:
@@ -88,15 +66,15 @@ class Uploads:
             serial: Slices must come one after the other.
 
         Raises:
-            Refused: slice size, a file is there, an unfinished upload
+            StorageError: slice size, a file is there, an unfinished upload
                 is there, and what `Folders.prepare` refuses.
         """
         if intent.slice_size not in self._config.slice_sizes:
-            raise Refused(Why.SLICE_SIZE)
+            raise StorageError(Reason.SLICE_SIZE)
         self.expire()
         upload = self._new(target, intent)
         upload = replace(upload, slice_size=slice_size or upload.slice_size, serial=int(serial or upload.serial))
-        there: Upload | Stored | None = None
+        there: Upload | StoredObject | None = None
         try:
             with self._records.transaction():
                 self._folders.prepare(target)
@@ -111,7 +89,7 @@ class Uploads:
                 self._disk.remove(upload.content)
         return there
 
-    def _new(self, target: Target, intent: Intent) -> Upload:
+    def _new(self, target: Target, intent: UploadRequest) -> Upload:
         return Upload(
             session=secrets.token_hex(48),
             bucket=target.place,
@@ -126,19 +104,19 @@ class Uploads:
             created_s=self._settings.now(),
         )
 
-    def _known(self, target: Target, intent: Intent) -> Stored | None:
+    def _known(self, target: Target, intent: UploadRequest) -> StoredObject | None:
         """The object that makes an upload needless, if there is one."""
         stored = self._records.object_at(target.place, target.path)
         if stored is not None and intent.insert_only:
             if intent.sha and (stored.sha, stored.filesize) == (intent.sha, intent.filesize):
                 return stored
-            raise Refused(Why.EXISTS)
+            raise StorageError(Reason.EXISTS)
         upload = self._records.upload_at(target.place, target.path)
         if upload is not None:
-            raise Refused(
-                Why.UNFINISHED_OTHER_DIGEST
+            raise StorageError(
+                Reason.UNFINISHED_OTHER_DIGEST
                 if intent.sha and upload.sha and intent.sha != upload.sha
-                else Why.UNFINISHED
+                else Reason.UNFINISHED
             )
         if not intent.sha or not self._settings.instant_upload:
             return None
@@ -165,13 +143,13 @@ class Uploads:
         """The unfinished upload that a session names.
 
         Raises:
-            Refused: no session given, none that is known for this target.
+            StorageError: no session given, none that is known for this target.
         """
         if not session:
-            raise Refused(Why.NO_SESSION)
+            raise StorageError(Reason.NO_SESSION)
         upload = self._records.upload(session)
         if upload is None or (upload.bucket, upload.path) != (target.place, target.path) or self._is_old(upload):
-            raise Refused(Why.SESSION_UNKNOWN)
+            raise StorageError(Reason.SESSION_UNKNOWN)
         return upload
 
     def at(self, target: Target) -> Upload | None:
@@ -183,51 +161,51 @@ class Uploads:
         """Keeps a slice. One that is here already is compared, never written over.
 
         Raises:
-            Refused: offset, length, out of order, not the bytes that are here,
+            StorageError: offset, length, out of order, not the bytes that are here,
                 the session ended meanwhile.
         """
         if offset_bytes % upload.slice_size or offset_bytes >= upload.filesize:
-            raise Refused(Why.OFFSET)
+            raise StorageError(Reason.OFFSET)
         due_bytes = min(upload.slice_size, upload.filesize - offset_bytes)
         if len(view) != due_bytes:
-            raise Refused(
-                Why.SLICE_TOO_SHORT if len(view) < due_bytes else Why.SLICE_TOO_LONG,
+            raise StorageError(
+                Reason.SLICE_TOO_SHORT if len(view) < due_bytes else Reason.SLICE_TOO_LONG,
                 f"{len(view)} bytes where {due_bytes} are due",
             )
-        with self._claims.on((upload.session, offset_bytes)):
+        with self._locks.hold((upload.session, offset_bytes)):
             if self._records.slice_at(upload.session, offset_bytes) is not None:
                 if not self._disk.holds(upload.content, offset_bytes, view):
-                    raise Refused(Why.SLICE_DIFFERS)
+                    raise StorageError(Reason.SLICE_DIFFERS)
                 return
             if upload.serial and offset_bytes != self._records.received_bytes(upload.session):
-                raise Refused(Why.OUT_OF_ORDER)
+                raise StorageError(Reason.OUT_OF_ORDER)
             try:
                 self._disk.write(upload.content, offset_bytes, view)
             except FileNotFoundError:
-                raise Refused(Why.SESSION_UNKNOWN) from None
+                raise StorageError(Reason.SESSION_UNKNOWN) from None
             if not self._records.add_slice(upload.session, offset_bytes, len(view)):
-                raise Refused(Why.SESSION_UNKNOWN)
+                raise StorageError(Reason.SESSION_UNKNOWN)
 
-    def finish(self, target: Target, session: str, *, filesize: int, sha: str) -> Stored:
+    def finish(self, target: Target, session: str, *, filesize: int, sha: str) -> StoredObject:
         """Checks a complete upload and makes it the object at its path; answers the same again when asked again.
 
         Raises:
-            Refused: no such session, not complete or another size, the digest is missing, the
+            StorageError: no such session, not complete or another size, the digest is missing, the
                 digest or a state is wrong, which ends the upload, a file came to be there meanwhile.
         """
-        with self._claims.on(session):
+        with self._locks.hold(session):
             done = self._records.object_at(target.place, target.path)
             if done is not None and session and done.session == session and self._is_fresh(done):
                 if done.filesize != filesize:
-                    raise Refused(Why.SIZE_DIFFERS)
+                    raise StorageError(Reason.SIZE_DIFFERS)
                 return done
             upload = self.find(target, session)
             if filesize != upload.filesize or self._records.received_bytes(session) != upload.filesize:
-                raise Refused(Why.SIZE_DIFFERS)
+                raise StorageError(Reason.SIZE_DIFFERS)
             try:
                 self._verify(upload, sha)
-            except Refused as refused:
-                if refused.why is Why.DIGEST_DIFFERS:  # these bytes will never do, and none of them can be replaced
+            except StorageError as refused:
+                if refused.why is Reason.DIGEST_DIFFERS:  # these bytes will never do, and none of them can be replaced
                     self.discard(upload, "refused")
                 raise
             return self._publish(target, upload)
@@ -236,24 +214,24 @@ class Uploads:
         if not upload.sha:
             return
         if not sha:
-            raise Refused(Why.NO_DIGEST)
+            raise StorageError(Reason.NO_DIGEST)
         if sha != upload.sha:
-            raise Refused(Why.DIGEST_DIFFERS)
+            raise StorageError(Reason.DIGEST_DIFFERS)
         parts = [Part(**each) for each in json.loads(self._records.uploadparts(upload.session))]
         with self._disk.open(upload.content) as file:
             wrong = first_mismatch(file, parts)
         if wrong is not None:
-            raise Refused(Why.DIGEST_DIFFERS, f"in the bytes before {wrong}")
+            raise StorageError(Reason.DIGEST_DIFFERS, f"in the bytes before {wrong}")
 
-    def _publish(self, target: Target, upload: Upload) -> Stored:
+    def _publish(self, target: Target, upload: Upload) -> StoredObject:
         with self._records.transaction():
             if self._records.upload(upload.session) is None:
-                raise Refused(Why.SESSION_UNKNOWN)
+                raise StorageError(Reason.SESSION_UNKNOWN)
             old = self._records.object_at(target.place, target.path)
             if old is not None and upload.insert_only:
-                raise Refused(Why.EXISTS)
+                raise StorageError(Reason.EXISTS)
             now = self._settings.now()
-            stored = Stored(
+            stored = StoredObject(
                 bucket=upload.bucket,
                 path=upload.path,
                 content=upload.content,
@@ -267,17 +245,11 @@ class Uploads:
             )
             self._records.drop_upload(upload.session)
             self._records.put_object(stored)
-        self._ledger.published(stored, "finish", old, self._sha1(stored))
+        sha1 = self._disk.sha1(stored.content) if self._ledger.on and not self._config.discard else ""
+        self._ledger.published(stored, "finish", old, sha1)
         if old is not None:
             self._disk.remove(old.content)
         return stored
-
-    def _sha1(self, stored: Stored) -> str:
-        """What the ledger says of the bytes that were published; not what the client said that they are."""
-        if not self._ledger.on or self._config.discard:
-            return ""
-        with self._disk.open(stored.content) as file:
-            return hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
 
     def discard(self, upload: Upload, how: str) -> None:
         """Forgets an unfinished upload and its bytes; `how` that came is noted."""
@@ -296,5 +268,5 @@ class Uploads:
     def _is_old(self, upload: Upload) -> bool:
         return self._settings.now() - upload.created_s > self._settings.session_ttl_s
 
-    def _is_fresh(self, stored: Stored) -> bool:
+    def _is_fresh(self, stored: StoredObject) -> bool:
         return self._settings.now() - stored.modified_s <= self._config.finished_ttl_s

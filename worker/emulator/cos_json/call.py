@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from worker.emulator.cos_json.refusals import Refusal
+from worker.emulator.cos_json.errors import CosError
 
 if TYPE_CHECKING:
     from worker.emulator.core.targets import Target
-    from worker.emulator.cos_json.form import Form
+    from worker.emulator.cos_json.form import FormData
 
 
 _MOST_DIGITS = 19
@@ -22,7 +22,7 @@ class Call:
     """One operation that a client asks for."""
 
     target: Target
-    form: Form
+    form: FormData
     #: Host and port that the client spoke to, for the addresses in the answer.
     host: str
     #: init only, and by a fault: the slice size to give, and whether to insist on order.
@@ -37,11 +37,11 @@ class Call:
         """A field that is a decimal number.
 
         Raises:
-            Refusal: `missing` if it is not there, -5999 if it is no number, or one of more than 63 bits.
+            CosError: `missing` if it is not there, -5999 if it is no number, or one of more than 63 bits.
         """
         text = self.text(name)
         if not text:
-            raise Refusal(missing, name)
+            raise CosError(missing, name)
         if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS or int(text) >= _BEYOND:
-            raise Refusal(-5999, name)
+            raise CosError(-5999, name)
         return int(text)

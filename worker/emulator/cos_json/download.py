@@ -6,24 +6,24 @@ import re
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
-from worker.emulator.http.connection import Answer
+from worker.emulator.http.connection import HttpResponse
 
 if TYPE_CHECKING:
     from worker.emulator.core.objects import Objects
     from worker.emulator.core.targets import Target
-    from worker.emulator.http.connection import Request
+    from worker.emulator.http.connection import HttpRequest
 
 _RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 
 
-def download(objects: Objects, target: Target, request: Request) -> Answer:
+def download(objects: Objects, target: Target, request: HttpRequest) -> HttpResponse:
     """The answer that sends the object's bytes; its file is the caller's to close.
 
     Raises:
-        Refused: there is none, or it is not complete.
+        StorageError: there is none, or it is not complete.
     """
     stored, file = objects.open(target)
-    answer = Answer(
+    answer = HttpResponse(
         200,
         content_type="application/octet-stream",
         headers={"Accept-Ranges": "bytes", "Last-Modified": formatdate(stored.modified_s, usegmt=True)},

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Self
 
 from worker.emulator.config import KIB, MIB
 from worker.emulator.core.content import Content
-from worker.emulator.cos_json.refusals import Refusal
+from worker.emulator.cos_json.errors import CosError
 from worker.emulator.http.multipart import MultipartError, MultipartParser, PartBegins, PartBytes, boundary_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.emulator.core.disk import Draft
-    from worker.emulator.http.connection import Connection, Request
+    from worker.emulator.http.connection import HttpConnection, HttpRequest
 
 #: A body up to this size is received into one buffer, whence a slice goes to disk without another copy.
 STAGED_BYTES = 3 * MIB + 64 * KIB
@@ -28,7 +28,7 @@ _SPELLINGS = {"filecontent": "filecontent", "filesize": "filesize"}
 
 
 @dataclass(slots=True)
-class Form:
+class FormData:
     """What a request carried. Empty fields count as absent."""
 
     fields: dict[str, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class FormReader:
         self._name = ""
         self._content_start = -1
         self._before: Content | None = None
-        self.form = Form()
+        self.form = FormData()
 
     def __enter__(self) -> Self:
         return self
@@ -81,7 +81,9 @@ class FormReader:
         if self._staging is not None:
             self._buffers.give(self._staging)
 
-    def read(self, connection: Connection, request: Request, progress: Callable[[Form, int], None]) -> Form:
+    def read(
+        self, connection: HttpConnection, request: HttpRequest, progress: Callable[[FormData, int], None]
+    ) -> FormData:
         """Receives the body.
 
         Args:
@@ -90,7 +92,7 @@ class FormReader:
             progress: Called with what is known so far and the number of body bytes received, after each read.
 
         Raises:
-            Refusal: -5993 or -5999, not a form or not JSON.
+            CosError: -5993 or -5999, not a form or not JSON.
             Disconnected: The peer went away before the body was whole.
         """
         content_type = request.headers.get("content-type", "")
@@ -101,27 +103,27 @@ class FormReader:
             else:
                 self._read_multipart(connection, request.content_length, MultipartParser(boundary), progress)
         except MultipartError as error:
-            raise Refusal(-5993, str(error)) from None
+            raise CosError(-5993, str(error)) from None
         return self.form
 
-    def _read_json(self, connection: Connection, length_bytes: int) -> None:
+    def _read_json(self, connection: HttpConnection, length_bytes: int) -> None:
         if length_bytes > _MOST_FIELD_BYTES:
-            raise Refusal(-5999, "the JSON body is too long")
+            raise CosError(-5999, "the JSON body is too long")
         try:
             given = json.loads(connection.read_body() or b"{}")
         except ValueError:
-            raise Refusal(-5999, "the body is neither multipart/form-data nor JSON") from None
+            raise CosError(-5999, "the body is neither multipart/form-data nor JSON") from None
         if not isinstance(given, dict):
-            raise Refusal(-5999, "the JSON body is not an object")
+            raise CosError(-5999, "the JSON body is not an object")
         texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
         self.form.fields = {name: text for name, text in texts.items() if text}
 
     def _read_multipart(
         self,
-        connection: Connection,
+        connection: HttpConnection,
         length_bytes: int,
         parser: MultipartParser,
-        progress: Callable[[Form, int], None],
+        progress: Callable[[FormData, int], None],
     ) -> None:
         staged = length_bytes <= STAGED_BYTES
         if _SMALL_BYTES < length_bytes <= STAGED_BYTES:

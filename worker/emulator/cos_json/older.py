@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from worker.emulator.config import MIB
 from worker.emulator.core.prefix_states import Part
-from worker.emulator.core.records import Stored
-from worker.emulator.core.uploads import Intent
-from worker.emulator.cos_json.refusals import Refusal
+from worker.emulator.core.records import StoredObject
+from worker.emulator.core.uploads import UploadRequest
+from worker.emulator.cos_json.errors import CosError
 from worker.emulator.cos_json.targets import addresses
 from worker.emulator.cos_json.uploadparts import read_sha
 
@@ -33,7 +33,7 @@ class OlderSlices:
         """Begins, resumes, goes on with or ends an upload.
 
         Raises:
-            Refusal: As init, data and finish do.
+            CosError: As init, data and finish do.
         """
         session = call.text("session")
         if call.form.content is not None:
@@ -41,7 +41,7 @@ class OlderSlices:
         upload = self._uploads.at(call.target)
         if upload is None or upload.session != session:
             begun = self._begin(call, insert_only=insert_only)
-            if isinstance(begun, Stored):
+            if isinstance(begun, StoredObject):
                 return addresses(call.target, call.host)
             upload = begun
         received = self._records.received_bytes(upload.session)
@@ -49,9 +49,9 @@ class OlderSlices:
             return self._finish(call, upload.session, upload.filesize, upload.sha)
         return {"session": upload.session, "offset": received, "slice_size": upload.slice_size}
 
-    def _begin(self, call: Call, *, insert_only: bool) -> Upload | Stored:
+    def _begin(self, call: Call, *, insert_only: bool) -> Upload | StoredObject:
         sha, filesize = read_sha(call.text("sha")), call.number("filesize", missing=-5971)
-        intent = Intent(
+        intent = UploadRequest(
             filesize=filesize,
             slice_size=call.number("slice_size") if call.text("slice_size") else MIB,
             sha=sha,
@@ -68,7 +68,7 @@ class OlderSlices:
         upload = self._uploads.find(call.target, session)
         content = call.form.content
         if content is None:
-            raise Refusal(-5990)
+            raise CosError(-5990)
         offset_bytes = call.number("offset", missing=-286)
         self._uploads.receive(upload, offset_bytes, content.whole())
         if self._records.received_bytes(session) == upload.filesize:

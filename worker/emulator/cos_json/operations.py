@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from worker.emulator.config import MIB
-from worker.emulator.core.records import Folder, Stored, Upload
-from worker.emulator.core.uploads import Intent
+from worker.emulator.core.records import Folder, StoredObject, Upload
+from worker.emulator.core.uploads import UploadRequest
 from worker.emulator.cos_json.call import Call, Data
+from worker.emulator.cos_json.errors import CosError, too_large
 from worker.emulator.cos_json.older import OlderSlices
-from worker.emulator.cos_json.refusals import Refusal, too_large
 from worker.emulator.cos_json.targets import addresses
 from worker.emulator.cos_json.uploadparts import read_sha, read_uploadparts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.emulator.config import Settings
+    from worker.emulator.config import RuntimeSettings
     from worker.emulator.core.folders import Folders
     from worker.emulator.core.objects import Objects
     from worker.emulator.core.records import Records
@@ -50,7 +50,7 @@ class Operations:
     """Carries out calls."""
 
     def __init__(
-        self, records: Records, uploads: Uploads, objects: Objects, folders: Folders, settings: Settings
+        self, records: Records, uploads: Uploads, objects: Objects, folders: Folders, settings: RuntimeSettings
     ) -> None:
         self._records = records
         self._settings = settings
@@ -75,8 +75,8 @@ class Operations:
         """Carries out the operation of this short name and returns the answer's `data`.
 
         Raises:
-            Refusal: With the code that the protocol has for it.
-            PlainRefusal: The file is too large.
+            CosError: With the code that the protocol has for it.
+            GatewayError: The file is too large.
         """
         return self._table[op](call)
 
@@ -85,7 +85,7 @@ class Operations:
         slice_size = call.number("slice_size", missing=-284)
         sha = read_sha(call.text("sha"))
         parts = read_uploadparts(call.text("uploadparts"), filesize_bytes=filesize, sha=sha) if sha else ()
-        intent = Intent(
+        intent = UploadRequest(
             filesize=filesize,
             slice_size=slice_size,
             sha=sha,
@@ -94,7 +94,7 @@ class Operations:
             biz_attr=call.text("biz_attr"),
         )
         begun = self._uploads.begin(call.target, intent, slice_size=call.slice_size, serial=call.serial)
-        if isinstance(begun, Stored):
+        if isinstance(begun, StoredObject):
             return addresses(call.target, call.host)
         data: dict[str, Any] = {"session": begun.session}
         if not self._settings.bare_answers:
@@ -108,15 +108,15 @@ class Operations:
         offset_bytes = call.number("offset", missing=-286)
         content = call.form.content
         if content is None:
-            raise Refusal(-5990)
+            raise CosError(-5990)
         sha = read_sha(call.text("sha"))
         if sha and upload.sha and sha != upload.sha:
-            raise Refusal(-174)
+            raise CosError(-174)
         data: dict[str, Any] = {"session": upload.session, "offset": offset_bytes, "datalen": content.size_bytes}
         if call.text("datamd5"):
             data["datamd5"] = content.md5()
             if data["datamd5"] != call.text("datamd5").lower():
-                raise Refusal(-5999, "datamd5 is not that of the bytes received")
+                raise CosError(-5999, "datamd5 is not that of the bytes received")
         self._uploads.receive(upload, offset_bytes, content.whole())
         return {} if self._settings.bare_answers else data
 
@@ -124,7 +124,7 @@ class Operations:
         upload = self._uploads.at(call.target)
         if upload is None:
             if self._objects.find(call.target) is None:
-                raise Refusal(-197)
+                raise CosError(-197)
             return addresses(call.target, call.host)
         slices = self._records.slices(upload.session)
         data: dict[str, Any] = {
@@ -151,7 +151,7 @@ class Operations:
     def _upload(self, call: Call) -> Data:
         content = call.form.content
         if content is None:
-            raise Refusal(-5990)
+            raise CosError(-5990)
         if content.size_bytes > _LARGEST_SIMPLE_BYTES:
             raise too_large()
         self._objects.put(
@@ -168,7 +168,7 @@ class Operations:
             return _entry(self._folders.find(call.target), call)
         found = self._objects.find(call.target) or self._uploads.at(call.target)
         if found is None:
-            raise Refusal(-197)
+            raise CosError(-197)
         data = _entry(found, call)
         if not self._settings.sha_in_stat:
             data["sha"] = _NO_SHA
@@ -202,17 +202,17 @@ def _insert_only(call: Call) -> bool:
     """Whether a file that is there stays; so it does if nothing is said.
 
     Raises:
-        Refusal: -5999, neither 0 nor 1 was given.
+        CosError: -5999, neither 0 nor 1 was given.
     """
     wish = call.text("insertOnly") or "1"
     if wish not in {"0", "1"}:
-        raise Refusal(-5999, "insertOnly")
+        raise CosError(-5999, "insertOnly")
     return wish == "1"
 
 
-def _entry(each: Stored | Upload | Folder, call: Call) -> dict[str, Any]:
+def _entry(each: StoredObject | Upload | Folder, call: Call) -> dict[str, Any]:
     """What stat and list_folder tell of a file or folder."""
-    changed_s = each.modified_s if isinstance(each, Stored) else each.created_s
+    changed_s = each.modified_s if isinstance(each, StoredObject) else each.created_s
     common = {"biz_attr": each.biz_attr, "ctime": int(each.created_s), "mtime": int(changed_s)}
     if isinstance(each, Folder):
         return {**common, "authority": "eInvalid"}
@@ -222,7 +222,7 @@ def _entry(each: Stored | Upload | Folder, call: Call) -> dict[str, Any]:
         "authority": "eWPrivateRPublic",
         "filesize": each.filesize,
         "filelen": each.filesize,
-        "sha": (each.sha if isinstance(each, Stored) else "") or _NO_SHA,
+        "sha": (each.sha if isinstance(each, StoredObject) else "") or _NO_SHA,
         "slicesize": each.slice_size,
         "forbid": 0,
         "custom_headers": {},

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
 
 from worker.emulator.core.targets import Target
-from worker.emulator.cos_json.refusals import PlainRefusal, Refusal, unknown_appid
+from worker.emulator.cos_json.errors import CosError, GatewayError, unknown_appid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.emulator.config import Account
+    from worker.emulator.config import StoreAccount
 
 _PREFIX = "/files/v2/"
 _LONGEST_PATH_BYTES = 850
@@ -27,27 +27,27 @@ def addresses(target: Target, host: str) -> dict[str, str]:
     return {"access_url": url, "source_url": url, "url": url, "resource_path": resource}
 
 
-def target_of(raw_path: str, accounts: Sequence[Account]) -> Target:
+def target_of(raw_path: str, accounts: Sequence[StoreAccount]) -> Target:
     """The target that a percent-encoded request path names. Repeated slashes count as one.
 
     Raises:
-        Refusal: -133 no such bucket, -180 a path that cannot be.
-        PlainRefusal: No such account, or nothing that is served here.
+        CosError: -133 no such bucket, -180 a path that cannot be.
+        GatewayError: No such account, or nothing that is served here.
     """
     if not raw_path.startswith(_PREFIX):
-        raise PlainRefusal(404, b"<html><body><h1>404 Not Found</h1></body></html>\r\n", "text/html")
+        raise GatewayError(404, b"<html><body><h1>404 Not Found</h1></body></html>\r\n", "text/html")
     try:
         decoded = unquote_to_bytes(raw_path[len(_PREFIX) :]).decode()
     except UnicodeDecodeError:
-        raise Refusal(-180, "the path is not UTF-8") from None
+        raise CosError(-180, "the path is not UTF-8") from None
     appid, _, rest = decoded.partition("/")
     bucket, _, path = rest.partition("/")
     buckets = {name for account in accounts if account.appid == appid for name in account.buckets}
     if not buckets:
         raise unknown_appid()
     if bucket not in buckets:
-        raise Refusal(-133)
+        raise CosError(-133)
     path = re.sub("/+", "/", path).removeprefix("/")
     if _ILLEGAL.search(path) or {".", ".."} & set(path.split("/")) or len(path.encode()) > _LONGEST_PATH_BYTES:
-        raise Refusal(-180)
+        raise CosError(-180)
     return Target(appid, bucket, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from worker.emulator.core.prefix_states import Part
-from worker.emulator.cos_json.refusals import Refusal
+from worker.emulator.cos_json.errors import CosError
 
 _SHA_HEX_CHARS = 40
 
@@ -14,11 +14,11 @@ def read_sha(text: str) -> str:
     """The digest in lower case; empty stays empty.
 
     Raises:
-        Refusal: -168, not a SHA-1 in hex.
+        CosError: -168, not a SHA-1 in hex.
     """
     sha = text.lower()
     if sha and (len(sha) != _SHA_HEX_CHARS or set(sha) - set("0123456789abcdef")):
-        raise Refusal(-168)
+        raise CosError(-168)
     return sha
 
 
@@ -26,21 +26,21 @@ def read_uploadparts(text: str, *, filesize_bytes: int, sha: str) -> list[Part]:
     """The parts, which must cover the file without a gap and end with its digest.
 
     Raises:
-        Refusal: -5965, they are not JSON or not that.
+        CosError: -5965, they are not JSON or not that.
     """
     try:
         given = [(each["offset"], each["datalen"], read_sha(each["datasha"])) for each in json.loads(text)]
-    except (ValueError, TypeError, KeyError, AttributeError, Refusal):
-        raise Refusal(-5965) from None
+    except (ValueError, TypeError, KeyError, AttributeError, CosError):
+        raise CosError(-5965) from None
     parts: list[Part] = []
     end = 0
     for offset, size, datasha in given:
         if not (isinstance(offset, int) and isinstance(size, int)) or offset != end or not datasha:
-            raise Refusal(-5965, f"the part at {offset} does not follow on the one before")
+            raise CosError(-5965, f"the part at {offset} does not follow on the one before")
         if size <= 0 and filesize_bytes:
-            raise Refusal(-5965, f"the part at {offset} is empty")
+            raise CosError(-5965, f"the part at {offset} is empty")
         end += size
         parts.append(Part(end, datasha))
     if end != filesize_bytes or not parts or parts[-1].datasha != sha:
-        raise Refusal(-5965, "the parts do not add up to the file")
+        raise CosError(-5965, "the parts do not add up to the file")
     return parts

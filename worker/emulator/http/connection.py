@@ -27,7 +27,7 @@ class Disconnected(Exception):
     """The peer went away, or stalled for too long."""
 
 
-class BadRequest(Exception):
+class MalformedRequest(Exception):
     """What arrived is not a request that can be answered in order; answer with `status` and close."""
 
     def __init__(self, status: int, reason: str) -> None:
@@ -36,7 +36,7 @@ class BadRequest(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """The head of a request."""
 
     method: str
@@ -50,7 +50,7 @@ class Request:
 
 
 @dataclass(slots=True)
-class Answer:
+class HttpResponse:
     """What a request is answered with: bytes, or a range of a file."""
 
     status: int
@@ -82,7 +82,7 @@ class Answer:
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-class Connection:
+class HttpConnection:
     """One client connection: reads heads, lends the body, sends answers, keeps what was pipelined."""
 
     def __init__(
@@ -109,17 +109,17 @@ class Connection:
         """Bytes of the current request's body that nobody has read yet."""
         return self._body_left
 
-    def next_request(self) -> Request | None:
+    def next_request(self) -> HttpRequest | None:
         """The head of the next request, or None when the peer is done.
 
         Raises:
             Disconnected: The peer went away within a head.
-            BadRequest: What arrived is not HTTP/1.x with a Content-Length.
+            MalformedRequest: What arrived is not HTTP/1.x with a Content-Length.
         """
         self._sock.settimeout(self._idle_timeout_s)
         while (stop := self._buffer.find(b"\r\n\r\n", self._start, self._end)) < 0:
             if self._end - self._start == _HEAD_BYTES:
-                raise BadRequest(431, "the request head is too long")
+                raise MalformedRequest(431, "the request head is too long")
             if not self._fill():
                 if self._end == self._start:
                     return None
@@ -243,31 +243,31 @@ class Connection:
         self._sock.close()
 
 
-def _parse_head(head: str) -> Request:
+def _parse_head(head: str) -> HttpRequest:
     request_line, *header_lines = head.split("\r\n")
     try:
         method, target, version = request_line.split(" ")
     except ValueError:
-        raise BadRequest(400, "not an HTTP request line") from None
+        raise MalformedRequest(400, "not an HTTP request line") from None
     if version not in {"HTTP/1.1", "HTTP/1.0"}:
-        raise BadRequest(505, "only HTTP/1.x is spoken here")
+        raise MalformedRequest(505, "only HTTP/1.x is spoken here")
     headers: dict[str, str] = {}
     for line in header_lines:
         name, colon, value = line.partition(":")
         if not colon or name != name.strip():
-            raise BadRequest(400, "a header line without a name")
+            raise MalformedRequest(400, "a header line without a name")
         headers[name.lower()] = value.strip()
     if version == "HTTP/1.1" and "host" not in headers:
-        raise BadRequest(400, "HTTP/1.1 needs a Host header")
+        raise MalformedRequest(400, "HTTP/1.1 needs a Host header")
     if "transfer-encoding" in headers:
-        raise BadRequest(411, "a body needs a Content-Length")
+        raise MalformedRequest(411, "a body needs a Content-Length")
     length = headers.get("content-length", "0")
     if re.fullmatch("[0-9]{1,19}", length) is None:
-        raise BadRequest(400, "Content-Length is not a number")
+        raise MalformedRequest(400, "Content-Length is not a number")
     path, _, query = target.partition("?")
     if path.startswith(("http://", "https://")):
         path = "/" + path.split("/", 3)[3] if path.count("/") >= 3 else "/"  # noqa: PLR2004 - scheme://host/path
     wish = headers.get("connection", "").lower()
     keep_alive = "close" not in wish if version == "HTTP/1.1" else "keep-alive" in wish
     values = parse_qs(query, keep_blank_values=True)
-    return Request(method, path, {name: each[0] for name, each in values.items()}, headers, int(length), keep_alive)
+    return HttpRequest(method, path, {name: each[0] for name, each in values.items()}, headers, int(length), keep_alive)

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from worker.emulator.http.connection import Answer, BadRequest, Connection, Disconnected, Request
+from worker.emulator.http.connection import Disconnected, HttpConnection, HttpRequest, HttpResponse, MalformedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 class Handler(Protocol):
     """Answers the requests of any number of connections at once."""
 
-    def handle(self, connection: Connection, request: Request) -> bool:
+    def handle(self, connection: HttpConnection, request: HttpRequest) -> bool:
         """Answers one request and returns whether the connection can serve another."""
 
 
@@ -37,12 +37,12 @@ class Listener:
         OSError: The address is taken.
     """
 
-    def __init__(self, address: tuple[str, int], connect: Callable[[socket.socket], Connection]) -> None:
+    def __init__(self, address: tuple[str, int], connect: Callable[[socket.socket], HttpConnection]) -> None:
         self._connect = connect
         self._listening = socket.create_server(address, backlog=_BACKLOG)
         host, port = self._listening.getsockname()[:2]
         self.url = f"http://{host}:{port}"
-        self._threads: dict[threading.Thread, Connection] = {}
+        self._threads: dict[threading.Thread, HttpConnection] = {}
         self._lock = threading.Lock()
         self._stopping = False
 
@@ -77,7 +77,7 @@ class Listener:
                 self._threads[thread] = connection
             thread.start()
 
-    def _serve(self, connection: Connection, handler: Handler) -> None:
+    def _serve(self, connection: HttpConnection, handler: Handler) -> None:
         try:
             _converse(connection, handler)
         except Disconnected:
@@ -90,12 +90,12 @@ class Listener:
                 del self._threads[threading.current_thread()]
 
 
-def _converse(connection: Connection, handler: Handler) -> None:
+def _converse(connection: HttpConnection, handler: Handler) -> None:
     while True:
         try:
             request = connection.next_request()
-        except BadRequest as bad:
-            answer = Answer(bad.status, f"{bad}\n".encode(), "text/plain")
+        except MalformedRequest as bad:
+            answer = HttpResponse(bad.status, f"{bad}\n".encode(), "text/plain")
             connection.send(answer.head(now_s=time.time(), keep_alive=False) + answer.body)
             connection.linger()
             return

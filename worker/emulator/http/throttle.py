@@ -7,13 +7,13 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker.emulator.config import Settings
+    from worker.emulator.config import RuntimeSettings
 
 
 class Throttle:
     """Holds the sum of all uploads to a number of bytes a second."""
 
-    def __init__(self, settings: Settings, stopping: threading.Event) -> None:
+    def __init__(self, settings: RuntimeSettings, stopping: threading.Event) -> None:
         self._settings = settings
         self._stopping = stopping
         self._lock = threading.Lock()

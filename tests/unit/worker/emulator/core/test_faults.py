@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from worker.emulator.core.faults import Fault, FaultPlan, Rule
-from worker.emulator.core.journal import Entry
+from worker.emulator.core.journal import JournalEntry
 
 
-def entry(**fields: Any) -> Entry:
-    return Entry(1, 0.0, "POST", **{"bucket": "b", "path": "videos/a.mp4", "op": "data", "offset": 0, **fields})
+def entry(**fields: Any) -> JournalEntry:
+    return JournalEntry(1, 0.0, "POST", **{"bucket": "b", "path": "videos/a.mp4", "op": "data", "offset": 0, **fields})
 
 
-def struck(rule: dict[str, Any], *entries: Entry) -> list[bool]:
+def struck(rule: dict[str, Any], *entries: JournalEntry) -> list[bool]:
     plan = FaultPlan()
     plan.add(Rule.from_json({"fault": "error", **rule}))
     return [bool(plan.strike(each)) for each in entries]

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.emulator.config import Account
-from worker.emulator.cos_json.refusals import PlainRefusal, Refusal
+from worker.emulator.config import StoreAccount
+from worker.emulator.cos_json.errors import CosError, GatewayError
 from worker.emulator.cos_json.targets import addresses, target_of
 
 if TYPE_CHECKING:
     from worker.emulator.core.targets import Target
 
-ACCOUNTS = (Account("1", ("photos",), "fake-id", "fake-key"),)
+ACCOUNTS = (StoreAccount("1", ("photos",), "fake-id", "fake-key"),)
 
 
 def target(raw: str) -> Target:
@@ -33,20 +33,20 @@ def test_text_beyond_ascii_is_utf_8() -> None:
 
 @pytest.mark.parametrize("raw", ["a%3Fb", "a*b", "a%00b", "%FF", "../b", "a/./b", "x" * 851, "a%0Ab"])
 def test_what_cannot_be_a_path_is_refused(raw: str) -> None:
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(CosError) as refusal:
         target(raw)
     assert refusal.value.code == -180
 
 
 def test_an_unknown_bucket_has_a_code() -> None:
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(CosError) as refusal:
         target_of("/files/v2/1/videos/a", ACCOUNTS)
     assert (refusal.value.code, refusal.value.status) == (-133, 404)
 
 
 @pytest.mark.parametrize(("path", "status"), [("/files/v2/2/photos/a", 400), ("/", 404), ("/files/v1/1/photos/a", 404)])
 def test_the_gateway_refuses_without_json(path: str, status: int) -> None:
-    with pytest.raises(PlainRefusal) as refusal:
+    with pytest.raises(GatewayError) as refusal:
         target_of(path, ACCOUNTS)
     assert refusal.value.status == status
     assert b"{" not in refusal.value.body

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.emulator.core.prefix_states import Part, digest_from_state, first_mismatch
-from worker.emulator.cos_json.refusals import Refusal
+from worker.emulator.cos_json.errors import CosError
 from worker.emulator.cos_json.uploadparts import read_sha, read_uploadparts
 
 MIB = 1024 * 1024
@@ -86,13 +86,13 @@ def test_the_state_before_the_first_block_is_that_of_the_empty_message(data: byt
     ],
 )
 def test_parts_that_do_not_add_up_are_refused(given: Any) -> None:
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(CosError) as refusal:
         read(given)
     assert refusal.value.code == -5965
 
 
 def test_text_that_is_no_json_is_refused() -> None:
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(CosError) as refusal:
         read_uploadparts("[{", filesize_bytes=0, sha=SHA)
     assert refusal.value.code == -5965
 
@@ -101,6 +101,6 @@ def test_a_digest_is_forty_hex_digits_in_any_case() -> None:
     assert read_sha(SHA.upper()) == SHA
     assert read_sha("") == ""
     for wrong in (SHA[1:], "g" + SHA[1:]):
-        with pytest.raises(Refusal) as refusal:
+        with pytest.raises(CosError) as refusal:
             read_sha(wrong)
         assert refusal.value.code == -168

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from worker.emulator.config import DAY_S
-from worker.emulator.cos_json.refusals import Refusal
+from worker.emulator.cos_json.errors import CosError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ _LONGEST_VALIDITY_S = 92 * DAY_S
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Signature:
     """What a genuine signature says."""
 
     mac: bytes
@@ -33,7 +33,7 @@ class Claim:
     fileid: str
 
 
-def read_claim(token: str, secret_keys: Mapping[str, str]) -> Claim:
+def read_signature(token: str, secret_keys: Mapping[str, str]) -> Signature:
     """The claim inside a token whose MAC is right.
 
     The MAC is checked over the plain text as it was received, so the order of its fields does not matter.
@@ -43,15 +43,15 @@ def read_claim(token: str, secret_keys: Mapping[str, str]) -> Claim:
         secret_keys: secret id -> secret key.
 
     Raises:
-        Refusal: -81 empty, -5998 not a token, -47 unknown secret id, -48 wrong MAC.
+        CosError: -81 empty, -5998 not a token, -47 unknown secret id, -48 wrong MAC.
     """
     if not token:
-        raise Refusal(-81)
+        raise CosError(-81)
     try:
         raw = base64.b64decode(token, validate=True)
         mac, plain = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
         fields = dict(pair.split("=", 1) for pair in plain.decode().split("&"))
-        claim = Claim(
+        claim = Signature(
             mac=mac,
             appid=fields["a"],
             bucket=fields["b"],
@@ -62,16 +62,16 @@ def read_claim(token: str, secret_keys: Mapping[str, str]) -> Claim:
         )
         _decimal(fields["r"])
     except (binascii.Error, ValueError, KeyError) as error:
-        raise Refusal(-5998, str(error)) from None
+        raise CosError(-5998, str(error)) from None
     secret_key = secret_keys.get(claim.secret_id)
     if secret_key is None:
-        raise Refusal(-47)
+        raise CosError(-47)
     if not hmac.compare_digest(hmac.new(secret_key.encode(), plain, hashlib.sha1).digest(), mac):
-        raise Refusal(-48)
+        raise CosError(-48)
     return claim
 
 
-def check_claim(claim: Claim, *, appid: str, bucket: str, path: str, now_s: float, one_time: bool) -> None:
+def check_signature(claim: Signature, *, appid: str, bucket: str, path: str, now_s: float, one_time: bool) -> None:
     """Passes if the claim covers this request.
 
     Args:
@@ -83,27 +83,27 @@ def check_claim(claim: Claim, *, appid: str, bucket: str, path: str, now_s: floa
         one_time: Whether the operation wants a signature that serves once (e=0, exact file), or a reusable one.
 
     Raises:
-        Refusal: -70 other appid, -61 other bucket, -73 or -74 the wrong kind, -76 or -63 the file, -59 the time.
+        CosError: -70 other appid, -61 other bucket, -73 or -74 the wrong kind, -76 or -63 the file, -59 the time.
     """
     if claim.appid != appid:
-        raise Refusal(-70)
+        raise CosError(-70)
     if claim.bucket != bucket:
-        raise Refusal(-61)
+        raise CosError(-61)
     resource = f"/{appid}/{bucket}/{path}"
     if one_time:
         if claim.expires_s != 0:
-            raise Refusal(-73)
+            raise CosError(-73)
         if not claim.fileid:
-            raise Refusal(-76)
+            raise CosError(-76)
         if resource not in _readings(claim.fileid):
-            raise Refusal(-63)
+            raise CosError(-63)
         return
     if claim.expires_s == 0:
-        raise Refusal(-74)
+        raise CosError(-74)
     if not claim.signed_s < claim.expires_s or not now_s < claim.expires_s <= now_s + _LONGEST_VALIDITY_S:
-        raise Refusal(-59)
+        raise CosError(-59)
     if claim.fileid and not any(resource.startswith(each) for each in _readings(claim.fileid)):
-        raise Refusal(-63)
+        raise CosError(-63)
 
 
 def _readings(fileid: str) -> tuple[str, str]:

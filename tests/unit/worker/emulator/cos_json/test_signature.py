@@ -7,8 +7,8 @@ import hmac
 
 import pytest
 
-from worker.emulator.cos_json.refusals import Refusal
-from worker.emulator.cos_json.sign import Claim, check_claim, read_claim
+from worker.emulator.cos_json.errors import CosError
+from worker.emulator.cos_json.signature import Signature, check_signature, read_signature
 
 #: A sample key that was published together with its tokens, and one that says that it is an example.
 SAMPLE_KEYS = {
@@ -51,7 +51,7 @@ VECTORS = {
 
 @pytest.mark.parametrize(("token", "claim"), VECTORS.values(), ids=VECTORS.keys())
 def test_known_tokens_verify(token: str, claim: tuple[object, ...]) -> None:
-    read = read_claim(token, SAMPLE_KEYS)
+    read = read_signature(token, SAMPLE_KEYS)
     assert (read.appid, read.bucket, read.expires_s, read.signed_s, read.fileid) == claim
 
 
@@ -63,8 +63,8 @@ PLAIN = f"a=1&k=id&e={NOW + 60}&t={NOW}&r=12345678901234567890&f=&b=bucket"
 
 
 def refused(token: str) -> int:
-    with pytest.raises(Refusal) as refusal:
-        read_claim(token, {"id": "fake-secret-key"})
+    with pytest.raises(CosError) as refusal:
+        read_signature(token, {"id": "fake-secret-key"})
     assert refusal.value.status == 403
     return refusal.value.code
 
@@ -92,16 +92,16 @@ def test_a_changed_token_is_never_accepted(position: int) -> None:
     assert refused(base64.b64encode(raw).decode()) in {-48, -47, -5998}
 
 
-def claim(**fields: object) -> Claim:
+def claim(**fields: object) -> Signature:
     given: dict[str, object] = {"mac": b"", "appid": "1", "bucket": "bucket", "secret_id": "id", "fileid": ""}
-    return Claim(**{**given, "expires_s": NOW + 60, "signed_s": NOW, **fields})  # type: ignore[arg-type]
+    return Signature(**{**given, "expires_s": NOW + 60, "signed_s": NOW, **fields})  # type: ignore[arg-type]
 
 
-def check(given: Claim, *, path: str = "a b/c.bin", one_time: bool = False) -> int:
+def check(given: Signature, *, path: str = "a b/c.bin", one_time: bool = False) -> int:
     """The code of the refusal, or 0."""
     try:
-        check_claim(given, appid="1", bucket="bucket", path=path, now_s=NOW, one_time=one_time)
-    except Refusal as refusal:
+        check_signature(given, appid="1", bucket="bucket", path=path, now_s=NOW, one_time=one_time)
+    except CosError as refusal:
         return refusal.code
     return 0
 

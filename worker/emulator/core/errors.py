@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 
-class Why(Enum):
+class Reason(Enum):
     """The reasons."""
 
     FOLDER_PATH = auto()  # a file cannot be put at a folder's path
@@ -33,7 +33,7 @@ class Why(Enum):
     DIGEST_DIFFERS = auto()
 
 
-class Refused(Exception):
+class StorageError(Exception):
     """The store does not do it; nothing was changed.
 
     Args:
@@ -41,7 +41,7 @@ class Refused(Exception):
         detail: what exactly was wrong, if there is more to say.
     """
 
-    def __init__(self, why: Why, detail: str = "") -> None:
+    def __init__(self, why: Reason, detail: str = "") -> None:
         self.why = why
         self.detail = detail
         super().__init__(f"{why.name} {detail}".strip())

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from worker.emulator.config import MIB
 from worker.emulator.core.content import Content
+from worker.emulator.core.errors import StorageError
 from worker.emulator.core.faults import Fault, Rule, Strikes
-from worker.emulator.core.refused import Refused
 from worker.emulator.cos_json.call import Call, Data
 from worker.emulator.cos_json.download import download
-from worker.emulator.cos_json.form import Buffers, Form, FormReader
+from worker.emulator.cos_json.errors import CosError, GatewayError, refusal_of, too_large
+from worker.emulator.cos_json.form import Buffers, FormData, FormReader
 from worker.emulator.cos_json.operations import GET_OPS, ONE_TIME, OPS, Operations
-from worker.emulator.cos_json.refusals import PlainRefusal, Refusal, refusal_of, too_large
-from worker.emulator.cos_json.sign import check_claim, read_claim
+from worker.emulator.cos_json.signature import check_signature, read_signature
 from worker.emulator.cos_json.targets import addresses, target_of
-from worker.emulator.http.connection import Answer, Connection, Disconnected, Request
+from worker.emulator.http.connection import Disconnected, HttpConnection, HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
-    from worker.emulator.core.journal import Entry
+    from worker.emulator.core.journal import JournalEntry
     from worker.emulator.core.store import Store
     from worker.emulator.core.targets import Target
 
@@ -41,7 +41,7 @@ class _Cut(Exception):
     """The plan wants this connection closed here."""
 
 
-class Service:
+class CosJsonHandler:
     """Answers requests from a store."""
 
     def __init__(self, store: Store) -> None:
@@ -49,7 +49,7 @@ class Service:
         self._buffers = Buffers()
         self._operations = Operations(store.records, store.uploads, store.objects, store.folders, store.settings)
 
-    def handle(self, connection: Connection, request: Request) -> bool:
+    def handle(self, connection: HttpConnection, request: HttpRequest) -> bool:
         """Answers one request and returns whether the connection can serve another."""
         entry = self._store.journal.begin(request.method)
         reader = FormReader(self._buffers, self._store.disk.draft, strict_boundary=self._store.config.strict_boundary)
@@ -69,8 +69,8 @@ class Service:
         return keep_alive
 
     def _answer(
-        self, connection: Connection, request: Request, entry: Entry, reader: FormReader
-    ) -> tuple[Answer, Strikes]:
+        self, connection: HttpConnection, request: HttpRequest, entry: JournalEntry, reader: FormReader
+    ) -> tuple[HttpResponse, Strikes]:
         """Receives and carries out; whatever has become of it is in the entry when this returns or raises."""
         strikes = Strikes(())
         try:
@@ -81,14 +81,16 @@ class Service:
             form = self._receive(connection, request, entry, reader)
             strikes = self._store.plan.strike(entry)
             answer = self._perform(request, entry, Call(target, form, request.headers.get("host", "")), strikes)
-        except Refusal as refusal:
+        except CosError as refusal:
             answer = self._refused(entry, refusal)
-        except PlainRefusal as refusal:
-            answer = Answer(refusal.status, refusal.body, refusal.content_type)
+        except GatewayError as refusal:
+            answer = HttpResponse(refusal.status, refusal.body, refusal.content_type)
             self._store.journal.update(entry, status=refusal.status)
         return answer, strikes
 
-    def _deliver(self, connection: Connection, request: Request, answer: Answer, strikes: Strikes) -> bool:
+    def _deliver(
+        self, connection: HttpConnection, request: HttpRequest, answer: HttpResponse, strikes: Strikes
+    ) -> bool:
         answer.bodiless = request.method == "HEAD"
         with contextlib.ExitStack() as closing:
             if answer.file is not None:
@@ -104,19 +106,21 @@ class Service:
 
     # before the operation
 
-    def _receive(self, connection: Connection, request: Request, entry: Entry, reader: FormReader) -> Form:
+    def _receive(
+        self, connection: HttpConnection, request: HttpRequest, entry: JournalEntry, reader: FormReader
+    ) -> FormData:
         if request.method in {"GET", "HEAD"}:
             wire_op = request.query.get("op", "")
             if wire_op and wire_op not in GET_OPS:
-                raise Refusal(-5964, "an operation of POST, or none at all")
+                raise CosError(-5964, "an operation of POST, or none at all")
             self._store.journal.update(entry, op=OPS.get(wire_op, "download"))
-            return Form({name: text for name, text in request.query.items() if text})
+            return FormData({name: text for name, text in request.query.items() if text})
         if request.method != "POST":
-            raise Refusal(-5999, f"method {request.method}", status=405)
+            raise CosError(-5999, f"method {request.method}", status=405)
 
         known = 0
 
-        def progress(form: Form, body_bytes: int) -> None:
+        def progress(form: FormData, body_bytes: int) -> None:
             nonlocal known
             entry.body_bytes = body_bytes
             if form.content is not None:
@@ -132,12 +136,12 @@ class Service:
         form = reader.read(connection, request, progress)
         self._note(entry, form, request.content_length)
         if entry.op is None:
-            raise Refusal(-5964 if form.fields.get("op") else -5980)
+            raise CosError(-5964 if form.fields.get("op") else -5980)
         if (self._store.settings.journal_sha1 or self._store.ledger.on) and form.content is not None:
             self._store.journal.update(entry, sha1=form.content.sha1())
         return form
 
-    def _note(self, entry: Entry, form: Form, body_bytes: int) -> None:
+    def _note(self, entry: JournalEntry, form: FormData, body_bytes: int) -> None:
         """Writes what is known so far of a request into its entry."""
         offset = form.fields.get("offset", "")
         self._store.journal.update(
@@ -149,13 +153,13 @@ class Service:
             size=form.content.size_bytes if form.content is not None else None,
         )
 
-    def _authorize(self, request: Request, op: str, target: Target) -> None:
+    def _authorize(self, request: HttpRequest, op: str, target: Target) -> None:
         if not self._store.settings.verify_signatures:
             return
         token = request.headers.get("authorization") or request.query.get("sign", "")
-        claim = read_claim(token, self._store.secret_keys)
+        claim = read_signature(token, self._store.secret_keys)
         one_time = op in ONE_TIME
-        check_claim(
+        check_signature(
             claim,
             appid=target.appid,
             bucket=target.bucket,
@@ -164,11 +168,11 @@ class Service:
             one_time=one_time,
         )
         if one_time and not self._store.records.use_signature(claim.mac):
-            raise Refusal(-77)
+            raise CosError(-77)
 
     # the operation, between its faults
 
-    def _perform(self, request: Request, entry: Entry, call: Call, strikes: Strikes) -> Answer:
+    def _perform(self, request: HttpRequest, entry: JournalEntry, call: Call, strikes: Strikes) -> HttpResponse:
         op = entry.op or ""
         self._store.journal.update(entry, faults=strikes.names)
         substitute = self._strike(entry, strikes, "before")
@@ -187,17 +191,17 @@ class Service:
                     data = self._operations.run(op, call)
                     self._store.journal.update(entry, effect=0)
                     answer = self._accepted(entry, _garbled(data, strikes))
-            except (Refusal, Refused) as error:
-                refusal = refusal_of(error) if isinstance(error, Refused) else error
+            except (CosError, StorageError) as error:
+                refusal = refusal_of(error) if isinstance(error, StorageError) else error
                 self._store.journal.update(entry, effect=refusal.code)
                 answer = self._refused(entry, refusal)
             except (OSError, sqlite3.Error) as error:
                 _log.exception("the store failed")
                 too_large = isinstance(error, OSError) and error.errno == errno.EFBIG
-                answer = self._refused(entry, Refusal(-285) if too_large else Refusal(-195, str(error)))
+                answer = self._refused(entry, CosError(-285) if too_large else CosError(-195, str(error)))
         return self._strike(entry, strikes, "after") or answer
 
-    def _strike(self, entry: Entry, strikes: Strikes, when: str) -> Answer | None:
+    def _strike(self, entry: JournalEntry, strikes: Strikes, when: str) -> HttpResponse | None:
         """Delays, holds, cuts; returns the answer that is given instead of the true one, if any."""
         if delay := strikes.get(Fault.DELAY, when):
             self._store.stopping.wait(delay.delay_s)
@@ -211,7 +215,7 @@ class Service:
             return self._refused(entry, _planned(error))
         if raw := strikes.get(Fault.RAW, when):
             self._store.journal.update(entry, status=raw.status, code=None)
-            return Answer(raw.status, raw.body.encode(), raw.content_type)
+            return HttpResponse(raw.status, raw.body.encode(), raw.content_type)
         return None
 
     def _spoilt(self, call: Call, strikes: Strikes) -> Call:
@@ -225,15 +229,15 @@ class Service:
 
     # the answer
 
-    def _accepted(self, entry: Entry, data: Data) -> Answer:
+    def _accepted(self, entry: JournalEntry, data: Data) -> HttpResponse:
         self._store.journal.update(entry, status=200, code=0)
         return _json_answer(200, 0, "SUCCESS", data)
 
-    def _refused(self, entry: Entry, refusal: Refusal) -> Answer:
+    def _refused(self, entry: JournalEntry, refusal: CosError) -> HttpResponse:
         self._store.journal.update(entry, status=refusal.status, code=refusal.code)
         return _json_answer(refusal.status, refusal.code, refusal.message, None)
 
-    def _send(self, connection: Connection, answer: Answer, strikes: Strikes, *, keep_alive: bool) -> None:
+    def _send(self, connection: HttpConnection, answer: HttpResponse, strikes: Strikes, *, keep_alive: bool) -> None:
         head = answer.head(now_s=self._store.settings.now(), keep_alive=keep_alive)
         if strikes.get(Fault.TRUNCATE):
             connection.send(head + answer.body[: len(answer.body) // 2])
@@ -249,15 +253,15 @@ class Service:
             connection.send_file(answer.file, answer.file_offset, answer.file_bytes)
 
 
-def _json_answer(status: int, code: int, message: str, data: Data) -> Answer:
+def _json_answer(status: int, code: int, message: str, data: Data) -> HttpResponse:
     envelope: dict[str, Any] = {"code": code, "message": message, "request_id": secrets.token_urlsafe(24)}
     if data is not None:
         envelope["data"] = data
-    return Answer(status, json.dumps(envelope).encode())
+    return HttpResponse(status, json.dumps(envelope).encode())
 
 
-def _planned(rule: Rule) -> Refusal:
-    refusal = Refusal(rule.code, status=rule.status)
+def _planned(rule: Rule) -> CosError:
+    refusal = CosError(rule.code, status=rule.status)
     refusal.message = rule.message
     return refusal
 

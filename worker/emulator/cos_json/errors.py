@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.emulator.core.refused import Why
+from worker.emulator.core.errors import Reason
 
 if TYPE_CHECKING:
-    from worker.emulator.core.refused import Refused
+    from worker.emulator.core.errors import StorageError
 
 #: code -> (HTTP status, message). Statuses of codes that only the older table knows are our choice, and so are messages
 #: that begin with `ERROR_` and no `CMD`, but for `ERROR_SAME_FILE_UPLOAD`.
@@ -74,34 +74,34 @@ _MATCHED = frozenset({-121, -177, -178, -197, -4018})
 
 
 #: The code for each reason of the store's.
-CODE_OF: dict[Why, int] = {
-    Why.FOLDER_PATH: -160,
-    Why.NO_FOLDER_PATH: -161,
-    Why.IN_THE_WAY: -178,
-    Why.NOT_FOUND: -197,
-    Why.THE_BUCKET_ITSELF: -180,
-    Why.NOT_EMPTY: -173,
-    Why.PAGE_SIZE: -165,
-    Why.PAGE_CONTEXT: -5999,
-    Why.DIGEST_DIFFERS: -4016,
-    Why.EXISTS: -177,
-    Why.NOT_COMPLETE: -45062,
-    Why.SLICE_SIZE: -284,
-    Why.UNFINISHED_OTHER_DIGEST: -4020,
-    Why.UNFINISHED: -4019,
-    Why.NO_SESSION: -94,
-    Why.SESSION_UNKNOWN: -4013,
-    Why.OFFSET: -286,
-    Why.SLICE_TOO_SHORT: -283,
-    Why.SLICE_TOO_LONG: -5991,
-    Why.OUT_OF_ORDER: -4024,
-    Why.SLICE_DIFFERS: -4026,
-    Why.SIZE_DIFFERS: -175,
-    Why.NO_DIGEST: -29094,
+CODE_OF: dict[Reason, int] = {
+    Reason.FOLDER_PATH: -160,
+    Reason.NO_FOLDER_PATH: -161,
+    Reason.IN_THE_WAY: -178,
+    Reason.NOT_FOUND: -197,
+    Reason.THE_BUCKET_ITSELF: -180,
+    Reason.NOT_EMPTY: -173,
+    Reason.PAGE_SIZE: -165,
+    Reason.PAGE_CONTEXT: -5999,
+    Reason.DIGEST_DIFFERS: -4016,
+    Reason.EXISTS: -177,
+    Reason.NOT_COMPLETE: -45062,
+    Reason.SLICE_SIZE: -284,
+    Reason.UNFINISHED_OTHER_DIGEST: -4020,
+    Reason.UNFINISHED: -4019,
+    Reason.NO_SESSION: -94,
+    Reason.SESSION_UNKNOWN: -4013,
+    Reason.OFFSET: -286,
+    Reason.SLICE_TOO_SHORT: -283,
+    Reason.SLICE_TOO_LONG: -5991,
+    Reason.OUT_OF_ORDER: -4024,
+    Reason.SLICE_DIFFERS: -4026,
+    Reason.SIZE_DIFFERS: -175,
+    Reason.NO_DIGEST: -29094,
 }
 
 
-class Refusal(Exception):
+class CosError(Exception):
     """The request is answered with this code; nothing was changed.
 
     Args:
@@ -118,12 +118,12 @@ class Refusal(Exception):
         super().__init__(f"{code} {self.message}")
 
 
-def refusal_of(refused: Refused) -> Refusal:
+def refusal_of(refused: StorageError) -> CosError:
     """What the service answers to what the store refuses."""
-    return Refusal(CODE_OF[refused.why], refused.detail)
+    return CosError(CODE_OF[refused.why], refused.detail)
 
 
-class PlainRefusal(Exception):
+class GatewayError(Exception):
     """The request is answered as the gateway in front of the service would: a status and a body that is not JSON."""
 
     def __init__(self, status: int, body: bytes, content_type: str) -> None:
@@ -133,19 +133,19 @@ class PlainRefusal(Exception):
         super().__init__(f"HTTP {status} {content_type}")
 
 
-def too_large() -> PlainRefusal:
+def too_large() -> GatewayError:
     """What a body beyond the service's limits meets: 413 with a page of HTML."""
     page = (
         b"<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n"
         b"<body><center><h1>413 Request Entity Too Large</h1></center></body>\r\n</html>\r\n"
     )
-    return PlainRefusal(413, page, "text/html")
+    return GatewayError(413, page, "text/html")
 
 
-def unknown_appid() -> PlainRefusal:
+def unknown_appid() -> GatewayError:
     """What a request for an account that does not exist meets: 400 with an XML error."""
     xml = (
         b"<?xml version='1.0' encoding='utf-8' ?>\n<Error>\n<Code>InvalidRequest</Code>\n"
         b"<Message>Invalid Request</Message>\n</Error>\n"
     )
-    return PlainRefusal(400, xml, "application/xml")
+    return GatewayError(400, xml, "application/xml")
