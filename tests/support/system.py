@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psycopg
 
-from worker.emulator.control import Control
-from worker.emulator.private import CONTROL_FILE
+from worker.emulator.control import CONTROL_FILE, Control
 from worker.local.process import wait_until
 from worker.local.state import APPID, BUCKET, State
 from worker.local.system import ANY_PORTS, FLOWER_USER, Running, running_system

@@ -1,1 +1,1 @@
-"""A COS JSON v4 store that runs on this machine: durable, strict about signatures, and able to misbehave on request."""
+"""An emulator of the COS JSON v4 store: durable, strict about signatures, with faults on request."""

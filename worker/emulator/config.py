@@ -1,4 +1,4 @@
-"""What an emulator is told when it starts, and what may be changed while it runs."""
+"""The configuration of an emulator, and the settings that may change while it runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class StoreAccount:
-    """One key pair, the appid that it signs for and the buckets that exist there."""
+    """A key pair, the appid of its signatures and the buckets of that appid."""
 
     appid: str
     buckets: tuple[str, ...]
@@ -29,56 +29,56 @@ class StoreAccount:
 class EmulatorConfig:
     """What is fixed while an emulator runs, and the initial values of `RuntimeSettings`."""
 
-    #: Objects, unfinished uploads and their records live below this folder and nowhere else.
+    #: The folder of all objects, unfinished uploads and records.
     data_dir: Path
     accounts: tuple[StoreAccount, ...]
     host: str = "127.0.0.1"
-    #: 0 lets the system choose; `Emulator.url` tells which it was.
+    #: 0 lets the system choose; `Emulator.url` has the port.
     port: int = 0
     #: The control endpoint listens on 127.0.0.1 only. 0 lets the system choose.
     control_port: int = 0
     verify_signatures: bool = True
-    #: Off: an acknowledged slice survives the death of the process but not of the machine. For benchmarks.
+    #: Off: an acknowledged slice survives a kill of the process, but no failure of the machine. For benchmarks.
     fsync: bool = True
-    #: Slices are received and forgotten, so that a file may be larger than the disk. For benchmarks.
+    #: Drop slices instead of storing them: a file may be larger than the disk. For benchmarks.
     discard: bool = False
-    #: Bytes a second that all uploads together may send; None is no limit. Downloads are never held back.
+    #: Bytes per second of all uploads together; None is no limit. Downloads have none.
     rate_bytes_per_s: int | None = None
     session_ttl_s: float = 7 * DAY_S
-    #: How long a repeated finish of the same session still succeeds.
+    #: A repeated finish of a session succeeds for this long.
     finished_ttl_s: float = DAY_S
-    #: Sizes a client may ask for; any other is refused with -284.
+    #: Slice sizes that a client may request; any other is refused with -284.
     slice_sizes: frozenset[int] = frozenset({512 * KIB, MIB, 2 * MIB, 3 * MIB})
-    #: Answer every init with this slice size, whatever was asked.
+    #: Slice size in the response to every init, whatever the client requests.
     forced_slice_size: int | None = None
-    #: Tell clients to send slices one after the other, and refuse them out of order.
+    #: Require slices in order.
     serial_upload: bool = False
     instant_upload: bool = True
-    #: Name the sha that an upload was begun with in the list of its slices; that of a file in stat.
+    #: Include the `sha` of an unfinished upload in the list of its slices, and that of an object in stat.
     sha_in_list: bool = True
     sha_in_stat: bool = True
-    #: Leave out what the vendor's tables do not promise: the slice size in the answer to an init, the echo of a slice,
-    #: the sizes in a list.
+    #: Omit fields that the vendor's tables do not promise: the slice size in the response to an init, the echo of a
+    #: slice, the sizes in a list.
     bare_answers: bool = False
-    #: Off: an upload into a folder that nobody created is refused with -197.
+    #: Off: an upload into a folder that was not created is refused with -197.
     create_parents: bool = True
     #: Refuse `boundary="quoted"`, as the real service does.
     strict_boundary: bool = False
-    #: Note the SHA-1 of every slice in the request journal. Costs a hash a slice.
+    #: Compute the SHA-1 of every slice for the journal.
     journal_sha1: bool = False
-    #: Every request and what became of it is appended to this file, with the SHA-1 of every slice. None: nowhere.
+    #: Append every request and its effect to this file, with the SHA-1 of every slice. None: no file.
     journal_file: Path | None = None
-    #: Requests that the journal remembers.
+    #: Requests in the journal.
     journal_length: int = 20_000
-    #: A connection that is silent this long between requests is closed.
+    #: Close a connection that is idle for this long between requests.
     idle_timeout_s: float = 75.0
-    #: A connection that stalls this long within a request is closed.
+    #: Close a connection that stalls for this long within a request.
     stall_timeout_s: float = 300.0
 
 
 @dataclass(slots=True, kw_only=True)
 class RuntimeSettings:
-    """What the control endpoint may change while the emulator runs."""
+    """The settings that the control endpoint may change while the emulator runs."""
 
     rate_bytes_per_s: int | None
     verify_signatures: bool
@@ -91,15 +91,15 @@ class RuntimeSettings:
     create_parents: bool
     journal_sha1: bool
     session_ttl_s: float
-    #: Added to this machine's clock: in the Date header, in signature checks and in the age of sessions.
+    #: Added to the clock of the machine for the Date header, signatures and the age of sessions.
     clock_offset_s: float = 0.0
 
     @classmethod
     def of(cls, config: EmulatorConfig) -> RuntimeSettings:
-        """The settings that an emulator of this configuration starts with."""
+        """The initial settings of a configuration."""
         names = {each.name for each in dataclasses.fields(config)}
         return cls(**{each.name: getattr(config, each.name) for each in dataclasses.fields(cls) if each.name in names})
 
     def now(self) -> float:
-        """Unix seconds by the emulator's own clock."""
+        """Unix seconds of the emulator's clock."""
         return time.time() + self.clock_offset_s

@@ -13,53 +13,55 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+CONTROL_FILE = "control-token"
+"""Name of the file below the data folder that holds the token."""
 _TIMEOUT_S = 90.0
 
 
 class ControlError(RuntimeError):
-    """The emulator refused a control request; the text says why."""
+    """The emulator refused a control request; the text has the cause."""
 
 
 class Control:
-    """Talks to one emulator's control endpoint.
+    """A client of one emulator's control endpoint.
 
     Args:
         url: `Emulator.control_url`.
-        token_file: `Emulator.token_file`; read anew for each request, since a start of the emulator changes it.
+        token_file: `Emulator.token_file`; read for each request, since each start of the emulator replaces the token.
     """
 
     def __init__(self, url: str, token_file: Path) -> None:
         self._url = url.rstrip("/")
         self._token_file = token_file
-        # No proxy: the endpoint is on this machine, whatever the environment says.
+        # No proxy, whatever the environment says: the endpoint is on this machine.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def add_rule(self, fault: str, **fields: Any) -> int:
-        """Puts a fault rule in force and returns its id. Fields as in `worker.emulator.core.faults.Rule`."""
+        """Adds a fault rule and returns its id. Fields: see `worker.emulator.core.faults.Rule`."""
         return int(self._call("POST", "/rules", {"fault": fault, **fields})[0]["id"])
 
     def rules(self) -> list[dict[str, Any]]:
-        """The rules in force, with how often they matched and struck."""
+        """The rules in force, with their counters `matched` and `struck`."""
         return list(self._call("GET", "/rules"))
 
     def remove_rule(self, rule_id: int) -> None:
-        """Takes one rule out of force."""
+        """Removes one rule."""
         self._call("DELETE", f"/rules/{rule_id}")
 
     def clear_rules(self) -> None:
-        """Takes all rules out of force. Requests that are held stay held."""
+        """Removes all rules. Held requests stay held."""
         self._call("DELETE", "/rules")
 
-    def requests(self, *, count: int = 0, timeout_s: float = 0.0, **wanted: object) -> list[dict[str, Any]]:
-        """Journal entries that match, oldest first.
+    def requests(self, *, count: int = 0, timeout_s: float = 0.0, **fields: object) -> list[dict[str, Any]]:
+        """Waits until `count` journal entries match or the time is up; returns those that match, oldest first.
 
         Args:
-            count: Wait until there are so many.
-            timeout_s: Wait no longer than this, at most 60 s; what is there is returned then.
-            wanted: Fields of an entry and their values: `op="data", code=0, path="videos/*"`. None asks for absence.
-                `after=n` leaves out the entries up to number n.
+            count: The number of entries to wait for.
+            timeout_s: Seconds to wait, at most 60.
+            fields: Fields of an entry and their values: `op="data", code=0, path="videos/*"`. None: the entry has no
+                value. `after=n`: only entries with a number above n.
         """
-        query = {name: "" if value is None else value for name, value in wanted.items()}
+        query = {name: "" if value is None else value for name, value in fields.items()}
         return list(self._call("GET", "/requests?" + urlencode({**query, "count": count, "timeout_s": timeout_s})))
 
     def clear_requests(self) -> None:
@@ -67,7 +69,7 @@ class Control:
         self._call("DELETE", "/requests")
 
     def release(self, number: int | None = None) -> int:
-        """Lets the held request of this journal number go on, or all, and returns how many did."""
+        """Releases the held request with this journal number, or all, and returns how many."""
         return int(self._call("POST", "/release", {"number": number})["released"])
 
     def settings(self) -> dict[str, Any]:
@@ -75,7 +77,7 @@ class Control:
         return dict(self._call("GET", "/settings"))
 
     def change(self, **settings: object) -> dict[str, Any]:
-        """Changes settings: `rate_bytes_per_s`, `clock_offset_s` and the others of `config.RuntimeSettings`."""
+        """Changes settings, fields of `config.RuntimeSettings`; returns all."""
         return dict(self._call("PATCH", "/settings", settings))
 
     def uploads(self, bucket: str) -> list[dict[str, Any]]:
@@ -89,28 +91,28 @@ class Control:
     def plant_object(
         self, bucket: str, path: str, content: bytes, *, biz_attr: str = "", with_sha: bool = False
     ) -> dict[str, Any]:
-        """Puts an object there, whatever was there before."""
-        given = {"bucket": bucket, "path": path, "biz_attr": biz_attr, "with_sha": with_sha}
-        return dict(self._call("POST", "/objects", {**given, "content": base64.b64encode(content).decode()}))
+        """Stores an object; replaces an existing one."""
+        body = {"bucket": bucket, "path": path, "biz_attr": biz_attr, "with_sha": with_sha}
+        return dict(self._call("POST", "/objects", {**body, "content": base64.b64encode(content).decode()}))
 
     def plant_upload(
-        self, bucket: str, path: str, *, filesize: int, slices: Mapping[int, bytes] | None = None, **intent: object
+        self, bucket: str, path: str, *, filesize: int, slices: Mapping[int, bytes] | None = None, **fields: object
     ) -> str:
-        """Begins somebody else's upload, with these slices received, and returns its session.
+        """Begins an upload as another client would, with these slices received, and returns its session.
 
         Args:
-            bucket: Where.
-            path: Where.
+            bucket: Bucket of the object.
+            path: Path of the object.
             filesize: Bytes of the whole file.
             slices: Offset in bytes -> the slice.
-            intent: `slice_size` (1 MiB), `sha`, `uploadparts`, `insert_only`, `biz_attr`.
+            fields: `slice_size` (1 MiB), `sha`, `uploadparts`, `insert_only`, `biz_attr`.
         """
         encoded = {str(offset): base64.b64encode(data).decode() for offset, data in (slices or {}).items()}
-        given = {"bucket": bucket, "path": path, "filesize": filesize, "slices": encoded, **intent}
-        return str(self._call("POST", "/uploads", given)["session"])
+        body = {"bucket": bucket, "path": path, "filesize": filesize, "slices": encoded, **fields}
+        return str(self._call("POST", "/uploads", body)["session"])
 
     def expire_sessions(self) -> int:
-        """Ends all sessions now, as if they had grown too old, and returns how many there were."""
+        """Discards all unfinished uploads as if they had expired, and returns how many."""
         return int(self._call("POST", "/expire", {})["expired"])
 
     def _call(self, method: str, path: str, body: object = None) -> Any:
@@ -118,8 +120,8 @@ class Control:
         headers = {"Authorization": f"Bearer {self._token_file.read_text()}"}
         request = urllib.request.Request(self._url + path, data, headers, method=method)  # noqa: S310 - our own address
         try:
-            with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
-                return json.loads(answer.read())
+            with self._opener.open(request, timeout=_TIMEOUT_S) as response:
+                return json.loads(response.read())
         except HTTPError as error:
             with error:
                 raise ControlError(json.loads(error.read())["error"]) from None

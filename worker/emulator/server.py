@@ -1,4 +1,4 @@
-"""The emulator as a whole: one store, the listener that serves it and the listener that controls it."""
+"""The emulator: one store, the listener of its API and the listener of its control endpoint."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING, Self
 
-from worker.emulator.control_server import ControlService
+from worker.emulator.control import CONTROL_FILE
+from worker.emulator.control_server import ControlHandler, fresh_token
 from worker.emulator.core.store import Store
 from worker.emulator.cos_json.handler import CosJsonHandler
 from worker.emulator.http.connection import HttpConnection
 from worker.emulator.http.listener import Listener
-from worker.emulator.private import CONTROL_FILE, fresh_token
+from worker.emulator.http.throttle import Throttle
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     from worker.emulator.config import EmulatorConfig
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 class Emulator:
     """A COS JSON v4 store in background threads of this process.
 
-    Use it as a context manager, or call `start` and `stop`. After a stop it cannot be started again; make another one
-    on the same folder, and it goes on where this one was.
+    Use it as a context manager, or call `start` and `stop` once. Another emulator on the same folder continues with its
+    objects and unfinished uploads.
 
     Args:
-        config: Where it keeps its things, and how it behaves.
+        config: The data folder, the addresses and the behaviour.
     """
 
     def __init__(self, config: EmulatorConfig) -> None:
@@ -38,33 +38,31 @@ class Emulator:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property
     def url(self) -> str:
-        """Address of the store, without a path."""
+        """URL of the store, without a path."""
         assert self._parts is not None, "the emulator is not started"
         return self._parts[1].url
 
     @property
     def control_url(self) -> str:
-        """Address of the control endpoint, for `worker.emulator.control.Control`."""
+        """URL of the control endpoint, for `worker.emulator.control.Control`."""
         assert self._parts is not None, "the emulator is not started"
         return self._parts[2].url
 
     @property
     def token_file(self) -> Path:
-        """The file with the token that opens the control endpoint; another one at each start."""
+        """The file with the token of the control endpoint; each start replaces the token."""
         return self._config.data_dir / CONTROL_FILE
 
     def start(self) -> None:
         """Opens the data folder and serves in the background.
 
         Raises:
-            OSError: An address is taken, or the folder cannot be used.
+            OSError: An address is in use, or the folder cannot be used.
         """
         config = self._config
         connect = functools.partial(
@@ -73,23 +71,24 @@ class Emulator:
         with contextlib.ExitStack() as undo:
             store = Store(config)
             undo.callback(store.close)
-            serving = Listener((config.host, config.port), functools.partial(connect, throttle=store.throttle))
-            undo.callback(serving.stop)
-            controlling = Listener(("127.0.0.1", config.control_port), connect)
-            undo.callback(controlling.stop)
+            throttle = Throttle(store.settings, store.stopping)
+            store_listener = Listener((config.host, config.port), functools.partial(connect, throttle=throttle))
+            undo.callback(store_listener.stop)
+            control_listener = Listener(("127.0.0.1", config.control_port), connect)
+            undo.callback(control_listener.stop)
             token = fresh_token(self.token_file)
             undo.pop_all()
-        serving.start(CosJsonHandler(store))
-        controlling.start(ControlService(store, token))
-        self._parts = store, serving, controlling
+        store_listener.start(CosJsonHandler(store))
+        control_listener.start(ControlHandler(store, token))
+        self._parts = store, store_listener, control_listener
 
     def stop(self) -> None:
-        """Cuts all connections and lets go of everything. What was acknowledged is on disk already."""
+        """Shuts down all connections and closes the data folder. All acknowledged data is on disk already."""
         if self._parts is None:
             return
-        store, serving, controlling = self._parts
+        store, store_listener, control_listener = self._parts
         self._parts = None
         store.stop()
-        controlling.stop()
-        serving.stop()
+        control_listener.stop()
+        store_listener.stop()
         store.close()

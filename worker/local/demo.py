@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from worker.emulator.control import Control
-from worker.emulator.private import CONTROL_FILE
+from worker.emulator.control import CONTROL_FILE, Control
 from worker.errors import SlicewayError
 from worker.local.errors import LocalError
 from worker.local.narrator import Narrator

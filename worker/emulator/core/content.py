@@ -1,4 +1,4 @@
-"""The bytes that a request brings."""
+"""The bytes of the file in a request."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker.emulator.core.disk import Draft
+    from worker.emulator.core.disk import TempFile
 
 
 @dataclass(slots=True)
 class Content:
-    """The bytes that a request brings: a range of a staging buffer, or a draft on disk when they are many."""
+    """The bytes of the file in a request: a range of a staging buffer, or a temporary file if they are many."""
 
     size_bytes: int = 0
     view: memoryview = field(default_factory=lambda: memoryview(b""))
-    draft: Draft | None = None
+    temp_file: TempFile | None = None
 
     def sha1(self) -> str:
         """Lower-case hex digest of the bytes."""
-        return self.draft.sha1() if self.draft else hashlib.sha1(self.view).hexdigest()  # noqa: S324 - the protocol's
+        return self.temp_file.sha1() if self.temp_file else hashlib.sha1(self.view).hexdigest()  # noqa: S324 - the protocol's
 
     def whole(self) -> memoryview:
-        """The bytes in memory: a slice may be larger than the staging buffer, or have come twice."""
-        return memoryview(self.draft.read()) if self.draft else self.view
+        """The bytes in memory, also those of a slice in a temporary file (a large one, or one sent twice)."""
+        return memoryview(self.temp_file.read()) if self.temp_file else self.view
 
-    def spoil(self) -> None:
-        """Changes the first byte, if there is one."""
-        if self.draft is not None:
-            self.draft.spoil()
+    def corrupt(self) -> None:
+        """Inverts the first byte, if there is one."""
+        if self.temp_file is not None:
+            self.temp_file.corrupt()
         elif self.view:
             self.view[0] ^= 0xFF
 
@@ -38,7 +38,7 @@ class Content:
         return hashlib.md5(self.whole()).hexdigest()  # noqa: S324 - the protocol's
 
     def discard(self) -> None:
-        """Lets go of the bytes."""
+        """Releases the bytes."""
         self.view.release()
-        if self.draft is not None:
-            self.draft.discard()
+        if self.temp_file is not None:
+            self.temp_file.discard()

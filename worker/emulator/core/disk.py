@@ -1,7 +1,7 @@
-"""The bytes of objects and unfinished uploads: one file each, named by a random id, referred to by the records.
+"""The bytes of objects and unfinished uploads: one file each, named by a random id that the records refer to.
 
-An unfinished upload's file is the object's file later on: publishing is a change of the records alone, and therefore
-as atomic as they are. A file that no record refers to is a left-over of a crash and is swept at the next start.
+The file of an upload becomes the file of the object: a publish changes the records alone and is as atomic as they are.
+A crash can leave files that no record refers to; the next start removes them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import hashlib
 import os
 import secrets
 from typing import TYPE_CHECKING
-
-from worker.emulator.private import private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -24,13 +22,12 @@ class Disk:
     """A flat folder of content files.
 
     Args:
-        folder: Made if missing.
-        fsync: Whether what is acknowledged has reached the disk, or only the operating system.
-        discard: Whether slices are forgotten instead: what is read of them is zeros.
+        folder: An existing folder.
+        fsync: Whether acknowledged bytes are synced to the disk.
+        discard: Whether slices are dropped instead of written; they read as zeros.
     """
 
     def __init__(self, folder: Path, *, fsync: bool, discard: bool = False) -> None:
-        private_folder(folder)
         self._folder = folder
         self._fsync = fsync
         self._discard = discard
@@ -45,7 +42,7 @@ class Disk:
         """Makes a sparse file and returns its id.
 
         Raises:
-            OSError: It cannot be made; EFBIG if no file can be so large here.
+            OSError: The file cannot be made; EFBIG if the file system has no files of this size.
         """
         content = secrets.token_hex(16)
         fd = os.open(self._path(content), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -60,14 +57,14 @@ class Disk:
         return content
 
     def link(self, content: str) -> str:
-        """A second id for the same bytes, with a life of its own."""
+        """Makes another id for the same bytes; each is removed on its own."""
         copy = secrets.token_hex(16)
         os.link(self._path(content), self._path(copy))
         self._sync_folder()
         return copy
 
     def write(self, content: str, offset_bytes: int, view: memoryview) -> None:
-        """Puts the bytes at their place; when this returns they are kept."""
+        """Writes the bytes at an offset; they are durable when this returns, unless `fsync` is off."""
         if self._discard:
             return
         fd = os.open(self._path(content), os.O_WRONLY)
@@ -79,7 +76,7 @@ class Disk:
             os.close(fd)
 
     def holds(self, content: str, offset_bytes: int, view: memoryview) -> bool:
-        """Whether these very bytes are at this place."""
+        """Whether the bytes at an offset equal these."""
         if self._discard:
             return True
         with self.open(content) as file:
@@ -87,7 +84,7 @@ class Disk:
             return file.read(len(view)) == view
 
     def open(self, content: str) -> FileIO:
-        """The bytes for reading; they stay readable through this handle even if the content is removed."""
+        """Opens a file for reading; the handle stays readable after `remove`."""
         return self._path(content).open("rb", buffering=0)
 
     def sha1(self, content: str) -> str:
@@ -96,13 +93,13 @@ class Disk:
             return hashlib.file_digest(file, "sha1").hexdigest()
 
     def remove(self, content: str) -> None:
-        """Removes a file; one that is gone already is no error."""
+        """Removes a file, if it exists."""
         with contextlib.suppress(FileNotFoundError):
             self._path(content).unlink()
 
-    def draft(self) -> Draft:
-        """An empty file to append to, which vanishes unless it is kept."""
-        return Draft(self, secrets.token_hex(16))
+    def temp_file(self) -> TempFile:
+        """Makes an empty file to append to."""
+        return TempFile(self, secrets.token_hex(16))
 
     def _path(self, content: str) -> Path:
         return self._folder / content
@@ -122,8 +119,8 @@ class Disk:
             os.close(fd)
 
 
-class Draft:
-    """A file that is being received as a whole."""
+class TempFile:
+    """A file that receives a whole object; it is removed unless `keep` is called."""
 
     def __init__(self, disk: Disk, content: str) -> None:
         self._disk = disk
@@ -133,33 +130,33 @@ class Draft:
         self._fd = os.open(disk._path(content), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)  # noqa: SLF001 - its part
 
     def append(self, view: memoryview) -> None:
-        """Adds bytes at the end."""
+        """Appends bytes."""
         _write_all(self._fd, view, self._size_bytes)
         self._size_bytes += len(view)
 
     def sha1(self) -> str:
-        """Lower-case hex digest of everything appended."""
+        """Lower-case hex digest of all bytes."""
         return self._disk.sha1(self._content)
 
     def read(self) -> bytes:
-        """Everything appended."""
+        """All bytes."""
         return os.pread(self._fd, self._size_bytes, 0)
 
-    def spoil(self) -> None:
-        """Changes the first byte."""
+    def corrupt(self) -> None:
+        """Inverts the first byte."""
         os.pwrite(self._fd, bytes([os.pread(self._fd, 1, 0)[0] ^ 0xFF]), 0)
 
     def sync(self) -> str:
-        """Brings the file to the disk and returns its id."""
+        """Syncs the file to the disk and returns its id."""
         self._disk._sync_new(self._fd)  # noqa: SLF001 - its part
         return self._content
 
     def keep(self) -> None:
-        """From now on the file stays."""
+        """Makes `discard` keep the file."""
         self._kept = True
 
     def discard(self) -> None:
-        """Lets go of the file, and removes it unless it was kept."""
+        """Closes the file, and removes it unless it is kept."""
         os.close(self._fd)
         if not self._kept:
             self._disk.remove(self._content)

@@ -1,4 +1,4 @@
-"""Why the store refuses a request. The protocol package maps each reason to the response."""
+"""The error of the core. The protocol package maps each reason to a response."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from enum import Enum, auto
 
 
 class Reason(Enum):
-    """The reasons."""
+    """Why the core refuses a request."""
 
     FOLDER_PATH = auto()  # a file cannot be put at a folder's path
-    NO_FOLDER_PATH = auto()
-    IN_THE_WAY = auto()  # a file where a folder is to be, or a folder where a file is
-    THE_BUCKET_ITSELF = auto()
+    NOT_A_FOLDER_PATH = auto()  # a folder's path ends with a slash
+    PATH_CONFLICT = auto()  # a file and a folder would have the same name
+    BUCKET_ROOT = auto()
     NOT_EMPTY = auto()
     PAGE_SIZE = auto()
     PAGE_CONTEXT = auto()
     NOT_FOUND = auto()
-    NOT_COMPLETE = auto()  # there is an unfinished upload only
+    NOT_COMPLETE = auto()  # only an unfinished upload exists
     EXISTS = auto()
-    UNFINISHED = auto()  # an upload to this path was begun and not finished
-    UNFINISHED_OTHER_DIGEST = auto()
+    UPLOAD_IN_PROGRESS = auto()
+    UPLOAD_IN_PROGRESS_OTHER_DIGEST = auto()
     NO_SESSION = auto()
     SESSION_UNKNOWN = auto()
     SLICE_SIZE = auto()
@@ -27,21 +27,21 @@ class Reason(Enum):
     SLICE_TOO_SHORT = auto()
     SLICE_TOO_LONG = auto()
     OUT_OF_ORDER = auto()
-    SLICE_DIFFERS = auto()  # from the bytes that are there
-    SIZE_DIFFERS = auto()  # slices are missing, or the client names another size
+    SLICE_DIFFERS = auto()  # from the bytes received before
+    SIZE_DIFFERS = auto()  # slices are missing, or the client sends another size
     NO_DIGEST = auto()
     DIGEST_DIFFERS = auto()
 
 
 class StorageError(Exception):
-    """The store does not do it; nothing was changed.
+    """The core refuses the request. The store is unchanged, unless `Uploads.finish` says otherwise.
 
     Args:
-        why: the reason.
-        detail: what exactly was wrong, if there is more to say.
+        reason: Why the core refuses.
+        detail: The cause, if the reason does not say it all.
     """
 
-    def __init__(self, why: Reason, detail: str = "") -> None:
-        self.why = why
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        self.reason = reason
         self.detail = detail
-        super().__init__(f"{why.name} {detail}".strip())
+        super().__init__(f"{reason.name} {detail}".strip())

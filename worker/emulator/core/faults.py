@@ -1,4 +1,4 @@
-"""The fault plan: rules that say which requests are treated badly, and how."""
+"""The fault plan: rules that inject faults into requests."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 class Fault(StrEnum):
     """What a rule does to a request. `before` and `after` refer to the effect of the operation."""
 
-    #: Answer `status` with a JSON error of `code`; `when=after` lets the operation happen first. Status 200 is allowed.
+    #: Respond with `status` and a JSON error of `code`; 200 is allowed. With `when=after` the operation runs first.
     ERROR = "error"
-    #: Answer `status` with `body` of `content_type` as it stands.
+    #: Respond with `status` and `body` of `content_type`.
     RAW = "raw"
     #: Wait `delay_s`.
     DELAY = "delay"
     #: Wait until the control endpoint releases the request.
     HOLD = "hold"
-    #: Close the connection without an answer.
+    #: Close the connection without a response.
     CUT = "cut"
-    #: Close the connection once `body_bytes` of the request's body have come.
+    #: Close the connection after `body_bytes` of the request's body.
     CUT_BODY = "cut_body"
-    #: Send the head and half of the answer's body, then close.
+    #: Send the head and half of the response's body, then close.
     TRUNCATE = "truncate"
-    #: Send the answer in 16 pieces, `delay_s` before each.
+    #: Send the response in 16 pieces, `delay_s` before each.
     DRIP = "drip"
-    #: Forget the unfinished upload at the path as if it had expired, then go on.
+    #: Discard the unfinished upload at the path as if it had expired, then run the operation.
     LOSE_SESSION = "lose_session"
-    #: init: give this `slice_size`.
+    #: init: impose this `slice_size`.
     SLICE_SIZE = "slice_size"
-    #: init: tell the client to send slices in order, and insist on it.
+    #: init: require slices in order.
     SERIAL = "serial"
-    #: data: answer with another session, or another offset, than was sent.
+    #: data: respond with another session, or another offset, than was sent.
     WRONG_SESSION = "wrong_session"
     WRONG_OFFSET = "wrong_offset"
-    #: Answer success and do nothing.
+    #: Respond with a success and do nothing.
     SWALLOW = "swallow"
     #: data, upload: change one byte before it is stored.
     CORRUPT = "corrupt"
@@ -55,22 +55,22 @@ _WHENS = frozenset({"before", "after"})
 
 @dataclass(slots=True, kw_only=True)
 class Rule:
-    """A fault and the requests that it is for. Conditions left out are met by every request."""
+    """A fault and the conditions of the requests that get it. Every request meets a condition that is None."""
 
     fault: Fault
     when: str = "before"
 
     op: str | None = None
     bucket: str | None = None
-    #: A glob over the whole path below the bucket; `*` also matches slashes.
+    #: A glob for the whole path below the bucket; `*` matches slashes, too.
     path: str | None = None
     offset: int | None = None
     session: str | None = None
-    #: Of the requests that meet the conditions: only this one, counted from 1.
+    #: Inject the fault only into the nth request that meets the conditions, counted from 1.
     nth: int | None = None
-    #: Strike so many times at most.
+    #: Inject the fault at most so many times.
     count: int | None = None
-    #: Strike with this probability, decided by a generator started with `seed`.
+    #: Inject the fault with this probability; `seed` makes the choices repeatable.
     probability: float | None = None
     seed: int = 0
 
@@ -90,12 +90,12 @@ class Rule:
 
     @classmethod
     def from_json(cls, given: dict[str, Any]) -> Rule:
-        """The rule that a JSON object describes.
+        """The rule in a JSON object.
 
         Raises:
-            ValueError: It names an unknown field or fault, or a value has the wrong type.
+            ValueError: A field or the fault is unknown, or a value has the wrong type.
         """
-        kinds = {each.name: str(each.type) for each in fields(cls) if each.name not in _KEPT}
+        kinds = {each.name: str(each.type) for each in fields(cls) if each.name not in _INTERNAL_FIELDS}
         for name, value in given.items():
             if name not in kinds:
                 raise ValueError(f"a rule has no field {name!r}; it has {', '.join(sorted(kinds))}")
@@ -108,13 +108,13 @@ class Rule:
         return rule
 
     def to_json(self) -> dict[str, Any]:
-        """The rule with its id and counters."""
+        """The rule with its id and its counters."""
         values = asdict(self)
         del values["random"]
         return values
 
-    def strikes(self, entry: JournalEntry) -> bool:
-        """Whether it is this request's turn; counts."""
+    def applies(self, entry: JournalEntry) -> bool:
+        """Whether this request gets the fault; updates the counters."""
         if not self._is_for(entry):
             return False
         self.matched += 1
@@ -134,7 +134,7 @@ class Rule:
         return self.path is None or fnmatchcase(entry.path, self.path)
 
 
-_KEPT = frozenset({"id", "matched", "struck", "random"})
+_INTERNAL_FIELDS = frozenset({"id", "matched", "struck", "random"})
 
 
 def _fits(value: Any, kind: str) -> bool:
@@ -147,27 +147,24 @@ def _fits(value: Any, kind: str) -> bool:
     return isinstance(value, str)
 
 
-class Strikes:
-    """The faults that one request meets."""
+class InjectedFaults:
+    """The faults that one request gets."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = rules
 
-    def __bool__(self) -> bool:
-        return bool(self._rules)
-
     @property
     def names(self) -> tuple[str, ...]:
-        """Kinds, in the order of the rules."""
+        """The faults, in the order of the rules."""
         return tuple(rule.fault.value for rule in self._rules)
 
     def get(self, fault: Fault, when: str | None = None) -> Rule | None:
-        """The first rule of this kind."""
+        """The first rule with this fault."""
         return next((rule for rule in self._rules if rule.fault is fault and (when is None or rule.when == when)), None)
 
 
 class FaultPlan:
-    """The rules in force, and the requests that they hold."""
+    """The rules in force, and the requests that wait for a release."""
 
     def __init__(self) -> None:
         self._rules: list[Rule] = []
@@ -178,7 +175,7 @@ class FaultPlan:
         self._stopping = False
 
     def add(self, rule: Rule) -> Rule:
-        """Puts a rule in force, after those that are."""
+        """Adds a rule behind the others."""
         with self._lock:
             rule.id = next(self._ids)
             self._rules.append(rule)
@@ -194,38 +191,40 @@ class FaultPlan:
         with self._lock:
             self._rules = [rule for rule in self._rules if rule_id is not None and rule.id != rule_id]
 
-    def strike(self, entry: JournalEntry) -> Strikes:
-        """The faults that this request meets, all but those that strike within its body."""
+    def faults_for(self, entry: JournalEntry) -> InjectedFaults:
+        """The faults that this request gets, except `CUT_BODY`; updates the counters."""
         with self._lock:
-            return Strikes([rule for rule in self._rules if rule.fault is not Fault.CUT_BODY and rule.strikes(entry)])
+            return InjectedFaults(
+                [rule for rule in self._rules if rule.fault is not Fault.CUT_BODY and rule.applies(entry)]
+            )
 
     def cuts_body(self, entry: JournalEntry) -> bool:
-        """Whether the connection is to be cut here, within the body."""
+        """Whether `CUT_BODY` closes the connection at this byte of the body; updates the counters."""
         if not self._rules:
             return False
         with self._lock:
             return any(
-                rule.fault is Fault.CUT_BODY and entry.body_bytes >= rule.body_bytes and rule.strikes(entry)
+                rule.fault is Fault.CUT_BODY and entry.body_bytes >= rule.body_bytes and rule.applies(entry)
                 for rule in self._rules
             )
 
     def hold(self, number: int) -> None:
-        """Returns when the request is released."""
+        """Waits until the request is released."""
         with self._released:
             self._held.add(number)
             self._released.wait_for(lambda: number not in self._held or self._stopping)
             self._held.discard(number)
 
     def release(self, number: int | None = None) -> int:
-        """Lets one held request go on, or all, and returns how many did."""
+        """Releases one held request, or all, and returns how many."""
         with self._released:
-            freed = {each for each in self._held if number in {None, each}}
-            self._held -= freed
+            released = {each for each in self._held if number in {None, each}}
+            self._held -= released
             self._released.notify_all()
-            return len(freed)
+            return len(released)
 
     def stop(self) -> None:
-        """Lets everybody go, now and later."""
+        """Releases all held requests, now and later."""
         with self._released:
             self._stopping = True
             self._released.notify_all()

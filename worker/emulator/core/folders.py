@@ -1,4 +1,4 @@
-"""Folders: made on request, or implied by what is in them; listed page by page."""
+"""Folders: created by request, or implied by the paths of objects; listed in pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from worker.emulator.core.records import Records, StoredObject
     from worker.emulator.core.targets import Target
 
-_MOST_LISTED = 1000
+_MAX_PAGE_SIZE = 1000
 
 
 class Folders:
@@ -25,43 +25,46 @@ class Folders:
         self._settings = settings
 
     def prepare(self, target: Target) -> None:
-        """Sees to it that a file can be put at the target. Call it within a transaction.
+        """Checks that a file can exist at the target. Call it within a transaction.
 
         Raises:
-            StorageError: the target is a folder's, a file or folder is in the way, no such folder.
+            StorageError: A folder's path, a conflict with a file or folder, no parent folder.
         """
         if target.is_folder:
             raise StorageError(Reason.FOLDER_PATH)
         folder = target.path + "/"
-        if self._records.folder(target.place, folder) or self._records.begun_inside(target.place, folder) is not None:
-            raise StorageError(Reason.IN_THE_WAY, "a folder of this name exists")
+        if (
+            self._records.folder(target.bucket_id, folder)
+            or self._records.oldest_below(target.bucket_id, folder) is not None
+        ):
+            raise StorageError(Reason.PATH_CONFLICT, "a folder of this name exists")
         self._check_parents(target)
 
     def create(self, target: Target, biz_attr: str) -> Folder:
-        """Makes a folder.
+        """Creates a folder.
 
         Raises:
-            StorageError: not a folder's path, it exists or a file is in the way, no such parent.
+            StorageError: Not a folder's path, a conflict with a file or folder, no parent folder.
         """
         if not target.path or not target.is_folder:
-            raise StorageError(Reason.NO_FOLDER_PATH)
+            raise StorageError(Reason.NOT_A_FOLDER_PATH)
         with self._records.transaction():
-            if self._records.folder(target.place, target.path):
-                raise StorageError(Reason.IN_THE_WAY)
-            if self._records.object_at(target.place, target.path.rstrip("/")):
-                raise StorageError(Reason.IN_THE_WAY, "a file of this name exists")
+            if self._records.folder(target.bucket_id, target.path):
+                raise StorageError(Reason.PATH_CONFLICT)
+            if self._records.object_at(target.bucket_id, target.path.rstrip("/")):
+                raise StorageError(Reason.PATH_CONFLICT, "a file of this name exists")
             self._check_parents(target)
-            folder = Folder(target.place, target.path, biz_attr, self._settings.now())
+            folder = Folder(target.bucket_id, target.path, biz_attr, self._settings.now())
             self._records.add_folder(folder)
         return folder
 
     def find(self, target: Target) -> Folder:
-        """The folder, one that somebody made.
+        """The folder, if a request created it.
 
         Raises:
-            StorageError: there is none.
+            StorageError: No such folder.
         """
-        folder = self._records.folder(target.place, target.path)
+        folder = self._records.folder(target.bucket_id, target.path)
         if folder is None:
             raise StorageError(Reason.NOT_FOUND)
         return folder
@@ -70,57 +73,61 @@ class Folders:
         """Removes an empty folder.
 
         Raises:
-            StorageError: the bucket itself, there is none, it is not empty.
+            StorageError: The root of the bucket, no such folder, not empty.
         """
         if not target.path:
-            raise StorageError(Reason.THE_BUCKET_ITSELF, "a bucket cannot be deleted")
+            raise StorageError(Reason.BUCKET_ROOT, "a bucket cannot be deleted")
         with self._records.transaction():
-            if self._records.begun_inside(target.place, target.path) is not None:
+            if self._records.oldest_below(target.bucket_id, target.path) is not None:
                 raise StorageError(Reason.NOT_EMPTY)
             self.find(target)
-            self._records.drop_folder(target.place, target.path)
+            self._records.drop_folder(target.bucket_id, target.path)
 
-    def page(self, target: Target, *, most: int, context: str) -> tuple[list[Folder | StoredObject], str, bool]:
-        """What lies directly in a folder: entries by name, the context of the next page, and whether this was the last.
+    def page(self, target: Target, *, limit: int, context: str) -> tuple[list[Folder | StoredObject], str, bool]:
+        """One page of a folder: entries by name, the context of the next page, whether this page is the last.
 
         Args:
-            target: A folder, or a folder and the beginning of the names wanted.
-            most: Entries on a page, at most 1000.
-            context: What the page before gave; empty for the first.
+            target: A folder, or a folder and a prefix of the names.
+            limit: Entries on a page, at most 1000.
+            context: From the previous page; empty for the first.
 
         Raises:
-            StorageError: no such folder, the size of the page, a context that was never given.
+            StorageError: No such folder, an illegal limit, an invalid context.
         """
-        if not 0 < most <= _MOST_LISTED:
+        if not 0 < limit <= _MAX_PAGE_SIZE:
             raise StorageError(Reason.PAGE_SIZE)
         folder, slash, prefix = target.path.rpartition("/")
         folder += slash
-        if folder and self._at(target.place, folder) is None:
+        if folder and self._at(target.bucket_id, folder) is None:
             raise StorageError(Reason.NOT_FOUND)
         try:
             after = base64.b64decode(context, altchars=b"-_", validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
             raise StorageError(Reason.PAGE_CONTEXT, "context") from None
         with self._records.transaction():
-            paths = self._records.children(target.place, folder, prefix, after, most + 1)
+            paths = self._records.children(target.bucket_id, folder, prefix, after, limit + 1)
             found = [
-                self._at(target.place, path) if path.endswith("/") else self._records.object_at(target.place, path)
-                for path in paths[:most]
+                self._at(target.bucket_id, path)
+                if path.endswith("/")
+                else self._records.object_at(target.bucket_id, path)
+                for path in paths[:limit]
             ]
         entries = [each for each in found if each is not None]
-        over = len(paths) <= most
-        return entries, "" if over else base64.urlsafe_b64encode(entries[-1].path.encode()).decode(), over
+        is_last = len(paths) <= limit
+        return entries, "" if is_last else base64.urlsafe_b64encode(entries[-1].path.encode()).decode(), is_last
 
-    def _at(self, place: str, path: str) -> Folder | None:
-        """The folder that somebody made, or that is implied by what is in it."""
-        began_s = self._records.begun_inside(place, path)
-        return self._records.folder(place, path) or (None if began_s is None else Folder(place, path, "", began_s))
+    def _at(self, bucket_id: str, path: str) -> Folder | None:
+        """The folder that a request created, or that its content implies."""
+        created_s = self._records.oldest_below(bucket_id, path)
+        return self._records.folder(bucket_id, path) or (
+            None if created_s is None else Folder(bucket_id, path, "", created_s)
+        )
 
     def _check_parents(self, target: Target) -> None:
         for path in target.parents():
-            if self._records.folder(target.place, path):
+            if self._records.folder(target.bucket_id, path):
                 continue
             if not self._settings.create_parents:
                 raise StorageError(Reason.NOT_FOUND, f"no folder {path}")
-            if self._records.object_at(target.place, path.rstrip("/")):
-                raise StorageError(Reason.IN_THE_WAY, f"{path.rstrip('/')} is a file")
+            if self._records.object_at(target.bucket_id, path.rstrip("/")):
+                raise StorageError(Reason.PATH_CONFLICT, f"{path.rstrip('/')} is a file")

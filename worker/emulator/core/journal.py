@@ -1,4 +1,4 @@
-"""What was asked and what came of it: the latest requests, in memory, to count and to wait for."""
+"""The journal: the latest requests and their outcome, in memory, to select and to wait for."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 @dataclass(slots=True)
 class JournalEntry:
-    """One request. Fields that the request did not have are None."""
+    """One request. A field that the request does not have is None."""
 
     number: int
-    #: Seconds of this process's monotonic clock, at the request's head.
+    #: Seconds of this process's monotonic clock at the head of the request.
     began_s: float
     method: str
     bucket: str = ""
@@ -23,27 +23,27 @@ class JournalEntry:
     op: str | None = None
     session: str | None = None
     offset: int | None = None
-    #: Length of the file part, as far as received.
+    #: Bytes received of the file part.
     size: int | None = None
     sha1: str | None = None
     body_bytes: int = 0
-    #: What the client was told: None when it was told nothing.
+    #: Status and code of the response; None without one.
     status: int | None = None
     code: int | None = None
-    #: What really happened: the code of the operation, None if it was not carried out.
+    #: The code of the operation itself, whatever the response says; None if the operation did not run.
     effect: int | None = None
-    #: Kinds of the faults that this request met.
+    #: The faults that this request got.
     faults: tuple[str, ...] = ()
-    #: "receiving", "held", "answered", or "cut" when the connection ended before the answer was out.
+    #: "receiving", "held", "answered", or "cut" if the connection ended before the response was sent.
     state: str = "receiving"
     ended_s: float | None = None
 
 
 class Journal:
-    """A bounded list of entries that one can wait on.
+    """A bounded list of entries.
 
     Args:
-        length: How many are remembered.
+        length: The number of entries kept.
     """
 
     def __init__(self, length: int) -> None:
@@ -53,7 +53,7 @@ class Journal:
         self._stopping = False
 
     def begin(self, method: str) -> JournalEntry:
-        """A new entry, visible at once."""
+        """Adds an entry."""
         with self._changed:
             entry = JournalEntry(self._next, time.monotonic(), method)
             self._next += 1
@@ -61,7 +61,7 @@ class Journal:
         return entry
 
     def update(self, entry: JournalEntry, **changes: Any) -> None:
-        """Changes an entry and wakes who waits."""
+        """Changes an entry and wakes the threads in `select`."""
         with self._changed:
             for name, value in changes.items():
                 setattr(entry, name, value)
@@ -72,33 +72,37 @@ class Journal:
         self.update(entry, state=state, ended_s=time.monotonic())
 
     def clear(self) -> None:
-        """Forgets everything; numbers go on."""
+        """Removes all entries; the numbers continue."""
         with self._changed:
             self._entries.clear()
 
     def stop(self) -> None:
-        """Lets everybody go who waits, now and later."""
+        """Ends all waits, now and later."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
 
-    def select(self, wanted: dict[str, str], *, count: int = 0, timeout_s: float = 0.0) -> list[dict[str, Any]]:
-        """Entries that match, oldest first, as plain values; waits until there are `count` of them or time is up.
+    def select(self, conditions: dict[str, str], *, count: int = 0, timeout_s: float = 0.0) -> list[dict[str, Any]]:
+        """Waits until `count` entries match or the time is up; returns those that match, oldest first.
 
         Args:
-            wanted: Field -> text that it must equal; `path` is a glob, `after` a number to begin behind.
-            count: How many to wait for.
-            timeout_s: How long.
+            conditions: Field -> text that it must equal; `path` is a glob, `after` a number that must be lower.
+            count: The number of entries to wait for.
+            timeout_s: Seconds to wait.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or len(self._matching(wanted)) >= count, timeout_s)
-            return [asdict(each) for each in self._matching(wanted)]
+            self._changed.wait_for(lambda: self._stopping or len(self._matching(conditions)) >= count, timeout_s)
+            return [asdict(each) for each in self._matching(conditions)]
 
-    def _matching(self, wanted: dict[str, str]) -> list[JournalEntry]:
-        return [entry for entry in self._entries if all(_is(entry, name, text) for name, text in wanted.items())]
+    def _matching(self, conditions: dict[str, str]) -> list[JournalEntry]:
+        return [
+            entry
+            for entry in self._entries
+            if all(_field_matches(entry, name, text) for name, text in conditions.items())
+        ]
 
 
-def _is(entry: JournalEntry, name: str, text: str) -> bool:
+def _field_matches(entry: JournalEntry, name: str, text: str) -> bool:
     if name == "after":
         return entry.number > int(text)
     if name == "path":

@@ -1,4 +1,4 @@
-"""Complete objects: put as a whole, looked at, opened, deleted."""
+"""Complete objects: put in one request, find, open, delete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from worker.emulator.core.content import Content
     from worker.emulator.core.disk import Disk
     from worker.emulator.core.folders import Folders
-    from worker.emulator.core.ledger import Ledger
+    from worker.emulator.core.journal_file import JournalFile
     from worker.emulator.core.records import Records
     from worker.emulator.core.targets import Target
     from worker.emulator.core.uploads import Uploads
@@ -32,33 +32,33 @@ class Objects:
         uploads: Uploads,
         settings: RuntimeSettings,
         *,
-        ledger: Ledger,
+        journal_file: JournalFile,
     ) -> None:
         self._records = records
         self._disk = disk
         self._folders = folders
         self._uploads = uploads
         self._settings = settings
-        self._ledger = ledger
+        self._journal_file = journal_file
 
     def find(self, target: Target) -> StoredObject | None:
         """The object at a target."""
-        return self._records.object_at(target.place, target.path)
+        return self._records.object_at(target.bucket_id, target.path)
 
     def put(self, target: Target, content: Content, *, sha: str, biz_attr: str, insert_only: bool) -> StoredObject:
-        """Stores a whole file in one go, on disk when this returns. An unfinished upload to the path stays.
+        """Stores a whole file, durable when this returns. An unfinished upload to the path stays.
 
         Raises:
-            StorageError: the digest differs, a file is there, and what `Folders.prepare` refuses.
+            StorageError: The digest differs, an object exists, or `Folders.prepare` refuses.
         """
         if sha and content.sha1() != sha:
             raise StorageError(Reason.DIGEST_DIFFERS)
         now = self._settings.now()
-        draft = content.draft or self._disk.draft()
+        temp_file = content.temp_file or self._disk.temp_file()
         try:
-            if content.draft is None:
-                draft.append(content.view)
-            file = draft.sync()
+            if content.temp_file is None:
+                temp_file.append(content.view)
+            file = temp_file.sync()
             with self._records.transaction():
                 self._folders.prepare(target)
                 old = self.find(target)
@@ -67,7 +67,7 @@ class Objects:
                         return old
                     raise StorageError(Reason.EXISTS)
                 stored = StoredObject(
-                    bucket=target.place,
+                    bucket=target.bucket_id,
                     path=target.path,
                     content=file,
                     filesize=content.size_bytes,
@@ -79,11 +79,11 @@ class Objects:
                     modified_s=now,
                 )
                 self._records.put_object(stored)
-            draft.keep()
-            self._ledger.published(stored, "whole", old, content.sha1() if self._ledger.on else "")
+            temp_file.keep()
+            self._journal_file.published(stored, "whole", old, content.sha1() if self._journal_file.on else "")
         finally:
-            if content.draft is None:
-                draft.discard()
+            if content.temp_file is None:
+                temp_file.discard()
         if old is not None:
             self._disk.remove(old.content)
         return stored
@@ -92,7 +92,7 @@ class Objects:
         """The object and its bytes.
 
         Raises:
-            StorageError: there is none, there is an unfinished upload only.
+            StorageError: There is no object, or only an unfinished upload.
         """
         with self._records.transaction():
             stored = self.find(target)
@@ -101,23 +101,23 @@ class Objects:
             return stored, self._disk.open(stored.content)
 
     def delete(self, target: Target) -> None:
-        """Removes the object and the unfinished upload at a path, whichever are there.
+        """Removes the object and the unfinished upload at a path.
 
         Raises:
-            StorageError: there is neither.
+            StorageError: There is neither.
         """
         with self._records.transaction():
             stored, upload = self.find(target), self._uploads.at(target)
             if stored is None and upload is None:
                 raise StorageError(Reason.NOT_FOUND)
             if stored is not None:
-                self._records.drop_object(target.place, target.path)
+                self._records.drop_object(target.bucket_id, target.path)
             if upload is not None:
                 self._records.drop_upload(upload.session)
         if stored is not None:
-            self._ledger.deleted(stored)
+            self._journal_file.deleted(stored)
         if upload is not None:
-            self._ledger.ended(upload, "aborted")
+            self._journal_file.ended(upload, "aborted")
         for each in (stored, upload):
             if each is not None:
                 self._disk.remove(each.content)

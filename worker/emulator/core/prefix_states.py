@@ -1,8 +1,8 @@
-"""SHA-1 states of the prefixes of a file, and how they are checked against its bytes.
+"""SHA-1 states of the prefixes of a file, and their verification against its bytes.
 
-A state is what SHA-1 holds inside after a prefix of the file, before its padding. `hashlib` does not show its state,
-but it gives the digest of every prefix; and the digest of a prefix is the state after one more block, the padding.
-So a state is checked by running that one block from it, here, and comparing with what `hashlib` says of the prefix.
+A state is the internal state of SHA-1 after a prefix of the file, before the padding. `hashlib` gives only digests. The
+digest of a prefix is the state after one more block, the padding, which `digest_from_state` computes: its result must
+equal the digest of `hashlib`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _WORD = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One element: the state after byte `end_bytes`; of the last one the digest of the file."""
+    """One part: the state after byte `end_bytes`; the last part has the digest of the file instead."""
 
     end_bytes: int
     datasha: str
 
 
 def first_mismatch(file: FileIO, parts: Sequence[Part]) -> int | None:
-    """Reads the file and returns where the first wrong part ends, or None if all are right.
+    """Reads the file and returns the end of the first wrong part, or None if all are right.
 
-    States off the block boundary of SHA-1 have no defined value and are passed over.
+    A state off the block boundary of SHA-1 has no defined value and is not verified.
     """
     running = hashlib.sha1()  # noqa: S324 - the protocol's
     buffer = bytearray(MIB)
@@ -56,11 +56,11 @@ def first_mismatch(file: FileIO, parts: Sequence[Part]) -> int | None:
 
 
 def digest_from_state(state: str, length_bytes: int) -> str:
-    """The SHA-1 digest of a message of this length, a multiple of 64, after which the state is this one.
+    """The SHA-1 digest of a message that ends in this state.
 
     Args:
         state: Five 32-bit words, each little-endian, in hex.
-        length_bytes: Length of the message.
+        length_bytes: Length of the message, a multiple of 64.
     """
     words = struct.unpack("<5I", bytes.fromhex(state))
     padding = b"\x80" + bytes(55) + struct.pack(">Q", length_bytes * 8)

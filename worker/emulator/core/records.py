@@ -1,4 +1,4 @@
-"""What the emulator knows about objects, unfinished uploads and folders: one SQLite file, synced at every commit."""
+"""The records of objects, unfinished uploads and folders: one SQLite file, synced at every commit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS used_signatures (mac BLOB PRIMARY KEY) WITHOUT ROWID;
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An unfinished upload. `bucket` is `<appid>/<bucket>`; `sha` is empty when none was sent."""
+    """An unfinished upload. `bucket` is `<appid>/<bucket>`; `sha` is empty if none was sent."""
 
     session: str
     bucket: str
@@ -55,7 +55,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """A complete object. `session` is empty unless slices made it; `sha` is empty unless it was sent and verified."""
+    """A complete object. `session` is empty unless it was uploaded in slices; `sha` is empty unless it is verified."""
 
     bucket: str
     path: str
@@ -81,12 +81,12 @@ class Folder:
 
 _Row = TypeVar("_Row", Upload, StoredObject, Folder)
 _TABLES: dict[type, str] = {Upload: "uploads", StoredObject: "objects", Folder: "folders"}
-#: Sorts after every path that begins alike.
-_LAST = "\U0010ffff"
+#: A suffix that sorts after every path with the same prefix.
+_AFTER_ANY_PATH = "\U0010ffff"
 
 
 class Records:
-    """The records, shared by all threads. Everything that belongs together happens within one `transaction`."""
+    """The records, shared by all threads. Several statements that belong together run in one `transaction`."""
 
     def __init__(self, file: Path, *, fsync: bool) -> None:
         self._lock = threading.RLock()
@@ -97,13 +97,13 @@ class Records:
         self._db.executescript(_SCHEMA)
 
     def close(self) -> None:
-        """Lets go of the file; nothing waits to be written."""
+        """Closes the file."""
         with self._lock:
             self._db.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing, alone, and on disk when it is left; an exception undoes it."""
+        """An exclusive transaction, durable when the block ends; an exception rolls it back."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -137,20 +137,20 @@ class Records:
         return self._select(Upload, "bucket = ? ORDER BY path", bucket)
 
     def all_uploads(self) -> list[Upload]:
-        """All unfinished uploads there are."""
+        """All unfinished uploads, oldest first."""
         return self._select(Upload, "true ORDER BY created_s")
 
     def add_upload(self, upload: Upload, uploadparts: str) -> None:
-        """Begins an upload; there must be none at its path. The parts may be long and are kept apart."""
+        """Adds an upload; its path must have none. The parts may be long and have a table of their own."""
         self._insert("uploads", astuple(upload))
         self._insert("uploadparts", (upload.session, uploadparts))
 
     def uploadparts(self, session: str) -> str:
-        """What `add_upload` was given."""
+        """The parts that `add_upload` stored."""
         return str(self._rows("SELECT parts FROM uploadparts WHERE session = ?", session)[0][0])
 
     def drop_upload(self, session: str) -> None:
-        """Forgets an upload and its slices."""
+        """Deletes an upload and its slices."""
         self._rows("DELETE FROM uploads WHERE session = ?", session)
 
     def created_before(self, limit_s: float) -> list[Upload]:
@@ -159,21 +159,18 @@ class Records:
 
     def slices(self, session: str) -> list[tuple[int, int]]:
         """(offset, size) of every slice received, ascending."""
-        sql = "SELECT offset, size FROM slices WHERE session = ? ORDER BY offset"
-        return self._rows(sql, session)
+        return self._rows("SELECT offset, size FROM slices WHERE session = ? ORDER BY offset", session)
 
-    def slice_at(self, session: str, offset_bytes: int) -> int | None:
-        """Size of the slice received at this offset."""
-        rows = self._rows("SELECT size FROM slices WHERE session = ? AND offset = ?", session, offset_bytes)
-        return rows[0][0] if rows else None
+    def has_slice(self, session: str, offset_bytes: int) -> bool:
+        """Whether the slice at this offset was received."""
+        return bool(self._rows("SELECT 1 FROM slices WHERE session = ? AND offset = ?", session, offset_bytes))
 
     def received_bytes(self, session: str) -> int:
         """Sum of the slices received."""
-        rows = self._rows("SELECT coalesce(sum(size), 0) FROM slices WHERE session = ?", session)
-        return int(rows[0][0])
+        return int(self._rows("SELECT coalesce(sum(size), 0) FROM slices WHERE session = ?", session)[0][0])
 
     def add_slice(self, session: str, offset_bytes: int, size_bytes: int) -> bool:
-        """Records a slice, on disk when this returns; False if the session is gone."""
+        """Adds a slice, durable when this returns; False if the session has ended."""
         try:
             self._insert("slices", (session, offset_bytes, size_bytes))
         except sqlite3.IntegrityError:
@@ -187,7 +184,7 @@ class Records:
         return _one(self._select(StoredObject, "bucket = ? AND path = ?", bucket, path))
 
     def object_with(self, bucket: str, sha: str, filesize: int) -> StoredObject | None:
-        """Some object of the bucket with this content."""
+        """An object of the bucket with this content."""
         return _one(
             self._select(StoredObject, "sha = ? AND bucket = ? AND filesize = ? LIMIT 1", sha, bucket, filesize)
         )
@@ -197,12 +194,12 @@ class Records:
         return self._select(StoredObject, "bucket = ? ORDER BY path", bucket)
 
     def put_object(self, stored: StoredObject) -> None:
-        """Makes this the object at its path."""
+        """Adds an object, or replaces the one at its path."""
         self._rows("DELETE FROM objects WHERE bucket = ? AND path = ?", stored.bucket, stored.path)
         self._insert("objects", astuple(stored))
 
     def drop_object(self, bucket: str, path: str) -> None:
-        """Forgets an object."""
+        """Deletes an object."""
         self._rows("DELETE FROM objects WHERE bucket = ? AND path = ?", bucket, path)
 
     # folders
@@ -212,17 +209,17 @@ class Records:
         return _one(self._select(Folder, "bucket = ? AND path = ?", bucket, path))
 
     def add_folder(self, folder: Folder) -> None:
-        """Makes a folder; one that is there already stays as it is."""
+        """Adds a folder, unless it exists."""
         self._rows("INSERT OR IGNORE INTO folders VALUES (?, ?, ?, ?)", *astuple(folder))
 
     def drop_folder(self, bucket: str, path: str) -> None:
-        """Forgets a folder."""
+        """Deletes a folder."""
         self._rows("DELETE FROM folders WHERE bucket = ? AND path = ?", bucket, path)
 
-    def children(self, bucket: str, folder: str, prefix: str, after: str, most: int) -> list[str]:
-        """Paths of what lies directly in a folder, by name, beginning with the prefix and beyond `after`.
+    def children(self, bucket: str, folder: str, prefix: str, after: str, limit: int) -> list[str]:
+        """Paths directly in a folder that have the prefix, by name, after `after`.
 
-        A folder that nobody made is there for as long as an object or a folder is in it.
+        A folder without a record exists while an object or a folder is in it.
         """
         sql = """
             SELECT DISTINCT child FROM (
@@ -232,38 +229,38 @@ class Records:
                     FROM (SELECT path FROM objects WHERE bucket = :bucket
                           UNION ALL SELECT path FROM folders WHERE bucket = :bucket)
                     WHERE path >= :start AND path < :stop AND path <> :folder))
-            WHERE child > :after ORDER BY child LIMIT :most"""
+            WHERE child > :after ORDER BY child LIMIT :limit"""
         start = folder + prefix
         given = {
             "bucket": bucket,
             "folder": folder,
             "start": start,
-            "stop": start + _LAST,
+            "stop": start + _AFTER_ANY_PATH,
             "after": after,
-            "most": most,
+            "limit": limit,
         }
         with self._lock:
             return [path for (path,) in self._db.execute(sql, given)]
 
-    def begun_inside(self, bucket: str, folder: str) -> float | None:
-        """When the oldest of what is in a folder came, an unfinished upload included; None if nothing is."""
+    def oldest_below(self, bucket: str, folder: str) -> float | None:
+        """Creation time of the oldest object, upload or folder below a folder; None if it is empty."""
         sql = """
             SELECT min(created_s) FROM (SELECT path, created_s FROM objects WHERE bucket = ?1
                                         UNION ALL SELECT path, created_s FROM uploads WHERE bucket = ?1
                                         UNION ALL SELECT path, created_s FROM folders WHERE bucket = ?1)
             WHERE path > ?2 AND path < ?3"""
-        began_s: float | None = self._rows(sql, bucket, folder, folder + _LAST)[0][0]
-        return began_s
+        created_s: float | None = self._rows(sql, bucket, folder, folder + _AFTER_ANY_PATH)[0][0]
+        return created_s
 
-    # the rest
+    # signatures and content
 
     def use_signature(self, mac: bytes) -> bool:
-        """Notes that a one-time signature was used; False if it was before."""
+        """Marks a one-time signature as used; False if it was used before."""
         with self._lock:
             return self._db.execute("INSERT OR IGNORE INTO used_signatures VALUES (?)", (mac,)).rowcount == 1
 
     def contents(self) -> set[str]:
-        """Ids of all content that anything refers to."""
+        """Ids of all content that an upload or object refers to."""
         rows = self._rows("SELECT content FROM uploads UNION SELECT content FROM objects")
         return {str(content) for (content,) in rows}
 

@@ -1,4 +1,4 @@
-"""A place in a bucket."""
+"""The target of a request."""
 
 from __future__ import annotations
 
@@ -7,27 +7,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A place in a bucket. The path is decoded, has no leading slash, and ends with one if it is a folder."""
+    """A path in a bucket: decoded, without a leading slash; that of a folder ends with a slash."""
 
     appid: str
     bucket: str
     path: str
 
     @property
-    def place(self) -> str:
-        """Account and bucket, as the records name them."""
+    def bucket_id(self) -> str:
+        """`<appid>/<bucket>`, the bucket of the records."""
         return f"{self.appid}/{self.bucket}"
 
     @property
     def is_folder(self) -> bool:
-        """Whether the path is one of a folder; the bucket itself is."""
+        """Whether the path is that of a folder; so is the root of the bucket."""
         return not self.path or self.path.endswith("/")
 
-    def sibling(self, path: str) -> Target:
-        """Another path in the same bucket."""
-        return Target(self.appid, self.bucket, path)
-
     def parents(self) -> list[str]:
-        """Paths of the folders above, outermost first, without the bucket itself."""
-        steps = self.path.rstrip("/").split("/")[:-1]
-        return ["/".join(steps[: depth + 1]) + "/" for depth in range(len(steps))]
+        """Paths of the folders above, outermost first, without the root of the bucket."""
+        names = self.path.rstrip("/").split("/")[:-1]
+        return ["/".join(names[: depth + 1]) + "/" for depth in range(len(names))]

@@ -1,4 +1,4 @@
-"""Uploads in slices: begin, receive, list, finish. Every acknowledgement is on disk before it is given."""
+"""Uploads in slices: begin, receive, finish. Data is durable before it is acknowledged."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from worker.emulator.config import EmulatorConfig, RuntimeSettings
     from worker.emulator.core.disk import Disk
     from worker.emulator.core.folders import Folders
-    from worker.emulator.core.ledger import Ledger
+    from worker.emulator.core.journal_file import JournalFile
     from worker.emulator.core.records import Records
     from worker.emulator.core.targets import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadRequest:
-    """What a client asks for at init. `sha` and `parts` are empty if it wants no verification."""
+    """The parameters of an init. `sha` and `parts` are empty for an upload without verification."""
 
     filesize: int
     slice_size: int
@@ -34,7 +34,7 @@ class UploadRequest:
 
 
 class Uploads:
-    """The unfinished uploads of all buckets, at most one a path."""
+    """The unfinished uploads of all buckets, at most one per path."""
 
     def __init__(
         self,
@@ -44,91 +44,89 @@ class Uploads:
         config: EmulatorConfig,
         settings: RuntimeSettings,
         *,
-        ledger: Ledger,
+        journal_file: JournalFile,
     ) -> None:
         self._records = records
         self._disk = disk
         self._folders = folders
         self._config = config
         self._settings = settings
-        self._ledger = ledger
+        self._journal_file = journal_file
         self._locks = KeyedLock()
 
     def begin(
-        self, target: Target, intent: UploadRequest, *, slice_size: int | None, serial: bool
+        self, target: Target, request: UploadRequest, *, slice_size: int | None, serial: bool
     ) -> Upload | StoredObject:
-        """Begins an upload; answers the object instead if the bytes are here already.
+        """Begins an upload; returns the object instead if the store has its bytes already.
 
         Args:
-            target: Where to.
-            intent: What.
-            slice_size: The size that the client has to use, whatever it asked for.
-            serial: Slices must come one after the other.
+            target: Path of the object.
+            request: Parameters of the init.
+            slice_size: A slice size that overrides that of the request.
+            serial: Whether slices must come in order.
 
         Raises:
-            StorageError: slice size, a file is there, an unfinished upload
-                is there, and what `Folders.prepare` refuses.
+            StorageError: An illegal slice size, an object or an unfinished upload exists, or `Folders.prepare` refuses.
         """
-        if intent.slice_size not in self._config.slice_sizes:
+        if request.slice_size not in self._config.slice_sizes:
             raise StorageError(Reason.SLICE_SIZE)
         self.expire()
-        upload = self._new(target, intent)
-        upload = replace(upload, slice_size=slice_size or upload.slice_size, serial=int(serial or upload.serial))
-        there: Upload | StoredObject | None = None
+        upload = self._new(target, request, slice_size or self._settings.forced_slice_size, serial=serial)
+        result: Upload | StoredObject | None = None
         try:
             with self._records.transaction():
                 self._folders.prepare(target)
-                known = self._known(target, intent)
-                if known is None:
-                    self._records.add_upload(upload, json.dumps([asdict(part) for part in intent.parts]))
-            there = known or upload
-            if there is upload:
-                self._ledger.opened(upload)
+                existing = self._existing_object(target, request)
+                if existing is None:
+                    self._records.add_upload(upload, json.dumps([asdict(part) for part in request.parts]))
+            result = existing or upload
+            if result is upload:
+                self._journal_file.opened(upload)
         finally:
-            if there is not upload:
+            if result is not upload:
                 self._disk.remove(upload.content)
-        return there
+        return result
 
-    def _new(self, target: Target, intent: UploadRequest) -> Upload:
+    def _new(self, target: Target, request: UploadRequest, slice_size: int | None, *, serial: bool) -> Upload:
         return Upload(
             session=secrets.token_hex(48),
-            bucket=target.place,
+            bucket=target.bucket_id,
             path=target.path,
-            content=self._disk.create(intent.filesize),
-            filesize=intent.filesize,
-            slice_size=self._settings.forced_slice_size or intent.slice_size,
-            serial=int(self._settings.serial_upload),
-            sha=intent.sha,
-            insert_only=int(intent.insert_only),
-            biz_attr=intent.biz_attr,
+            content=self._disk.create(request.filesize),
+            filesize=request.filesize,
+            slice_size=slice_size or request.slice_size,
+            serial=int(serial or self._settings.serial_upload),
+            sha=request.sha,
+            insert_only=int(request.insert_only),
+            biz_attr=request.biz_attr,
             created_s=self._settings.now(),
         )
 
-    def _known(self, target: Target, intent: UploadRequest) -> StoredObject | None:
-        """The object that makes an upload needless, if there is one."""
-        stored = self._records.object_at(target.place, target.path)
-        if stored is not None and intent.insert_only:
-            if intent.sha and (stored.sha, stored.filesize) == (intent.sha, intent.filesize):
+    def _existing_object(self, target: Target, request: UploadRequest) -> StoredObject | None:
+        """The object that makes this upload unnecessary, if there is one."""
+        stored = self._records.object_at(target.bucket_id, target.path)
+        if stored is not None and request.insert_only:
+            if request.sha and (stored.sha, stored.filesize) == (request.sha, request.filesize):
                 return stored
             raise StorageError(Reason.EXISTS)
-        upload = self._records.upload_at(target.place, target.path)
+        upload = self._records.upload_at(target.bucket_id, target.path)
         if upload is not None:
             raise StorageError(
-                Reason.UNFINISHED_OTHER_DIGEST
-                if intent.sha and upload.sha and intent.sha != upload.sha
-                else Reason.UNFINISHED
+                Reason.UPLOAD_IN_PROGRESS_OTHER_DIGEST
+                if request.sha and upload.sha and request.sha != upload.sha
+                else Reason.UPLOAD_IN_PROGRESS
             )
-        if not intent.sha or not self._settings.instant_upload:
+        if not request.sha or not self._settings.instant_upload:
             return None
-        twin = self._records.object_with(target.place, intent.sha, intent.filesize)
-        if twin is None:
+        duplicate = self._records.object_with(target.bucket_id, request.sha, request.filesize)
+        if duplicate is None:
             return None
         now = self._settings.now()
         copy = replace(
-            twin,
+            duplicate,
             path=target.path,
-            content=self._disk.link(twin.content),
-            biz_attr=intent.biz_attr,
+            content=self._disk.link(duplicate.content),
+            biz_attr=request.biz_attr,
             session="",
             created_s=now,
             modified_s=now,
@@ -136,33 +134,36 @@ class Uploads:
         self._records.put_object(copy)
         if stored is not None:
             self._disk.remove(stored.content)
-        self._ledger.published(copy, "copy", stored)
+        self._journal_file.published(copy, "copy", stored)
         return copy
 
     def find(self, target: Target, session: str) -> Upload:
-        """The unfinished upload that a session names.
+        """The unfinished upload of a session.
 
         Raises:
-            StorageError: no session given, none that is known for this target.
+            StorageError: No session, or it is not one of this target.
         """
         if not session:
             raise StorageError(Reason.NO_SESSION)
         upload = self._records.upload(session)
-        if upload is None or (upload.bucket, upload.path) != (target.place, target.path) or self._is_old(upload):
+        if (
+            upload is None
+            or (upload.bucket, upload.path) != (target.bucket_id, target.path)
+            or self._is_expired(upload)
+        ):
             raise StorageError(Reason.SESSION_UNKNOWN)
         return upload
 
     def at(self, target: Target) -> Upload | None:
         """The unfinished upload to a target."""
-        upload = self._records.upload_at(target.place, target.path)
-        return None if upload is None or self._is_old(upload) else upload
+        upload = self._records.upload_at(target.bucket_id, target.path)
+        return None if upload is None or self._is_expired(upload) else upload
 
     def receive(self, upload: Upload, offset_bytes: int, view: memoryview) -> None:
-        """Keeps a slice. One that is here already is compared, never written over.
+        """Stores a slice. A slice received before is compared, never overwritten.
 
         Raises:
-            StorageError: offset, length, out of order, not the bytes that are here,
-                the session ended meanwhile.
+            StorageError: Wrong offset, length, order or bytes, or the session has ended.
         """
         if offset_bytes % upload.slice_size or offset_bytes >= upload.filesize:
             raise StorageError(Reason.OFFSET)
@@ -170,10 +171,10 @@ class Uploads:
         if len(view) != due_bytes:
             raise StorageError(
                 Reason.SLICE_TOO_SHORT if len(view) < due_bytes else Reason.SLICE_TOO_LONG,
-                f"{len(view)} bytes where {due_bytes} are due",
+                f"{len(view)} bytes instead of {due_bytes}",
             )
         with self._locks.hold((upload.session, offset_bytes)):
-            if self._records.slice_at(upload.session, offset_bytes) is not None:
+            if self._records.has_slice(upload.session, offset_bytes):
                 if not self._disk.holds(upload.content, offset_bytes, view):
                     raise StorageError(Reason.SLICE_DIFFERS)
                 return
@@ -187,15 +188,15 @@ class Uploads:
                 raise StorageError(Reason.SESSION_UNKNOWN)
 
     def finish(self, target: Target, session: str, *, filesize: int, sha: str) -> StoredObject:
-        """Checks a complete upload and makes it the object at its path; answers the same again when asked again.
+        """Verifies a complete upload and publishes it at its path. Idempotent for `finished_ttl_s`.
 
         Raises:
-            StorageError: no such session, not complete or another size, the digest is missing, the
-                digest or a state is wrong, which ends the upload, a file came to be there meanwhile.
+            StorageError: No such session, not complete, another size, no digest, an object exists. A wrong digest or
+                state also discards the upload.
         """
         with self._locks.hold(session):
-            done = self._records.object_at(target.place, target.path)
-            if done is not None and session and done.session == session and self._is_fresh(done):
+            done = self._records.object_at(target.bucket_id, target.path)
+            if done is not None and session and done.session == session and self._can_repeat_finish(done):
                 if done.filesize != filesize:
                     raise StorageError(Reason.SIZE_DIFFERS)
                 return done
@@ -204,8 +205,8 @@ class Uploads:
                 raise StorageError(Reason.SIZE_DIFFERS)
             try:
                 self._verify(upload, sha)
-            except StorageError as refused:
-                if refused.why is Reason.DIGEST_DIFFERS:  # these bytes will never do, and none of them can be replaced
+            except StorageError as error:
+                if error.reason is Reason.DIGEST_DIFFERS:  # the received slices cannot be replaced
                     self.discard(upload, "refused")
                 raise
             return self._publish(target, upload)
@@ -227,7 +228,7 @@ class Uploads:
         with self._records.transaction():
             if self._records.upload(upload.session) is None:
                 raise StorageError(Reason.SESSION_UNKNOWN)
-            old = self._records.object_at(target.place, target.path)
+            old = self._records.object_at(target.bucket_id, target.path)
             if old is not None and upload.insert_only:
                 raise StorageError(Reason.EXISTS)
             now = self._settings.now()
@@ -245,28 +246,28 @@ class Uploads:
             )
             self._records.drop_upload(upload.session)
             self._records.put_object(stored)
-        sha1 = self._disk.sha1(stored.content) if self._ledger.on and not self._config.discard else ""
-        self._ledger.published(stored, "finish", old, sha1)
+        sha1 = self._disk.sha1(stored.content) if self._journal_file.on and not self._config.discard else ""
+        self._journal_file.published(stored, "finish", old, sha1)
         if old is not None:
             self._disk.remove(old.content)
         return stored
 
     def discard(self, upload: Upload, how: str) -> None:
-        """Forgets an unfinished upload and its bytes; `how` that came is noted."""
+        """Removes an unfinished upload and its bytes; `how` is for the journal file."""
         self._records.drop_upload(upload.session)
-        self._ledger.ended(upload, how)
+        self._journal_file.ended(upload, how)
         self._disk.remove(upload.content)
 
     def expire(self, *, older_than_s: float | None = None) -> int:
-        """Discards uploads that are older than this, or than the session's life, and returns how many."""
+        """Discards uploads older than this, or than `session_ttl_s`, and returns how many."""
         age_s = self._settings.session_ttl_s if older_than_s is None else older_than_s
         old = self._records.created_before(self._settings.now() - age_s)
         for upload in old:
             self.discard(upload, "expired")
         return len(old)
 
-    def _is_old(self, upload: Upload) -> bool:
+    def _is_expired(self, upload: Upload) -> bool:
         return self._settings.now() - upload.created_s > self._settings.session_ttl_s
 
-    def _is_fresh(self, stored: StoredObject) -> bool:
+    def _can_repeat_finish(self, stored: StoredObject) -> bool:
         return self._settings.now() - stored.modified_s <= self._config.finished_ttl_s

@@ -1,4 +1,4 @@
-"""Reading an object back: a plain GET or HEAD, whole or one range."""
+"""Download of an object by a plain GET or HEAD, whole or one range."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ _RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 
 
 def download(objects: Objects, target: Target, request: HttpRequest) -> HttpResponse:
-    """The answer that sends the object's bytes; its file is the caller's to close.
+    """The response with the object's bytes. The caller closes its file.
 
     Raises:
-        StorageError: there is none, or it is not complete.
+        StorageError: There is no object, or only an unfinished upload.
     """
     stored, file = objects.open(target)
-    answer = HttpResponse(
+    response = HttpResponse(
         200,
         content_type="application/octet-stream",
         headers={"Accept-Ranges": "bytes", "Last-Modified": formatdate(stored.modified_s, usegmt=True)},
         file=file,
         file_bytes=stored.filesize,
     )
-    asked = _RANGE.fullmatch(request.headers.get("range", ""))
-    if asked is None or not any(asked.groups()):
-        return answer
-    start, stop = _bounds(*asked.groups(), size_bytes=stored.filesize)
+    requested = _RANGE.fullmatch(request.headers.get("range", ""))
+    if requested is None or not any(requested.groups()):
+        return response
+    start, stop = _bounds(*requested.groups(), size_bytes=stored.filesize)
     if start >= stop:
-        answer.status, answer.file_bytes = 416, 0
-        answer.headers["Content-Range"] = f"bytes */{stored.filesize}"
+        response.status, response.file_bytes = 416, 0
+        response.headers["Content-Range"] = f"bytes */{stored.filesize}"
     else:
-        answer.status, answer.file_offset, answer.file_bytes = 206, start, stop - start
-        answer.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stored.filesize}"
-    return answer
+        response.status, response.file_offset, response.file_bytes = 206, start, stop - start
+        response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stored.filesize}"
+    return response
 
 
 def _bounds(first: str, last: str, *, size_bytes: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The service's error codes, each with the HTTP status and the text that it is answered with."""
+"""The error codes of COS JSON v4, each with its HTTP status and message, and the errors of its gateway."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from worker.emulator.core.errors import Reason
 if TYPE_CHECKING:
     from worker.emulator.core.errors import StorageError
 
-#: code -> (HTTP status, message). Statuses of codes that only the older table knows are our choice, and so are messages
-#: that begin with `ERROR_` and no `CMD`, but for `ERROR_SAME_FILE_UPLOAD`.
+#: code -> (HTTP status, message). The vendor documents no status for the codes of its older table, and no message that
+#: begins with `ERROR_` but not `ERROR_CMD_`, except `ERROR_SAME_FILE_UPLOAD`: those here are our choice.
 CODES: dict[int, tuple[int, str]] = {
     -47: (403, "ERROR_SECRET_ID_NOT_EXIST"),
     -48: (403, "ERROR_SIGNATURE_WRONG"),
@@ -69,17 +69,16 @@ CODES: dict[int, tuple[int, str]] = {
     -45062: (404, "ERROR_FILE_NOT_FULLY_UPLOADED"),
 }
 
-#: Clients compare the whole message of these codes, so nothing is appended to it.
+#: Clients compare the whole message of these codes, so no detail is appended.
 _MATCHED = frozenset({-121, -177, -178, -197, -4018})
 
-
-#: The code for each reason of the store's.
+#: The code for each reason of the core.
 CODE_OF: dict[Reason, int] = {
     Reason.FOLDER_PATH: -160,
-    Reason.NO_FOLDER_PATH: -161,
-    Reason.IN_THE_WAY: -178,
+    Reason.NOT_A_FOLDER_PATH: -161,
+    Reason.PATH_CONFLICT: -178,
     Reason.NOT_FOUND: -197,
-    Reason.THE_BUCKET_ITSELF: -180,
+    Reason.BUCKET_ROOT: -180,
     Reason.NOT_EMPTY: -173,
     Reason.PAGE_SIZE: -165,
     Reason.PAGE_CONTEXT: -5999,
@@ -87,8 +86,8 @@ CODE_OF: dict[Reason, int] = {
     Reason.EXISTS: -177,
     Reason.NOT_COMPLETE: -45062,
     Reason.SLICE_SIZE: -284,
-    Reason.UNFINISHED_OTHER_DIGEST: -4020,
-    Reason.UNFINISHED: -4019,
+    Reason.UPLOAD_IN_PROGRESS_OTHER_DIGEST: -4020,
+    Reason.UPLOAD_IN_PROGRESS: -4019,
     Reason.NO_SESSION: -94,
     Reason.SESSION_UNKNOWN: -4013,
     Reason.OFFSET: -286,
@@ -102,12 +101,12 @@ CODE_OF: dict[Reason, int] = {
 
 
 class CosError(Exception):
-    """The request is answered with this code; nothing was changed.
+    """The response is a JSON error with this code. The store is unchanged.
 
     Args:
-        code: One of `CODES`, or any other, which is then answered with status 400.
-        detail: What exactly was wrong, appended to the code's own text unless clients match on that.
-        status: HTTP status instead of the code's own.
+        code: One of `CODES`; any other code has status 400.
+        detail: The cause, appended to the message unless clients compare it.
+        status: HTTP status instead of that in `CODES`.
     """
 
     def __init__(self, code: int, detail: str = "", *, status: int | None = None) -> None:
@@ -118,13 +117,13 @@ class CosError(Exception):
         super().__init__(f"{code} {self.message}")
 
 
-def refusal_of(refused: StorageError) -> CosError:
-    """What the service answers to what the store refuses."""
-    return CosError(CODE_OF[refused.why], refused.detail)
+def cos_error_of(error: StorageError) -> CosError:
+    """The error of the protocol for an error of the core."""
+    return CosError(CODE_OF[error.reason], error.detail)
 
 
 class GatewayError(Exception):
-    """The request is answered as the gateway in front of the service would: a status and a body that is not JSON."""
+    """The response comes from the gateway in front of the service: a status and a body that is not JSON."""
 
     def __init__(self, status: int, body: bytes, content_type: str) -> None:
         self.status = status
@@ -134,7 +133,7 @@ class GatewayError(Exception):
 
 
 def too_large() -> GatewayError:
-    """What a body beyond the service's limits meets: 413 with a page of HTML."""
+    """A body is larger than the service allows: 413 with an HTML page."""
     page = (
         b"<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n"
         b"<body><center><h1>413 Request Entity Too Large</h1></center></body>\r\n</html>\r\n"
@@ -143,7 +142,7 @@ def too_large() -> GatewayError:
 
 
 def unknown_appid() -> GatewayError:
-    """What a request for an account that does not exist meets: 400 with an XML error."""
+    """The account does not exist: 400 with an XML error."""
     xml = (
         b"<?xml version='1.0' encoding='utf-8' ?>\n<Error>\n<Code>InvalidRequest</Code>\n"
         b"<Message>Invalid Request</Message>\n</Error>\n"

@@ -1,33 +1,29 @@
-"""The operations in the protocol's own words: fields in, `data` out."""
+"""The operations of COS JSON v4: the fields of a request in, the `data` of the response out."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from worker.emulator.config import MIB
 from worker.emulator.core.records import Folder, StoredObject, Upload
 from worker.emulator.core.uploads import UploadRequest
-from worker.emulator.cos_json.call import Call, Data
 from worker.emulator.cos_json.errors import CosError, too_large
-from worker.emulator.cos_json.older import OlderSlices
+from worker.emulator.cos_json.legacy import LegacySliceUpload
 from worker.emulator.cos_json.targets import addresses
 from worker.emulator.cos_json.uploadparts import read_sha, read_uploadparts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.emulator.config import RuntimeSettings
-    from worker.emulator.core.folders import Folders
-    from worker.emulator.core.objects import Objects
-    from worker.emulator.core.records import Records
-    from worker.emulator.core.uploads import Uploads
+    from worker.emulator.core.store import Store
+    from worker.emulator.cos_json.call import Call, Data
 
-_LARGEST_SIMPLE_BYTES = 20 * MIB
-#: What a file without a verified digest is said to have.
+_MAX_SIMPLE_UPLOAD_BYTES = 20 * MIB
+#: The `sha` of a file without a verified digest.
 _NO_SHA = "0" * 32
 
-
-#: Operation of the protocol -> its short name here, in fault rules and in the journal.
+#: Operation of the protocol -> its short name in fault rules and in the journal.
 OPS = {
     "upload_slice_init": "init",
     "upload_slice_data": "data",
@@ -40,30 +36,24 @@ OPS = {
     "create": "create",
     "list": "list_folder",
 }
-#: Short names of operations that want a signature for one use.
+#: Short names of operations that require a one-time signature.
 ONE_TIME = frozenset({"delete"})
-#: Operations of GET; all others are POSTed. A list of slices is taken either way.
+#: Operations of GET; all others are POST requests. `upload_slice_list` is either.
 GET_OPS = frozenset({"stat", "list", "upload_slice_list"})
 
 
 class Operations:
-    """Carries out calls."""
+    """Runs the operations on one store."""
 
-    def __init__(
-        self, records: Records, uploads: Uploads, objects: Objects, folders: Folders, settings: RuntimeSettings
-    ) -> None:
-        self._records = records
-        self._settings = settings
-        self._uploads = uploads
-        self._objects = objects
-        self._folders = folders
-        older = OlderSlices(records, uploads)
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        legacy = LegacySliceUpload(store)
         self._table: dict[str, Callable[[Call], Data]] = {
             "init": self._init,
             "data": self._data,
             "list": self._list,
             "finish": self._finish,
-            "slice": lambda call: older.run(call, insert_only=_insert_only(call)),
+            "slice": lambda call: legacy.run(call, insert_only=_insert_only(call)),
             "upload": self._upload,
             "stat": self._stat,
             "delete": self._delete,
@@ -72,10 +62,11 @@ class Operations:
         }
 
     def run(self, op: str, call: Call) -> Data:
-        """Carries out the operation of this short name and returns the answer's `data`.
+        """Runs the operation of this short name and returns the `data` of the response.
 
         Raises:
-            CosError: With the code that the protocol has for it.
+            CosError: A parameter is wrong, or what it names is absent.
+            StorageError: The core refuses the operation.
             GatewayError: The file is too large.
         """
         return self._table[op](call)
@@ -85,7 +76,7 @@ class Operations:
         slice_size = call.number("slice_size", missing=-284)
         sha = read_sha(call.text("sha"))
         parts = read_uploadparts(call.text("uploadparts"), filesize_bytes=filesize, sha=sha) if sha else ()
-        intent = UploadRequest(
+        request = UploadRequest(
             filesize=filesize,
             slice_size=slice_size,
             sha=sha,
@@ -93,18 +84,18 @@ class Operations:
             insert_only=_insert_only(call),
             biz_attr=call.text("biz_attr"),
         )
-        begun = self._uploads.begin(call.target, intent, slice_size=call.slice_size, serial=call.serial)
-        if isinstance(begun, StoredObject):
+        opened = self._store.uploads.begin(call.target, request, slice_size=call.slice_size, serial=call.serial)
+        if isinstance(opened, StoredObject):
             return addresses(call.target, call.host)
-        data: dict[str, Any] = {"session": begun.session}
-        if not self._settings.bare_answers:
-            data["slice_size"] = begun.slice_size
-        if begun.serial:
+        data: dict[str, Any] = {"session": opened.session}
+        if not self._store.settings.bare_answers:
+            data["slice_size"] = opened.slice_size
+        if opened.serial:
             data["serial_upload"] = 1
         return data
 
     def _data(self, call: Call) -> Data:
-        upload = self._uploads.find(call.target, call.text("session"))
+        upload = self._store.uploads.find(call.target, call.text("session"))
         offset_bytes = call.number("offset", missing=-286)
         content = call.form.content
         if content is None:
@@ -117,30 +108,30 @@ class Operations:
             data["datamd5"] = content.md5()
             if data["datamd5"] != call.text("datamd5").lower():
                 raise CosError(-5999, "datamd5 is not that of the bytes received")
-        self._uploads.receive(upload, offset_bytes, content.whole())
-        return {} if self._settings.bare_answers else data
+        self._store.uploads.receive(upload, offset_bytes, content.whole())
+        return {} if self._store.settings.bare_answers else data
 
     def _list(self, call: Call) -> Data:
-        upload = self._uploads.at(call.target)
+        upload = self._store.uploads.at(call.target)
         if upload is None:
-            if self._objects.find(call.target) is None:
+            if self._store.objects.find(call.target) is None:
                 raise CosError(-197)
             return addresses(call.target, call.host)
-        slices = self._records.slices(upload.session)
+        slices = self._store.records.slices(upload.session)
         data: dict[str, Any] = {
             "session": upload.session,
             "listparts": [{"offset": offset, "datalen": size} for offset, size in slices],
         }
-        if not self._settings.bare_answers:
+        if not self._store.settings.bare_answers:
             data |= {"slice_size": upload.slice_size, "filesize": upload.filesize}
-        if upload.sha and self._settings.sha_in_list:
+        if upload.sha and self._store.settings.sha_in_list:
             data["sha"] = upload.sha
         if upload.serial:
             data["serial_upload"] = 1
         return data
 
     def _finish(self, call: Call) -> Data:
-        self._uploads.finish(
+        self._store.uploads.finish(
             call.target,
             call.text("session"),
             filesize=call.number("filesize", missing=-5971),
@@ -152,9 +143,9 @@ class Operations:
         content = call.form.content
         if content is None:
             raise CosError(-5990)
-        if content.size_bytes > _LARGEST_SIMPLE_BYTES:
+        if content.size_bytes > _MAX_SIMPLE_UPLOAD_BYTES:
             raise too_large()
-        self._objects.put(
+        self._store.objects.put(
             call.target,
             content,
             sha=read_sha(call.text("sha")),
@@ -165,53 +156,53 @@ class Operations:
 
     def _stat(self, call: Call) -> Data:
         if call.target.is_folder:
-            return _entry(self._folders.find(call.target), call)
-        found = self._objects.find(call.target) or self._uploads.at(call.target)
+            return _entry(self._store.folders.find(call.target), call)
+        found = self._store.objects.find(call.target) or self._store.uploads.at(call.target)
         if found is None:
             raise CosError(-197)
         data = _entry(found, call)
-        if not self._settings.sha_in_stat:
+        if not self._store.settings.sha_in_stat:
             data["sha"] = _NO_SHA
         if isinstance(found, Upload):
-            data["filelen"] = self._records.received_bytes(found.session)
+            data["filelen"] = self._store.records.received_bytes(found.session)
         return data
 
     def _delete(self, call: Call) -> Data:
         if call.target.is_folder:
-            self._folders.delete(call.target)
+            self._store.folders.delete(call.target)
         else:
-            self._objects.delete(call.target)
+            self._store.objects.delete(call.target)
         return None
 
     def _create(self, call: Call) -> Data:
-        return {"ctime": int(self._folders.create(call.target, call.text("biz_attr")).created_s)}
+        return {"ctime": int(self._store.folders.create(call.target, call.text("biz_attr")).created_s)}
 
     def _list_folder(self, call: Call) -> Data:
-        entries, context, over = self._folders.page(
-            call.target, most=call.number("num", missing=-165), context=call.text("context")
+        entries, context, is_last = self._store.folders.page(
+            call.target, limit=call.number("num", missing=-165), context=call.text("context")
         )
         infos = []
         for each in entries:
             name = each.path.rstrip("/").rpartition("/")[2] + ("/" if isinstance(each, Folder) else "")
-            info = _entry(each, Call(call.target.sibling(each.path), call.form, call.host))
+            info = _entry(each, replace(call, target=replace(call.target, path=each.path)))
             infos.append({"name": name, **info})
-        return {"context": context, "listover": over, "infos": infos}
+        return {"context": context, "listover": is_last, "infos": infos}
 
 
 def _insert_only(call: Call) -> bool:
-    """Whether a file that is there stays; so it does if nothing is said.
+    """Whether an existing file must not be replaced; that is the default.
 
     Raises:
-        CosError: -5999, neither 0 nor 1 was given.
+        CosError: -5999 neither 0 nor 1.
     """
-    wish = call.text("insertOnly") or "1"
-    if wish not in {"0", "1"}:
+    text = call.text("insertOnly") or "1"
+    if text not in {"0", "1"}:
         raise CosError(-5999, "insertOnly")
-    return wish == "1"
+    return text == "1"
 
 
 def _entry(each: StoredObject | Upload | Folder, call: Call) -> dict[str, Any]:
-    """What stat and list_folder tell of a file or folder."""
+    """The attributes of a file or folder in stat and list_folder."""
     changed_s = each.modified_s if isinstance(each, StoredObject) else each.created_s
     common = {"biz_attr": each.biz_attr, "ctime": int(each.created_s), "mtime": int(changed_s)}
     if isinstance(each, Folder):

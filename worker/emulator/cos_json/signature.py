@@ -1,4 +1,4 @@
-"""Checking the signature of a request: a MAC over plain text that travels with it."""
+"""Verification of request signatures: a token holds plain text and its MAC."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from worker.emulator.cos_json.errors import CosError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from worker.emulator.core.targets import Target
+
 _MAC_BYTES = 20
-_LONGEST_VALIDITY_S = 92 * DAY_S
+_MAX_VALIDITY_S = 92 * DAY_S
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a genuine signature says."""
+    """The fields of a signature whose MAC is right."""
 
     mac: bytes
     appid: str
@@ -34,12 +36,12 @@ class Signature:
 
 
 def read_signature(token: str, secret_keys: Mapping[str, str]) -> Signature:
-    """The claim inside a token whose MAC is right.
+    """Parses a token and verifies its MAC.
 
-    The MAC is checked over the plain text as it was received, so the order of its fields does not matter.
+    The MAC covers the plain text as received, so the order of the fields is free.
 
     Args:
-        token: What the Authorization header or `?sign=` carried.
+        token: From the Authorization header or `?sign=`.
         secret_keys: secret id -> secret key.
 
     Raises:
@@ -51,7 +53,7 @@ def read_signature(token: str, secret_keys: Mapping[str, str]) -> Signature:
         raw = base64.b64decode(token, validate=True)
         mac, plain = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
         fields = dict(pair.split("=", 1) for pair in plain.decode().split("&"))
-        claim = Signature(
+        signature = Signature(
             mac=mac,
             appid=fields["a"],
             bucket=fields["b"],
@@ -63,51 +65,49 @@ def read_signature(token: str, secret_keys: Mapping[str, str]) -> Signature:
         _decimal(fields["r"])
     except (binascii.Error, ValueError, KeyError) as error:
         raise CosError(-5998, str(error)) from None
-    secret_key = secret_keys.get(claim.secret_id)
+    secret_key = secret_keys.get(signature.secret_id)
     if secret_key is None:
         raise CosError(-47)
     if not hmac.compare_digest(hmac.new(secret_key.encode(), plain, hashlib.sha1).digest(), mac):
         raise CosError(-48)
-    return claim
+    return signature
 
 
-def check_signature(claim: Signature, *, appid: str, bucket: str, path: str, now_s: float, one_time: bool) -> None:
-    """Passes if the claim covers this request.
+def check_signature(signature: Signature, target: Target, *, now_s: float, one_time: bool) -> None:
+    """Returns if the signature covers this request.
 
     Args:
-        claim: What the signature says.
-        appid: The account of the request.
-        bucket: The bucket of the request.
-        path: The decoded path below the bucket, without a leading slash.
+        signature: From `read_signature`.
+        target: The target of the request.
         now_s: Unix seconds.
-        one_time: Whether the operation wants a signature that serves once (e=0, exact file), or a reusable one.
+        one_time: Whether the operation requires a one-time signature (e=0, exact file) or a reusable one.
 
     Raises:
-        CosError: -70 other appid, -61 other bucket, -73 or -74 the wrong kind, -76 or -63 the file, -59 the time.
+        CosError: -70 other appid, -61 other bucket, -73 or -74 wrong kind, -76 or -63 file, -59 time.
     """
-    if claim.appid != appid:
+    if signature.appid != target.appid:
         raise CosError(-70)
-    if claim.bucket != bucket:
+    if signature.bucket != target.bucket:
         raise CosError(-61)
-    resource = f"/{appid}/{bucket}/{path}"
+    resource = f"/{target.appid}/{target.bucket}/{target.path}"
     if one_time:
-        if claim.expires_s != 0:
+        if signature.expires_s != 0:
             raise CosError(-73)
-        if not claim.fileid:
+        if not signature.fileid:
             raise CosError(-76)
-        if resource not in _readings(claim.fileid):
+        if resource not in _decodings(signature.fileid):
             raise CosError(-63)
         return
-    if claim.expires_s == 0:
+    if signature.expires_s == 0:
         raise CosError(-74)
-    if not claim.signed_s < claim.expires_s or not now_s < claim.expires_s <= now_s + _LONGEST_VALIDITY_S:
+    if not signature.signed_s < signature.expires_s or not now_s < signature.expires_s <= now_s + _MAX_VALIDITY_S:
         raise CosError(-59)
-    if claim.fileid and not any(resource.startswith(each) for each in _readings(claim.fileid)):
+    if signature.fileid and not any(resource.startswith(each) for each in _decodings(signature.fileid)):
         raise CosError(-63)
 
 
-def _readings(fileid: str) -> tuple[str, str]:
-    """Most clients percent-encode the file id, one does not: it may be meant either way."""
+def _decodings(fileid: str) -> tuple[str, str]:
+    """The file id decoded and as it is: most clients percent-encode it, one does not."""
     return unquote(fileid), fileid
 
 

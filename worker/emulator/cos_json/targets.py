@@ -1,4 +1,4 @@
-"""What a request is about: account, bucket and path, and the addresses that answers give for it."""
+"""Request paths: the target that they name, and the URLs of a target in a response."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from worker.emulator.config import StoreAccount
 
 _PREFIX = "/files/v2/"
-_LONGEST_PATH_BYTES = 850
-#: What the vendor's clients refuse to send, and control characters.
+_MAX_PATH_BYTES = 850
+#: Characters that the vendor's clients refuse to send, and control characters.
 _ILLEGAL = re.compile(r'[?*:|\\<>"\x00-\x1f\x7f]')
 
 
 def addresses(target: Target, host: str) -> dict[str, str]:
-    """The four addresses that a complete object is answered with; three of them can be opened."""
+    """The four addresses in the response about a complete object; three of them are URLs."""
     url = f"http://{host}{_PREFIX}{target.appid}/{target.bucket}/{quote(target.path)}"
     resource = f"/{target.appid}/{target.bucket}/{target.path}"
     return {"access_url": url, "source_url": url, "url": url, "resource_path": resource}
@@ -31,8 +31,8 @@ def target_of(raw_path: str, accounts: Sequence[StoreAccount]) -> Target:
     """The target that a percent-encoded request path names. Repeated slashes count as one.
 
     Raises:
-        CosError: -133 no such bucket, -180 a path that cannot be.
-        GatewayError: No such account, or nothing that is served here.
+        CosError: -133 no such bucket, -180 an illegal path.
+        GatewayError: No such account, or not a path of the API.
     """
     if not raw_path.startswith(_PREFIX):
         raise GatewayError(404, b"<html><body><h1>404 Not Found</h1></body></html>\r\n", "text/html")
@@ -48,6 +48,6 @@ def target_of(raw_path: str, accounts: Sequence[StoreAccount]) -> Target:
     if bucket not in buckets:
         raise CosError(-133)
     path = re.sub("/+", "/", path).removeprefix("/")
-    if _ILLEGAL.search(path) or {".", ".."} & set(path.split("/")) or len(path.encode()) > _LONGEST_PATH_BYTES:
+    if _ILLEGAL.search(path) or {".", ".."} & set(path.split("/")) or len(path.encode()) > _MAX_PATH_BYTES:
         raise CosError(-180)
     return Target(appid, bucket, path)

@@ -1,4 +1,4 @@
-"""The digests that a client sends ahead of a verified upload: of the file, and the states of its prefixes."""
+"""The digests in the init of a verified upload: the SHA-1 of the file, and the SHA-1 states of its prefixes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _SHA_HEX_CHARS = 40
 
 
 def read_sha(text: str) -> str:
-    """The digest in lower case; empty stays empty.
+    """The digest in lower case, or an empty string.
 
     Raises:
-        CosError: -168, not a SHA-1 in hex.
+        CosError: -168 not a SHA-1 in hex.
     """
     sha = text.lower()
     if sha and (len(sha) != _SHA_HEX_CHARS or set(sha) - set("0123456789abcdef")):
@@ -23,18 +23,18 @@ def read_sha(text: str) -> str:
 
 
 def read_uploadparts(text: str, *, filesize_bytes: int, sha: str) -> list[Part]:
-    """The parts, which must cover the file without a gap and end with its digest.
+    """The parts; they must cover the file without a gap and end with its digest.
 
     Raises:
-        CosError: -5965, they are not JSON or not that.
+        CosError: -5965 not JSON, or the parts do not cover the file.
     """
     try:
-        given = [(each["offset"], each["datalen"], read_sha(each["datasha"])) for each in json.loads(text)]
+        elements = [(each["offset"], each["datalen"], read_sha(each["datasha"])) for each in json.loads(text)]
     except (ValueError, TypeError, KeyError, AttributeError, CosError):
         raise CosError(-5965) from None
     parts: list[Part] = []
     end = 0
-    for offset, size, datasha in given:
+    for offset, size, datasha in elements:
         if not (isinstance(offset, int) and isinstance(size, int)) or offset != end or not datasha:
             raise CosError(-5965, f"the part at {offset} does not follow on the one before")
         if size <= 0 and filesize_bytes:

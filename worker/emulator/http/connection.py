@@ -1,4 +1,4 @@
-"""HTTP/1.1 on one connection: request heads, bodies as a stream, answers. Nothing here knows what is uploaded."""
+"""HTTP/1.1 on one connection: request heads, request bodies as a stream, responses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import socket
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from http import HTTPStatus
+from http.client import responses
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 _HEAD_BYTES = 64 * 1024
 _THROTTLED_READ_BYTES = 64 * 1024
-#: Unread bytes of a refused request that are swallowed so that the client gets to read the answer.
+#: Unread bytes of a refused request that are read and dropped, so that the client can read the response.
 _LINGER_BYTES = 256 * 1024 * 1024
 _LINGER_S = 10.0
 
 
 class Disconnected(Exception):
-    """The peer went away, or stalled for too long."""
+    """The peer closed the connection, or stalled for longer than the timeout."""
 
 
 class MalformedRequest(Exception):
-    """What arrived is not a request that can be answered in order; answer with `status` and close."""
+    """The head is not a valid request: respond with `status` and close."""
 
     def __init__(self, status: int, reason: str) -> None:
         self.status = status
@@ -51,7 +51,7 @@ class HttpRequest:
 
 @dataclass(slots=True)
 class HttpResponse:
-    """What a request is answered with: bytes, or a range of a file."""
+    """A response whose body is bytes, or a range of a file."""
 
     status: int
     body: bytes = b""
@@ -60,15 +60,12 @@ class HttpResponse:
     file: FileIO | None = None
     file_offset: int = 0
     file_bytes: int = 0
-    #: The answer to a HEAD: the length is told, the body is not sent.
+    #: The response to a HEAD: Content-Length is that of the body, the body is not sent.
     bodiless: bool = False
 
     def head(self, *, now_s: float, keep_alive: bool) -> bytes:
         """The status line and headers."""
-        try:
-            phrase = HTTPStatus(self.status).phrase
-        except ValueError:
-            phrase = "Unknown"
+        phrase = responses.get(self.status, "Unknown")
         length = self.file_bytes if self.file is not None else len(self.body)
         headers = {
             "Server": "tencent-cos",
@@ -83,7 +80,7 @@ class HttpResponse:
 
 
 class HttpConnection:
-    """One client connection: reads heads, lends the body, sends answers, keeps what was pipelined."""
+    """One client connection: reads heads and bodies, sends responses, buffers pipelined requests."""
 
     def __init__(
         self,
@@ -106,15 +103,15 @@ class HttpConnection:
 
     @property
     def body_left_bytes(self) -> int:
-        """Bytes of the current request's body that nobody has read yet."""
+        """Unread bytes of the current request's body."""
         return self._body_left
 
     def next_request(self) -> HttpRequest | None:
-        """The head of the next request, or None when the peer is done.
+        """The head of the next request, or None when the peer has closed the connection or sends no request in time.
 
         Raises:
-            Disconnected: The peer went away within a head.
-            MalformedRequest: What arrived is not HTTP/1.x with a Content-Length.
+            Disconnected: The connection ended within a head.
+            MalformedRequest: The head is not HTTP/1.x with a Content-Length.
         """
         self._sock.settimeout(self._idle_timeout_s)
         while (stop := self._buffer.find(b"\r\n\r\n", self._start, self._end)) < 0:
@@ -146,10 +143,10 @@ class HttpConnection:
         return received
 
     def read_into(self, view: memoryview) -> int:
-        """Reads some of the body into `view` and returns how much; 0 only at the end of the body.
+        """Reads a piece of the body into `view` and returns its size; 0 only at the end of the body.
 
         Raises:
-            Disconnected: The peer went away before the body was whole.
+            Disconnected: The connection ended before the body was complete.
         """
         wanted = min(len(view), self._body_left)
         if not wanted:
@@ -180,10 +177,10 @@ class HttpConnection:
         return received
 
     def read_body(self) -> bytes:
-        """All that is left of the current body.
+        """The rest of the current body.
 
         Raises:
-            Disconnected: The peer went away before it was whole.
+            Disconnected: The connection ended before the body was complete.
         """
         body = bytearray(self._body_left)
         received = 0
@@ -193,16 +190,16 @@ class HttpConnection:
         return bytes(body)
 
     def skip_body(self) -> None:
-        """Reads what is left of the current body and forgets it."""
+        """Reads and drops the rest of the current body."""
         with memoryview(bytearray(_THROTTLED_READ_BYTES)) as view:
             while self.read_into(view):
                 pass
 
     def send(self, data: bytes) -> None:
-        """Sends all of it.
+        """Sends all bytes.
 
         Raises:
-            Disconnected: The peer went away.
+            Disconnected: The connection ended.
         """
         try:
             self._sock.sendall(data)
@@ -213,7 +210,7 @@ class HttpConnection:
         """Sends a range of a file without reading it into this process.
 
         Raises:
-            Disconnected: The peer went away.
+            Disconnected: The connection ended.
         """
         try:
             self._sock.sendfile(file, offset_bytes, size_bytes)
@@ -221,7 +218,7 @@ class HttpConnection:
             raise Disconnected(str(error)) from error
 
     def linger(self) -> None:
-        """Swallows for a while what a peer still sends; closed on at once, it would never see its answer."""
+        """Lingering close: drops what the peer still sends; a close at once could destroy the response in flight."""
         left = _LINGER_BYTES
         try:
             self._sock.shutdown(socket.SHUT_WR)
@@ -232,14 +229,14 @@ class HttpConnection:
         except OSError:
             return
 
-    def cut(self) -> None:
-        """Ends the conversation from another thread: who is blocked in it wakes up, and closes it."""
+    def shut_down(self) -> None:
+        """Shuts the socket down, from any thread: the thread that is blocked in it wakes up and closes it."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Ends the connection."""
-        self.cut()
+        """Closes the connection."""
+        self.shut_down()
         self._sock.close()
 
 
@@ -250,7 +247,7 @@ def _parse_head(head: str) -> HttpRequest:
     except ValueError:
         raise MalformedRequest(400, "not an HTTP request line") from None
     if version not in {"HTTP/1.1", "HTTP/1.0"}:
-        raise MalformedRequest(505, "only HTTP/1.x is spoken here")
+        raise MalformedRequest(505, "only HTTP/1.x is supported")
     headers: dict[str, str] = {}
     for line in header_lines:
         name, colon, value = line.partition(":")
@@ -267,7 +264,7 @@ def _parse_head(head: str) -> HttpRequest:
     path, _, query = target.partition("?")
     if path.startswith(("http://", "https://")):
         path = "/" + path.split("/", 3)[3] if path.count("/") >= 3 else "/"  # noqa: PLR2004 - scheme://host/path
-    wish = headers.get("connection", "").lower()
-    keep_alive = "close" not in wish if version == "HTTP/1.1" else "keep-alive" in wish
+    option = headers.get("connection", "").lower()
+    keep_alive = "close" not in option if version == "HTTP/1.1" else "keep-alive" in option
     values = parse_qs(query, keep_blank_values=True)
     return HttpRequest(method, path, {name: each[0] for name, each in values.items()}, headers, int(length), keep_alive)

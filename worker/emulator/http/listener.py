@@ -1,4 +1,4 @@
-"""Accepting connections and giving each its thread."""
+"""A TCP listener with a thread per connection."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _log = logging.getLogger(__name__)
 
 
 class Handler(Protocol):
-    """Answers the requests of any number of connections at once."""
+    """Serves the requests of many connections concurrently."""
 
     def handle(self, connection: HttpConnection, request: HttpRequest) -> bool:
-        """Answers one request and returns whether the connection can serve another."""
+        """Serves one request and returns whether the connection stays open."""
 
 
 class Listener:
-    """Listens as soon as it is made, serves once it is started.
+    """Listens from its construction, serves from `start`.
 
     Args:
         address: Host and port; port 0 lets the system choose.
-        connect: Makes a connection of an accepted socket.
+        connect: Makes an `HttpConnection` from an accepted socket.
 
     Raises:
         OSError: The address is taken.
@@ -47,18 +47,18 @@ class Listener:
         self._stopping = False
 
     def start(self, handler: Handler) -> None:
-        """Serves in the background."""
+        """Accepts connections in a background thread."""
         threading.Thread(target=self._accept, args=(handler,), daemon=True).start()
 
     def stop(self) -> None:
-        """Cuts all connections and returns when nothing is served any more."""
+        """Shuts down all connections and waits for their threads."""
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         with self._lock:
             self._stopping = True
             threads = dict(self._threads)
         for connection in threads.values():
-            connection.cut()
+            connection.shut_down()
         for thread in threads:
             thread.join(_JOIN_S)
 
@@ -79,24 +79,24 @@ class Listener:
 
     def _serve(self, connection: HttpConnection, handler: Handler) -> None:
         try:
-            _converse(connection, handler)
+            _serve_requests(connection, handler)
         except Disconnected:
             pass
-        except Exception:  # noqa: BLE001 - whatever it was, the other connections go on
-            _log.exception("a connection ended by a fault of the emulator")
+        except Exception:  # noqa: BLE001 - the other connections go on
+            _log.exception("a connection failed")
         finally:
             connection.close()
             with self._lock:
                 del self._threads[threading.current_thread()]
 
 
-def _converse(connection: HttpConnection, handler: Handler) -> None:
+def _serve_requests(connection: HttpConnection, handler: Handler) -> None:
     while True:
         try:
             request = connection.next_request()
-        except MalformedRequest as bad:
-            answer = HttpResponse(bad.status, f"{bad}\n".encode(), "text/plain")
-            connection.send(answer.head(now_s=time.time(), keep_alive=False) + answer.body)
+        except MalformedRequest as error:
+            response = HttpResponse(error.status, f"{error}\n".encode(), "text/plain")
+            connection.send(response.head(now_s=time.time(), keep_alive=False) + response.body)
             connection.linger()
             return
         if request is None or not handler.handle(connection, request):

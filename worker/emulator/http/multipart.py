@@ -1,7 +1,7 @@
-"""An incremental parser of multipart/form-data that never copies the bytes of a part.
+"""An incremental parser of multipart/form-data that copies no bytes of a part.
 
-It works on ranges of the caller's buffer and tells, for each part, which ranges are its body. Bytes that it cannot
-judge yet (a delimiter may begin there) it leaves unconsumed, and the caller presents them again with more behind.
+The parser works on ranges of the caller's buffer and returns, for each part, the ranges of its body. It leaves bytes
+unconsumed in which a delimiter may begin; the caller presents them with the bytes that follow.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import enum
 import re
 from dataclasses import dataclass
 
-_MOST_HEADER_BYTES = 16 * 1024
-_MOST_BOUNDARY_CHARS = 200
+_MAX_HEADER_BYTES = 16 * 1024
+_MAX_BOUNDARY_CHARS = 200
 _PARAMETER = re.compile(r';\s*([\w*-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)')
 
 
 class MultipartError(ValueError):
-    """The body is not multipart/form-data as any known client writes it."""
+    """The body is not multipart/form-data."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartBegins:
-    """A part's headers have been read."""
+    """The headers of a part are complete."""
 
     name: str
 
@@ -36,21 +36,21 @@ class PartBytes:
 
 @dataclass(frozen=True, slots=True)
 class PartEnds:
-    """The current part is whole."""
+    """The current part is complete."""
 
 
 Event = PartBegins | PartBytes | PartEnds
 
 
 def boundary_of(content_type: str, *, strict: bool = False) -> bytes | None:
-    """The boundary that a Content-Type names, or None if it is not multipart/form-data.
+    """The boundary in a Content-Type, or None if it is not multipart/form-data.
 
     Args:
         content_type: The header's value.
         strict: Refuse a quoted boundary, as the real service does.
 
     Raises:
-        MultipartError: It is multipart/form-data, but the boundary is missing or not usable.
+        MultipartError: The boundary is missing or invalid.
     """
     kind, _, _ = content_type.partition(";")
     if kind.strip().lower() != "multipart/form-data":
@@ -61,8 +61,8 @@ def boundary_of(content_type: str, *, strict: bool = False) -> bytes | None:
         if strict:
             raise MultipartError("the boundary is quoted")
         boundary = _unquoted(boundary)
-    if not boundary or len(boundary) > _MOST_BOUNDARY_CHARS or not boundary.isascii():
-        raise MultipartError("the boundary is missing or not usable")
+    if not boundary or len(boundary) > _MAX_BOUNDARY_CHARS or not boundary.isascii():
+        raise MultipartError("the boundary is missing or invalid")
     return boundary.encode()
 
 
@@ -84,14 +84,14 @@ class MultipartParser:
 
     @property
     def complete(self) -> bool:
-        """Whether the closing delimiter has been seen."""
+        """Whether the closing delimiter was parsed."""
         return self._state is _State.EPILOGUE
 
     def feed(self, buffer: bytearray, start: int, end: int) -> tuple[int, list[Event]]:
-        """Reads buffer[start:end] and returns the position up to which it is consumed, and what was found.
+        """Parses buffer[start:end] and returns the end of the consumed bytes, and the events.
 
         Raises:
-            MultipartError: The bytes cannot be a form.
+            MultipartError: The bytes are not a form.
         """
         events: list[Event] = []
         position = start
@@ -144,18 +144,18 @@ class MultipartParser:
             return start + 2
         line_end = buffer.find(b"\r\n", start, end)
         if line_end < 0:
-            if end - start > _MOST_HEADER_BYTES:
+            if end - start > _MAX_HEADER_BYTES:
                 raise MultipartError("no line end after a delimiter")
             return start
         if buffer[start:line_end].strip(b" \t"):
-            raise MultipartError("a delimiter is followed by something else than a line end")
+            raise MultipartError("a delimiter is not followed by a line end")
         self._state = _State.HEADERS
         return line_end + 2
 
     def _headers(self, buffer: bytearray, start: int, end: int, events: list[Event]) -> int:
         headers_end = buffer.find(b"\r\n\r\n", start, end)
         if headers_end < 0:
-            if end - start > _MOST_HEADER_BYTES:
+            if end - start > _MAX_HEADER_BYTES:
                 raise MultipartError("the headers of a part are too long")
             return start
         events.append(PartBegins(_name_of(bytes(buffer[start:headers_end]))))

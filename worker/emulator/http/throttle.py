@@ -1,4 +1,4 @@
-"""One bandwidth limit for all uploads together."""
+"""A rate limit for the sum of all uploads."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ if TYPE_CHECKING:
 
 
 class Throttle:
-    """Holds the sum of all uploads to a number of bytes a second."""
+    """Limits the sum of all uploads to `rate_bytes_per_s`."""
 
     def __init__(self, settings: RuntimeSettings, stopping: threading.Event) -> None:
         self._settings = settings
         self._stopping = stopping
         self._lock = threading.Lock()
-        self._paid_until = 0.0
+        self._busy_until = 0.0
 
     @property
     def limited(self) -> bool:
-        """Whether there is a limit at the moment."""
+        """Whether a limit is set now."""
         return self._settings.rate_bytes_per_s is not None
 
     def spend(self, size_bytes: int) -> None:
-        """Returns when these bytes, already received, are paid for."""
+        """Waits until the rate allows these received bytes."""
         rate = self._settings.rate_bytes_per_s
         if rate is None:
             return
         with self._lock:
             now = time.monotonic()
-            self._paid_until = max(now, self._paid_until) + size_bytes / rate
-            wait_s = self._paid_until - now
+            self._busy_until = max(now, self._busy_until) + size_bytes / rate
+            wait_s = self._busy_until - now
         self._stopping.wait(wait_s)

@@ -14,14 +14,14 @@ def entry(**fields: Any) -> JournalEntry:
     return JournalEntry(1, 0.0, "POST", **{"bucket": "b", "path": "videos/a.mp4", "op": "data", "offset": 0, **fields})
 
 
-def struck(rule: dict[str, Any], *entries: JournalEntry) -> list[bool]:
+def faulty(rule: dict[str, Any], *entries: JournalEntry) -> list[bool]:
     plan = FaultPlan()
     plan.add(Rule.from_json({"fault": "error", **rule}))
-    return [bool(plan.strike(each)) for each in entries]
+    return [bool(plan.faults_for(each).names) for each in entries]
 
 
 @pytest.mark.parametrize(
-    ("conditions", "strikes"),
+    ("conditions", "injected"),
     [
         ({}, True),
         ({"op": "data"}, True),
@@ -35,20 +35,20 @@ def struck(rule: dict[str, Any], *entries: JournalEntry) -> list[bool]:
         ({"session": "s"}, False),
     ],
 )
-def test_every_condition_given_must_hold(conditions: dict[str, Any], strikes: bool) -> None:
-    assert struck(conditions, entry()) == [strikes]
+def test_every_condition_given_must_hold(conditions: dict[str, Any], injected: bool) -> None:
+    assert faulty(conditions, entry()) == [injected]
 
 
 def test_only_the_nth_match_is_struck() -> None:
-    assert struck({"nth": 2, "op": "data"}, entry(), entry(op="list"), entry(), entry()) == [False, False, True, False]
+    assert faulty({"nth": 2, "op": "data"}, entry(), entry(op="list"), entry(), entry()) == [False, False, True, False]
 
 
-def test_a_rule_strikes_at_most_count_times() -> None:
-    assert struck({"count": 2}, *[entry()] * 4) == [True, True, False, False]
+def test_a_fault_is_injected_at_most_count_times() -> None:
+    assert faulty({"count": 2}, *[entry()] * 4) == [True, True, False, False]
 
 
 def test_chance_repeats_with_its_seed() -> None:
-    first, second, other = (struck({"probability": 0.5, "seed": seed}, *[entry()] * 64) for seed in (1, 1, 2))
+    first, second, other = (faulty({"probability": 0.5, "seed": seed}, *[entry()] * 64) for seed in (1, 1, 2))
     assert first == second != other
     assert 10 < sum(first) < 54
 
@@ -57,20 +57,20 @@ def test_rules_combine_and_can_be_removed() -> None:
     plan = FaultPlan()
     delay = plan.add(Rule.from_json({"fault": "delay", "delay_s": 1, "when": "after"}))
     plan.add(Rule.from_json({"fault": "cut"}))
-    strikes = plan.strike(entry())
-    assert strikes.names == ("delay", "cut")
-    assert strikes.get(Fault.DELAY, "after") is delay
-    assert strikes.get(Fault.DELAY, "before") is None
+    injected = plan.faults_for(entry())
+    assert injected.names == ("delay", "cut")
+    assert injected.get(Fault.DELAY, "after") is delay
+    assert injected.get(Fault.DELAY, "before") is None
     plan.remove(delay.id)
-    assert plan.strike(entry()).names == ("cut",)
+    assert plan.faults_for(entry()).names == ("cut",)
     plan.remove()
-    assert not plan.strike(entry())
+    assert plan.faults_for(entry()).names == ()
 
 
 def test_a_cut_within_the_body_waits_for_its_byte() -> None:
     plan = FaultPlan()
     plan.add(Rule.from_json({"fault": "cut_body", "body_bytes": 100, "op": "data", "count": 1}))
-    assert not plan.strike(entry(body_bytes=500)), "it strikes within the body only"
+    assert plan.faults_for(entry(body_bytes=500)).names == (), "the fault is for the body only"
     assert [plan.cuts_body(entry(body_bytes=size)) for size in (99, 100, 101)] == [False, True, False]
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from worker.emulator.core.errors import Reason, StorageError
-from worker.emulator.cos_json.errors import CODE_OF, CODES, refusal_of
+from worker.emulator.cos_json.errors import CODE_OF, CODES, cos_error_of
 
 
-@pytest.mark.parametrize("why", Reason)
-def test_every_reason_has_a_code(why: Reason) -> None:
-    assert CODE_OF[why] in CODES
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_has_a_code(reason: Reason) -> None:
+    assert CODE_OF[reason] in CODES
 
 
 def test_a_detail_is_told_unless_clients_match_on_the_text() -> None:
-    said = refusal_of(StorageError(Reason.SLICE_TOO_SHORT, "3 bytes where 4 are due"))
+    said = cos_error_of(StorageError(Reason.SLICE_TOO_SHORT, "3 bytes where 4 are due"))
     assert (said.code, said.status, said.message) == (-283, 400, "ERROR_SLICE_TOO_SMALL: 3 bytes where 4 are due")
-    assert refusal_of(StorageError(Reason.IN_THE_WAY, "a is a file")).message == "ERROR_CMD_COS_PATH_CONFLICT"
+    assert cos_error_of(StorageError(Reason.PATH_CONFLICT, "a is a file")).message == "ERROR_CMD_COS_PATH_CONFLICT"

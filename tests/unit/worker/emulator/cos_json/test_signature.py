@@ -7,6 +7,7 @@ import hmac
 
 import pytest
 
+from worker.emulator.core.targets import Target
 from worker.emulator.cos_json.errors import CosError
 from worker.emulator.cos_json.signature import Signature, check_signature, read_signature
 
@@ -100,7 +101,7 @@ def claim(**fields: object) -> Signature:
 def check(given: Signature, *, path: str = "a b/c.bin", one_time: bool = False) -> int:
     """The code of the refusal, or 0."""
     try:
-        check_signature(given, appid="1", bucket="bucket", path=path, now_s=NOW, one_time=one_time)
+        check_signature(given, Target("1", "bucket", path), now_s=NOW, one_time=one_time)
     except CosError as refusal:
         return refusal.code
     return 0

@@ -1,8 +1,8 @@
-"""What was asked and what became of it, in a file that outlives the process: one JSON object a line, never rotated.
+"""The journal file: every request and every change of an object or session, one JSON object a line, never rotated.
 
-Each line is one write to a file opened for appending, made after the effect and before the answer: SIGKILL of the
-emulator loses no line whose answer was given. It is not synced, so it does not outlive the machine. Between an effect
-and its line a SIGKILL may fall; `held` tells at the next start what the unfinished uploads had received by then.
+Each line is one write in append mode, after the effect and before the response: SIGKILL of the emulator loses no line
+whose response was sent. The file is not synced, so a failure of the machine may lose lines. SIGKILL may fall between an
+effect and its line; at the next start the `held` lines have the slices of all unfinished uploads.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 _OF_REQUEST = ("method", "bucket", "path", "op", "session", "offset", "size", "sha1", "status", "code", "effect")
 
 
-class Ledger:
-    """Appends lines to a file; does nothing without one.
+class JournalFile:
+    """Appends lines to a file.
 
     Args:
-        file: Where to; None for nowhere.
+        file: None for no journal file; then nothing is written.
 
     Raises:
         OSError: The file cannot be appended to.
@@ -36,27 +36,27 @@ class Ledger:
         self._fd = -1 if file is None else os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def request(self, entry: JournalEntry) -> None:
-        """One request, as far as it came: what it brought, what was done (`effect`), what it is told (`status`)."""
+        """A request as far as it was received, its `effect`, the `status` and `code` of the response."""
         if not self.on:
             return
-        known = {name: value for name in _OF_REQUEST if (value := getattr(entry, name)) not in (None, "")}
+        fields = {name: value for name in _OF_REQUEST if (value := getattr(entry, name)) not in (None, "")}
         began = time.time() - (time.monotonic() - entry.began_s)
-        self._append({"what": "request", "began": began, **known, "faults": entry.faults})
+        self._append({"what": "request", "began": began, **fields, "faults": entry.faults})
 
     def opened(self, upload: Upload) -> None:
-        """A session was begun."""
+        """A session began."""
         if self.on:
             self._append(
                 {"what": "opened", **_upload(upload), "mark": upload.biz_attr, "slice_size": upload.slice_size}
             )
 
     def ended(self, upload: Upload, how: str) -> None:
-        """A session ended without an object: `expired`, `lost` (by a fault), `aborted` or `refused` (by its digest)."""
+        """A session ended without an object: `expired`, `lost` (by a fault), `aborted` or `refused` (wrong digest)."""
         if self.on:
             self._append({"what": how, **_upload(upload)})
 
     def published(self, stored: StoredObject, how: str, old: StoredObject | None, sha1: str = "") -> None:
-        """An object came to be, by `finish`, `whole` or `copy` (instant upload); `old` is what it replaced."""
+        """An object was published by `finish`, `whole` or `copy` (instant upload); `old` is the replaced object."""
         if not self.on:
             return
         if old is not None:
@@ -64,17 +64,17 @@ class Ledger:
         self._append({"what": "published", "how": how, **_object(stored), "sha1": sha1 or stored.sha})
 
     def deleted(self, stored: StoredObject) -> None:
-        """An object was removed."""
+        """An object was deleted."""
         if self.on:
             self._append({"what": "deleted", **_object(stored)})
 
     def held(self, records: Records) -> None:
-        """What all unfinished uploads have received: said once, at the start."""
+        """The received slices of all unfinished uploads; written once, at the start."""
         for upload in records.all_uploads() if self.on else ():
             self._append({"what": "held", **_upload(upload), "slices": records.slices(upload.session)})
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Closes the file."""
         if self.on:
             self.on = False
             os.close(self._fd)
@@ -92,5 +92,5 @@ def _object(stored: StoredObject) -> dict[str, Any]:
     return {**named, "size": stored.filesize, "mark": stored.biz_attr}
 
 
-def _bucket(place: str) -> str:
-    return place.rpartition("/")[2]
+def _bucket(bucket_id: str) -> str:
+    return bucket_id.rpartition("/")[2]
