@@ -1,4 +1,4 @@
-"""Many clients at once see one consistent store."""
+"""The store is consistent under concurrent clients."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-SLICE = 512 * 1024
+from tests.integration.emulator.client import SLICE
 
 
-def test_one_of_many_inits_wins(cos: Any) -> None:
+def test_one_of_many_concurrent_inits_wins(cos: Any) -> None:
     with ThreadPoolExecutor(8) as pool:
         codes = sorted(pool.map(lambda _: cos.init("a.bin", SLICE).json()["code"], range(16)))
     assert codes == [-4019] * 15 + [0]
@@ -36,7 +36,7 @@ def test_two_versions_of_a_slice_never_mix(cos: Any) -> None:
     assert cos.get("a.bin").content == versions[codes.index(0)]
 
 
-def test_many_finishes_are_one(cos: Any) -> None:
+def test_concurrent_finishes_make_one_object(cos: Any) -> None:
     session = cos.begin("a.bin", SLICE)
     cos.send("a.bin", session, 0, bytes(SLICE))
     with ThreadPoolExecutor(8) as pool:
@@ -45,7 +45,7 @@ def test_many_finishes_are_one(cos: Any) -> None:
     assert len(cos.control.objects("uploads")) == 1
 
 
-def test_a_delete_among_slices_leaves_nothing_behind(cos: Any, tmp_path: Any) -> None:
+def test_a_delete_during_slices_leaves_no_content(cos: Any, tmp_path: Any) -> None:
     for _ in range(5):
         session = cos.begin("a.bin", 6 * SLICE)
         with ThreadPoolExecutor(4) as pool:

@@ -1,4 +1,4 @@
-"""The control endpoint: what it tells of the inside, and what it can put there."""
+"""The control endpoint: its token, the journal, settings, uploads and objects."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.integration.emulator.client import SLICE
 from worker.emulator.control import ControlError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-SLICE = 512 * 1024
 
 
 def test_the_journal_counts_sends_finishes_and_deletes(start_cos: Callable[..., Any]) -> None:
@@ -34,21 +33,21 @@ def test_the_journal_counts_sends_finishes_and_deletes(start_cos: Callable[..., 
     assert cos.control.requests() == []
 
 
-def test_state_is_shown_and_planted(cos: Any) -> None:
+def test_uploads_and_objects_are_listed_and_planted(cos: Any) -> None:
     session = cos.control.plant_upload(
-        "uploads", "theirs.bin", filesize=2 * SLICE, slice_size=SLICE, slices={SLICE: bytes(SLICE)}
+        "uploads", "other.bin", filesize=2 * SLICE, slice_size=SLICE, slices={SLICE: bytes(SLICE)}
     )
-    assert cos.list("theirs.bin").json()["data"]["listparts"] == [{"offset": SLICE, "datalen": SLICE}]
+    assert cos.list("other.bin").json()["data"]["listparts"] == [{"offset": SLICE, "datalen": SLICE}]
     (upload,) = cos.control.uploads("uploads")
-    assert (upload["path"], upload["session"], upload["slices"]) == ("theirs.bin", session, [[SLICE, SLICE]])
-    cos.control.plant_object("uploads", "a b.bin", b"planted", biz_attr="theirs", with_sha=True)
+    assert (upload["path"], upload["session"], upload["slices"]) == ("other.bin", session, [[SLICE, SLICE]])
+    cos.control.plant_object("uploads", "a b.bin", b"planted", biz_attr="planted", with_sha=True)
     assert cos.get("a b.bin").content == b"planted"
     (stored,) = cos.control.objects("uploads")
-    assert (stored["path"], stored["filesize"], stored["biz_attr"], len(stored["sha"])) == ("a b.bin", 7, "theirs", 40)
+    assert (stored["path"], stored["filesize"], stored["biz_attr"], len(stored["sha"])) == ("a b.bin", 7, "planted", 40)
     assert cos.control.objects("other") == []
 
 
-def test_planting_keeps_to_the_rules(cos: Any) -> None:
+def test_planting_is_checked_as_a_request_is(cos: Any) -> None:
     cos.control.plant_upload("uploads", "a.bin", filesize=1)
     with pytest.raises(ControlError, match="-4019"):
         cos.control.plant_upload("uploads", "a.bin", filesize=1)
@@ -71,11 +70,11 @@ def test_settings_change_while_it_runs(cos: Any) -> None:
         cos.control.change(speed=1)
 
 
-def test_uploads_are_held_to_a_rate_that_can_be_lifted(start_cos: Callable[..., Any]) -> None:
+def test_the_rate_of_uploads_is_limited_and_can_change(start_cos: Callable[..., Any]) -> None:
     cos = start_cos(rate_bytes_per_s=2 * SLICE)
     began = time.monotonic()
     cos.upload("a.bin", bytes(SLICE))
-    assert time.monotonic() - began >= 0.4, "half a second's worth of bytes"
+    assert time.monotonic() - began >= 0.4, "the bytes of half a second"
     cos.control.change(rate_bytes_per_s=SLICE)
     cos.upload("b.bin", bytes(SLICE // 2))
     (first, second) = cos.control.requests(op="upload", state="answered", count=2, timeout_s=120)
@@ -83,20 +82,20 @@ def test_uploads_are_held_to_a_rate_that_can_be_lifted(start_cos: Callable[..., 
     assert first["ended_s"] - first["began_s"] >= 0.4
 
 
-def test_what_does_not_exist_is_said_so(cos: Any) -> None:
+def test_an_unknown_control_request_is_named_in_the_error(cos: Any) -> None:
     with pytest.raises(ControlError, match="/nothing"):
         cos.control._call("GET", "/nothing")
 
 
-def test_nobody_without_the_token_is_answered_but_that_it_runs(start_cos: Callable[..., Any]) -> None:
+def test_only_health_needs_no_token(start_cos: Callable[..., Any]) -> None:
     cos = start_cos()
     base, token = cos.control_url, cos.token_file.read_text()
     for given in (None, "", token, "Bearer", "Bearer x", f"Bearer {token}x", f"Basic {token}", f"Bearer {token[:-1]}"):
         headers = {} if given is None else {"Authorization": given}
         for method, path in (("GET", "/settings"), ("PATCH", "/settings"), ("GET", "/requests"), ("DELETE", "/rules"),
                              ("DELETE", "/rules/1"), ("POST", "/objects"), ("GET", "/nowhere")):  # fmt: skip
-            answer = cos.http.request(method, base + path, headers=headers, content=b"{}")
-            assert (answer.status_code, token in answer.text) == (401, False)
+            response = cos.http.request(method, base + path, headers=headers, content=b"{}")
+            assert (response.status_code, token in response.text) == (401, False)
         assert cos.http.get(f"{base}/health", headers=headers).status_code == 200
     assert cos.control.settings()
     cos = start_cos()
@@ -104,11 +103,11 @@ def test_nobody_without_the_token_is_answered_but_that_it_runs(start_cos: Callab
     assert cos.http.get(f"{cos.control_url}/settings", headers={"Authorization": f"Bearer {token}"}).status_code == 401
 
 
-def test_what_it_keeps_is_for_its_user_alone(start_cos: Callable[..., Any]) -> None:
+def test_its_files_are_readable_by_its_user_alone(start_cos: Callable[..., Any]) -> None:
     cos = start_cos()
     folder = cos.token_file.parent
     cos.upload("a.bin", b"content")
-    for path in (folder, folder / "content", *folder.glob("*.*"), folder / "lock"):  # as an older release left them
+    for path in (folder, folder / "content", *folder.glob("*.*"), folder / "lock"):  # the modes of an older release
         path.chmod(0o755)
     cos = start_cos()
     cos.upload("b.bin", b"content")

@@ -1,8 +1,9 @@
-"""What was acknowledged survives the death of the process, and nothing else appears."""
+"""Acknowledged data survives a kill of the process, and no other data appears."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import signal
@@ -14,46 +15,21 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+from tests.integration.emulator.client import SLICE, cos_process, kill
 
-SLICE = 512 * 1024
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 @pytest.fixture
-def run_cos(tmp_path: Path, cos: Any) -> Iterator[Callable[[], Any]]:
-    """Runs emulators as processes of their own, all on one folder."""
-    kind = type(cos)
-    command = [sys.executable, "-m", "worker.emulator", "--data-dir", str(tmp_path / "durable"), "--appid", "10055004"]
-    (tmp_path / "key").write_text("fake-secret-key\n")
-    command += ["--bucket", "uploads", "--secret-id", "fake-secret-id", "--secret-key-file", str(tmp_path / "key")]
-
-    @contextlib.contextmanager
-    def run() -> Iterator[Any]:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        words = process.stdout.readline().split()
-        client = kind(*words[2::2])
-        client.process = process
-        try:
-            yield client
-        finally:
-            client.close()
-            process.kill()
-            process.wait(10)
-            process.stdout.close()
-
-    return run
-
-
-def kill(cos: Any) -> None:
-    cos.process.send_signal(signal.SIGKILL)
-    cos.process.wait(10)
+def run_cos(tmp_path: Path) -> Callable[[], Any]:
+    """Runs an emulator as a process of its own, each time on the same folder."""
+    return functools.partial(cos_process, tmp_path / "durable")
 
 
 class Sender:
-    """Sends slices of one file until the store is gone, and knows which were sent and which acknowledged."""
+    """Sends slices of one file until the connection ends; records which were sent and which acknowledged."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -70,24 +46,24 @@ class Sender:
         for offset in offsets:
             self.sent.add(offset)
             try:
-                answer = cos.send("a.bin", self.session, offset, self.data[offset : offset + SLICE])
+                response = cos.send("a.bin", self.session, offset, self.data[offset : offset + SLICE])
             except httpx.TransportError:
                 return
-            if answer.json()["code"] == 0:
+            if response.json()["code"] == 0:
                 self.acknowledged.add(offset)
 
 
-def test_every_acknowledged_slice_outlives_a_kill(run_cos: Callable[[], Any]) -> None:
-    """Two senders, a kill at a random moment, five times over; then the file is finished and compared."""
+def test_every_acknowledged_slice_survives_a_kill(run_cos: Callable[[], Any]) -> None:
+    """Two senders and a kill at a random moment, five times; then a finish and a comparison."""
     slices = 24
     sender = Sender(os.urandom(slices * SLICE))
-    moments = random.Random(5)
+    rng = random.Random(5)
     for _ in range(5):
         with run_cos() as cos:
             missing = _missing(cos, sender)
-            stop_at = moments.randint(1, 4)
+            stop_at = rng.randint(1, 4)
             threads = [sender.start(cos, missing[first:stop_at:2]) for first in (0, 1)]
-            cos.control.requests(op="data", code=0, count=moments.randint(1, stop_at), timeout_s=120)
+            cos.control.requests(op="data", code=0, count=rng.randint(1, stop_at), timeout_s=120)
             kill(cos)
             for thread in threads:
                 thread.join(120)
@@ -102,7 +78,7 @@ def test_every_acknowledged_slice_outlives_a_kill(run_cos: Callable[[], Any]) ->
 
 
 def _missing(cos: Any, sender: Sender) -> list[int]:
-    """Offsets that the store has not, after checking that it has what it acknowledged and nothing that nobody sent."""
+    """Offsets that the store lacks; it must have all acknowledged slices and only slices that were sent."""
     sender.session = sender.session or cos.begin("a.bin", len(sender.data))
     listed = cos.list("a.bin").json()["data"]
     held = {part["offset"] for part in listed["listparts"]}
@@ -111,7 +87,7 @@ def _missing(cos: Any, sender: Sender) -> list[int]:
     return [offset for offset in range(0, len(sender.data), SLICE) if offset not in held]
 
 
-def test_a_slice_stored_but_not_answered_is_there_after_a_kill(run_cos: Callable[[], Any]) -> None:
+def test_a_slice_stored_without_a_response_survives_a_kill(run_cos: Callable[[], Any]) -> None:
     with run_cos() as cos:
         sender = Sender(bytes(2 * SLICE))
         sender.session = cos.begin("a.bin", 2 * SLICE)
@@ -126,7 +102,7 @@ def test_a_slice_stored_but_not_answered_is_there_after_a_kill(run_cos: Callable
         assert cos.list("a.bin").json()["data"]["listparts"] == [{"offset": 0, "datalen": SLICE}]
 
 
-def test_a_finish_that_was_not_answered_is_done_after_a_kill(run_cos: Callable[[], Any]) -> None:
+def test_a_finish_without_a_response_survives_a_kill(run_cos: Callable[[], Any]) -> None:
     data = os.urandom(SLICE)
     with run_cos() as cos:
         session = cos.begin("a.bin", SLICE)
@@ -143,7 +119,7 @@ def test_a_finish_that_was_not_answered_is_done_after_a_kill(run_cos: Callable[[
         assert cos.get("a.bin").content == data
 
 
-def test_an_object_that_is_replaced_over_and_over_is_always_whole(run_cos: Callable[[], Any]) -> None:
+def test_an_object_that_is_replaced_repeatedly_is_always_complete(run_cos: Callable[[], Any]) -> None:
     versions = [bytes([value]) * 100_000 for value in range(200)]
     acknowledged: list[int] = [0]
 
@@ -152,13 +128,13 @@ def test_an_object_that_is_replaced_over_and_over_is_always_whole(run_cos: Calla
             assert cos.upload("a.bin", versions[number], insertOnly=0).json()["code"] == 0
             acknowledged.append(number)
 
-    for life in range(4):
+    for run_number in range(4):
         with run_cos() as cos:
-            if life:
+            if run_number:
                 assert versions.index(cos.get("a.bin").content) in {acknowledged[-1], acknowledged[-1] + 1}
             thread = threading.Thread(target=_until_cut, args=(replace, cos))
             thread.start()
-            cos.control.requests(op="upload", code=0, count=3 + life, timeout_s=120)
+            cos.control.requests(op="upload", code=0, count=3 + run_number, timeout_s=120)
             kill(cos)
             thread.join(120)
     assert len(acknowledged) > 4 * 3
@@ -169,7 +145,7 @@ def _until_cut(work: Callable[..., object], *arguments: object) -> None:
         work(*arguments)
 
 
-def test_bytes_that_nothing_refers_to_are_swept(run_cos: Callable[[], Any], tmp_path: Path) -> None:
+def test_content_without_a_record_is_removed_at_start(run_cos: Callable[[], Any], tmp_path: Path) -> None:
     with run_cos() as cos:
         cos.upload("a.bin", b"data")
         kill(cos)
@@ -188,7 +164,7 @@ def test_a_signal_ends_it_cleanly(run_cos: Callable[[], Any]) -> None:
             assert cos.process.wait(10) == 0
 
 
-def test_a_taken_port_is_said_in_one_line(run_cos: Callable[[], Any], tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_line(run_cos: Callable[[], Any], tmp_path: Path) -> None:
     with run_cos() as cos:
         command = [sys.executable, "-m", "worker.emulator", "--data-dir", str(tmp_path / "x"), "--appid", "1"]
         command += ["--bucket", "b", "--secret-id", "i", "--secret-key", "fake-key", "--port", str(cos.address[1])]

@@ -1,4 +1,4 @@
-"""Each fault does what it says, to the client and to the store."""
+"""Each fault has its effect on the response and on the store."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from tests.integration.emulator.client import SLICE
 from worker.emulator.control import ControlError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SLICE = 512 * 1024
 DATA = os.urandom(2 * SLICE)
 
 
@@ -29,36 +29,36 @@ def parts(cos: Any) -> list[int]:
 
 
 def send(cos: Any, session: str, offset: int = 0) -> httpx.Response:
-    answer = cos.send("a.bin", session, offset, DATA[offset : offset + SLICE])
-    assert isinstance(answer, httpx.Response)
-    return answer
+    response = cos.send("a.bin", session, offset, DATA[offset : offset + SLICE])
+    assert isinstance(response, httpx.Response)
+    return response
 
 
 def test_any_code_with_any_status(cos: Any, session: str) -> None:
     cos.control.add_rule("error", op="data", status=503, code=-71, message="slower", count=1)
-    answer = send(cos, session)
-    assert (answer.status_code, answer.json()["code"], answer.json()["message"]) == (503, -71, "slower")
+    response = send(cos, session)
+    assert (response.status_code, response.json()["code"], response.json()["message"]) == (503, -71, "slower")
     assert parts(cos) == []
     assert send(cos, session).json()["code"] == 0
 
 
 def test_success_by_status_may_be_an_error_by_code(cos: Any, session: str) -> None:
     cos.control.add_rule("error", op="data", status=200, code=-4013)
-    answer = send(cos, session)
-    assert (answer.status_code, answer.json()["code"]) == (200, -4013)
+    response = send(cos, session)
+    assert (response.status_code, response.json()["code"]) == (200, -4013)
 
 
-def test_an_error_may_be_told_after_the_effect(cos: Any, session: str) -> None:
+def test_an_error_may_follow_the_effect(cos: Any, session: str) -> None:
     cos.control.add_rule("error", when="after", op="data", status=500, code=-195)
     assert send(cos, session).status_code == 500
     assert parts(cos) == [0]
 
 
-def test_an_answer_may_be_no_json(cos: Any, session: str) -> None:
+def test_a_response_may_be_no_json(cos: Any, session: str) -> None:
     page = {"status": 502, "body": "<html>bad gateway</html>", "content_type": "text/html"}
     cos.control.add_rule("raw", op="data", **page)
-    answer = send(cos, session)
-    assert (answer.status_code, answer.text, answer.headers["content-type"]) == (502, page["body"], "text/html")
+    response = send(cos, session)
+    assert (response.status_code, response.text, response.headers["content-type"]) == (502, page["body"], "text/html")
 
 
 @pytest.mark.parametrize(("when", "stored"), [("before", []), ("after", [0])])
@@ -82,14 +82,14 @@ def test_a_connection_may_be_cut_within_a_slice(cos: Any, session: str) -> None:
     assert parts(cos) == []
 
 
-def test_an_answer_may_be_truncated(cos: Any, session: str) -> None:
+def test_a_response_may_be_truncated(cos: Any, session: str) -> None:
     cos.control.add_rule("truncate", op="data", count=1)
     with pytest.raises(httpx.RemoteProtocolError):
         send(cos, session)
     assert parts(cos) == [0]
 
 
-def test_answers_may_drip_and_delay(cos: Any, session: str) -> None:
+def test_responses_may_drip_and_delay(cos: Any, session: str) -> None:
     cos.control.add_rule("drip", op="data", delay_s=0.01)
     cos.control.add_rule("delay", op="data", delay_s=0.1, when="after")
     assert send(cos, session).json()["data"]["offset"] == 0
@@ -114,7 +114,7 @@ def test_one_upload_may_get_another_slice_size_and_an_order(cos: Any) -> None:
     assert cos.init("c.bin", 3 * SLICE).json()["data"]["slice_size"] == SLICE
 
 
-def test_an_answer_may_name_another_session_or_offset(cos: Any, session: str) -> None:
+def test_a_response_may_name_another_session_or_offset(cos: Any, session: str) -> None:
     rule = cos.control.add_rule("wrong_session", op="data")
     assert send(cos, session).json()["data"]["session"] != session
     cos.control.remove_rule(rule)
@@ -124,7 +124,7 @@ def test_an_answer_may_name_another_session_or_offset(cos: Any, session: str) ->
 
 
 @pytest.mark.parametrize("op", ["init", "data", "finish", "upload", "delete"])
-def test_the_store_may_lie(cos: Any, session: str, op: str) -> None:
+def test_a_success_may_have_no_effect(cos: Any, session: str, op: str) -> None:
     cos.control.add_rule("swallow", op=op)
     requests: dict[str, Callable[[], Any]] = {
         "init": lambda: cos.init("b.bin", SLICE),
@@ -133,8 +133,8 @@ def test_the_store_may_lie(cos: Any, session: str, op: str) -> None:
         "upload": lambda: cos.upload("b.bin", b"data"),
         "delete": lambda: cos.delete("a.bin"),
     }
-    answer = requests[op]()
-    assert (answer.status_code, answer.json()["code"]) == (200, 0)
+    response = requests[op]()
+    assert (response.status_code, response.json()["code"]) == (200, 0)
     assert parts(cos) == []
     assert cos.stat("b.bin").status_code == 404
     (entry,) = cos.control.requests(faults="('swallow',)", state="answered", count=1, timeout_s=120)
@@ -142,7 +142,7 @@ def test_the_store_may_lie(cos: Any, session: str, op: str) -> None:
 
 
 @pytest.mark.parametrize("size", [4, 5 * 1024 * 1024])
-def test_a_byte_may_rot(cos: Any, size: int) -> None:
+def test_a_byte_may_be_corrupted(cos: Any, size: int) -> None:
     cos.control.add_rule("corrupt", op="upload")
     cos.upload("b.bin", bytes(size))
     assert cos.get("b.bin").content == b"\xff" + bytes(size - 1)
@@ -153,35 +153,35 @@ def test_a_request_may_be_held_on_either_side_of_its_effect(
     cos: Any, session: str, when: str, stored: list[int]
 ) -> None:
     cos.control.add_rule("hold", when=when, op="data", count=1)
-    answers: list[httpx.Response] = []
-    sender = threading.Thread(target=lambda: answers.append(send(cos, session)))
+    responses: list[httpx.Response] = []
+    sender = threading.Thread(target=lambda: responses.append(send(cos, session)))
     sender.start()
     (held,) = cos.control.requests(state="held", count=1, timeout_s=120)
     assert (held["op"], held["offset"]) == ("data", 0)
     assert parts(cos) == stored
-    assert not answers
+    assert not responses
     assert cos.control.release(held["number"]) == 1
     sender.join(120)
-    assert answers[0].json()["code"] == 0
+    assert responses[0].json()["code"] == 0
     assert cos.control.release() == 0
 
 
-def test_stopping_lets_held_requests_go(start_cos: Callable[..., Any]) -> None:
+def test_a_stop_releases_held_requests(start_cos: Callable[..., Any]) -> None:
     cos = start_cos()
     cos.control.add_rule("hold", op="stat")
     outcome: list[object] = []
 
-    def ask() -> None:
+    def request() -> None:
         try:
             outcome.append(cos.stat("a.bin").status_code)
         except httpx.TransportError as error:
             outcome.append(error)
 
-    asker = threading.Thread(target=ask)
-    asker.start()
+    requester = threading.Thread(target=request)
+    requester.start()
     cos.control.requests(state="held", count=1, timeout_s=120)
     start_cos()
-    asker.join(120)
+    requester.join(120)
     assert len(outcome) == 1
 
 
@@ -200,6 +200,6 @@ def test_rules_count_and_are_cleared(cos: Any) -> None:
     assert cos.control.rules() == []
 
 
-def test_a_rule_with_a_slip_in_it_is_refused(cos: Any) -> None:
+def test_a_rule_with_an_unknown_field_is_refused(cos: Any) -> None:
     with pytest.raises(ControlError, match="no field 'pth'"):
         cos.control.add_rule("cut", pth="*")

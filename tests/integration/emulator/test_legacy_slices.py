@@ -1,14 +1,14 @@
-"""`upload_slice`, the operation of an older client: one name for everything, slices in order, no finish."""
+"""`upload_slice`, the operation of older clients: slices in order, no finish."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import Any
 
-SLICE = 512 * 1024
+from tests.integration.emulator.client import SLICE, sha1
+
 DATA = os.urandom(2 * SLICE + 100)
-SHA = hashlib.sha1(DATA).hexdigest()  # noqa: S324 - the protocol's
+SHA = sha1(DATA)
 
 
 def begin(cos: Any, **fields: object) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def send(cos: Any, session: str, offset: int, data: bytes = DATA) -> dict[str, A
     return dict(cos.post("a.bin", "upload_slice", content, session=session, offset=offset, insertOnly="").json())
 
 
-def test_the_answer_to_the_last_slice_is_that_of_a_finish(cos: Any) -> None:
+def test_the_response_to_the_last_slice_is_that_of_a_finish(cos: Any) -> None:
     begun = begin(cos)["data"]
     assert (begun["offset"], begun["slice_size"]) == (0, SLICE)
     session = begun["session"]
@@ -32,7 +32,7 @@ def test_the_answer_to_the_last_slice_is_that_of_a_finish(cos: Any) -> None:
     assert cos.stat("a.bin").json()["data"]["sha"] == SHA
 
 
-def test_an_upload_goes_on_with_its_session(cos: Any) -> None:
+def test_an_upload_is_resumed_with_its_session(cos: Any) -> None:
     session = begin(cos)["data"]["session"]
     send(cos, session, 0)
     assert begin(cos)["code"] == -4019
@@ -47,7 +47,7 @@ def test_bytes_that_differ_from_the_digest_are_refused_at_the_end(cos: Any) -> N
     assert cos.get("a.bin").json()["code"] == -197
 
 
-def test_known_bytes_and_empty_files_need_no_slices(cos: Any) -> None:
+def test_stored_bytes_and_empty_files_need_no_slices(cos: Any) -> None:
     cos.upload("b.bin", DATA, sha=SHA)
     assert "url" in begin(cos)["data"]
     assert "url" in begin(cos, filesize=0, sha="da39a3ee5e6b4b0d3255bfef95601890afd80709", insertOnly=0)["data"]

@@ -1,4 +1,4 @@
-"""Rules strike the requests that they describe, as often as they say."""
+"""A rule injects its fault into the requests that meet its conditions, as often as it says."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_every_condition_given_must_hold(conditions: dict[str, Any], injected: b
     assert faulty(conditions, entry()) == [injected]
 
 
-def test_only_the_nth_match_is_struck() -> None:
+def test_only_the_nth_match_gets_the_fault() -> None:
     assert faulty({"nth": 2, "op": "data"}, entry(), entry(op="list"), entry(), entry()) == [False, False, True, False]
 
 
@@ -47,7 +47,7 @@ def test_a_fault_is_injected_at_most_count_times() -> None:
     assert faulty({"count": 2}, *[entry()] * 4) == [True, True, False, False]
 
 
-def test_chance_repeats_with_its_seed() -> None:
+def test_a_probability_is_repeatable_with_its_seed() -> None:
     first, second, other = (faulty({"probability": 0.5, "seed": seed}, *[entry()] * 64) for seed in (1, 1, 2))
     assert first == second != other
     assert 10 < sum(first) < 54
@@ -67,7 +67,7 @@ def test_rules_combine_and_can_be_removed() -> None:
     assert plan.faults_for(entry()).names == ()
 
 
-def test_a_cut_within_the_body_waits_for_its_byte() -> None:
+def test_a_cut_within_the_body_is_at_its_byte() -> None:
     plan = FaultPlan()
     plan.add(Rule.from_json({"fault": "cut_body", "body_bytes": 100, "op": "data", "count": 1}))
     assert plan.faults_for(entry(body_bytes=500)).names == (), "the fault is for the body only"
@@ -85,6 +85,6 @@ def test_a_cut_within_the_body_waits_for_its_byte() -> None:
         {"fault": "cut", "struck": 1},
     ],
 )
-def test_a_rule_that_says_nothing_sensible_is_refused(given: dict[str, Any]) -> None:
+def test_an_invalid_rule_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"rule|Fault"):
         Rule.from_json(given)

@@ -1,4 +1,4 @@
-"""The journal tells what was asked, within its bounds."""
+"""The journal selects entries, and keeps a limited number of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_entries_are_selected_by_their_fields() -> None:
     assert journal.select({"op": "init"}) == []
 
 
-def test_only_the_latest_are_remembered() -> None:
+def test_only_the_latest_entries_are_kept() -> None:
     journal = Journal(2)
     for _ in range(3):
         journal.begin("GET")
@@ -26,7 +26,7 @@ def test_only_the_latest_are_remembered() -> None:
     assert journal.select({}) == []
 
 
-def test_a_wait_ends_with_what_there_is() -> None:
+def test_a_wait_ends_at_its_timeout() -> None:
     journal = Journal(2)
     journal.begin("GET")
     assert len(journal.select({}, count=2, timeout_s=0.01)) == 1

@@ -11,7 +11,7 @@ from worker.emulator.core.targets import Target
 from worker.emulator.cos_json.errors import CosError
 from worker.emulator.cos_json.signature import Signature, check_signature, read_signature
 
-#: A sample key that was published together with its tokens, and one that says that it is an example.
+#: A sample key that was published with its tokens, and an example key.
 SAMPLE_KEYS = {
     "AKIDUfLUEUigQiXqm7CVSspKJnuaiIKtxqAv": "bLcPnl88WU30VY57ipRhSePfPdOfSruK",
     "AKIDEXAMPLE": "exampleSecretKey",
@@ -50,10 +50,10 @@ VECTORS = {
 }
 
 
-@pytest.mark.parametrize(("token", "claim"), VECTORS.values(), ids=VECTORS.keys())
-def test_known_tokens_verify(token: str, claim: tuple[object, ...]) -> None:
+@pytest.mark.parametrize(("token", "signature"), VECTORS.values(), ids=VECTORS.keys())
+def test_known_tokens_verify(token: str, signature: tuple[object, ...]) -> None:
     read = read_signature(token, SAMPLE_KEYS)
-    assert (read.appid, read.bucket, read.expires_s, read.signed_s, read.fileid) == claim
+    assert (read.appid, read.bucket, read.expires_s, read.signed_s, read.fileid) == signature
 
 
 def token_of(plain: str, key: str = "fake-secret-key") -> str:
@@ -63,7 +63,7 @@ def token_of(plain: str, key: str = "fake-secret-key") -> str:
 PLAIN = f"a=1&k=id&e={NOW + 60}&t={NOW}&r=12345678901234567890&f=&b=bucket"
 
 
-def refused(token: str) -> int:
+def code_of(token: str) -> int:
     with pytest.raises(CosError) as refusal:
         read_signature(token, {"id": "fake-secret-key"})
     assert refusal.value.status == 403
@@ -78,22 +78,22 @@ def refused(token: str) -> int:
         (token_of(""), -5998),
         (token_of(PLAIN.replace("&f=", "")), -5998),
         (token_of(PLAIN.replace("e=1", "e=+1")), -5998),
-        (token_of(PLAIN.replace("k=id", "k=stranger")), -47),
+        (token_of(PLAIN.replace("k=id", "k=unknown")), -47),
         (token_of(PLAIN, key="fake-other-key"), -48),
     ],
 )
-def test_what_is_no_genuine_token_is_refused(token: str, code: int) -> None:
-    assert refused(token) == code
+def test_an_invalid_token_is_refused(token: str, code: int) -> None:
+    assert code_of(token) == code
 
 
 @pytest.mark.parametrize("position", range(0, 20 + len(PLAIN), 7))
 def test_a_changed_token_is_never_accepted(position: int) -> None:
     raw = bytearray(base64.b64decode(token_of(PLAIN)))
     raw[position] ^= 1
-    assert refused(base64.b64encode(raw).decode()) in {-48, -47, -5998}
+    assert code_of(base64.b64encode(raw).decode()) in {-48, -47, -5998}
 
 
-def claim(**fields: object) -> Signature:
+def signature(**fields: object) -> Signature:
     given: dict[str, object] = {"mac": b"", "appid": "1", "bucket": "bucket", "secret_id": "id", "fileid": ""}
     return Signature(**{**given, "expires_s": NOW + 60, "signed_s": NOW, **fields})  # type: ignore[arg-type]
 
@@ -127,7 +127,7 @@ def check(given: Signature, *, path: str = "a b/c.bin", one_time: bool = False) 
     ],
 )
 def test_a_reusable_signature_covers_its_prefix_for_its_time(fields: dict[str, object], code: int) -> None:
-    assert check(claim(**fields)) == code
+    assert check(signature(**fields)) == code
 
 
 @pytest.mark.parametrize(
@@ -139,10 +139,10 @@ def test_a_reusable_signature_covers_its_prefix_for_its_time(fields: dict[str, o
         ({"fileid": "/1/bucket/a%20b/c.bin"}, -73),
     ],
 )
-def test_a_signature_for_one_use_names_the_very_file(fields: dict[str, object], code: int) -> None:
-    assert check(claim(**fields), one_time=True) == code
+def test_a_one_time_signature_names_the_exact_file(fields: dict[str, object], code: int) -> None:
+    assert check(signature(**fields), one_time=True) == code
 
 
 def test_a_path_with_a_percent_sign_may_be_signed_encoded_or_not() -> None:
-    assert check(claim(fileid="/1/bucket/100%25.bin"), path="100%.bin") == 0
-    assert check(claim(fileid="/1/bucket/100%25.bin"), path="100%25.bin") == 0
+    assert check(signature(fileid="/1/bucket/100%25.bin"), path="100%.bin") == 0
+    assert check(signature(fileid="/1/bucket/100%25.bin"), path="100%25.bin") == 0

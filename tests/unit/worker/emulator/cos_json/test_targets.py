@@ -1,4 +1,4 @@
-"""Request paths: every client's escaping names the same object, and what cannot be a path is refused."""
+"""Request paths: the escaping of every client names the same object, and illegal paths are refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_text_beyond_ascii_is_utf_8() -> None:
 
 
 @pytest.mark.parametrize("raw", ["a%3Fb", "a*b", "a%00b", "%FF", "../b", "a/./b", "x" * 851, "a%0Ab"])
-def test_what_cannot_be_a_path_is_refused(raw: str) -> None:
+def test_an_illegal_path_is_refused(raw: str) -> None:
     with pytest.raises(CosError) as refusal:
         target(raw)
     assert refusal.value.code == -180
@@ -52,7 +52,7 @@ def test_the_gateway_refuses_without_json(path: str, status: int) -> None:
     assert b"{" not in refusal.value.body
 
 
-def test_a_target_knows_what_is_above_it() -> None:
+def test_a_target_has_its_parent_folders() -> None:
     assert target("a/b/c.bin").parents() == ["a/", "a/b/"]
     assert target("a/b/").parents() == ["a/"]
     assert target("c.bin").parents() == []

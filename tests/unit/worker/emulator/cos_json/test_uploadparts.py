@@ -1,4 +1,4 @@
-"""Cumulative SHA-1 states: the vectors hold, and a wrong byte is found in the part that it is in."""
+"""SHA-1 states of prefixes: the vectors verify, and a wrong byte is found in its part."""
 
 from __future__ import annotations
 

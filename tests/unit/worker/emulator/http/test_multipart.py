@@ -1,4 +1,4 @@
-"""The parser must find the same parts wherever the network cuts the body, and whoever wrote it."""
+"""The parser finds the same parts, wherever the network splits the body and whichever client wrote it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_every_client_s_file_part_is_read(head: str) -> None:
     assert (name.lower(), data) == ("filecontent", b"\x00\r\n--\r\n\xff")
 
 
-#: Bytes in which delimiters, or what begins like one, are likely.
+#: Bytes in which delimiters and prefixes of delimiters are likely.
 tricky_bytes = st.lists(
     st.sampled_from([b"\r\n", b"--", b"\r", b"\n", b"-", BOUNDARY, b"\r\n--", b"\r\n--" + BOUNDARY[:-1], b"x", b"\x00"])
 ).map(b"".join)
@@ -93,7 +93,7 @@ def test_one_byte_at_a_time_is_enough() -> None:
     assert parse(body, list(range(len(body))), moving=True) == parse(body)
 
 
-def test_what_stands_before_and_behind_the_parts_is_passed_over() -> None:
+def test_preamble_and_epilogue_are_skipped() -> None:
     body = b"this is a form\r\n" + body_of((SCALAR["py"], b"a")) + b"and this was one"
     assert parse(body) == [("op", b"a")]
 
@@ -108,12 +108,12 @@ def test_what_stands_before_and_behind_the_parts_is_passed_over() -> None:
     ],
     ids=["no disposition", "no name", "garbage behind the delimiter", "endless headers"],
 )
-def test_what_no_client_writes_is_refused(body: bytes) -> None:
+def test_a_malformed_body_is_refused(body: bytes) -> None:
     with pytest.raises(MultipartError):
         MultipartParser(BOUNDARY).feed(bytearray(body), 0, len(body))
 
 
-def test_the_boundary_is_taken_bare_or_quoted() -> None:
+def test_the_boundary_may_be_bare_or_quoted() -> None:
     assert boundary_of("multipart/form-data; boundary=abc") == b"abc"
     assert boundary_of('Multipart/Form-Data; charset=utf-8; boundary="a b;c"') == b"a b;c"
     assert boundary_of("application/json") is None

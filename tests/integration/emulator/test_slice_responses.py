@@ -1,4 +1,4 @@
-"""Slices and answers as other servers have them: larger ones, and barer ones."""
+"""Slices larger than usual, and responses with fewer fields."""
 
 from __future__ import annotations
 
@@ -6,31 +6,27 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from tests.integration.emulator.client import MIB, SLICE, outcome
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MIB = 1024 * 1024
-SLICE = 512 * 1024
 DATA = os.urandom(2 * SLICE + 12_345)
 
 
-def refusal(answer: Any) -> tuple[int, int]:
-    return answer.status_code, answer.json()["code"]
-
-
-def test_the_server_s_slice_size_counts(start_cos: Callable[..., Any]) -> None:
+def test_the_slice_size_of_the_server_is_in_force(start_cos: Callable[..., Any]) -> None:
     cos = start_cos(forced_slice_size=MIB, serial_upload=True)
     data = os.urandom(MIB + 1)
     begun = cos.init("a.bin", len(data), slice_size=SLICE).json()["data"]
     assert (begun["slice_size"], begun["serial_upload"]) == (MIB, 1)
-    assert refusal(cos.send("a.bin", begun["session"], MIB, data[MIB:])) == (400, -4024)
-    assert refusal(cos.send("a.bin", begun["session"], 0, data[:SLICE])) == (400, -283)
+    assert outcome(cos.send("a.bin", begun["session"], MIB, data[MIB:])) == (400, -4024)
+    assert outcome(cos.send("a.bin", begun["session"], 0, data[:SLICE])) == (400, -283)
     for offset in (0, MIB):
         assert cos.send("a.bin", begun["session"], offset, data[offset : offset + MIB]).json()["code"] == 0
     assert cos.finish("a.bin", begun["session"], len(data)).json()["code"] == 0
 
 
-def test_a_slice_may_be_larger_than_those_that_can_be_asked_for(start_cos: Callable[..., Any]) -> None:
+def test_an_imposed_slice_size_may_exceed_those_of_clients(start_cos: Callable[..., Any]) -> None:
     cos = start_cos(forced_slice_size=8 * MIB)
     data = os.urandom(8 * MIB + 1)
     begun = cos.init("a.bin", len(data)).json()["data"]
@@ -43,14 +39,14 @@ def test_a_slice_may_be_larger_than_those_that_can_be_asked_for(start_cos: Calla
     assert cos.get("a.bin").content == data
 
 
-def test_the_largest_file_that_there_can_be_has_an_answer(cos: Any) -> None:
-    """Some file systems take it, as a hole; others have no files so large."""
-    answer = cos.init("a.bin", 2**63 - 1)
-    assert (answer.status_code, answer.json()["code"]) in {(200, 0), (400, -285)}
+def test_the_largest_possible_file_has_a_response(cos: Any) -> None:
+    """Some file systems accept it as a sparse file; others have no files of this size."""
+    response = cos.init("a.bin", 2**63 - 1)
+    assert (response.status_code, response.json()["code"]) in {(200, 0), (400, -285)}
     assert cos.upload("b.bin", b"data").json()["code"] == 0
 
 
-def test_answers_may_hold_no_more_than_is_promised(start_cos: Callable[..., Any]) -> None:
+def test_bare_responses_have_the_documented_fields_only(start_cos: Callable[..., Any]) -> None:
     cos = start_cos(bare_answers=True)
     begun = cos.init("a.bin", len(DATA)).json()["data"]
     assert set(begun) == {"session"}
