@@ -45,28 +45,21 @@ class JournalFile:
 
     def opened(self, upload: Upload) -> None:
         """A session began."""
-        if self.on:
-            self._append(
-                {"what": "opened", **_upload(upload), "mark": upload.biz_attr, "slice_size": upload.slice_size}
-            )
+        self._append({"what": "opened", **_upload(upload), "mark": upload.biz_attr, "slice_size": upload.slice_size})
 
     def ended(self, upload: Upload, how: str) -> None:
         """A session ended without an object: `expired`, `lost` (by a fault), `aborted` or `refused` (wrong digest)."""
-        if self.on:
-            self._append({"what": how, **_upload(upload)})
+        self._append({"what": how, **_upload(upload)})
 
     def published(self, stored: StoredObject, how: str, old: StoredObject | None, sha1: str = "") -> None:
         """An object was published by `finish`, `whole` or `copy` (instant upload); `old` is the replaced object."""
-        if not self.on:
-            return
         if old is not None:
             self._append({"what": "replaced", **_object(old)})
         self._append({"what": "published", "how": how, **_object(stored), "sha1": sha1 or stored.sha})
 
     def deleted(self, stored: StoredObject) -> None:
         """An object was deleted."""
-        if self.on:
-            self._append({"what": "deleted", **_object(stored)})
+        self._append({"what": "deleted", **_object(stored)})
 
     def held(self, records: Records) -> None:
         """The received slices of all unfinished uploads; written once, at the start."""
@@ -80,7 +73,8 @@ class JournalFile:
             os.close(self._fd)
 
     def _append(self, line: dict[str, Any]) -> None:
-        os.write(self._fd, json.dumps({"at": time.time(), **line}, separators=(",", ":")).encode() + b"\n")
+        if self.on:
+            os.write(self._fd, json.dumps({"at": time.time(), **line}, separators=(",", ":")).encode() + b"\n")
 
 
 def _upload(upload: Upload) -> dict[str, Any]:

@@ -41,6 +41,13 @@ class Call:
         text = self.text(name)
         if not text:
             raise CosError(missing, name)
-        if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS or int(text) >= _INT64_LIMIT:
+        number = decimal(text)
+        if number is None:
             raise CosError(-5999, name)
-        return int(text)
+        return number
+
+
+def decimal(text: str) -> int | None:
+    """The number in decimal digits, or None if it is not one of at most 63 bits."""
+    digits = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+    return int(text) if digits and int(text) < _INT64_LIMIT else None

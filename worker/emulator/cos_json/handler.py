@@ -15,7 +15,7 @@ from worker.emulator.config import MIB
 from worker.emulator.core.content import Content
 from worker.emulator.core.errors import StorageError
 from worker.emulator.core.faults import Fault, InjectedFaults, Rule
-from worker.emulator.cos_json.call import Call, Data
+from worker.emulator.cos_json.call import Call, Data, decimal
 from worker.emulator.cos_json.download import download
 from worker.emulator.cos_json.errors import CosError, GatewayError, cos_error_of, too_large
 from worker.emulator.cos_json.form import BufferPool, FormData, FormReader
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 #: A simple upload of 20 MiB with room for its fields; a longer body is refused by its Content-Length alone.
 _MAX_BODY_BYTES = 40 * MIB
 _DRIP_PIECES = 16
-_MAX_DIGITS = 19
 
 _log = logging.getLogger(__name__)
 
@@ -145,13 +144,12 @@ class CosJsonHandler:
 
     def _record(self, entry: JournalEntry, form: FormData, body_bytes: int) -> None:
         """Writes the fields received so far into the journal entry."""
-        offset = form.fields.get("offset", "")
         self._store.journal.update(
             entry,
             body_bytes=body_bytes,
             op=OPS.get(form.fields.get("op", "")),
             session=form.fields.get("session"),
-            offset=int(offset) if offset.isascii() and offset.isdigit() and len(offset) <= _MAX_DIGITS else None,
+            offset=decimal(form.fields.get("offset", "")),
             size=form.content.size_bytes if form.content is not None else None,
         )
 

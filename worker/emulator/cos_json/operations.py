@@ -87,10 +87,13 @@ class Operations:
         opened = self._store.uploads.begin(call.target, request, slice_size=call.slice_size, serial=call.serial)
         if isinstance(opened, StoredObject):
             return addresses(call.target, call.host)
-        data: dict[str, Any] = {"session": opened.session}
+        return self._session_data(opened)
+
+    def _session_data(self, upload: Upload) -> dict[str, Any]:
+        data: dict[str, Any] = {"session": upload.session}
         if not self._store.settings.bare_answers:
-            data["slice_size"] = opened.slice_size
-        if opened.serial:
+            data["slice_size"] = upload.slice_size
+        if upload.serial:
             data["serial_upload"] = 1
         return data
 
@@ -118,16 +121,12 @@ class Operations:
                 raise CosError(-197)
             return addresses(call.target, call.host)
         slices = self._store.records.slices(upload.session)
-        data: dict[str, Any] = {
-            "session": upload.session,
-            "listparts": [{"offset": offset, "datalen": size} for offset, size in slices],
-        }
+        data = self._session_data(upload)
+        data["listparts"] = [{"offset": offset, "datalen": size} for offset, size in slices]
         if not self._store.settings.bare_answers:
-            data |= {"slice_size": upload.slice_size, "filesize": upload.filesize}
+            data["filesize"] = upload.filesize
         if upload.sha and self._store.settings.sha_in_list:
             data["sha"] = upload.sha
-        if upload.serial:
-            data["serial_upload"] = 1
         return data
 
     def _finish(self, call: Call) -> Data:
