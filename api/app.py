@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,14 +12,13 @@ from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
 from api import auth, handlers, problems
-from api.acceptor import Acceptor
-from api.bodies import BodyLimits
-from api.connections import connections_of
 from api.enqueue_batcher import Submissions
-from api.http_protocol import protocol_for
 from api.offload import LargeWork
 from api.routes import events, health, jobs, not_implemented, slices
 from api.schemas.jobs import BatchItem, BatchRequest, JobRequest
+from api.server.body_limits import BodyLimits
+from api.server.http_protocol import protocol_for
+from api.server.uvicorn_server import Server
 from api.state import AppState
 from api.waiters import Waiters
 from worker.config.settings import load_settings
@@ -30,14 +28,11 @@ from worker.jobs.admission import Admission
 from worker.jobs.api_keys import KeyRing
 from worker.jobs.quota import Quota
 from worker.jobs.statements import texts
-from worker.signals import leave_if_database_is_away
 from worker.telemetry.log import set_up
 from worker.telemetry.redact import redact
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import AsyncIterator
-    from types import FrameType
 
     from starlette.types import Receive, Scope, Send
 
@@ -130,50 +125,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     app_state.waiters.stop()
     app_state.database.close()
-
-
-class Server(uvicorn.Server):
-    """Accepts by itself, and lets those who wait for a job go as soon as it is to stop."""
-
-    def __init__(self, config: uvicorn.Config, app_state: AppState) -> None:
-        super().__init__(config)
-        self.app_state = app_state
-        self._acceptors: list[Acceptor] = []
-
-    @property
-    def waiters(self) -> Waiters:
-        """Those who wait for a job."""
-        return self.app_state.waiters
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to serve."""
-        await super().startup(sockets)
-        loop = asyncio.get_running_loop()
-        if self.started and isinstance(loop, asyncio.SelectorEventLoop):  # others accept in ways of their own
-            connections = connections_of(self.server_state, self.app_state.settings, loop)
-            self._acceptors = [
-                Acceptor(loop, listening, self._make_protocol, connections)
-                for server in self.servers
-                for listening in server.sockets
-            ]
-
-    def _make_protocol(self) -> asyncio.Protocol:
-        return self.config.http_protocol_class(  # type: ignore[call-arg]
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop; requests that wait for a database which is away are not waited for."""
-        if not self.should_exit:
-            leave_if_database_is_away(self.app_state.settings, 0)
-        super().handle_exit(sig, frame)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop serving."""
-        for acceptor in self._acceptors:
-            acceptor.close()
-        self.app_state.waiters.stop()
-        await super().shutdown(sockets)
 
 
 def server(settings: Settings) -> Server:

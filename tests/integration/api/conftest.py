@@ -128,7 +128,16 @@ def running_api(settings: Settings) -> Iterator[Api]:
         port = api.servers[0].sockets[0].getsockname()[1]
         with closing(Database(settings.database_url, application="tests")) as database, ExitStack() as clients:
             url, state = f"http://127.0.0.1:{port}", api.server_state
-            yield Api(url, settings, database, api.waiters, api.app_state.submissions, stop, state.connections, clients)
+            yield Api(
+                url,
+                settings,
+                database,
+                api.app_state.waiters,
+                api.app_state.submissions,
+                stop,
+                state.connections,
+                clients,
+            )
     finally:
         stop()
 

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 from api.app import create_app
-from api.http_protocol import protocol_for
+from api.server.http_protocol import protocol_for
 from tests.acceptance.deadline import DEADLINE_S
 from tests.integration.api.conftest import settings_of
 from tests.support.wire import HttpTransport

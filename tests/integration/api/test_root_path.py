@@ -68,6 +68,7 @@ def test_another_server_makes_it_from_the_environment(tmp_path: Path, database_u
     }
     port = free_port()
     options = ["--factory", "api.app:create_app", "--workers", "2", "--port", str(port)]
+    options += ["--http", "api.server.http_protocol:LimitedProtocol", "--ws", "none"]  # as docs/operating.md says
     served = subprocess.Popen([sys.executable, "-m", "uvicorn", *options], env=environ)
 
     def is_ready() -> bool:

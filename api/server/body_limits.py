@@ -1,4 +1,4 @@
-"""Limits on request bodies, for every ASGI server: size, time, and an answer that comes before the body's end."""
+"""Limits on request bodies, for every ASGI server: size, time, and a response that begins before the body's end."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from api.limits import LINGERING_CLOSE, RequestTimeout
 from api.problems import TooLarge
+from api.server.refusals import LINGERING_CLOSE, RequestTimeout
 from worker.protocols.spec import BATCH_MAX_BYTES
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from worker.config.api_limits import ApiLimits
 
-_DROPPED_MAX_BYTES = 2 * BATCH_MAX_BYTES
+_MAX_DROPPED_BYTES = 2 * BATCH_MAX_BYTES
 _UNKNOWN = -1
 
 
 class BodyLimits:
-    """Middleware. A request without a body passes as it is, so that a long poll may take its time."""
+    """Middleware. A request without a body passes unchanged, so that a long poll can take its time."""
 
     def __init__(self, app: ASGIApp, limits: ApiLimits) -> None:
         """Bound what ``app`` receives."""
@@ -40,7 +40,7 @@ class BodyLimits:
 
 
 def _declared_bytes(scope: Scope) -> int:
-    """Return the length of the request's body; `_UNKNOWN` if only its end will tell."""
+    """Return the length of the request's body; `_UNKNOWN` if the head does not declare it."""
     fields: Iterable[tuple[bytes, bytes]] = scope["headers"]
     for name, value in fields:
         if name == b"content-length":
@@ -51,7 +51,7 @@ def _declared_bytes(scope: Scope) -> int:
 
 
 class _Body:
-    """The body of one request, and the answer to it."""
+    """The body of one request, and the response to it."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, declared: int, limits: ApiLimits) -> None:
         self._receive, self._send = receive, send
@@ -60,48 +60,51 @@ class _Body:
         self._expects = any(name == b"expect" for name, _ in scope["headers"])
         self._server_lingers = LINGERING_CLOSE in (scope.get("extensions") or {})
         self._can_close = scope["http_version"].startswith("1")
-        self._taken = 0
+        self._received_bytes = 0
         self._waited_s = 0.0
-        self._whole = False
+        self._complete = False
         self._cut = False
 
     async def receive(self) -> Message:
         """Return the next piece.
 
         Raises:
-            TooLarge: the body is larger than any that is taken.
-            RequestTimeout: the time and the low speed that it is allowed are both exceeded.
+            TooLarge: the body is larger than any request's limit.
+            RequestTimeout: the body took longer than its time limit, and came slower than the low speed.
         """
-        if self._whole:
+        if self._complete:
             return await self._receive()
-        if self._declared > BATCH_MAX_BYTES:
-            raise TooLarge(f"the body is larger than {BATCH_MAX_BYTES} bytes")
+        self._check_size(self._declared)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        allowed = self._limits.api_body_timeout_s + self._taken / self._limits.api_low_speed_bytes_per_s
+        allowed = self._limits.api_body_timeout_s + self._received_bytes / self._limits.api_low_speed_bytes_per_s
         try:
             async with asyncio.timeout_at(began + allowed - self._waited_s):
                 message = await self._receive()
         except TimeoutError:
             raise RequestTimeout("the request's body did not arrive in time") from None
-        self._waited_s += loop.time() - began  # the time in which nobody asked for a piece is not the client's
-        self._note(message)
-        if self._taken > BATCH_MAX_BYTES:
-            raise TooLarge(f"the body is larger than {BATCH_MAX_BYTES} bytes")
+        self._waited_s += loop.time() - began  # only the time spent in receive() counts against the client
+        self._record(message)
+        self._check_size(self._received_bytes)
         return message
 
-    def _note(self, message: Message) -> None:
-        self._taken += len(message.get("body", b""))
-        self._whole = message["type"] != "http.request" or not message.get("more_body", False)
+    @staticmethod
+    def _check_size(size: int) -> None:
+        if size > BATCH_MAX_BYTES:
+            raise TooLarge(f"the body is larger than {BATCH_MAX_BYTES} bytes")
+
+    def _record(self, message: Message) -> None:
+        self._received_bytes += len(message.get("body", b""))
+        self._complete = message["type"] != "http.request" or not message.get("more_body", False)
 
     async def send(self, message: Message) -> None:
-        """Send a piece of the answer. An answer that comes before the body's end is the connection's last."""
-        if self._whole:
+        """Send a piece of the response. A response that begins before the body's end is the connection's last."""
+        if self._complete:
             await self._send(message)
             return
         if message["type"] == "http.response.start":
-            await self._take_what_is_there()
-            if not self._whole:
+            await self._read_what_has_arrived()
+            if not self._complete:
                 self._cut = True
                 if self._can_close:
                     message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
@@ -113,20 +116,20 @@ class _Body:
             await self._drain()
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _take_what_is_there(self) -> None:
-        """Take a body that has arrived in the meantime, so that the connection can be kept."""
-        if self._expects:  # to ask for it would be to accept it
+    async def _read_what_has_arrived(self) -> None:
+        """Read a body that has arrived in the meantime, so that the connection can be kept."""
+        if self._expects:  # receive() would send "100 Continue"
             return
         piece = asyncio.ensure_future(self._receive())
         await asyncio.sleep(0)
         if piece.done():
-            self._note(piece.result())
+            self._record(piece.result())
         else:
             piece.cancel()
 
     async def _drain(self) -> None:
-        """Read on for a while: a connection that is closed with unread bytes is reset, and the answer may be lost."""
+        """Read on for a while: a connection that is closed with unread bytes is reset, and the response may be lost."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._limits.api_linger_s):
-                while not self._whole and self._taken <= _DROPPED_MAX_BYTES:
-                    self._note(await self._receive())
+                while not self._complete and self._received_bytes <= _MAX_DROPPED_BYTES:
+                    self._record(await self._receive())

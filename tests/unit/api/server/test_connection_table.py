@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api.connections import PIPELINED_BURST, Connections, address_of, connection_limit
-from api.limits import LOG_EVERY_S, RefusalLog
-from api.refusing import is_keyless
+from api.server.connection_table import PIPELINED_BURST, ConnectionTable, address_of, connection_limit
+from api.server.refusals import LOG_EVERY_S, RefusalLog, is_keyless
 from worker.config.settings import load_settings
 
 if TYPE_CHECKING:
@@ -56,16 +55,16 @@ def test_a_flood_is_a_line_a_minute_for_each_reason(caplog: pytest.LogCaptureFix
         caplog.clear()
         return [(each["reason"], each["count"]) for each in keys]
 
-    with caplog.at_level(logging.WARNING, logger="api.limits"):
+    with caplog.at_level(logging.WARNING, logger="api.server.refusals"):
         for _ in range(1000):
-            log.note("idle")
-        log.note("slow_head")
+            log.count("idle")
+        log.count("slow_head")
         log.flush()
         assert counts() == [("idle", 1), ("slow_head", 1)]
         now[0] = LOG_EVERY_S
         log.flush()
         assert counts() == [("idle", 999)]
-        log.note("idle")
+        log.count("idle")
         assert counts() == []
 
 
@@ -75,14 +74,14 @@ class _Pipelining:
     transport: asyncio.Transport
     deadline = 0.0
 
-    def __init__(self, table: Connections, took: list[object]) -> None:
+    def __init__(self, table: ConnectionTable, took: list[object]) -> None:
         self._table, self._took = table, took
 
-    def overdue(self) -> None: ...
+    def on_deadline(self) -> None: ...
 
-    def go_on(self) -> None:
+    def parse_pipelined(self) -> None:
         self._took.append(self)
-        self._table.pipelined(self)
+        self._table.queue_pipelined(self)
 
 
 class _Loop:
@@ -102,9 +101,9 @@ class _Loop:
 
 def test_pipelined_requests_take_turns_and_leave_room_for_others() -> None:
     loop: Any = _Loop()
-    table, took = Connections(SETTINGS, loop), list[object]()
+    table, took = ConnectionTable(SETTINGS, loop), list[object]()
     for _ in range(3 * PIPELINED_BURST):
-        table.pipelined(_Pipelining(table, took))
+        table.queue_pipelined(_Pipelining(table, took))
     for turn in range(1, 7):
         loop.turn()
         assert len(took) == turn * PIPELINED_BURST

@@ -1,7 +1,7 @@
-"""Takes connections from a listening socket, a few in one turn of the event loop, and never in vain.
+"""Accepts connections from a listening socket: a few in one turn of the event loop, and none without descriptors.
 
-asyncio takes as many at once as the backlog has places. Without descriptors it fails as often in one turn, with a
-traceback for each.
+asyncio accepts as many connections at once as the backlog has places. Without descriptors it fails as often in one
+turn, with a traceback for each.
 """
 
 from __future__ import annotations
@@ -9,23 +9,22 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from api.connections import ACCEPT_BURST
+from api.server.connection_table import ACCEPT_BURST
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from api.connections import Connections
+    from api.server.connection_table import ConnectionTable
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RETRY_S = 0.1
 
 
 class HasFileno(Protocol):
-    """A socket, or asyncio's view of one."""
+    """A socket, or asyncio's wrapper of one."""
 
     def fileno(self) -> int:
         """Return its descriptor."""
@@ -39,9 +38,9 @@ class Acceptor:
         loop: asyncio.AbstractEventLoop,
         listening: HasFileno,
         make_protocol: Callable[[], asyncio.Protocol],
-        connections: Connections,
+        connections: ConnectionTable,
     ) -> None:
-        """Take over the socket's events."""
+        """Register for the socket's events in place of asyncio."""
         self._loop = loop
         self._socket = socket.socket(fileno=os.dup(listening.fileno()))
         self._socket.setblocking(False)
@@ -53,7 +52,7 @@ class Acceptor:
         self._listen()
 
     def close(self) -> None:
-        """Accept nothing more."""
+        """Stop accepting."""
         if self._retry is not None:
             self._retry.cancel()
         self._loop.remove_reader(self._socket.fileno())
@@ -75,7 +74,7 @@ class Acceptor:
                 self._pause()
                 return
             accepted.setblocking(False)
-            if _has_left(accepted):
+            if _is_closed_by_client(accepted):
                 accepted.close()
                 continue
             task = self._loop.create_task(self._connect(accepted))
@@ -85,24 +84,22 @@ class Acceptor:
     async def _connect(self, accepted: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(self._make_protocol, accepted)
-        except OSError:  # its client has gone meanwhile
+        except OSError:  # the client has closed it meanwhile
             accepted.close()
 
     def _pause(self) -> None:
-        """Make room, and try again in a moment: the socket stays readable, and would be tried without end."""
-        self._connections.log.note("no_descriptors")
+        """Free a descriptor, and retry after a pause: the socket stays readable, so that retries would never end."""
+        self._connections.log.count("no_descriptors")
         self._connections.evict()
         self._loop.remove_reader(self._socket.fileno())
         self._retry = self._loop.call_later(_RETRY_S, self._listen)
 
 
-def _has_left(accepted: socket.socket) -> bool:
-    """Say whether the client closed the connection before it was accepted: then it costs no more than this."""
-    with suppress(BlockingIOError, InterruptedError):
-        try:
-            return not accepted.recv(1, socket.MSG_PEEK)
-        except OSError as error:
-            if isinstance(error, (BlockingIOError, InterruptedError)):
-                raise
-            return True
-    return False
+def _is_closed_by_client(accepted: socket.socket) -> bool:
+    """Return whether the client closed the connection before it was accepted; then it gets no protocol and no task."""
+    try:
+        return not accepted.recv(1, socket.MSG_PEEK)
+    except (BlockingIOError, InterruptedError):
+        return False
+    except OSError:
+        return True
