@@ -16,13 +16,13 @@ from worker.telemetry.log import set_up
 from worker.telemetry.redact import redact
 
 _COLLECT_AFTER = 50_000
-"""Objects, some megabytes: more than one batch makes. As Python has it, 700, each batch would be searched several times
-while it is served."""
+"""Objects, some megabytes: more than one batch makes. With 700, Python's default, the collector would run several times
+during each batch."""
 
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
-    for number in (signal.SIGTERM, signal.SIGINT):  # the server stops in order, then hands the signal on to this
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn stops cleanly, then raises the signal again
         signal.signal(number, lambda *_: sys.exit(0))
     try:
         settings = load_settings()
@@ -31,7 +31,7 @@ def main() -> int:
         warn_of_short_secrets()
         refuse_unexpected_pooler(settings.database_url, settings.database_direct_url)
         run_on_after_hangup()
-        gc.freeze()  # what is there now stays: to search it again and again was a fifth of a large batch's time
+        gc.freeze()  # these objects stay: collecting them was a fifth of the time of a large batch
         gc.set_threshold(_COLLECT_AFTER)
         served.run()
     except SlicewayError as error:

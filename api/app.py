@@ -1,4 +1,4 @@
-"""The application: `create_app` makes it, `serve` runs it until it is told to stop."""
+"""The application (`create_app`), and the server that runs it (`server`)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
-from api import auth, handlers, problems
-from api.enqueue_batcher import Submissions
-from api.offload import LargeWork
-from api.routes import events, health, jobs, not_implemented, slices
+from api import auth, exception_handlers, problems
+from api.enqueue_batcher import EnqueueBatcher
+from api.large_bodies import LargeBodyRunner
+from api.routes import actions, events, health, jobs, not_implemented, slices
 from api.schemas.jobs import BatchItem, BatchRequest, JobRequest
 from api.server.body_limits import BodyLimits
 from api.server.http_protocol import protocol_for
@@ -45,16 +45,16 @@ class _Application(FastAPI):
     published_below: str = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, whether or not a proxy has taken our root path off it."""
+        """Serve a request, whether or not a proxy has removed our root path from it."""
         if self.published_below and scope["type"] == "http":
             scope["root_path"] = self.published_below
         await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
-        """Return the description, with the bodies that the routes parse themselves and the problem documents."""
+        """Return the OpenAPI document, with the bodies that the routes parse themselves and the problem documents."""
         if self.openapi_schema is None:
-            kinds = [(kind, "validation") for kind in (JobRequest, BatchRequest, BatchItem, problems.Problem)]
-            _, ours = models_json_schema(kinds, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+            models = [(model, "validation") for model in (JobRequest, BatchRequest, BatchItem, problems.Problem)]
+            _, ours = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
             schema = super().openapi()
             schema["components"]["schemas"].update(ours["$defs"])
             schema["components"]["securitySchemes"] = auth.SCHEME
@@ -68,8 +68,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application; it connects to nothing yet.
 
     Args:
-        settings: of the installation; None, for other servers (`uvicorn --factory api.app:create_app`): those of the
-            environment, by which the logging is set up, too. What is wrong with them is said in one line, then.
+        settings: None, for other servers (`uvicorn --factory api.app:create_app`): load them from the environment, and
+            set up the log. If they are wrong, the process exits with one line.
 
     Raises:
         SettingsError: the stores file is wrong.
@@ -87,9 +87,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="A durable upload job queue.",
         description="Put this file into that bucket: a job that was accepted is kept until it has ended.",
         lifespan=_lifespan,
-        docs_url=None,  # their pages load scripts from elsewhere
+        docs_url=None,  # its page loads scripts from another site
         redoc_url=None,
-        redirect_slashes=False,  # a redirect loses the body and the key of most clients; such an address is a mistake
+        redirect_slashes=False,  # most clients lose the body and the key in a redirect: 404 is clearer
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.published_below = settings.root_path or ""
@@ -107,13 +107,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         keys=KeyRing(database),
         admission=Admission(settings),
         quota=quota,
-        submissions=Submissions(database, quota),
+        enqueue_batcher=EnqueueBatcher(database, quota),
         waiters=Waiters(database),
-        large=LargeWork(),
+        large_bodies=LargeBodyRunner(),
     )
-    for routes in (jobs, slices, events, health, not_implemented):
+    for routes in (jobs, actions, slices, events, health, not_implemented):
         app.include_router(routes.router)
-    handlers.install(app)
+    exception_handlers.install(app)
     app.add_middleware(BodyLimits, limits=settings)  # the outermost
     return app
 
@@ -128,7 +128,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def server(settings: Settings) -> Server:
-    """Return the API's server, to be `run`."""
+    """Return the API's server; its `run` serves until SIGTERM or SIGINT."""
     app = create_app(settings)
     config = uvicorn.Config(
         app,

@@ -1,4 +1,4 @@
-"""Who asks, and whether they may."""
+"""Authentication by API key, and the scope that a route requires."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,10 +14,10 @@ from worker.errors import Forbidden
 from worker.jobs.api_keys import ApiKey, KeyRing, Scope
 
 SCHEME = {"key": {"type": "http", "scheme": "bearer", "description": "A key from `sliceway keys create`."}}
-"""How the OpenAPI document describes it."""
+"""The security scheme of the OpenAPI document."""
 
 
-def _needs(scope: Scope) -> Callable[[Request], Awaitable[ApiKey]]:
+def _requires(scope: Scope) -> Callable[[Request], Awaitable[ApiKey]]:
     async def check(request: Request) -> ApiKey:
         key = await _key(app_state_of(request).keys, request.headers.get("authorization", ""))
         if not key.may(scope):
@@ -28,7 +28,7 @@ def _needs(scope: Scope) -> Callable[[Request], Awaitable[ApiKey]]:
 
 
 async def _key(keys: KeyRing, authorization: str) -> ApiKey:
-    """Return the key that was sent. A key used a moment ago keeps nobody waiting for a query or a thread."""
+    """Return the key of the request. A key that was used a moment ago costs no query and no thread."""
     scheme, _, text = authorization.partition(" ")
     if scheme.lower() != "bearer" or not text:
         raise Unauthenticated("the request has no key")
@@ -42,7 +42,7 @@ async def _key(keys: KeyRing, authorization: str) -> ApiKey:
     return key
 
 
-submitter = _needs(Scope.SUBMIT)
-"""Returns the key of a request that may enqueue."""
-Reader = Annotated[ApiKey, Depends(_needs(Scope.READ))]
-Operator = Annotated[ApiKey, Depends(_needs(Scope.OPERATE))]
+submitter = _requires(Scope.SUBMIT)
+"""Returns the key of a request that enqueues."""
+Reader = Annotated[ApiKey, Depends(_requires(Scope.READ))]
+Operator = Annotated[ApiKey, Depends(_requires(Scope.OPERATE))]

@@ -1,4 +1,4 @@
-"""Jobs that come in at the same time share one statement and one commit, as checkpoints do."""
+"""Group commit: jobs of requests that arrive at the same time share one statement and one commit, as checkpoints do."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ if TYPE_CHECKING:
     from worker.jobs.transitions import NewJob
 
 WRITERS = 2
-"""Statements on their way at once: while one commits, the next is filled."""
+"""Statements under way at once: while one commits, the next batch fills."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
     jobs: Sequence[NewJob]
-    answers: asyncio.Future[list[Accepted | Refused]]
+    outcomes: asyncio.Future[list[Accepted | Refused]]
 
 
-class Submissions:
+class EnqueueBatcher:
     """Inserts the jobs of many requests together. Used from one event loop."""
 
     def __init__(self, database: Database, quota: Quota) -> None:
-        """Begin nothing yet."""
+        """Start with no request."""
         self._database, self._quota = database, quota
         self._waiting: defaultdict[ApiKey, deque[_Request]] = defaultdict(deque)
         self._writers: set[asyncio.Task[None]] = set()
-        self._unanswered = 0
+        self._pending = 0
 
     def __len__(self) -> int:
-        """Return how many requests have no answer yet."""
-        return self._unanswered
+        """Return the number of requests without an outcome yet."""
+        return self._pending
 
     async def submit(self, jobs: Sequence[NewJob], key: ApiKey) -> list[Accepted | Refused]:
-        """Insert jobs; returns after the commit, with an answer to each, in order.
+        """Insert jobs; return after the commit, with the outcome of each, in order.
 
         Raises:
-            psycopg.Error: the database did not take them; unknown whether it did where its answer was lost twice.
+            psycopg.Error: the insert failed; if its response was lost twice, it is unknown whether it was committed.
         """
         request = _Request(jobs, asyncio.get_running_loop().create_future())
         self._waiting[key].append(request)
@@ -64,26 +64,26 @@ class Submissions:
             writer = asyncio.create_task(self._write())
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)
-        self._unanswered += 1
+        self._pending += 1
         try:
-            return await request.answers
+            return await request.outcomes
         finally:
-            self._unanswered -= 1
+            self._pending -= 1
 
     async def _write(self) -> None:
         while self._waiting:
-            key, requests = self._next()
+            key, requests = self._next_batch()
             try:
-                answers = await run_in_threadpool(self._insert, [job for each in requests for job in each.jobs], key)
-            except Exception as error:  # noqa: BLE001 - whatever it is, each request is told
-                await self._refuse(requests, key, error)
+                outcomes = await run_in_threadpool(self._insert, [job for each in requests for job in each.jobs], key)
+            except Exception as error:  # noqa: BLE001 - each request raises it
+                await self._handle_failure(requests, key, error)
             else:
-                _tell(requests, answers)
-                if self._quota.is_due(key.tenant):  # now that nobody waits for it
+                _set_outcomes(requests, outcomes)
+                if self._quota.is_due(key.tenant):  # here, no request waits for it
                     await run_in_threadpool(self._recount, key.tenant)
 
-    def _next(self) -> tuple[ApiKey, list[_Request]]:
-        """Take the requests of the key that has waited longest, as many as fit."""
+    def _next_batch(self) -> tuple[ApiKey, list[_Request]]:
+        """Remove the requests of the key that has waited longest, as many as fit into a batch."""
         key, waiting = next(iter(self._waiting.items()))
         requests, room = [waiting.popleft()], BATCH_MAX_JOBS
         room -= len(requests[0].jobs)
@@ -95,21 +95,21 @@ class Submissions:
             self._waiting[key] = waiting  # behind the other keys
         return key, requests
 
-    async def _refuse(self, requests: list[_Request], key: ApiKey, error: Exception) -> None:
-        """Tell of a failure; one that may be the fault of a single request is not the others'."""
+    async def _handle_failure(self, requests: list[_Request], key: ApiKey, error: Exception) -> None:
+        """Raise the error in the requests; if one of several may have caused it, insert each by itself first."""
         if len(requests) == 1 or isinstance(error, UNAVAILABLE):
             for request in requests:
-                if not request.answers.done():
-                    request.answers.set_exception(error)
+                if not request.outcomes.done():
+                    request.outcomes.set_exception(error)
             return
         for request in requests:
             try:
-                _tell([request], await run_in_threadpool(self._insert, request.jobs, key))
+                _set_outcomes([request], await run_in_threadpool(self._insert, request.jobs, key))
             except Exception as own:  # noqa: BLE001
-                await self._refuse([request], key, own)
+                await self._handle_failure([request], key, own)
 
     def _insert(self, jobs: Sequence[NewJob], key: ApiKey) -> list[Accepted | Refused]:
-        """Insert in one statement, which commits itself; where its answer is lost, it is sent once more."""
+        """Insert in one statement, which commits itself; if its response is lost, send it once more."""
         submission = Submission(jobs, key, self._quota)
         return run_idempotent(self._database, lambda tx: submit.submit(tx, submission))
 
@@ -118,9 +118,9 @@ class Submissions:
             self._quota.recount(connection, tenant)
 
 
-def _tell(requests: list[_Request], answers: list[Accepted | Refused]) -> None:
-    rest = iter(answers)
+def _set_outcomes(requests: list[_Request], outcomes: list[Accepted | Refused]) -> None:
+    rest = iter(outcomes)
     for request in requests:
         own = [next(rest) for _ in request.jobs]
-        if not request.answers.done():  # nobody waits for it any more
-            request.answers.set_result(own)
+        if not request.outcomes.done():  # its client may have disconnected
+            request.outcomes.set_result(own)

@@ -1,4 +1,4 @@
-"""Every refusal as a problem document (RFC 9457) with a stable `code` and the next step."""
+"""Problem documents (RFC 9457): every refusal has one, with a stable `code` and the next step."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 MEDIA_TYPE = "application/problem+json"
 ERRORS_LISTED = 20
-"""Of the wrong fields of a request; a number stands for the others: no answer is much larger than its request."""
-_FIELD_SHOWN_CHARS = 100
+"""How many wrong fields of a request are listed. The others are only counted, so that the response stays small."""
+_MAX_FIELD_CHARS = 100
 _RETRY_AFTER_S: Mapping[int, int] = {429: 5, 503: 2}
 _PATH_CHARS = "/!$&'()*+,;=:@~"
-"""What stands in a path as it is (RFC 3986), beside letters, digits and `-._`."""
+"""What a path may contain unescaped (RFC 3986), beside letters, digits and `-._`."""
 
 
 class WrongField(BaseModel):
@@ -56,7 +56,7 @@ class Problem(BaseModel):
 
 
 class Unauthenticated(Refused):
-    """No key, or none that is good."""
+    """The request has no key, or one that is not valid."""
 
     status = 401
     code = "unauthenticated"
@@ -79,7 +79,7 @@ class BadRequest(Refused):
 
 
 class MethodNotAllowed(Refused):
-    """There is something at this address, but not for this method."""
+    """The path has routes, but none for this method."""
 
     status = 405
     code = "method_not_allowed"
@@ -87,7 +87,7 @@ class MethodNotAllowed(Refused):
 
 
 class TooLarge(Refused):
-    """The body is larger than what is taken."""
+    """The body is larger than its limit."""
 
     status = 413
     code = "too_large"
@@ -95,7 +95,7 @@ class TooLarge(Refused):
 
 
 class UnsupportedMediaType(Refused):
-    """The body says that it is something else than JSON."""
+    """The body has another media type than JSON."""
 
     status = 415
     code = "unsupported_media_type"
@@ -103,32 +103,32 @@ class UnsupportedMediaType(Refused):
 
 
 class Unavailable(Refused):
-    """Not now; the same request may be sent again later."""
+    """The service cannot serve the request now; the client can send it again later."""
 
     status = 503
     code = "unavailable"
     advice = "Send the request again after the time in Retry-After."
 
 
-class Failed(Refused):
-    """A fault of ours."""
+class InternalError(Refused):
+    """The service failed."""
 
     status = 500
     code = "internal"
     advice = "Look for the incident in the service's log; the request may be sent again with the same Idempotency-Key."
 
 
-_WAIT = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}}
-_SHOW_A_KEY = {"WWW-Authenticate": {"description": "How to show a key.", "schema": {"type": "string"}}}
-_HEADERS: Mapping[int, dict[str, Any]] = {401: _SHOW_A_KEY, 429: _WAIT, 503: _WAIT}
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}}
+_AUTHENTICATE = {"WWW-Authenticate": {"description": "How to show a key.", "schema": {"type": "string"}}}
+_HEADERS: Mapping[int, dict[str, Any]] = {401: _AUTHENTICATE, 429: _RETRY_AFTER, 503: _RETRY_AFTER}
 
 
-def refusals(*statuses: int, judges: bool = True) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route that may refuse so, beside what any route may.
+def problem_responses(*statuses: int, validates: bool = True) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route: its problem documents, with those that every route has.
 
     Args:
-        statuses: what this route may answer.
-        judges: whether there is something in the request that may be wrong: 422.
+        statuses: of the problems of this route.
+        validates: whether the request has fields or parameters that may be wrong: 422.
     """
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
@@ -137,7 +137,7 @@ def refusals(*statuses: int, judges: bool = True) -> dict[int | str, dict[str, A
             "content": {MEDIA_TYPE: {"schema": schema}},
             **({"headers": _HEADERS[status]} if status in _HEADERS else {}),
         }
-        for status in sorted({*statuses, 400, 408, 414, 431, 500, *([422] if judges else [])})
+        for status in sorted({*statuses, 400, 408, 414, 431, 500, *([422] if validates else [])})
     }
 
 
@@ -156,15 +156,15 @@ def document(refused: Refused, instance: str | None = None) -> dict[str, Any]:
     return {**members, **redact_json(refused.extra)}
 
 
-def answer(refused: Refused, request: Request, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the problem document as a response, with the headers that belong to its status."""
+def problem_response(refused: Refused, request: Request, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the problem document as a response, with the headers of its status."""
     content = json.dumps(document(refused, path_of(request)))
     more = headers_of(refused) | dict(headers or {})
     return Response(content, status_code=refused.status, headers=more, media_type=MEDIA_TYPE)
 
 
 def headers_of(refused: Refused) -> dict[str, str]:
-    """Return the headers that belong to the refusal's status."""
+    """Return the headers of the refusal's status."""
     more = {}
     if refused.status in _RETRY_AFTER_S:
         more["Retry-After"] = str(_RETRY_AFTER_S[refused.status])
@@ -174,14 +174,14 @@ def headers_of(refused: Refused) -> dict[str, str]:
 
 
 def invalid(errors: Sequence[Mapping[str, Any]], unlisted: int = 0) -> Refused:
-    """Return the refusal of a request whose fields are wrong, naming the first `ERRORS_LISTED`.
+    """Return the refusal of a request with wrong fields; it lists the first `ERRORS_LISTED`.
 
     Args:
         errors: as pydantic lists them; locations begin with the field.
-        unlisted: how many more there are than these.
+        unlisted: how many wrong fields there are beside these.
     """
     fields = [
-        {"field": _shown(error["loc"]) or "body", "message": error["msg"].removeprefix("Value error, ")}
+        {"field": _field_name(error["loc"]) or "body", "message": error["msg"].removeprefix("Value error, ")}
         for error in errors[:ERRORS_LISTED]
     ]
     omitted = len(errors) - len(fields) + unlisted
@@ -192,15 +192,15 @@ def invalid(errors: Sequence[Mapping[str, Any]], unlisted: int = 0) -> Refused:
     return Refused(f"{first['field']}: {what}", code=code, extra=extra)
 
 
-def _shown(location: Sequence[object]) -> str:
-    """Return where an error is, in one line of bounded length: the name of a field may be a client's own."""
+def _field_name(location: Sequence[object]) -> str:
+    """Return the location of an error, in one line of bounded length: a client chooses the names of unknown fields."""
     name = ".".join(map(str, location))
-    if len(name) > _FIELD_SHOWN_CHARS:
-        name = name[: _FIELD_SHOWN_CHARS - 1] + "…"
+    if len(name) > _MAX_FIELD_CHARS:
+        name = name[: _MAX_FIELD_CHARS - 1] + "…"
     return name if name.isprintable() else repr(name)[1:-1]
 
 
 def path_of(request: Request) -> str:
-    """Return the path of the request as its client has it and as a reference is written, so that it is one line."""
+    """Return the path that the client requested, percent-encoded, so that it is one line."""
     root, path = request.scope.get("root_path", ""), request.url.path
     return quote(path if path.startswith(f"{root}/") else root + path, safe=_PATH_CHARS)

@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import Request
 
-from api.enqueue_batcher import Submissions
-from api.offload import LargeWork
+from api.enqueue_batcher import EnqueueBatcher
+from api.large_bodies import LargeBodyRunner
 from api.waiters import Waiters
 from worker.config.settings import Settings
 from worker.db.pool import Database
@@ -18,30 +18,30 @@ from worker.jobs.quota import Quota
 
 @dataclass(frozen=True, slots=True)
 class AppState:
-    """What one API process has."""
+    """The settings and the shared objects of one API process."""
 
     settings: Settings
     database: Database
     keys: KeyRing
     admission: Admission
     quota: Quota
-    submissions: Submissions
+    enqueue_batcher: EnqueueBatcher
     waiters: Waiters
-    large: LargeWork
+    large_bodies: LargeBodyRunner
 
     @property
     def root(self) -> str:
-        """What the path of every URL begins with."""
+        """The path below which the API is published; every path begins with it."""
         return self.settings.root_path or ""
 
 
 def app_state_of(request: Request) -> AppState:
-    """Return what the process that serves the request has."""
+    """Return the state of the process that serves the request."""
     app_state: AppState = request.app.state.sliceway
     return app_state
 
 
-async def _app_state(request: Request) -> AppState:  # not a `def`: that would take a thread
+async def _app_state(request: Request) -> AppState:  # not a plain `def`: FastAPI would run that in a thread
     return app_state_of(request)
 
 

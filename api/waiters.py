@@ -1,7 +1,7 @@
-"""Requests that wait for a job to end: one thread a process looks for all of them, none of them holds a connection.
+"""Long polls: requests that wait for a job to end. One thread polls for all of them; no request holds a connection.
 
-A tenant has at most as many places as are free, so that there is always one for the next tenant: alone it has half of
-them, two have a third each.
+A tenant may have as many waiters as there are free places, so that the next tenant always finds one: one tenant gets
+half of the places, two get a third each.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from worker.db.pool import Database, Tx
     from worker.jobs.api_keys import ApiKey
 
-MOST = 200
+MAX_WAITERS = 200
 POLL_INTERVAL_S = 0.2
-KEYS_EVERY_S = 2.0
-"""How often the keys of those who wait are looked up: all of them by one query."""
+KEY_CHECK_INTERVAL_S = 2.0
+"""How often the keys of the waiters are checked: all of them by one query."""
 _log = get_log(__name__)
 
 
@@ -42,21 +42,11 @@ class _Waiter(NamedTuple):
 
 
 class Waiters:
-    """Wakes those who wait for jobs. Used from one event loop; the looking is done by a thread of its own."""
+    """Ends the wait of requests whose job has ended. Used from one event loop; a thread polls the database."""
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        most: int = MOST,
-        look_every_s: float = POLL_INTERVAL_S,
-        keys_every_s: float = KEYS_EVERY_S,
-    ) -> None:
-        """Begin nothing yet."""
+    def __init__(self, database: Database) -> None:
+        """Start no thread yet."""
         self._database = database
-        self._most = most
-        self._look_every_s = look_every_s
-        self._keys_every_s = keys_every_s
         self._waiting: dict[asyncio.Future[bool], _Waiter] = {}
         self._of_tenant: Counter[str] = Counter()
         self._change = threading.Condition()
@@ -64,33 +54,33 @@ class Waiters:
         self._thread: threading.Thread | None = None
 
     def __len__(self) -> int:
-        """Return how many wait."""
+        """Return the number of waiters."""
         return len(self._waiting)
 
-    async def wait(self, job_id: UUID, key: ApiKey, timeout_s: float, gone: Awaitable[object]) -> None:
-        """Return when the job has ended, the time is over, the service stops, or whoever waited is ``gone``.
+    async def wait(self, job_id: UUID, key: ApiKey, timeout_s: float, disconnect: Awaitable[object]) -> None:
+        """Return when the job has ended, the time is over, the service stops, or ``disconnect`` has happened.
 
         Raises:
-            Unavailable: as many wait already as may.
+            Unavailable: there are as many waiters as the process allows.
             Unauthenticated: the key was revoked meanwhile.
         """
-        departure: asyncio.Future[object] = asyncio.ensure_future(gone)
+        disconnected: asyncio.Future[object] = asyncio.ensure_future(disconnect)
         try:
             with self._place(_Waiter(job_id, key)) as end:
-                both: set[asyncio.Future[Any]] = {end, departure}
+                both: set[asyncio.Future[Any]] = {end, disconnected}
                 await asyncio.wait(both, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
                 if end.done() and not end.result():
                     raise Unauthenticated("the key was revoked")
         finally:
-            departure.cancel()
+            disconnected.cancel()
 
     @contextmanager
     def _place(self, waiter: _Waiter) -> Iterator[asyncio.Future[bool]]:
-        """Have a place, with a future that becomes true when the wait is over, and false when its key is not good."""
+        """Hold a place; its future becomes true when the wait is over, and false when the key was revoked."""
         end = asyncio.get_running_loop().create_future()
         tenant = waiter.key.tenant
         with self._change:
-            free = self._most - len(self._waiting)
+            free = MAX_WAITERS - len(self._waiting)
             if self._of_tenant[tenant] >= free:
                 who = f"tenant {tenant!r} has" if self._of_tenant[tenant] else "other tenants have"
                 raise Unavailable(f"{who} as many requests waiting as it may have now", code="too_many_waiters")
@@ -98,7 +88,7 @@ class Waiters:
             self._of_tenant[tenant] += 1
             if self._stopping:
                 end.set_result(True)
-            self._thread = self._thread or self._started()
+            self._thread = self._thread or self._start_thread()
             self._change.notify()
         try:
             yield end
@@ -106,23 +96,23 @@ class Waiters:
             with self._change:
                 del self._waiting[end]
                 self._of_tenant[tenant] -= 1
-                self._of_tenant += Counter()  # forgets those without any
+                self._of_tenant += Counter()  # drops tenants without waiters
             end.cancel()
 
     def stop(self) -> None:
-        """Let all who wait go with what there is; from then on nobody waits."""
+        """End every wait; from now on no request waits."""
         with self._change:
             self._stopping = True
-            self._wake(self._waiting.keys())
+            self._end(self._waiting.keys())
             self._change.notify()
 
-    def _started(self) -> threading.Thread:
-        thread = threading.Thread(target=self._look, name="waiters", daemon=True)
+    def _start_thread(self) -> threading.Thread:
+        thread = threading.Thread(target=self._poll, name="waiters", daemon=True)
         thread.start()
         return thread
 
-    def _look(self) -> None:
-        keys_at = 0.0
+    def _poll(self) -> None:
+        check_keys_at = 0.0
         while True:
             with self._change:
                 self._change.wait_for(lambda: self._waiting or self._stopping)
@@ -130,29 +120,29 @@ class Waiters:
                     return
                 jobs = {waiter.job_id for waiter in self._waiting.values()}
                 keys = {waiter.key.id for waiter in self._waiting.values()}
-            refused = set()
-            if time.monotonic() >= keys_at:
-                keys_at = time.monotonic() + self._keys_every_s
-                refused = self._ask(not_good, keys)
-            over = self._ask(ended, jobs)
+            revoked_keys = set()
+            if time.monotonic() >= check_keys_at:
+                check_keys_at = time.monotonic() + KEY_CHECK_INTERVAL_S
+                revoked_keys = self._query(not_good, keys)
+            ended_jobs = self._query(ended, jobs)
             with self._change:
-                self._wake([end for end, waiter in self._waiting.items() if waiter.key.id in refused], good=False)
-                self._wake([end for end, waiter in self._waiting.items() if waiter.job_id in over])
-                self._change.wait_for(lambda: self._stopping, timeout=self._look_every_s)
+                self._end([end for end, waiter in self._waiting.items() if waiter.key.id in revoked_keys], good=False)
+                self._end([end for end, waiter in self._waiting.items() if waiter.job_id in ended_jobs])
+                self._change.wait_for(lambda: self._stopping, timeout=POLL_INTERVAL_S)
 
-    def _ask(self, question: Callable[[Tx, set[UUID]], set[UUID]], ids: set[UUID]) -> set[UUID]:
+    def _query(self, query: Callable[[Tx, set[UUID]], set[UUID]], ids: set[UUID]) -> set[UUID]:
         try:
-            return run_idempotent(self._database, lambda connection: question(connection, ids))
-        except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError) as error:  # the next look may find it back
+            return run_idempotent(self._database, lambda connection: query(connection, ids))
+        except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError) as error:  # the next poll tries again
             _log.warning("waiters.database_unavailable", error=str(error))
             return set()
 
     @staticmethod
-    def _wake(ends: Iterable[asyncio.Future[bool]], *, good: bool = True) -> None:
+    def _end(ends: Iterable[asyncio.Future[bool]], *, good: bool = True) -> None:
         for end in ends:
-            end.get_loop().call_soon_threadsafe(_finish, end, good)
+            end.get_loop().call_soon_threadsafe(_set_result, end, good)
 
 
-def _finish(end: asyncio.Future[bool], good: bool) -> None:
+def _set_result(end: asyncio.Future[bool], good: bool) -> None:
     if not end.done():
         end.set_result(good)

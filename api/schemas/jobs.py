@@ -1,19 +1,31 @@
-"""What comes in as JSON, and how it is refused."""
-
-from __future__ import annotations
+"""Requests about jobs: the bodies that enqueue, and the queries of lists and of one job."""
 
 import hashlib
 import json
 import re
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
-from pydantic_core import from_json
+from fastapi import Header, Path, Query
+from pydantic import Field
 
-from api.problems import ERRORS_LISTED, BadJson, TooLarge, invalid
-from worker.errors import NotSupported, Refused
+from api.schemas.base import (
+    DateTime,
+    FilterText,
+    Flag,
+    IdempotencyKey,
+    Integer,
+    JsonBody,
+    QueryParameters,
+    RetryFor,
+    Text,
+)
+from api.schemas.pagination import Cursor
+from worker.errors import Forbidden, Refused
 from worker.jobs.admission import JobSpec
+from worker.jobs.api_keys import ApiKey, Scope
+from worker.jobs.queries import Filter
+from worker.jobs.states import JobState
 from worker.protocols.spec import (
     ATTRIBUTES_MAX_CHARS,
     BATCH_MAX_JOBS,
@@ -22,43 +34,16 @@ from worker.protocols.spec import (
     LABELS_MAX,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+_LABEL_PARTS = re.compile("([=:])")
 
-RETRY_FOR_MAX_S = 30 * 86_400
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-DURATION = r"^[0-9]{1,7}[smhd]$"
-_NO_NUL = r"^[^\x00]*$"  # what a text column cannot hold
-_SOURCES_TO_COME = ("url", "body")
-
-
-def duration_s(value: object, most_s: int) -> int:
-    """Return the seconds of `90s`, `15m`, `24h` or `7d`.
-
-    Raises:
-        ValueError: it is none, or longer than ``most_s``.
-    """
-    if isinstance(value, str) and re.fullmatch(DURATION, value):
-        seconds = int(value[:-1]) * _UNITS_S[value[-1]]
-        if seconds <= most_s:
-            return seconds
-    raise ValueError(f"must be a number and s, m, h or d, such as '30s' or '24h', of at most {most_s} seconds")
-
-
-Text = Annotated[str, Field(pattern=_NO_NUL)]
-IdempotencyKey = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")]
-RetryFor = Annotated[
-    int,
-    BeforeValidator(partial(duration_s, most_s=RETRY_FOR_MAX_S)),
-    WithJsonSchema({"type": "string", "pattern": DURATION, "examples": ["24h", "90m"]}),
+JobId = Annotated[UUID, Path(description="The job's id.")]
+IdempotencyHeader = Annotated[
+    IdempotencyKey | None,
+    Header(description="The same request under the same key is the same job, as long as that job is kept."),
 ]
 
 
-class _Given(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class FileSource(_Given):
+class FileSource(JsonBody):
     """A file below a root that the workers have."""
 
     kind: Literal["file"]
@@ -66,7 +51,7 @@ class FileSource(_Given):
     path: Annotated[Text, Field(min_length=1, max_length=4096, description="Relative to the root.")]
 
 
-class JobRequest(_Given):
+class JobRequest(JsonBody):
     """A file to upload."""
 
     source: FileSource
@@ -90,7 +75,7 @@ class JobRequest(_Given):
     callback_url: Annotated[None, Field(description="Not served yet.")] = None
 
     def job_spec(self, idempotency_key: str | None) -> JobSpec:
-        """Return what is asked for, in the words of the service."""
+        """Return the job that is requested, as the admission takes it."""
         return JobSpec(
             root=self.source.root,
             path=self.source.path,
@@ -108,9 +93,9 @@ class JobRequest(_Given):
         )
 
     def _digest(self) -> bytes:
-        """Return the SHA-256 of what was asked for; a default is the same given and left out."""
-        asked = self.model_dump(exclude_defaults=True, exclude={"idempotency_key"})
-        return hashlib.sha256(json.dumps(asked, sort_keys=True, separators=(",", ":")).encode()).digest()
+        """Return the SHA-256 of the request; a field with its default counts as left out."""
+        requested = self.model_dump(exclude_defaults=True, exclude={"idempotency_key"})
+        return hashlib.sha256(json.dumps(requested, sort_keys=True, separators=(",", ":")).encode()).digest()
 
 
 class BatchItem(JobRequest):
@@ -119,11 +104,13 @@ class BatchItem(JobRequest):
     idempotency_key: IdempotencyKey | None = None
 
 
-class _GoodBatch(_Given):
+class ValidBatch(JsonBody):
+    """A batch of which each item is valid."""
+
     jobs: Annotated[list[BatchItem], Field(min_length=1, max_length=BATCH_MAX_JOBS)]
 
 
-class BatchRequest(_Given):
+class BatchRequest(JsonBody):
     """Many files to upload; each is judged by itself."""
 
     jobs: Annotated[
@@ -132,117 +119,60 @@ class BatchRequest(_Given):
     ]
 
 
-_Given_ = TypeVar("_Given_", bound=_Given)
-_MOST_COMMAS = 20_000
-"""A body with more has its unknown fields counted before it is validated: pydantic keeps every error, 1.5 KB each."""
-_QUOTE = ord('"')
-_MOST_VALUES = 60_000
-"""1,000 jobs with every field and label have 48,002. Nothing else runs in the process while a body is parsed: 600,000
-unknown fields took 0.7 s."""
-_STRING_OR_SEPARATOR = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[,\[{]', re.DOTALL)
-"""Possessive, and a string that does not end goes to the end of the body: no byte is looked at twice."""
-_KNOWN_OF_SOURCE = frozenset(FileSource.model_fields)
+class _Enqueue(QueryParameters):
+    dry_run: Annotated[Flag, Field(description="Only say whether it would be accepted.")] = False
 
 
-def parse(kind: type[_Given_], body: bytes) -> _Given_:
-    """Return the body as what it should be.
+class _Wait(QueryParameters):
+    wait: Annotated[
+        str, Field(pattern=r"^([0-9]|[1-5][0-9]|60)s$", description="How long to wait for its end; at most `60s`.")
+    ] = "0s"
 
-    Raises:
-        BadJson: it is no JSON.
-        TooLarge: it has more values than any request needs.
-        Refused: a field is wrong; the first ones are named.
-        NotSupported: a field asks for what this release does not serve.
-    """
-    _check_values(body)
-    if body.count(b",") > _MOST_COMMAS:
-        return _validated(kind, _read(body))
-    try:
-        return kind.model_validate_json(body)
-    except ValidationError as error:
-        raise _refusal(error) from None
+    @property
+    def seconds(self) -> int:
+        """How long to wait."""
+        return int(self.wait[:-1])
 
 
-def parse_batch(body: bytes) -> Sequence[BatchItem | Refused]:
-    """Return each item of a batch, or why it is refused.
+class _Jobs(QueryParameters):
+    state: list[JobState] = Field([], description="Any of these.", max_length=len(JobState))
+    store: FilterText | None = None
+    key_prefix: FilterText | None = None
+    label: list[Annotated[FilterText, Field(pattern=r"^[^\x00=:]+[=:][^\x00]*$")]] = Field(
+        [], description="`name=value` or `name:value`, parted by the first of both; all of these.", max_length=32
+    )
+    error_code: FilterText | None = None
+    created_from: DateTime | None = None
+    created_before: DateTime | None = None
+    tenant: Annotated[FilterText | None, Field(description="Needs the scope `admin`, unless it is one's own.")] = None
+    cursor: Cursor = None
+    limit: Annotated[Integer, Field(ge=1, le=500)] = 50
 
-    Raises:
-        Refused: as `parse`, where it is no batch at all.
-    """
-    _check_values(body)
-    if body.count(b",") <= _MOST_COMMAS:
-        try:
-            return _GoodBatch.model_validate_json(body).jobs  # in one go, as long as nothing is wrong
-        except ValidationError:
-            pass
-    return [_parse_item(item) for item in parse(BatchRequest, body).jobs]
+    def filter(self, key: ApiKey) -> Filter:
+        """Return the filter, restricted to the jobs that the key may read.
 
-
-def _parse_item(item: object) -> BatchItem | Refused:
-    try:
-        return _validated(BatchItem, item)
-    except Refused as refused:
-        return refused
-
-
-def _check_values(body: bytes) -> None:
-    """Refuse a body with too many values: each is the first of its array or object, or follows a comma."""
-    if body.count(b",") + body.count(b"[") + body.count(b"{") <= _MOST_VALUES:
-        return
-    values = 0
-    for match in _STRING_OR_SEPARATOR.finditer(body):
-        values += body[match.start()] != _QUOTE
-        if values > _MOST_VALUES:
-            raise TooLarge(f"the body has more than {_MOST_VALUES} values")
-
-
-def _read(body: bytes) -> object:
-    try:
-        return from_json(body, cache_strings="none")
-    except ValueError as error:
-        raise BadJson(f"the body is no JSON: {error}") from None
-
-
-def _validated(kind: type[_Given_], given: object) -> _Given_:
-    """Return what was given as what it should be; of unknown fields only some are shown to pydantic."""
-    given, unlisted = _bounded(given, frozenset(kind.model_fields))
-    if isinstance(given, dict):
-        source, unlisted_of_source = _bounded(given.get("source"), _KNOWN_OF_SOURCE)
-        if unlisted_of_source:
-            given, unlisted = {**given, "source": source}, unlisted + unlisted_of_source
-        labels = given.get("labels")
-        if isinstance(labels, dict) and len(labels) > LABELS_MAX:
-            wrong = {
-                "loc": ("labels",),
-                "type": "too_long",
-                "msg": f"Must have at most {LABELS_MAX}, not {len(labels)}",
-            }
-            raise invalid([wrong], unlisted)
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        raise _refusal(error, unlisted) from None
+        Raises:
+            Forbidden: it names another tenant.
+            Refused: ``invalid``, for a label with two values.
+        """
+        if self.tenant is not None and not key.sees(self.tenant):
+            raise Forbidden("the key lacks the scope admin for another tenant's jobs")
+        pairs = {(name, value) for name, _, value in (_LABEL_PARTS.split(label, maxsplit=1) for label in self.label)}
+        labels = dict(pairs)
+        if len(labels) < len(pairs):
+            raise Refused("label: one name with two values matches nothing")
+        return Filter(
+            tenant=self.tenant if key.may(Scope.ADMIN) else key.tenant,
+            states=self.state,
+            store=self.store,
+            key_prefix=self.key_prefix,
+            labels=labels,
+            error_code=self.error_code,
+            created_from=self.created_from,
+            created_before=self.created_before,
+        )
 
 
-def _bounded(given: object, known: frozenset[str]) -> tuple[object, int]:
-    """Return what was given with at most `ERRORS_LISTED` unknown fields, and how many were left out."""
-    if not isinstance(given, dict) or len(given) <= ERRORS_LISTED:
-        return given, 0
-    unknown = [name for name in given if name not in known]
-    if len(unknown) <= ERRORS_LISTED:
-        return given, 0
-    kept = known.union(unknown[:ERRORS_LISTED])
-    return {name: given[name] for name in given if name in kept}, len(unknown) - ERRORS_LISTED
-
-
-def _refusal(error: ValidationError, unlisted: int = 0) -> Refused:
-    errors = error.errors(include_url=False, include_context=False)
-    if errors[0]["type"] == "json_invalid":
-        return BadJson(f"the body is no JSON: {errors[0]['msg'].removeprefix('Invalid JSON: ')}")
-    for each in errors:
-        if each["loc"] == ("source", "kind") and each["input"] in _SOURCES_TO_COME:
-            return NotSupported(
-                f"source.kind {each['input']!r} is not served yet", advice="Put the file below a root and name it."
-            )
-        if each["loc"] == ("callback_url",):
-            return NotSupported("callback_url is not served yet", advice="Leave it out; GET the job with ?wait=30s.")
-    return invalid(errors, unlisted)
+EnqueueQuery = Annotated[_Enqueue, Query()]
+WaitQuery = Annotated[_Wait, Query()]
+JobsQuery = Annotated[_Jobs, Query()]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
-    from api.enqueue_batcher import Submissions
+    from api.enqueue_batcher import EnqueueBatcher
     from api.waiters import Waiters
     from worker.config.settings import Settings
     from worker.local.postgres import EmbeddedPostgres
@@ -79,7 +79,7 @@ class Api:
     settings: Settings
     database: Database
     waiters: Waiters
-    submissions: Submissions
+    enqueue_batcher: EnqueueBatcher
     stop: Callable[[], None]
     connections: Collection[Any]
     _clients: ExitStack = field(default_factory=ExitStack)
@@ -133,7 +133,7 @@ def running_api(settings: Settings) -> Iterator[Api]:
                 settings,
                 database,
                 api.app_state.waiters,
-                api.app_state.submissions,
+                api.app_state.enqueue_batcher,
                 stop,
                 state.connections,
                 clients,

@@ -31,15 +31,16 @@ def post(client: httpx.Client, *headers: str, content: bytes = b"") -> socket.so
 
 @pytest.mark.parametrize("length", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
 def test_a_body_that_breaks_off_is_no_error(
-    api: Any, acme: httpx.Client, length: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    own_api: Any, length: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    acme = own_api.client()
     authorization = f"Authorization: {acme.headers['Authorization']}"
     acme.get("/v1/jobs").raise_for_status()  # the key is known
     for _ in range(5):
         post(acme, authorization, length, content=b'9\r\n{"source"').close()
     assert wait_until(lambda: len(connections(acme)) == 1, timeout_s=DEADLINE_S)
     assert acme.post("/v1/jobs", json=WISH).status_code == 202
-    assert api.count("job") == 1
+    assert own_api.count("job") == 1
     assert [record.getMessage() for record in caplog.records if record.levelname in {"WARNING", "ERROR"}] == []
     assert "Traceback" not in capfd.readouterr().err
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from sqlalchemy import make_url
 
-from api.enqueue_batcher import Submissions
+from api.enqueue_batcher import EnqueueBatcher
 from tests.acceptance.deadline import DEADLINE_S
 from tests.faults.proxy import FINE, Conditions, Proxy
 from worker.db.pool import Database
@@ -293,7 +293,7 @@ class TestQuota:
         with closing(Database(far_url, application="sliceway api")) as far:
 
             def enqueue(*targets: str) -> list[Any]:
-                return asyncio.run(Submissions(far, quota).submit([job(target) for target in targets], key))
+                return asyncio.run(EnqueueBatcher(far, quota).submit([job(target) for target in targets], key))
 
             yield enqueue
 

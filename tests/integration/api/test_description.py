@@ -8,7 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.problems import Problem
-from api.views import BatchAnswer, EventList, JobAccepted, JobChecked, JobList, JobMoved, JobView, SliceList
+from api.views.actions import JobMoved
+from api.views.events import EventList
+from api.views.jobs import BatchAnswer, JobAccepted, JobChecked, JobList, JobView
+from api.views.slices import SliceList
 
 if TYPE_CHECKING:
     import httpx

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from api.waiters import MOST
+from api.waiters import MAX_WAITERS
 from tests.acceptance.deadline import DEADLINE_S
 from worker.jobs.api_keys import list_keys, revoke_key
 from worker.local.process import wait_until
@@ -56,13 +56,13 @@ def crowd(api: Any, acme: httpx.Client) -> Iterator[tuple[str, list[Waiting]]]:
     job = acme.post("/v1/jobs", json=WISH).json()["id"]
     with ExitStack() as stack:
         waiting: list[Waiting] = []
-        for tenant in range(MOST):
+        for tenant in range(MAX_WAITERS):
             client = acme if tenant == 0 else api.client(f"tenant-{tenant}", "admin")
-            share = -(-(MOST - len(waiting)) // 2)
+            share = -(-(MAX_WAITERS - len(waiting)) // 2)
             waiting += [stack.enter_context(Waiting(client, job)) for _ in range(share)]
             expected = len(waiting)
             until(lambda expected=expected: len(api.waiters) == expected)
-            if len(waiting) == MOST:
+            if len(waiting) == MAX_WAITERS:
                 break
             if tenant < 3:
                 with Waiting(client, job) as one_more:
@@ -114,7 +114,7 @@ def test_a_full_house_still_enqueues_and_turns_the_next_one_away(
 def test_who_goes_away_makes_room(api: Any, crowd: tuple[str, list[Waiting]]) -> None:
     job, waiting = crowd
     waiting[0].__exit__()
-    until(lambda: len(api.waiters) == MOST - 1)
+    until(lambda: len(api.waiters) == MAX_WAITERS - 1)
     with Waiting(api.client("late", "admin"), job, "1s") as late:
         assert late.answer()[0] == 200
 
@@ -124,12 +124,12 @@ def test_one_tenant_leaves_room_for_the_others(api: Any, acme: httpx.Client) -> 
     job, other = acme.post("/v1/jobs", json=WISH).json()["id"], api.client("umbrella")
     others = other.post("/v1/jobs", json=WISH | {"key": "b"}).json()["id"]
     with ExitStack() as stack:
-        waiting = [stack.enter_context(Waiting(acme, job)) for _ in range(MOST)]
-        until(lambda: len(api.waiters) == MOST // 2)
+        waiting = [stack.enter_context(Waiting(acme, job)) for _ in range(MAX_WAITERS)]
+        until(lambda: len(api.waiters) == MAX_WAITERS // 2)
         assert other.get(f"/v1/jobs/{others}", params={"wait": "1s"}).json()["state"] == "queued"
         api.move(job, "succeeded")
         answers = [each.answer() for each in waiting]
-    assert [status for status, _ in answers].count(200) == MOST // 2
+    assert [status for status, _ in answers].count(200) == MAX_WAITERS // 2
     refusals = [problem for status, problem in answers if status == 503]
     assert {problem["code"] for problem in refusals} == {"too_many_waiters"}
     assert all("acme" in problem["detail"] for problem in refusals)

@@ -1,4 +1,4 @@
-"""How far a job is, as a number that people see."""
+"""The progress of a job."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api.progress import progress_of
+from api.views.jobs import progress_of
 from worker.jobs.queries import InFlight
 from worker.jobs.states import JobState
 
@@ -21,13 +21,13 @@ def progress(size_bytes: int | None, in_flight: int = 0, done: int = 0, state: J
     ("size_bytes", "in_flight", "done", "percent"),
     [(None, 0, 0, None), (1000, 0, 0, 0.0), (1000, 400, 0, 40.0), (1000, 400, 600, 99.9), (0, 0, 0, 0.0)],
 )
-def test_a_queued_job_shows_how_far_it_is_as_soon_as_its_size_is_known(
+def test_a_queued_job_has_a_percentage_as_soon_as_its_size_is_known(
     size_bytes: int | None, in_flight: int, done: int, percent: float | None
 ) -> None:
-    told = progress(size_bytes, in_flight, done)
-    assert (told["size_bytes"], told["percent"]) == (size_bytes, percent)
+    result = progress(size_bytes, in_flight, done)
+    assert (result["size_bytes"], result["percent"]) == (size_bytes, percent)
 
 
-def test_a_job_is_whole_once_it_has_succeeded_and_not_before() -> None:
+def test_a_job_is_at_100_percent_only_after_it_has_succeeded() -> None:
     assert progress(0, state=JobState.SUCCEEDED)["percent"] == 100.0
     assert progress(0, state=JobState.INITIALIZING)["percent"] == 0.0

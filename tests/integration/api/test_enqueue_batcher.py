@@ -10,7 +10,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from api.enqueue_batcher import Submissions
+from api.enqueue_batcher import EnqueueBatcher
 from worker.db.pool import Database, conninfo
 from worker.errors import Conflict
 from worker.ids import new_id
@@ -46,7 +46,7 @@ def test_requests_that_come_while_a_commit_is_on_its_way_share_the_next(api: Any
         assert wait_until(lambda: bool(api.sql(_WAITING)), timeout_s=30)
         for thread in threads[1:]:
             thread.start()
-        assert wait_until(lambda: len(api.submissions) == MANY, timeout_s=30)
+        assert wait_until(lambda: len(api.enqueue_batcher) == MANY, timeout_s=30)
     for thread in threads:
         thread.join(120)
     assert [answer.status_code for answer in answers] == [202] * MANY
@@ -79,8 +79,8 @@ def job(target: str, **fields: Any) -> NewJob:
 
 def together(database: Database, key: ApiKey, *requests: list[NewJob], quota: Quota | None = None) -> list[Any]:
     async def run() -> list[Any]:
-        submissions = Submissions(database, quota or Quota(100))
-        return await asyncio.gather(*(submissions.submit(jobs, key) for jobs in requests), return_exceptions=True)
+        batcher = EnqueueBatcher(database, quota or Quota(100))
+        return await asyncio.gather(*(batcher.submit(jobs, key) for jobs in requests), return_exceptions=True)
 
     return asyncio.run(run())
 
@@ -134,10 +134,10 @@ def test_a_quota_is_counted_again_after_an_answer_or_when_nobody_has_asked_for_l
             tx.execute("DELETE FROM job")
 
     async def run() -> None:
-        submissions = Submissions(database, quota)
+        batcher = EnqueueBatcher(database, quota)
 
         async def accepted() -> bool:
-            [answer] = await submissions.submit([job(str(uuid4()))], key)
+            [answer] = await batcher.submit([job(str(uuid4()))], key)
             return isinstance(answer, Accepted)
 
         assert await accepted()
@@ -159,9 +159,9 @@ def test_keys_do_not_share_statements_and_none_waits_for_ever(database: Database
         keys = [create_key(tx, tenant, [Scope.SUBMIT])[0] for tenant in ("one", "two", "three")]
 
     async def run() -> list[Any]:
-        submissions = Submissions(database, Quota(1000))
+        batcher = EnqueueBatcher(database, Quota(1000))
         wanted = [(each, job(f"{each.tenant}/{n}", tenant=each.tenant)) for n in range(20) for each in keys]
-        return await asyncio.gather(*(submissions.submit([new], each) for each, new in wanted))
+        return await asyncio.gather(*(batcher.submit([new], each) for each, new in wanted))
 
     answers = asyncio.run(run())
     assert len(answers) == 60

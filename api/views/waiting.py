@@ -1,10 +1,13 @@
-"""Why a job waits, also where no worker has written it into the job's own row."""
+"""Why a job waits, also where no worker has recorded it in the job's row."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pydantic import BaseModel
+
+from api.views.base import UtcDateTime
 from worker.errors import StoreUnusable
 from worker.jobs import queries
 from worker.jobs.places import check_tenant, store_of
@@ -19,20 +22,29 @@ if TYPE_CHECKING:
     from api.state import AppState
 
 
+class Waiting(BaseModel):
+    """What a job waits for."""
+
+    not_before: UtcDateTime | None
+    failing_since: UtcDateTime | None
+    paused_at: UtcDateTime | None
+    pause_reason: str | None
+
+
 class _Reason(NamedTuple):
-    """What to show in place of the job's own error, and since when it is so, where that is known."""
+    """The error to return in place of the job's own, and its beginning, if that is known."""
 
     error: dict[str, Any] | None
     since: datetime | None = None
 
 
-def waits(app_state: AppState, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
-    """Return `waiting` and `error` of each job as people see them."""
+def waiting_fields(app_state: AppState, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+    """Return the fields `waiting` and `error` of each job's view."""
     reasons = _reasons(app_state, rows)
-    return [_shown(row, reasons.get(row.id, _Reason(row.error))) for row in rows]
+    return [_fields(row, reasons.get(row.id, _Reason(row.error))) for row in rows]
 
 
-def _shown(row: Row[Any], reason: _Reason) -> dict[str, Any]:
+def _fields(row: Row[Any], reason: _Reason) -> dict[str, Any]:
     since = row.failing_since or reason.since
     waiting = {
         "not_before": row.not_before,
@@ -45,30 +57,31 @@ def _shown(row: Row[Any], reason: _Reason) -> dict[str, Any]:
 
 
 def _reasons(app_state: AppState, rows: Sequence[Row[Any]]) -> dict[UUID, _Reason]:
-    """Return why jobs wait for their store: the API's stores file serves them no longer, or its breaker is open.
+    """Return why jobs wait for their store: its breaker is open, or the API's stores file no longer allows the job.
 
-    A job with something under way waits for neither.
+    A job with a step or a slice under way waits for neither.
     """
     found = {
         row.id: _Reason(row.held_back["error"], datetime.fromisoformat(row.held_back["since"]))
         for row in rows
         if row.held_back is not None
     }
-    changed = {
-        row.id: error for row in rows if row.finished_at is None and (error := _changed(app_state, row)) is not None
+    not_allowed = {
+        row.id: error for row in rows if row.finished_at is None and (error := _not_allowed(app_state, row)) is not None
     }
-    if changed:
-        sending = queries.under_way(app_state.database, list(changed))
-        found |= {job: _Reason(error) for job, error in changed.items() if job not in sending}
+    if not_allowed:
+        under_way = queries.under_way(app_state.database, list(not_allowed))
+        found |= {job: _Reason(error) for job, error in not_allowed.items() if job not in under_way}
     return found
 
 
-def _changed(app_state: AppState, row: Row[Any]) -> dict[str, Any] | None:
+def _not_allowed(app_state: AppState, row: Row[Any]) -> dict[str, Any] | None:
+    """Return the error of a job that the stores file, as it is now, does not allow."""
     try:
         store_of(app_state.settings.profiles, row.store, row.key, row.target)
         check_tenant(app_state.settings.profiles, row.tenant, row.store, row.key, row.source)
     except StoreUnusable as error:
         if (row.error or {}).get("code") == error.code:
-            return None  # a worker has said so, and when
+            return None  # a worker has recorded it already, with the time
         return {"code": error.code, "message": f"{error.message}, by the API's stores file", "advice": error.advice}
     return None

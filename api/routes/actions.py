@@ -1,0 +1,38 @@
+"""Actions on a job: retry, cancel."""
+
+from fastapi import APIRouter
+
+from api.auth import Operator
+from api.problems import problem_responses
+from api.schemas.actions import RetryQuery
+from api.schemas.jobs import JobId
+from api.state import AppStateDep
+from api.views.actions import JobMoved
+from worker.db.pool import Tx
+from worker.db.repetition import run_idempotent
+from worker.jobs import commands
+from worker.jobs.states import JobState
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+
+@router.post("/{job_id:uuid}/retry", responses=problem_responses(401, 403, 404, 409, 503))
+def retry_job(job_id: JobId, key: Operator, app_state: AppStateDep, query: RetryQuery) -> JobMoved:
+    """Put a failed, cancelled or paused job back to work; on a live one nothing happens. Needs the scope `operate`."""
+    # Not sent again if its answer is lost: the job may have ended in the meantime. A second retry would start a job
+    # again that has failed anew, or refuse one that the first retry has let succeed.
+    with app_state.database.transaction() as tx:
+        state = commands.retry(tx, job_id, key, app_state.settings.profiles, force=query.force)
+    return JobMoved(id=job_id, state=state)
+
+
+@router.post("/{job_id:uuid}/cancel", responses=problem_responses(401, 403, 404, 409, 503))
+def cancel_job(job_id: JobId, key: Operator, app_state: AppStateDep) -> JobMoved:
+    """Cancel a job: from the answer on, none of its slices is begun. Needs the scope `operate`."""
+
+    def cancel(connection: Tx) -> JobState:
+        with connection.transaction():
+            return commands.cancel(connection, job_id, key)
+
+    state = run_idempotent(app_state.database, cancel)  # a second cancel of the same job changes nothing
+    return JobMoved(id=job_id, state=state)
