@@ -13,7 +13,6 @@ from pydantic.json_schema import models_json_schema
 
 from api import auth, exception_handlers, problems
 from api.enqueue_batcher import EnqueueBatcher
-from api.large_bodies import LargeBodyRunner
 from api.routes import actions, events, health, jobs, not_implemented, slices
 from api.schemas.jobs import BatchItem, BatchRequest, JobRequest
 from api.server.body_limits import BodyLimits
@@ -42,12 +41,10 @@ _GRACE_S = 10
 
 
 class _Application(FastAPI):
-    published_below: str = ""
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, whether or not a proxy has removed our root path from it."""
-        if self.published_below and scope["type"] == "http":
-            scope["root_path"] = self.published_below
+        if (root := self.state.sliceway.root) and scope["type"] == "http":
+            scope["root_path"] = root
         await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
@@ -92,7 +89,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,  # most clients lose the body and the key in a redirect: 404 is clearer
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
-    app.published_below = settings.root_path or ""
     database = Database(
         settings.database_url,
         pool_size=settings.api_threads + 1,
@@ -109,7 +105,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         quota=quota,
         enqueue_batcher=EnqueueBatcher(database, quota),
         waiters=Waiters(database),
-        large_bodies=LargeBodyRunner(),
+        large_bodies=anyio.CapacityLimiter(1),
     )
     for routes in (jobs, actions, slices, events, health, not_implemented):
         app.include_router(routes.router)

@@ -27,6 +27,10 @@ _MAX_COMMAS = 20_000
 _MAX_VALUES = 60_000
 """1,000 jobs with every field and label have 48,002. The process does nothing else while it parses a body: 600,000
 unknown fields took 0.7 s."""
+SMALL_BYTES = 16 * 1024
+"""Up to this size a body is parsed on the event loop: a thread would cost the request more."""
+LARGE_BYTES = 256 * 1024
+"""A larger body waits until the large bodies before it have been parsed."""
 _QUOTE = ord('"')
 _STRING_OR_SEPARATOR = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[,\[{]', re.DOTALL)
 """Possessive, and a string without an end extends to the end of the body: no byte is read twice."""

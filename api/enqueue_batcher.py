@@ -42,7 +42,6 @@ class EnqueueBatcher:
     """Inserts the jobs of many requests together. Used from one event loop."""
 
     def __init__(self, database: Database, quota: Quota) -> None:
-        """Start with no request."""
         self._database, self._quota = database, quota
         self._waiting: defaultdict[ApiKey, deque[_Request]] = defaultdict(deque)
         self._writers: set[asyncio.Task[None]] = set()

@@ -100,11 +100,10 @@ class _LastResort:
 
 
 def _is_text(query: bytes) -> bool:
-    if query:
-        try:
-            unquote_to_bytes(query).decode()
-        except UnicodeDecodeError:
-            return False
+    try:
+        unquote_to_bytes(query).decode()
+    except UnicodeDecodeError:
+        return False
     return True
 
 

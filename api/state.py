@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends
 from starlette.requests import Request
 
 from api.enqueue_batcher import EnqueueBatcher
-from api.large_bodies import LargeBodyRunner
 from api.waiters import Waiters
 from worker.config.settings import Settings
 from worker.db.pool import Database
@@ -27,7 +27,8 @@ class AppState:
     quota: Quota
     enqueue_batcher: EnqueueBatcher
     waiters: Waiters
-    large_bodies: LargeBodyRunner
+    large_bodies: CapacityLimiter
+    """Lets one thread parse a large body: several threads would only compete for the interpreter lock."""
 
     @property
     def root(self) -> str:

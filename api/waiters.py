@@ -45,7 +45,6 @@ class Waiters:
     """Ends the wait of requests whose job has ended. Used from one event loop; a thread polls the database."""
 
     def __init__(self, database: Database) -> None:
-        """Start no thread yet."""
         self._database = database
         self._waiting: dict[asyncio.Future[bool], _Waiter] = {}
         self._of_tenant: Counter[str] = Counter()
@@ -88,7 +87,9 @@ class Waiters:
             self._of_tenant[tenant] += 1
             if self._stopping:
                 end.set_result(True)
-            self._thread = self._thread or self._start_thread()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._poll, name="waiters", daemon=True)
+                self._thread.start()
             self._change.notify()
         try:
             yield end
@@ -105,11 +106,6 @@ class Waiters:
             self._stopping = True
             self._end(self._waiting.keys())
             self._change.notify()
-
-    def _start_thread(self) -> threading.Thread:
-        thread = threading.Thread(target=self._poll, name="waiters", daemon=True)
-        thread.start()
-        return thread
 
     def _poll(self) -> None:
         check_keys_at = 0.0

@@ -5,30 +5,20 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from anyio.to_thread import run_sync
 from fastapi import APIRouter
-from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.auth import Reader
-from api.body import AuthenticatedBody, BatchBody, JobBody, parse, parse_batch
-from api.large_bodies import LARGE_BYTES, SMALL_BYTES
+from api.body import LARGE_BYTES, SMALL_BYTES, AuthenticatedBody, BatchBody, JobBody, parse, parse_batch
 from api.problems import problem_responses
 from api.schemas.jobs import BatchItem, EnqueueQuery, IdempotencyHeader, JobId, JobRequest, JobsQuery, WaitQuery
 from api.schemas.pagination import decode_job_cursor, encode_cursor
 from api.state import AppState, AppStateDep
 from api.views.base import json_response
-from api.views.jobs import (
-    BatchAnswer,
-    JobAccepted,
-    JobChecked,
-    JobList,
-    JobView,
-    batch_result,
-    job_accepted,
-    job_views,
-)
+from api.views.jobs import BatchAnswer, JobAccepted, JobChecked, JobList, JobView, batch_result, job_accepted, job_views
 from worker.db.pool import Tx
 from worker.db.repetition import run_idempotent
 from worker.errors import NotSupported, Refused
@@ -72,7 +62,7 @@ async def enqueue(body: JobBody, query: EnqueueQuery, idempotency_key: Idempoten
     if len(body.content) <= SMALL_BYTES:
         request = parse(JobRequest, body.content)
     else:
-        request = await app_state.large_bodies.run(parse, JobRequest, body.content)
+        request = await run_sync(parse, JobRequest, body.content, limiter=app_state.large_bodies)
     job_spec = request.job_spec(idempotency_key)
     [outcome] = await _submit(
         app_state, [app_state.admission.new_job(job_spec, key.tenant)], key, dry_run=query.dry_run
@@ -81,9 +71,9 @@ async def enqueue(body: JobBody, query: EnqueueQuery, idempotency_key: Idempoten
         raise outcome
     content = job_accepted(outcome, dry_run=query.dry_run, root=app_state.root)
     if query.dry_run:
-        return _json(content, 200)
+        return json_response(content)
     headers = {"Location": content["urls"]["self"]} | ({"Idempotent-Replayed": "true"} if outcome.replayed else {})
-    return _json(content, 202, headers)
+    return json_response(content, 202, headers)
 
 
 @router.post(
@@ -98,16 +88,16 @@ async def enqueue_batch(request: Request, body: BatchBody, query: EnqueueQuery) 
         raise NotSupported(
             "a batch has no Idempotency-Key of its own", advice="Give each item its own idempotency_key."
         )
-    run = body.app_state.large_bodies.run if len(body.content) > LARGE_BYTES else run_in_threadpool
-    outcomes = await run(_check_all, body)
+    limiter = body.app_state.large_bodies if len(body.content) > LARGE_BYTES else None
+    outcomes = await run_sync(_check_all, body, limiter=limiter)
     jobs = [outcome for outcome in outcomes if isinstance(outcome, NewJob)]
     submitted = iter(await _submit(body.app_state, jobs, body.key, dry_run=query.dry_run) if jobs else [])
     final = [next(submitted) if isinstance(outcome, NewJob) else outcome for outcome in outcomes]
-    return await run(_batch_answer, final, dry_run=query.dry_run, root=body.app_state.root)
+    return await run_sync(_batch_answer, final, query.dry_run, body.app_state.root, limiter=limiter)
 
 
-def _batch_answer(outcomes: list[Accepted | Refused], *, dry_run: bool, root: str) -> Response:
-    return _json({"results": [batch_result(outcome, dry_run=dry_run, root=root) for outcome in outcomes]}, 200)
+def _batch_answer(outcomes: list[Accepted | Refused], dry_run: bool, root: str) -> Response:
+    return json_response({"results": [batch_result(outcome, dry_run=dry_run, root=root) for outcome in outcomes]})
 
 
 def _check_all(body: AuthenticatedBody) -> list[Accepted | Refused | NewJob]:
@@ -143,10 +133,6 @@ def _try_out(app_state: AppState, jobs: list[NewJob], key: ApiKey) -> list[Accep
         return outcomes
 
     return run_idempotent(app_state.database, attempt)
-
-
-def _json(content: object, status: int, headers: dict[str, str] | None = None) -> Response:
-    return Response(to_json(content), status, headers, media_type="application/json")
 
 
 @router.get("", response_model=JobList, responses=problem_responses(401, 403, 503))

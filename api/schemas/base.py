@@ -9,11 +9,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 MAX_RETRY_FOR_S = 30 * 86_400
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = r"^[0-9]{1,7}[smhd]$"
-_NO_NUL = r"^[^\x00]*$"  # a text column cannot hold NUL
-_DATE_TIME = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})", re.IGNORECASE
-)
-_INTEGER = re.compile("0|-?[1-9][0-9]{0,18}")
+_DATE_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 
 
 class JsonBody(BaseModel):
@@ -41,33 +37,27 @@ def duration_s(value: object, max_s: int) -> int:
     raise ValueError(f"must be a number and s, m, h or d, such as '30s' or '24h', of at most {max_s} seconds")
 
 
-def _check_date_time(value: object) -> object:
-    """Refuse what pydantic accepts as a time beside RFC 3339: seconds since 1970, a time without seconds."""
-    if isinstance(value, str) and not _DATE_TIME.fullmatch(value):
-        raise ValueError("must be a date and time with seconds and an offset, such as 2026-01-31T12:00:00Z")
-    return value
+def _only(form: str, message: str) -> BeforeValidator:
+    """Return a validator that refuses a text of another form; pydantic would convert some of them."""
+    pattern = re.compile(form)
+
+    def check(value: object) -> object:
+        if isinstance(value, str) and not pattern.fullmatch(value):
+            raise ValueError(message)
+        return value
+
+    return BeforeValidator(check)
 
 
-def _check_integer(value: object) -> object:
-    """Refuse what pydantic accepts as an integer beside its decimal digits: `1.0`, `1_0`, `+1`, ` 1`."""
-    if isinstance(value, str) and not _INTEGER.fullmatch(value):
-        raise ValueError("must be an integer")
-    return value
-
-
-def _check_flag(value: object) -> object:
-    """Refuse what pydantic accepts as a truth value beside JSON's: `yes`, `on`, `1`."""
-    if isinstance(value, str) and value not in {"true", "false"}:
-        raise ValueError("must be true or false")
-    return value
-
-
-Text = Annotated[str, Field(pattern=_NO_NUL)]
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # a text column cannot hold NUL
 FilterText = Annotated[Text, Field(min_length=1, max_length=1024)]
 IdempotencyKey = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")]
-DateTime = Annotated[AwareDatetime, BeforeValidator(_check_date_time)]
-Integer = Annotated[int, BeforeValidator(_check_integer)]
-Flag = Annotated[bool, BeforeValidator(_check_flag)]
+DateTime = Annotated[
+    AwareDatetime,  # as in RFC 3339; pydantic: also seconds since 1970, a time without seconds
+    _only(_DATE_TIME, "must be a date and time with seconds and an offset, such as 2026-01-31T12:00:00Z"),
+]
+Integer = Annotated[int, _only("0|-?[1-9][0-9]{0,18}", "must be an integer")]  # pydantic: also `1.0`, `1_0`, `+1`, ` 1`
+Flag = Annotated[bool, _only("true|false", "must be true or false")]  # pydantic: also `yes`, `on`, `1`
 RetryFor = Annotated[
     int,
     BeforeValidator(partial(duration_s, max_s=MAX_RETRY_FOR_S)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from api.server.connection_table import ACCEPT_BURST
 
@@ -23,24 +23,16 @@ _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _RETRY_S = 0.1
 
 
-class HasFileno(Protocol):
-    """A socket, or asyncio's wrapper of one."""
-
-    def fileno(self) -> int:
-        """Return its descriptor."""
-
-
 class Acceptor:
     """Accepts in place of the event loop's own server, which keeps the listening socket."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        listening: HasFileno,
+        listening: socket.socket,
         make_protocol: Callable[[], asyncio.Protocol],
         connections: ConnectionTable,
     ) -> None:
-        """Register for the socket's events in place of asyncio."""
         self._loop = loop
         self._socket = socket.socket(fileno=os.dup(listening.fileno()))
         self._socket.setblocking(False)

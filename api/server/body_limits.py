@@ -25,7 +25,6 @@ class BodyLimits:
     """Middleware. A request without a body passes unchanged, so that a long poll can take its time."""
 
     def __init__(self, app: ASGIApp, limits: ApiLimits) -> None:
-        """Bound what ``app`` receives."""
         self._app = app
         self._limits = limits
 

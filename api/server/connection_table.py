@@ -6,7 +6,7 @@ import functools
 import ipaddress
 import math
 import resource
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary
 
@@ -85,13 +85,12 @@ class ConnectionTable:
     """
 
     def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
-        """Start empty."""
         self.settings = settings
         self.log = RefusalLog()
         self._limit = connection_limit(settings)
         self._loop = loop
         self._members: dict[HttpConnection, str] = {}
-        self._of_address: dict[str, int] = {}
+        self._of_address: Counter[str] = Counter()
         self._idle: dict[str, dict[HttpConnection, None]] = {}
         self._lingering: dict[HttpConnection, None] = {}
         self._stalled: dict[HttpConnection, None] = {}
@@ -106,10 +105,10 @@ class ConnectionTable:
         """Add a new connection as an idle one, and return whether the limits allow it."""
         address = address_of(host)
         limit = self.settings.api_connections_per_address
-        fits = limit is None or self._of_address.get(address, 0) < limit or self.evict(address)
+        fits = limit is None or self._of_address[address] < limit or self.evict(address)
         fits = fits and (len(self._members) - len(self._lingering) < self._limit or self.evict())
         self._members[connection] = address
-        self._of_address[address] = self._of_address.get(address, 0) + 1
+        self._of_address[address] += 1
         self.mark_idle(connection)
         if self._ticking is None:
             self._tick()
@@ -117,11 +116,11 @@ class ConnectionTable:
 
     def remove(self, connection: HttpConnection) -> None:
         """Remove a closed connection."""
+        self.mark_busy(connection)
         address = self._members.pop(connection)
         self._of_address[address] -= 1
         if not self._of_address[address]:
             del self._of_address[address]
-        self._remove_from_idle(connection, address)
         self._lingering.pop(connection, None)
         self._stalled.pop(connection, None)
 
@@ -131,7 +130,12 @@ class ConnectionTable:
 
     def mark_busy(self, connection: HttpConnection) -> None:
         """Record that it has a request under way."""
-        self._remove_from_idle(connection, self._members[connection])
+        address = self._members[connection]
+        idle = self._idle.get(address)
+        if idle is not None and connection in idle:
+            del idle[connection]
+            if not idle:
+                del self._idle[address]
 
     def mark_lingering(self, connection: HttpConnection) -> None:
         """Record that it stays open only until its client has read the response."""
@@ -180,13 +184,6 @@ class ConnectionTable:
     def _abort(self, connection: HttpConnection, reason: str) -> None:
         self.log.count(reason)
         connection.transport.abort()
-
-    def _remove_from_idle(self, connection: HttpConnection, address: str) -> None:
-        idle = self._idle.get(address)
-        if idle is not None and connection in idle:
-            del idle[connection]
-            if not idle:
-                del self._idle[address]
 
     def _tick(self) -> None:
         """Check the deadlines, several times in the shortest time limit; stop when the table is empty."""

@@ -65,7 +65,6 @@ class LimitedProtocol(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """Start with nothing received."""
         super().__init__(config, server_state, app_state, _loop)
         self.limits = self.settings or _from_environment()
         self.timeout_keep_alive = self.limits.api_keep_alive_s  # type: ignore[assignment]

@@ -21,7 +21,6 @@ LINGERING_CLOSE = "sliceway.lingering_close"
 """In a request's ASGI `extensions`: before it closes, the server itself reads on until the client has the response."""
 LOG_EVERY_S = 60.0
 _NEEDS_A_KEY = b"/v1/"
-_ANNOUNCES_A_BODY = frozenset({b"content-length", b"transfer-encoding"})
 _log = get_log(__name__)
 
 
@@ -61,7 +60,6 @@ class RefusalLog:
     """Counts refusals by reason, and writes one line a minute for each reason: a flood does not fill the disk."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, every_s: float = LOG_EVERY_S) -> None:
-        """Start with no counts."""
         self._clock = clock
         self._every_s = every_s
         self._counts: dict[str, int] = {}
@@ -75,9 +73,8 @@ class RefusalLog:
 
     def flush(self) -> None:
         """Write the reasons whose minute is over."""
-        for reason in [each for each, due in self._next.items() if self._clock() >= due]:
-            if reason in self._counts:
-                self._write(reason)
+        for reason in [each for each in self._counts if self._clock() >= self._next[each]]:
+            self._write(reason)
 
     def _write(self, reason: str) -> None:
         self._next[reason] = self._clock() + self._every_s
@@ -93,12 +90,9 @@ def is_keyless(url: bytes, fields: Iterable[Field]) -> bool:
     """
     if not url.startswith(_NEEDS_A_KEY):
         return False
-    announces = False
-    for name, value in fields:
-        if name == b"authorization":
-            return False
-        announces = announces or (name in _ANNOUNCES_A_BODY and value != b"0")
-    return announces
+    head = dict(fields)
+    has_body = b"transfer-encoding" in head or head.get(b"content-length", b"0") != b"0"
+    return has_body and b"authorization" not in head
 
 
 def last_response(refused: Refused, fields: Sequence[Field], url: bytes) -> bytes:

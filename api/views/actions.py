@@ -1,7 +1,5 @@
 """What the API returns about an action on a job."""
 
-from __future__ import annotations
-
 from uuid import UUID
 
 from pydantic import BaseModel

@@ -1,11 +1,10 @@
 """Types of fields that several views share, and the response that a view becomes."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field
+from pydantic_core import to_json
 from starlette.responses import Response
 
 Bytes = Annotated[int, Field(ge=0)]
@@ -22,6 +21,6 @@ class Failure(BaseModel):
     answer: Annotated[str | None, Field(description="The store's own words.")] = None
 
 
-def json_response(view: BaseModel) -> Response:
-    """Return the response with the view as JSON. A route calls it in its thread, so that the event loop does not."""
-    return Response(view.model_dump_json(), media_type="application/json")
+def json_response(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return the response with a view, or plain values, as JSON. FastAPI would do it later, on the event loop."""
+    return Response(to_json(content), status, headers, media_type="application/json")

@@ -1,7 +1,5 @@
 """What the API returns about the process itself."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import BaseModel, Field

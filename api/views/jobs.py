@@ -136,10 +136,7 @@ def _urls(root: str, job_id: UUID | str) -> dict[str, str]:
 
 
 def job_accepted(job: Accepted, *, dry_run: bool, root: str) -> dict[str, Any]:
-    """Return a `JobAccepted`, or the `JobChecked` of a dry run; as a dictionary: a model would cost too much.
-
-    URLs begin with ``root``, the path below which the API is published.
-    """
+    """Return a `JobAccepted`, or the `JobChecked` of a dry run; as a dictionary: a model would cost too much."""
     job_id, place = str(job.id), {"tenant": job.tenant, "store": job.store, "key": job.key}
     if dry_run:
         return {"dry_run": True, **place, "job_id": job_id if job.replayed else None}
@@ -154,13 +151,7 @@ def batch_result(outcome: Accepted | Refused, *, dry_run: bool, root: str) -> di
 
 
 def job_views(app_state: AppState, rows: Sequence[Row[Any]], rate: int | None = None) -> list[JobView]:
-    """Return the views of jobs.
-
-    Args:
-        app_state: to find out what the jobs wait for, and where the API is published.
-        rows: of the jobs.
-        rate: bytes a second, of the one job that ``rows`` has.
-    """
+    """Return the views of jobs; ``rate``, in bytes a second, is that of an only job."""
     waiting = waiting_fields(app_state, rows)
     return [_job_view(row, rate, fields, app_state.root) for row, fields in zip(rows, waiting, strict=True)]
 
