@@ -1,4 +1,4 @@
-"""The API over real HTTP, with a database of its own and a broker that is nowhere."""
+"""The API over real HTTP, with a database of its own and a broker that does not exist."""
 
 from __future__ import annotations
 
@@ -27,48 +27,29 @@ if TYPE_CHECKING:
     from worker.config.settings import Settings
     from worker.local.postgres import EmbeddedPostgres
 
-STORES = """
-[stores.main]
-protocol = "cos-json"
-endpoint = "http://cos.example.com"
-appid = "1250000000"
-bucket = "media"
-secret_id = "fake-secret-id"
-secret_key = "fake-secret-key"
 
-[stores.same-bucket]
-protocol = "cos-json"
-endpoint = "https://COS.example.com:443/"
-appid = "1250000000"
-bucket = "media"
-secret_id = "fake-secret-id-2"
-secret_key = "fake-secret-key-2"
+def _store(name: str, *more: str, endpoint: str = "http://cos.example.com", bucket: str = "media") -> str:
+    fields = {
+        "protocol": "cos-json",
+        "endpoint": endpoint,
+        "appid": "1250000000",
+        "bucket": bucket,
+        "secret_id": "fake-secret-id",
+        "secret_key": "fake-secret-key",
+    }
+    return "\n".join([f"[stores.{name}]", *(f'{field} = "{value}"' for field, value in fields.items()), *more, ""])
 
-[stores.discreet]
-protocol = "cos-json"
-endpoint = "http://cos.example.com"
-appid = "1250000000"
-bucket = "media"
-secret_id = "fake-secret-id"
-secret_key = "fake-secret-key"
-dry_run_sees = "own"
 
-[stores.others]
-protocol = "cos-json"
-endpoint = "http://cos.example.com"
-appid = "1250000000"
-bucket = "others"
-secret_id = "fake-secret-id"
-secret_key = "fake-secret-key"
-tenants = ["umbrella"]
-
-[roots.media]
-path = "/srv/media"
-
-[roots.others]
-path = "/srv/others"
-tenants = ["umbrella"]
-"""
+STORES = "\n".join(
+    [
+        _store("main"),
+        _store("same-bucket", endpoint="https://COS.example.com:443/"),
+        _store("discreet", 'dry_run_sees = "own"'),
+        _store("others", 'tenants = ["umbrella"]', bucket="others"),
+        '[roots.media]\npath = "/srv/media"\n',
+        '[roots.others]\npath = "/srv/others"\ntenants = ["umbrella"]\n',
+    ]
+)
 
 
 @dataclass
@@ -103,7 +84,7 @@ class Api:
         return int(self.sql(f"SELECT count(*) AS n FROM {table}")[0]["n"])  # noqa: S608 - a test names it
 
     def move(self, job_id: str, state: str, **columns: Any) -> None:
-        """Put a job into a state, as if it had got there."""
+        """Put a job into a state, without its transitions."""
         columns = {"finished_at": datetime.now(UTC) if state in FINAL else None, **columns}
         assignments = "".join(f", {name} = %({name})s" for name in columns)
         statement = f"UPDATE job SET state = %(state)s{assignments} WHERE id = %(job)s"  # noqa: S608 - a test names them
@@ -166,7 +147,7 @@ def make_api(tmp_path: Path) -> Iterator[Callable[..., Api]]:
 
 @pytest.fixture
 def own_api(make_api: Callable[..., Api], database_url: str) -> Api:
-    """An API and a database that this test may break."""
+    """An API and a database of this test alone, which it may break."""
     return make_api(database_url)
 
 
@@ -174,7 +155,7 @@ def own_api(make_api: Callable[..., Api], database_url: str) -> Api:
 def shared_api(
     postgres: EmbeddedPostgres, template_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Api]:
-    """An API that the tests use one after the other."""
+    """An API that all tests share."""
     with psycopg.connect(conninfo(postgres.url_of("postgres")), autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE api TEMPLATE "{template_database}"'.encode())
     settings = settings_of(postgres.url_of("api"), tmp_path_factory.mktemp("api") / "stores.toml")
@@ -184,7 +165,7 @@ def shared_api(
 
 @pytest.fixture
 def api(shared_api: Api) -> Iterator[Api]:
-    """An API with empty tables, which this test leaves whole."""
+    """An API with empty tables, which this test does not break."""
     shared_api.sql("TRUNCATE job, slice, event, api_key, breaker")
     with ExitStack() as clients:
         yield replace(shared_api, _clients=clients)
@@ -192,5 +173,5 @@ def api(shared_api: Api) -> Iterator[Api]:
 
 @pytest.fixture
 def acme(api: Api) -> httpx.Client:
-    """A client that may enqueue, look and operate for the tenant acme."""
+    """A client of the tenant acme with the scopes `submit`, `read` and `operate`."""
     return api.client()

@@ -1,4 +1,4 @@
-"""Who may do what."""
+"""API keys: scopes, revocation, and what the database keeps of them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,23 @@ from starlette.requests import Request
 from api.auth import submitter
 from worker.db.pool import conninfo
 from worker.errors import NotFound, Refused
-from worker.jobs.api_keys import FRESH_FOR_S, RENEW_AFTER_S, KeyRing, Scope, create_key, find_key, list_keys, revoke_key
+from worker.jobs.api_keys import (
+    FRESH_FOR_S,
+    RENEW_AFTER_S,
+    ApiKey,
+    KeyRing,
+    Scope,
+    create_key,
+    find_key,
+    list_keys,
+    revoke_key,
+)
 
 if TYPE_CHECKING:
     import httpx
 
 JOB = "01890000-0000-7000-8000-000000000000"
-DOORS = [
+ROUTES = [
     ("POST", "/v1/jobs", "submit"),
     ("POST", "/v1/jobs/batch", "submit"),
     ("GET", "/v1/jobs", "read"),
@@ -33,9 +43,9 @@ DOORS = [
 ]
 
 
-def test_every_door_opens_to_its_scope_alone_and_to_admin(api: Any) -> None:
+def test_every_route_requires_its_scope_or_admin(api: Any) -> None:
     clients = {scope: api.client(scopes=scope) for scope in ("submit", "read", "operate", "admin")}
-    for method, path, needed in DOORS:
+    for method, path, needed in ROUTES:
         for scope, client in clients.items():
             answer = client.request(method, path)
             if scope in {needed, "admin"}:
@@ -46,10 +56,10 @@ def test_every_door_opens_to_its_scope_alone_and_to_admin(api: Any) -> None:
 
 
 @pytest.mark.parametrize("header", [None, "Bearer", "Bearer slw_unknown", "Basic YTpi", "slw_x", "Bearer \xff"])
-def test_without_a_good_key_every_door_is_shut(api: Any, header: str | None) -> None:
+def test_without_a_valid_key_every_route_is_refused(api: Any, header: str | None) -> None:
     client = api.bare()
     headers = {} if header is None else {"Authorization": header.encode("latin-1")}
-    for method, path, _ in DOORS:
+    for method, path, _ in ROUTES:
         answer = client.request(method, path, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated"), path
         assert answer.headers["WWW-Authenticate"] == "Bearer"
@@ -73,22 +83,24 @@ def test_a_revoked_key_is_soon_refused(api: Any, acme: httpx.Client) -> None:
     raise AssertionError("the key was never refused")
 
 
-def test_a_key_is_remembered_for_a_moment_and_not_longer(api: Any) -> None:
+def key_ring(api: Any) -> tuple[KeyRing, list[float], ApiKey, str]:
+    """A key ring with a clock that the test sets, a key, and its text."""
     now = [0.0]
-    ring = KeyRing(api.database, clock=lambda: now[0])
     with api.database.transaction() as tx:
-        key, text = create_key(tx, "acme", [Scope.READ])
+        key, text = create_key(tx, "acme", [Scope.SUBMIT])
+    return KeyRing(api.database, clock=lambda: now[0]), now, key, text
+
+
+def test_a_key_is_remembered_for_a_moment_and_not_longer(api: Any) -> None:
+    ring, now, key, text = key_ring(api)
     assert ring.remembered(text) is None
     assert ring.find(text) == ring.remembered(text) == key
     now[0] = FRESH_FOR_S
     assert ring.remembered(text) is None
 
 
-def test_a_key_in_use_is_looked_up_again_before_it_is_forgotten(api: Any) -> None:
-    now = [0.0]
-    ring = KeyRing(api.database, clock=lambda: now[0])
-    with api.database.transaction() as tx:
-        key, text = create_key(tx, "acme", [Scope.READ])
+def test_a_key_in_use_is_renewed_before_it_expires_from_the_ring(api: Any) -> None:
+    ring, now, key, text = key_ring(api)
     ring.find(text)
     assert not ring.is_due(text)
     now[0] = RENEW_AFTER_S
@@ -103,27 +115,24 @@ def test_a_key_in_use_is_looked_up_again_before_it_is_forgotten(api: Any) -> Non
     assert ring.remembered(text) is None
 
 
-def test_no_request_waits_until_a_key_in_use_was_looked_up_again(api: Any) -> None:
-    now = [0.0]
-    ring = KeyRing(api.database, clock=lambda: now[0])
-    with api.database.transaction() as tx:
-        key, text = create_key(tx, "acme", [Scope.SUBMIT])
+def test_no_request_waits_for_the_renewal_of_a_key(api: Any) -> None:
+    ring, now, key, text = key_ring(api)
     ring.find(text)
     now[0] = RENEW_AFTER_S
     app = SimpleNamespace(state=SimpleNamespace(sliceway=SimpleNamespace(keys=ring)))
     request = Request({"type": "http", "app": app, "headers": [(b"authorization", f"Bearer {text}".encode())]})
 
-    async def ask() -> None:
+    async def authenticate() -> None:
         with psycopg.connect(conninfo(api.settings.database_url)) as other:
             other.execute("LOCK TABLE api_key")
             assert await asyncio.wait_for(submitter(request), 30) == key
 
-    asyncio.run(ask())  # at whose end the look is over
+    asyncio.run(authenticate())  # returns when the renewal is done
     now[0] = FRESH_FOR_S
     assert ring.remembered(text) == key
 
 
-def test_nothing_that_opens_a_door_is_in_the_database(api: Any) -> None:
+def test_the_database_has_no_usable_key(api: Any) -> None:
     with api.database.transaction() as tx:
         key, text = create_key(tx, "acme", [Scope.SUBMIT, Scope.READ, Scope.READ], name="web backend")
         assert find_key(tx, text) == key
@@ -145,15 +154,13 @@ def test_nothing_that_opens_a_door_is_in_the_database(api: Any) -> None:
         ("acme", [Scope.READ], "a\nb", "bad_key_name"),
     ],
 )
-def test_a_key_that_makes_no_sense_is_not_made(
-    api: Any, tenant: str, scopes: list[Scope], name: str | None, code: str
-) -> None:
+def test_an_invalid_key_is_not_created(api: Any, tenant: str, scopes: list[Scope], name: str | None, code: str) -> None:
     with api.database.transaction() as tx, pytest.raises(Refused) as refused:
         create_key(tx, tenant, scopes, name)
     assert refused.value.code == code
     assert api.count("api_key") == 0
 
 
-def test_revoking_an_unknown_key_says_so(api: Any) -> None:
+def test_revoking_an_unknown_key_is_an_error(api: Any) -> None:
     with api.database.transaction() as tx, pytest.raises(NotFound):
         revoke_key(tx, uuid4())

@@ -1,7 +1,8 @@
-"""Key before body, and the limits on bodies: with the API's own server, and with uvicorn's."""
+"""A key is checked before the body, and bodies are bounded: with our protocol, and with those of uvicorn."""
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,7 @@ from api.app import create_app
 from api.server.http_protocol import protocol_for
 from tests.acceptance.deadline import DEADLINE_S
 from tests.integration.api.conftest import settings_of
+from tests.integration.api.job_requests import job_request
 from tests.support.wire import HttpTransport
 from worker.db.pool import Database
 from worker.jobs.api_keys import Scope, create_key
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 SERVERS = ["limited", "limited, unix socket", "httptools", "h11"]
-JOB = b'{"source": {"kind": "file", "root": "media", "path": "a.mp4"}, "store": "main", "key": "a"}'
+JOB = json.dumps(job_request()).encode()
 
 
 @contextmanager
@@ -42,7 +44,7 @@ def running(server: uvicorn.Server) -> Iterator[None]:
 
 @pytest.fixture
 def key(database_url: str) -> str:
-    """The header field of a key that may submit."""
+    """The header field of a key with the scope `submit`."""
     database = Database(database_url, application="tests")
     with database.transaction() as tx:
         _, text = create_key(tx, "acme", [Scope.SUBMIT, Scope.READ])
@@ -55,7 +57,7 @@ Connect = Callable[[], HttpTransport]
 
 @pytest.fixture(params=SERVERS)
 def serve(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Iterator[Callable[..., Connect]]:
-    """Start the application behind one of the servers, none of which is that of `sliceway api`, with some limits."""
+    """Start the application with some limits on a plain uvicorn server with one of the protocols."""
     with ExitStack() as stack:
 
         def start(**limits: str) -> Connect:
@@ -74,41 +76,43 @@ def serve(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> 
 
 @pytest.fixture
 def connect(serve: Callable[..., Connect]) -> Connect:
-    """Connect to the application behind a server, with as much time as a loaded machine takes."""
+    """Connect to a server whose time limits are long enough for a loaded machine."""
     return serve(BODY_TIMEOUT_S=f"{DEADLINE_S}", LINGER_S=f"{DEADLINE_S}")
 
 
-def is_the_last(wire: HttpTransport, status: int, code: str) -> None:
+def is_last_response(wire: HttpTransport, status: int, code: str) -> None:
     reply = wire.reply()
     assert (reply.status, reply.problem()["code"], reply.fields["connection"]) == (status, code, "close")
 
 
 @pytest.mark.parametrize("field", ["X: no key", "Authorization: Bearer slw_unknown"])
 @pytest.mark.parametrize("length", ["Content-Length: 4194885", "Transfer-Encoding: chunked"])
-def test_a_stranger_is_answered_before_the_body_and_can_read_that(connect: Connect, field: str, length: str) -> None:
+def test_a_client_without_a_key_gets_the_refusal_before_it_sends_the_body(
+    connect: Connect, field: str, length: str
+) -> None:
     for path in ("/v1/jobs", "/v1/jobs/batch"):
         with connect() as wire:
             wire.request("POST", path, field, length)
-            is_the_last(wire, 401, "unauthenticated")  # of the body, nothing was sent
+            is_last_response(wire, 401, "unauthenticated")  # no byte of the body was sent
         with connect() as wire:
             body = (b"10000\r\n" + b" " * 0x10000 + b"\r\n") * 64 + b"0\r\n\r\n"
-            wire.request("POST", path, field, length, body=body)  # all of it, before the answer is read
-            is_the_last(wire, 401, "unauthenticated")
+            wire.request("POST", path, field, length, body=body)  # all of it, before the response is read
+            is_last_response(wire, 401, "unauthenticated")
             assert wire.end() == b""
 
 
-def test_a_body_that_waits_to_be_asked_for_is_not(connect: Connect, key: str) -> None:
+def test_a_body_that_waits_for_100_continue_is_not_requested_without_a_key(connect: Connect, key: str) -> None:
     fields = ("Expect: 100-continue", f"Content-Length: {len(JOB)}")
     with connect() as wire:
         wire.request("POST", "/v1/jobs", *fields)
-        is_the_last(wire, 401, "unauthenticated")
+        is_last_response(wire, 401, "unauthenticated")
     with connect() as wire:
         wire.request("POST", "/v1/jobs", key, *fields)
         assert wire.reply().status == 100
         assert wire.send(JOB).reply().status == 202
 
 
-def test_a_small_body_that_is_there_keeps_the_connection(connect: Connect) -> None:
+def test_a_small_body_that_has_arrived_keeps_the_connection(connect: Connect) -> None:
     with connect() as wire:
         for path, status in [("/v1/jobs", 401), ("/nowhere", 404), ("/healthz", 405)]:
             wire.request("POST", path, "Authorization: Bearer slw_unknown", f"Content-Length: {len(JOB)}", body=JOB)
@@ -119,17 +123,17 @@ def test_a_small_body_that_is_there_keeps_the_connection(connect: Connect) -> No
 def test_a_slow_body_is_timed_out(serve: Callable[..., Connect], key: str) -> None:
     with serve(BODY_TIMEOUT_S="0.3", LINGER_S="0.3")() as wire:
         wire.request("POST", "/v1/jobs", key, f"Content-Length: {len(JOB)}", body=JOB[:-1])
-        is_the_last(wire, 408, "request_timeout")
+        is_last_response(wire, 408, "request_timeout")
         assert wire.end() == b""
 
 
 def test_a_large_body_is_refused_by_its_length(connect: Connect, key: str) -> None:
     with connect() as wire:
         wire.request("POST", "/v1/jobs/batch", key, f"Content-Length: {8 * MIB + 1}")
-        is_the_last(wire, 413, "too_large")
+        is_last_response(wire, 413, "too_large")
     with connect() as wire:
         wire.request("POST", "/v1/jobs", key, f"Content-Length: {2 * MIB}", body=b" " * 2 * MIB)
-        is_the_last(wire, 413, "too_large")
+        is_last_response(wire, 413, "too_large")
         assert wire.end() == b""
 
 
@@ -137,11 +141,11 @@ def test_a_chunked_body_is_refused_when_it_is_too_large(connect: Connect, key: s
     chunk = b"%x\r\n" % MIB + b" " * MIB + b"\r\n"
     with connect() as wire:
         wire.request("POST", "/v1/jobs/batch", key, "Transfer-Encoding: chunked", body=chunk * 9 + b"0\r\n\r\n")
-        is_the_last(wire, 413, "too_large")
+        is_last_response(wire, 413, "too_large")
         assert wire.end() == b""
 
 
-def test_what_reads_no_body_bounds_it_too(serve: Callable[..., Connect], key: str) -> None:
+def test_a_route_that_reads_no_body_bounds_it_too(serve: Callable[..., Connect], key: str) -> None:
     connect = serve(BODY_TIMEOUT_S="0.3", LINGER_S="0.3")
     job = "/v1/jobs/01890000-0000-7000-8000-000000000000"
     for method, path in [("GET", "/healthz"), ("GET", f"{job}?wait=30s"), ("POST", f"{job}/retry")]:
@@ -151,7 +155,7 @@ def test_what_reads_no_body_bounds_it_too(serve: Callable[..., Connect], key: st
             assert wire.end() == b""
 
 
-def test_a_body_in_pieces_is_taken(connect: Connect, key: str) -> None:
+def test_a_body_in_pieces_is_accepted(connect: Connect, key: str) -> None:
     with connect() as wire:
         wire.request("POST", "/v1/jobs/batch", key, "Transfer-Encoding: chunked")
         for piece in (b'{"jobs": [', JOB, b", ", JOB.replace(b'"a"', b'"b"'), b" " * 300_000, b"]}"):
@@ -161,7 +165,7 @@ def test_a_body_in_pieces_is_taken(connect: Connect, key: str) -> None:
         assert wire.request("GET", "/healthz").reply().status == 200
 
 
-def test_what_has_come_of_a_body_buys_it_time_at_the_low_speed(serve: Callable[..., Connect], key: str) -> None:
+def test_received_bytes_extend_the_deadline_of_a_body_at_the_low_speed(serve: Callable[..., Connect], key: str) -> None:
     connect = serve(BODY_TIMEOUT_S="0.2", LOW_SPEED_BYTES_PER_S="10")
     body = JOB + b" " * 10_000
     length = f"Content-Length: {len(body)}"

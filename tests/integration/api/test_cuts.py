@@ -1,4 +1,4 @@
-"""A connection to the database that is cut costs a read and an enqueue nothing; what must not be repeated is a 503."""
+"""A database connection that breaks costs a read and an enqueue nothing; what must not be repeated is a 503."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sqlalchemy import make_url
 from api.enqueue_batcher import EnqueueBatcher
 from tests.acceptance.deadline import DEADLINE_S
 from tests.faults.proxy import FINE, Conditions, Proxy
+from tests.integration.api.job_requests import enqueue, job_request
 from worker.db.pool import Database
 from worker.errors import QuotaExceeded
 from worker.ids import new_id
@@ -27,17 +28,12 @@ from worker.local.process import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import httpx
 
 T = TypeVar("T")
 
 TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sliceway api'"
 WAITING = """SELECT pid FROM pg_stat_activity
              WHERE application_name = 'sliceway api' AND wait_event_type = 'Lock' AND datname = current_database()"""
-
-
-def wish(key: str = "a.mp4", **more: Any) -> dict[str, Any]:
-    return {"source": {"kind": "file", "root": "media", "path": "a.mp4"}, "store": "main", "key": key, **more}
 
 
 def kept(api: Any) -> list[str]:
@@ -56,24 +52,22 @@ def sql(database: Database, statement: str, **params: Any) -> list[dict[str, Any
         return connection.execute(statement.encode(), params).fetchall()
 
 
-def cut_in_the_middle(database: Database, lock: str, ask: Callable[[], T], times: int = 1) -> T:
-    """Let a statement of what is asked wait for a lock, end its session there so often, and let it go on."""
+def cut_in_the_middle(database: Database, lock: str, request: Callable[[], T], times: int = 1) -> T:
+    """Let a statement of the request wait for a lock, end its session ``times`` times, and release the lock."""
     with ThreadPoolExecutor(1) as pool:
         with database.transaction() as tx:
             tx.execute(f"LOCK TABLE {lock} MODE".encode())
-            answer = pool.submit(ask)
+            answer = pool.submit(request)
             for _ in range(times):
                 assert wait_until(lambda: bool(sql(database, WAITING)), timeout_s=DEADLINE_S)
                 for row in sql(database, WAITING):
-                    sql(
-                        database, "SELECT pg_terminate_backend(%(pid)s, 60000)", pid=row["pid"]
-                    )  # returns when it has ended
+                    sql(database, "SELECT pg_terminate_backend(%(pid)s, 60000)", pid=row["pid"])  # waits for its end
         return answer.result(DEADLINE_S)
 
 
 @pytest.fixture
 def line(database_url: str) -> Iterator[Proxy]:
-    """The network between the API and the database."""
+    """The proxy between the API and the database."""
     with Proxy(make_url(database_url).port or 0) as line:
         yield line
 
@@ -85,18 +79,18 @@ def far_url(database_url: str, line: Proxy) -> str:
 
 @pytest.fixture
 def far_api(make_api: Callable[..., Any], database_url: str, far_url: str) -> Iterator[Any]:
-    """An API that reaches its database over the line; the test reaches it directly."""
+    """An API that reaches its database over the proxy; the test reaches it directly."""
     with closing(Database(database_url, application="tests")) as direct:
         yield replace(make_api(far_url), database=direct)
 
 
 @contextmanager
 def answer_lost(line: Proxy, word: bytes, done: Callable[[], object]) -> Iterator[None]:
-    """What happens inside sends a statement with this word in it: it is carried out, and its answer is lost."""
+    """A statement that contains this word is executed, and its response is lost."""
     line.become(Conditions(deaf_after=word))
     yield
     assert wait_until(done, timeout_s=DEADLINE_S)
-    line.become(FINE)  # for the next connection; this one stays deaf
+    line.become(FINE)  # for the next connection; this one stays without responses
     line.reset()
 
 
@@ -112,7 +106,7 @@ def answer_lost(line: Proxy, word: bytes, done: Callable[[], object]) -> Iterato
     ],
 )
 def test_a_read_is_sent_once_more(own_api: Any, path: str, table: str) -> None:
-    job = own_api.client().post("/v1/jobs", json=wish()).json()["id"]
+    job = enqueue(own_api.client())
     client = own_api.client()  # its key is not known to the API yet
     if table != "api_key":
         client.get("/v1/jobs").raise_for_status()
@@ -132,7 +126,7 @@ def test_a_read_that_is_cut_twice_is_a_503(own_api: Any) -> None:
 
 def test_a_request_that_waits_is_answered_at_the_end(own_api: Any) -> None:
     client = own_api.client()
-    job = client.post("/v1/jobs", json=wish()).json()["id"]
+    job = enqueue(client)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(client.get, f"/v1/jobs/{job}", params={"wait": "60s"})
         assert wait_until(lambda: len(own_api.waiters) == 1, timeout_s=DEADLINE_S)
@@ -141,14 +135,12 @@ def test_a_request_that_waits_is_answered_at_the_end(own_api: Any) -> None:
         assert answer.result(DEADLINE_S).json()["state"] == "succeeded"
 
 
-def test_sessions_that_end_at_any_moment_cost_nothing(own_api: Any) -> None:
+def test_sessions_that_end_at_any_moment_fail_no_request(own_api: Any) -> None:
     client = own_api.client()
     accepted = []
     for number in range(20):
-        own_api.sql(TERMINATE)  # they end in their own time: before the next statement, in it, or after it
-        answer = client.post("/v1/jobs", json=wish(f"{number:02}"))
-        assert answer.status_code == 202, answer.text
-        accepted.append(answer.json()["id"])
+        own_api.sql(TERMINATE)  # they end before, during or after the next statement
+        accepted.append(enqueue(client, f"{number:02}"))
         own_api.sql(TERMINATE)
         assert client.get(f"/v1/jobs/{accepted[-1]}").status_code == 200
     assert kept(own_api) == accepted
@@ -156,17 +148,19 @@ def test_sessions_that_end_at_any_moment_cost_nothing(own_api: Any) -> None:
 
 def test_an_enqueue_that_is_cut_before_its_commit_is_sent_once_more(own_api: Any) -> None:
     client = own_api.client()
-    answer = cut_in_the_middle(own_api.database, "job IN SHARE", lambda: client.post("/v1/jobs", json=wish()))
+    answer = cut_in_the_middle(own_api.database, "job IN SHARE", lambda: client.post("/v1/jobs", json=job_request()))
     assert answer.status_code == 202, answer.text
     assert kept(own_api) == [answer.json()["id"]]
 
 
 def test_an_enqueue_that_is_cut_twice_before_its_commit_is_never_a_202(own_api: Any) -> None:
     client = own_api.client()
-    answer = cut_in_the_middle(own_api.database, "job IN SHARE", lambda: client.post("/v1/jobs", json=wish()), times=2)
+    answer = cut_in_the_middle(
+        own_api.database, "job IN SHARE", lambda: client.post("/v1/jobs", json=job_request()), times=2
+    )
     assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
     assert kept(own_api) == []
-    assert client.post("/v1/jobs", json=wish()).status_code == 202
+    assert client.post("/v1/jobs", json=job_request()).status_code == 202
 
 
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "order-17"}])
@@ -174,23 +168,23 @@ def test_an_enqueue_whose_answer_is_lost_is_accepted(far_api: Any, line: Proxy, 
     client = far_api.client()
     with ThreadPoolExecutor(1) as pool:
         with answer_lost(line, b"a-key-of-its-own", lambda: kept(far_api)):
-            answering = pool.submit(client.post, "/v1/jobs", json=wish("a-key-of-its-own"), headers=headers)
+            answering = pool.submit(client.post, "/v1/jobs", json=job_request("a-key-of-its-own"), headers=headers)
         answer = answering.result(DEADLINE_S)
     assert answer.status_code == 202, answer.text
     assert "Idempotent-Replayed" not in answer.headers
     assert kept(far_api) == [answer.json()["id"]]
-    again = client.post("/v1/jobs", json=wish("a-key-of-its-own"), headers=headers)
-    assert again.status_code == (202 if headers else 409)
+    repeated = client.post("/v1/jobs", json=job_request("a-key-of-its-own"), headers=headers)
+    assert repeated.status_code == (202 if headers else 409)
     assert kept(far_api) == [answer.json()["id"]]
 
 
-def test_an_enqueue_whose_answer_is_lost_is_accepted_though_it_has_ended_and_another_has_its_place(
+def test_an_enqueue_whose_answer_is_lost_is_accepted_though_it_has_ended_and_another_has_its_target(
     far_api: Any, line: Proxy
 ) -> None:
     client = far_api.client()
     with ThreadPoolExecutor(1) as pool:
         with answer_lost(line, b"a-key-of-its-own", lambda: far_api.count("job") == 2):
-            answering = pool.submit(client.post, "/v1/jobs", json=wish("a-key-of-its-own"))
+            answering = pool.submit(client.post, "/v1/jobs", json=job_request("a-key-of-its-own"))
             assert wait_until(lambda: far_api.count("job") == 1, timeout_s=DEADLINE_S)
             [first] = kept(far_api)
             far_api.move(first, "succeeded")
@@ -211,7 +205,7 @@ def test_an_enqueue_that_goes_on_while_it_is_sent_once_more_is_one_job(far_api: 
     with ThreadPoolExecutor(1) as pool:
         with far_api.database.transaction() as tx:
             tx.execute("LOCK TABLE job IN SHARE MODE")
-            answering = pool.submit(client.post, "/v1/jobs", json=wish())
+            answering = pool.submit(client.post, "/v1/jobs", json=job_request())
             assert wait_until(lambda: len(far_api.sql(WAITING)) == 1, timeout_s=DEADLINE_S)
             line.reset()
             assert wait_until(lambda: len(far_api.sql(WAITING)) == 2, timeout_s=DEADLINE_S)
@@ -222,9 +216,8 @@ def test_an_enqueue_that_goes_on_while_it_is_sent_once_more_is_one_job(far_api: 
 
 def test_a_batch_whose_answer_is_lost_is_accepted(far_api: Any, line: Proxy) -> None:
     client = far_api.client()
-    client.post("/v1/jobs", json=wish("a-0")).raise_for_status()
-    [there] = kept(far_api)
-    batch = {"jobs": [wish(f"a-{number}") for number in range(5)]}
+    there = enqueue(client, "a-0")
+    batch = {"jobs": [job_request(f"a-{number}") for number in range(5)]}
     with ThreadPoolExecutor(1) as pool:
         with answer_lost(line, b"a-4", lambda: len(kept(far_api)) == 5):
             answering = pool.submit(client.post, "/v1/jobs/batch", json=batch)
@@ -234,24 +227,24 @@ def test_a_batch_whose_answer_is_lost_is_accepted(far_api: Any, line: Proxy) -> 
     assert [there, *(each["job"]["id"] for each in accepted)] == kept(far_api)
 
 
-def test_a_dry_run_that_is_cut_is_done_once_more_and_takes_no_room(
+def test_a_dry_run_that_is_cut_is_sent_once_more_and_uses_no_quota(
     make_api: Callable[..., Any], database_url: str
 ) -> None:
     api = make_api(database_url, SLICEWAY_MAX_LIVE_JOBS="1")
     client = api.client()
 
-    def ask() -> httpx.Response:
-        return client.post("/v1/jobs", json=wish(), params={"dry_run": "true"})
-
-    answer = cut_in_the_middle(api.database, "job IN SHARE", ask)
+    dry = {"dry_run": "true"}
+    answer = cut_in_the_middle(
+        api.database, "job IN SHARE", lambda: client.post("/v1/jobs", json=job_request(), params=dry)
+    )
     assert answer.status_code == 200, answer.text
     assert kept(api) == []
-    assert client.post("/v1/jobs", json=wish()).status_code == 202
+    assert client.post("/v1/jobs", json=job_request()).status_code == 202
 
 
 def test_a_cancel_whose_answer_is_lost_is_sent_once_more(far_api: Any, line: Proxy) -> None:
     client = far_api.client()
-    job = client.post("/v1/jobs", json=wish()).json()["id"]
+    job = enqueue(client)
     far_api.move(job, "initializing", started_at="2026-01-01T00:00:00Z")
     with ThreadPoolExecutor(1) as pool:
         with answer_lost(line, b"COMMIT", lambda: far_api.sql("SELECT 1 FROM event WHERE kind = 'cancel_requested'")):
@@ -263,7 +256,7 @@ def test_a_cancel_whose_answer_is_lost_is_sent_once_more(far_api: Any, line: Pro
 
 def test_a_retry_whose_answer_is_lost_is_not_sent_once_more(far_api: Any, line: Proxy) -> None:
     client = far_api.client()
-    job = client.post("/v1/jobs", json=wish()).json()["id"]
+    job = enqueue(client)
     client.post(f"/v1/jobs/{job}/cancel").raise_for_status()
     with ThreadPoolExecutor(1) as pool:
         with answer_lost(line, b"COMMIT", lambda: far_api.sql("SELECT 1 FROM event WHERE kind = 'retried'")):
@@ -274,7 +267,7 @@ def test_a_retry_whose_answer_is_lost_is_not_sent_once_more(far_api: Any, line: 
 
 
 class TestQuota:
-    """What counts as live after an insert was sent twice; by a clock that stands, so that nothing is counted anew."""
+    """The count of live jobs after an insert was sent twice. The clock stands still, so that no recount corrects it."""
 
     most = 5
 
@@ -285,7 +278,7 @@ class TestQuota:
 
     @pytest.fixture
     def enqueue(self, far_url: str, direct: Database) -> Iterator[Callable[..., list[Any]]]:
-        """Enqueues jobs with these targets, over the line."""
+        """Enqueues jobs with these targets over the proxy."""
         with direct.transaction() as tx:
             key, _ = create_key(tx, "acme", [Scope.SUBMIT])
         quota = Quota(self.most, clock=lambda: 0.0)
@@ -297,8 +290,8 @@ class TestQuota:
 
             yield enqueue
 
-    def room(self, enqueue: Callable[..., list[Any]]) -> int:
-        """How many more jobs are taken."""
+    def free(self, enqueue: Callable[..., list[Any]]) -> int:
+        """How many more jobs are accepted."""
         return sum(isinstance(answer, Accepted) for number in range(9) for answer in enqueue(f"more/{number}"))
 
     def test_after_a_lost_answer(self, enqueue: Callable[..., list[Any]], direct: Database, line: Proxy) -> None:
@@ -308,16 +301,14 @@ class TestQuota:
                 answering = pool.submit(enqueue, "x/1", "there", "x/2")
             answers = answering.result(DEADLINE_S)
         assert [isinstance(answer, Accepted) for answer in answers] == [True, False, True]
-        assert self.room(enqueue) == self.most - 3
+        assert self.free(enqueue) == self.most - 3
 
     def test_after_a_cut_before_the_commit(self, enqueue: Callable[..., list[Any]], direct: Database) -> None:
         answers = cut_in_the_middle(direct, "job IN SHARE", lambda: enqueue("x/1", "x/2", "x/3"))
         assert all(isinstance(answer, Accepted) for answer in answers)
-        assert self.room(enqueue) == self.most - 3
+        assert self.free(enqueue) == self.most - 3
 
-    def test_where_there_is_room_for_no_more(
-        self, enqueue: Callable[..., list[Any]], direct: Database, line: Proxy
-    ) -> None:
+    def test_where_the_quota_is_reached(self, enqueue: Callable[..., list[Any]], direct: Database, line: Proxy) -> None:
         targets = [f"x/{number}" for number in range(self.most + 1)]
         with ThreadPoolExecutor(1) as pool:
             with answer_lost(line, b"x/4", lambda: len(sql(direct, "SELECT FROM job")) == self.most):

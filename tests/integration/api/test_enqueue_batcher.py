@@ -1,4 +1,4 @@
-"""Requests that come in at once share statements: fewer commits, and nobody's answer depends on a neighbour."""
+"""Group commit: concurrent requests share statements, and no request's outcome depends on another request."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from api.enqueue_batcher import EnqueueBatcher
+from tests.integration.api.job_requests import job_request
 from worker.db.pool import Database, conninfo
 from worker.errors import Conflict
 from worker.ids import new_id
@@ -29,15 +30,11 @@ MANY = 24
 _WAITING = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
 
-def body(key: str) -> dict[str, Any]:
-    return {"source": {"kind": "file", "root": "media", "path": "a.mp4"}, "store": "main", "key": key}
-
-
-def test_requests_that_come_while_a_commit_is_on_its_way_share_the_next(api: Any, acme: httpx.Client) -> None:
+def test_requests_that_arrive_during_a_commit_share_the_next(api: Any, acme: httpx.Client) -> None:
     answers: list[httpx.Response] = []
 
     def send(number: int) -> None:
-        answers.append(acme.post("/v1/jobs", json=body(f"shared/{number}")))
+        answers.append(acme.post("/v1/jobs", json=job_request(f"shared/{number}")))
 
     threads = [threading.Thread(target=send, args=(number,)) for number in range(MANY)]
     with psycopg.connect(conninfo(api.settings.database_url)) as other:
@@ -50,7 +47,7 @@ def test_requests_that_come_while_a_commit_is_on_its_way_share_the_next(api: Any
     for thread in threads:
         thread.join(120)
     assert [answer.status_code for answer in answers] == [202] * MANY
-    statements = api.sql("SELECT DISTINCT xmin::text FROM job")  # what one statement inserts has one transaction's mark
+    statements = api.sql("SELECT DISTINCT xmin::text FROM job")  # the rows of one statement have the same xmin
     assert api.count("job") == MANY
     assert len(statements) <= MANY // 4
 
@@ -69,12 +66,12 @@ def key(database: Database) -> ApiKey:
 
 
 def job(target: str, **fields: Any) -> NewJob:
-    given = {
+    fields_of_all = {
         "id": new_id(), "tenant": "acme", "priority": 5, "source": {"kind": "file", "root": "media", "path": "a"},
         "store": "main", "key": target, "target": target, "overwrite": False, "attributes": None, "labels": {},
         "verify": "auto", "slice_size": None, "retry_for_s": 60, "idempotency_key": None, "request_digest": None,
     }  # fmt: skip
-    return NewJob(**(given | fields))
+    return NewJob(**(fields_of_all | fields))
 
 
 def together(database: Database, key: ApiKey, *requests: list[NewJob], quota: Quota | None = None) -> list[Any]:
@@ -104,14 +101,14 @@ def test_a_repetition_in_the_same_group_is_the_same_job(database: Database, key:
     assert sorted(answer.replayed for answer in answers) == [False] + [True] * 5
 
 
-def test_what_the_database_cannot_take_is_nobody_elses_failure(database: Database, key: ApiKey) -> None:
+def test_a_value_that_the_database_refuses_fails_no_other_request(database: Database, key: ApiKey) -> None:
     poison = [job("poison", labels={"a": "\x00"})]
     answers = together(database, key, [job("first")], poison, [job("second")], [job("third")], [job("fourth")])
     assert isinstance(answers[1], psycopg.DataError)
     assert all(isinstance(answers[at][0], Accepted) for at in (0, 2, 3, 4))
 
 
-def test_what_the_database_cannot_take_uses_up_no_room(database: Database, key: ApiKey) -> None:
+def test_a_value_that_the_database_refuses_uses_no_quota(database: Database, key: ApiKey) -> None:
     poison = [job("poison", labels={"a": "\x00"})]
     requests = [[job("first")], poison, [job("second")], [job("third")], [job("fourth")]]
     answers = together(database, key, *requests, quota=Quota(4, clock=lambda: 0.0))
@@ -123,7 +120,7 @@ def test_a_quota_counts_across_a_group(database: Database, key: ApiKey) -> None:
     assert sum(isinstance(answer, Accepted) for answer in answers) == 5
 
 
-def test_a_quota_is_counted_again_after_an_answer_or_when_nobody_has_asked_for_long(
+def test_a_quota_is_recounted_after_an_outcome_or_after_a_time_without_requests(
     database: Database, key: ApiKey
 ) -> None:
     now = [0.0]
@@ -143,7 +140,7 @@ def test_a_quota_is_counted_again_after_an_answer_or_when_nobody_has_asked_for_l
         assert await accepted()
         forget_jobs()
         now[0] = 1.0
-        assert not await accepted()  # it hears of the figure before
+        assert not await accepted()  # the count is that of before
         async with asyncio.timeout(30):
             while not await accepted():
                 pass
@@ -154,14 +151,14 @@ def test_a_quota_is_counted_again_after_an_answer_or_when_nobody_has_asked_for_l
     asyncio.run(run())
 
 
-def test_keys_do_not_share_statements_and_none_waits_for_ever(database: Database) -> None:
+def test_keys_do_not_share_statements_and_take_turns(database: Database) -> None:
     with database.transaction() as tx:
         keys = [create_key(tx, tenant, [Scope.SUBMIT])[0] for tenant in ("one", "two", "three")]
 
     async def run() -> list[Any]:
         batcher = EnqueueBatcher(database, Quota(1000))
-        wanted = [(each, job(f"{each.tenant}/{n}", tenant=each.tenant)) for n in range(20) for each in keys]
-        return await asyncio.gather(*(batcher.submit([new], each) for each, new in wanted))
+        submissions = [(each, job(f"{each.tenant}/{n}", tenant=each.tenant)) for n in range(20) for each in keys]
+        return await asyncio.gather(*(batcher.submit([new], each) for each, new in submissions))
 
     answers = asyncio.run(run())
     assert len(answers) == 60
@@ -170,7 +167,7 @@ def test_keys_do_not_share_statements_and_none_waits_for_ever(database: Database
     assert {row["actor"]: row["n"] for row in actors} == {each.actor: 20 for each in keys}
 
 
-def test_without_a_database_every_request_is_told(key: ApiKey) -> None:
+def test_without_a_database_every_request_raises(key: ApiKey) -> None:
     nowhere = Database("postgresql+psycopg://nobody@127.0.0.1:1/none")
     answers = together(nowhere, key, *([job(f"n/{n}")] for n in range(4)))
     assert all(isinstance(answer, psycopg.OperationalError) for answer in answers)

@@ -1,4 +1,4 @@
-"""Requests that meet on a database that is set to an isolation under which one of two may fail."""
+"""Concurrent requests on a database whose default isolation lets one of two transactions fail."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from tests.integration.api.job_requests import job_request
 from worker.db.pool import Database, conninfo
 from worker.db.repetition import run_idempotent
 from worker.local.process import wait_until
@@ -24,15 +25,12 @@ WAITING = "SELECT FROM pg_locks WHERE NOT granted"
 
 
 @pytest.mark.parametrize("isolation", ["serializable", "repeatable read"])
-def test_cancels_that_meet_are_all_done(make_api: Callable[..., Api], database_url: str, isolation: str) -> None:
+def test_concurrent_cancels_all_succeed(make_api: Callable[..., Api], database_url: str, isolation: str) -> None:
     with psycopg.connect(conninfo(database_url), autocommit=True) as connection:
         database = connection.info.dbname
         connection.execute(f"ALTER DATABASE {database} SET default_transaction_isolation = '{isolation}'".encode())
     acme = make_api(database_url).client()
-    items = [
-        {"source": {"kind": "file", "root": "media", "path": f"{n}.mov"}, "store": "main", "key": f"视频/{n}.mov"}
-        for n in range(JOBS)
-    ]
+    items = [job_request(f"视频/{n}.mov") for n in range(JOBS)]
     answers = acme.post("/v1/jobs/batch", json={"jobs": items}).json()["results"]
     ids = [answer["job"]["id"] for answer in answers]
     with ThreadPoolExecutor(20) as pool:
@@ -53,8 +51,8 @@ def after_another(connection: Tx) -> int:
 
 
 @pytest.mark.parametrize("work", [alone, after_another])
-def test_what_the_server_rolled_back_is_sent_again(database_url: str, work: Callable[[Tx], int]) -> None:
-    """Behind a pooler, for whose role nothing was set yet."""
+def test_a_statement_that_the_server_rolled_back_is_sent_again(database_url: str, work: Callable[[Tx], int]) -> None:
+    """Behind a pooler, whose role has no session settings yet."""
     with psycopg.connect(conninfo(database_url), autocommit=True) as other, ThreadPoolExecutor(1) as pool:
         database = other.info.dbname
         other.execute(f"ALTER DATABASE {database} SET default_transaction_isolation = 'serializable'".encode())

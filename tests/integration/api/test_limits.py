@@ -1,4 +1,4 @@
-"""A client without a key costs the API little: what its connections, heads and URLs meet."""
+"""A client without a key costs the API little: limits on connections, heads and URLs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.acceptance.deadline import DEADLINE_S
+from tests.integration.api.job_requests import enqueue
 from tests.support.wire import HttpTransport
 from worker.local.ports import free_port
 from worker.local.process import wait_until
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIB = 1024 * 1024
-JOB = {"source": {"kind": "file", "root": "media", "path": "a.mp4"}, "store": "main", "key": "a"}
 SHORT = {
     "SLICEWAY_API_HEAD_TIMEOUT_S": "0.4",
     "SLICEWAY_API_KEEP_ALIVE_S": "0.4",
@@ -56,7 +56,7 @@ def authorization(client: httpx.Client) -> str:
 
 
 def is_refused(wire: HttpTransport, status: int, code: str) -> None:
-    """The problem document comes, says that the connection ends, and it does, without a reset."""
+    """Check that the problem document arrives, and that the connection ends after it without a reset."""
     reply = wire.reply()
     problem = reply.problem()
     assert (reply.status, problem["code"], reply.fields["connection"]) == (status, code, "close")
@@ -117,7 +117,7 @@ def test_garbage_is_a_problem_document(api: Any, wires: Callable[[Any], HttpTran
     is_refused(wires(api).send(garbage), 400, "bad_request")
 
 
-def test_a_head_that_does_not_come_is_timed_out(
+def test_a_head_that_does_not_arrive_is_timed_out(
     limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]
 ) -> None:
     api = limited(HEAD_TIMEOUT_S="0.4")
@@ -125,10 +125,12 @@ def test_a_head_that_does_not_come_is_timed_out(
     wire = wires(api).send(HEALTH)
     assert wire.reply().status == 200
     is_refused(wire.send(b"GET /he"), 408, "request_timeout")
-    assert wires(api).is_cut()  # who has sent nothing has asked for nothing
+    assert wires(api).is_cut()  # without a byte of a request there is no response
 
 
-def test_pieces_of_a_head_do_not_buy_time(limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]) -> None:
+def test_pieces_of_a_head_do_not_extend_its_deadline(
+    limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]
+) -> None:
     api = limited(HEAD_TIMEOUT_S="0.4")
     wire = wires(api).send(b"GET /healthz HTTP/1.1\r\n")
     sent = 0
@@ -156,7 +158,7 @@ def test_a_connection_that_is_kept_ends_when_nothing_comes(
 def test_no_limit_cuts_a_long_poll(make_api: Callable[..., Any], database_url: str) -> None:
     api = make_api(database_url, **SHORT)
     client = api.client()
-    job = client.post("/v1/jobs", json=JOB).json()["id"]
+    job = enqueue(client)
     with HttpTransport(port_of(api)) as wire:
         wire.request("GET", f"/v1/jobs/{job}?wait=3s", authorization(client))
         reply = wire.reply()
@@ -176,12 +178,12 @@ def test_a_new_connection_takes_the_place_of_the_longest_idle_one(
     assert used.send(HEALTH).reply().status == 200
 
 
-def test_no_connection_with_a_request_under_way_yields(
+def test_no_connection_with_a_request_under_way_is_evicted(
     limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]
 ) -> None:
     api = limited(CONNECTIONS="16")
     client = api.client()
-    job = client.post("/v1/jobs", json=JOB).json()["id"]
+    job = enqueue(client)
     client.close()
     polls = [wires(api).request("GET", f"/v1/jobs/{job}?wait=60s", authorization(client)) for _ in range(16)]
     assert wait_until(lambda: len(api.waiters) == 16, timeout_s=DEADLINE_S)
@@ -200,7 +202,7 @@ def test_one_address_may_be_bounded(limited: Callable[..., Any], wires: Callable
     assert second.send(HEALTH).reply().status == 200
 
 
-def test_connections_that_come_and_go_leave_nothing(limited: Callable[..., Any]) -> None:
+def test_connections_that_are_closed_at_once_leave_nothing(limited: Callable[..., Any]) -> None:
     api = limited(CONNECTIONS="16")
     for _ in range(500):
         HttpTransport(port_of(api)).__exit__()
@@ -240,7 +242,7 @@ def answers(url: str) -> bool:
 def test_pipelined_requests_are_parsed_one_by_one_and_answered_in_order(
     api: Any, acme: httpx.Client, wires: Callable[[Any], HttpTransport]
 ) -> None:
-    job = acme.post("/v1/jobs", json=JOB).json()["id"]
+    job = enqueue(acme)
     wire = wires(api).request("GET", f"/v1/jobs/{job}?wait=60s", authorization(acme))
     wire.send(HEALTH * 200 + b"GET /nowhere HTTP/1.1\r\n\r\n" + HEALTH * 200)
     assert wait_until(lambda: len(api.waiters) == 1, timeout_s=DEADLINE_S)
@@ -249,17 +251,19 @@ def test_pipelined_requests_are_parsed_one_by_one_and_answered_in_order(
     assert [wire.reply().status for _ in range(402)] == [200] * 201 + [404] + [200] * 200
 
 
-def test_who_takes_no_answer_is_cut(limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]) -> None:
+def test_a_client_that_reads_no_answer_is_disconnected(
+    limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]
+) -> None:
     api = limited(SEND_TIMEOUT_S="0.4", LINGER_S="0.4")
     wire = wires(api)
-    ask = b"GET /openapi.json HTTP/1.1\r\n\r\n" * 1000
+    requests = b"GET /openapi.json HTTP/1.1\r\n\r\n" * 1000
     with suppress(ConnectionError):
         while True:
-            wire.send(ask)
+            wire.send(requests)
     assert wait_until(lambda: not api.connections, timeout_s=DEADLINE_S)
 
 
-def test_a_field_behind_the_body_is_none_of_the_head(
+def test_a_trailer_field_is_none_of_the_head(
     api: Any, acme: httpx.Client, wires: Callable[[Any], HttpTransport]
 ) -> None:
     wire = wires(api).request("POST", "/v1/jobs", "Transfer-Encoding: chunked")

@@ -1,4 +1,4 @@
-"""What is lent: whole connections, as many as there may be; a database that is away is told from a fault of ours."""
+"""The pool of connections: its size, broken connections, and an unreachable database, which is no internal error."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def hopeless(database_url: str) -> Iterator[Database]:
-    """A database whose connections are closed as soon as they are lent, as in the middle of a restart."""
+def unreachable(database_url: str) -> Iterator[Database]:
+    """A database whose connections are closed as soon as they are checked out, as during a restart."""
     database = Database(database_url)
 
     def closed(*_: Any) -> None:
@@ -34,36 +34,36 @@ def hopeless(database_url: str) -> Iterator[Database]:
     database.close()
 
 
-def test_a_write_finds_the_database_away(hopeless: Database) -> None:
+def test_a_write_raises_that_the_database_is_unreachable(unreachable: Database) -> None:
     with (
         pytest.raises(psycopg.OperationalError, match="every connection lent was closed") as caught,
-        hopeless.connection(),
+        unreachable.connection(),
     ):
         pass
     assert isinstance(caught.value, UNAVAILABLE)
 
 
-def test_a_read_finds_the_database_away(hopeless: Database) -> None:
+def test_a_read_raises_that_the_database_is_unreachable(unreachable: Database) -> None:
     with (
         pytest.raises(psycopg.OperationalError, match="every connection lent was closed"),
-        hopeless.session() as session,
+        unreachable.session() as session,
     ):
         session.execute(text("SELECT 1"))
 
 
-def cut_off(database: Database) -> None:
-    """Be interrupted in the wait for the answer to a statement."""
+def interrupt(database: Database) -> None:
+    """Interrupt the wait for the response to a statement."""
     with database.connection() as connection:
         connection.pgconn.send_query(b"SELECT pg_sleep(60)")
         raise KeyboardInterrupt
 
 
-def test_a_statement_that_a_signal_cut_off_leaves_no_connection_behind(
+def test_a_statement_that_a_signal_interrupted_leaves_no_connection_behind(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = Database(database_url, pool_size=1)
     with pytest.raises(KeyboardInterrupt):
-        cut_off(database)
+        interrupt(database)
     with database.connection() as connection:
         assert connection.execute("SELECT 1 AS one").fetchone() == {"one": 1}
     assert not caplog.records
@@ -79,14 +79,14 @@ def pool(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def beside(database_url: str) -> Iterator[Tx]:
-    """A connection of the test's own."""
+def direct(database_url: str) -> Iterator[Tx]:
+    """A connection outside the pool."""
     with Connection.connect(conninfo(database_url), autocommit=True) as connection:
         yield connection
 
 
-def lend(database: Database, count: int) -> set[int]:
-    """Have so many lent at once, use them, and return the server's processes behind them."""
+def check_out(database: Database, count: int) -> set[int]:
+    """Check out so many connections at once, and return the ids of their server processes."""
     with ExitStack() as stack:
         return {backend(stack.enter_context(database.connection())) for _ in range(count)}
 
@@ -97,43 +97,43 @@ def backend(connection: Tx) -> int:
     return int(row["pid"])
 
 
-def opened(beside: Tx) -> set[int]:
-    found = beside.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'pooled'")
+def opened(direct: Tx) -> set[int]:
+    found = direct.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'pooled'")
     return {row["pid"] for row in found}
 
 
-def cut(beside: Tx) -> None:
-    """End every connection of the pool, and wait until it is gone."""
-    beside.execute(
+def cut(direct: Tx) -> None:
+    """End every connection of the pool, and wait for its end."""
+    direct.execute(
         "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'pooled'"
     ).fetchall()
 
 
-def test_a_connection_is_lent_again(pool: Database) -> None:
-    assert lend(pool, 2) == lend(pool, 2)
+def test_a_connection_is_reused(pool: Database) -> None:
+    assert check_out(pool, 2) == check_out(pool, 2)
 
 
-def test_a_restart_of_the_database_fails_nobody(pool: Database, beside: Tx) -> None:
-    before = lend(pool, 2)
-    cut(beside)
-    assert not lend(pool, 2) & before
-    cut(beside)
+def test_a_restart_of_the_database_fails_no_check_out(pool: Database, direct: Tx) -> None:
+    before = check_out(pool, 2)
+    cut(direct)
+    assert not check_out(pool, 2) & before
+    cut(direct)
     with pool.session() as session:
         assert session.execute(text("SELECT 1")).scalar() == 1
 
 
-def test_a_connection_that_ends_while_it_is_lent_is_thrown_away(pool: Database, beside: Tx) -> None:
+def test_a_connection_that_ends_while_it_is_checked_out_is_dropped(pool: Database, direct: Tx) -> None:
     def lose() -> None:
         with pool.connection() as connection:
-            cut(beside)
+            cut(direct)
             backend(connection)
 
     with pytest.raises(psycopg.OperationalError):
         lose()
-    assert len(lend(pool, 2)) == 2
+    assert len(check_out(pool, 2)) == 2
 
 
-def test_a_transaction_left_open_is_not_lent_on(pool: Database) -> None:
+def test_a_transaction_left_open_is_rolled_back(pool: Database) -> None:
     with pool.connection() as connection:
         connection.execute("BEGIN")
         connection.execute("CREATE TABLE left_open ()")
@@ -142,56 +142,56 @@ def test_a_transaction_left_open_is_not_lent_on(pool: Database) -> None:
     assert row == {"found": None}
 
 
-def test_after_a_rush_only_as_many_are_kept_as_were_asked_for(pool: Database, beside: Tx) -> None:
-    assert len(lend(pool, 4)) == 4
-    assert len(lend(pool, 2)) == 2
-    assert len(opened(beside)) <= 2  # those that were closed may still be on their way out
+def test_after_a_peak_only_pool_size_connections_are_kept(pool: Database, direct: Tx) -> None:
+    assert len(check_out(pool, 4)) == 4
+    assert len(check_out(pool, 2)) == 2
+    assert len(opened(direct)) <= 2  # closed ones may still be ending
 
 
-def test_who_comes_when_all_are_lent_waits_for_one_that_comes_back(pool: Database) -> None:
+def test_a_check_out_waits_when_all_connections_are_in_use(pool: Database) -> None:
     def read() -> int:
         with pool.session() as session:
             return int(session.execute(text("SELECT pg_backend_pid()")).scalar_one())
 
     with ThreadPoolExecutor() as threads:
         with ExitStack() as stack:
-            all_there_may_be = {backend(stack.enter_context(pool.connection())) for _ in range(4)}
-            write, look = threads.submit(lend, pool, 1), threads.submit(read)
-        assert write.result(120) | {look.result(120)} <= all_there_may_be
+            all_connections = {backend(stack.enter_context(pool.connection())) for _ in range(4)}
+            write, by_read = threads.submit(check_out, pool, 1), threads.submit(read)
+        assert write.result(120) | {by_read.result(120)} <= all_connections
 
 
-def test_a_read_uses_what_a_write_has_left(pool: Database, beside: Tx) -> None:
-    [left] = lend(pool, 1)
+def test_a_read_reuses_the_connection_of_a_write(pool: Database, direct: Tx) -> None:
+    [left] = check_out(pool, 1)
     with pool.session() as session:
         assert session.execute(text("SELECT pg_backend_pid()")).scalar() == left
-    assert lend(pool, 1) == opened(beside) == {left}
+    assert check_out(pool, 1) == opened(direct) == {left}
 
 
-def test_what_is_lent_while_the_pool_closes_is_closed_when_it_comes_back(database_url: str) -> None:
+def test_a_connection_that_is_checked_out_while_the_pool_closes_is_closed_on_return(database_url: str) -> None:
     database = Database(database_url, pool_size=2)
-    lend(database, 2)
+    check_out(database, 2)
     with database.connection() as connection:
         database.close()
         assert backend(connection)
     assert connection.closed
 
 
-def test_a_statement_of_our_own_is_answered_anew_each_time(pool: Database) -> None:
+def test_a_prepared_statement_returns_new_rows_each_time(pool: Database) -> None:
     statement = sql("count_live")
     with pool.connection() as connection:
         first = connection.execute(statement, {"tenant": "a", "most": 1})
         before = first.fetchall()
-        again = connection.execute(statement, {"tenant": "b", "most": 1})
-        assert (again.fetchall(), again.fetchone()) == (before, None)
+        second = connection.execute(statement, {"tenant": "b", "most": 1})
+        assert (second.fetchall(), second.fetchone()) == (before, None)
         assert connection.execute("SELECT 1 AS one").fetchone() == {"one": 1}
 
 
-def test_columns_that_were_added_are_seen(beside: Tx) -> None:
-    """Where statements are not prepared, a migration may come between two of them."""
+def test_added_columns_are_returned(direct: Tx) -> None:
+    """Without prepared statements, a migration may happen between two executions."""
     statement = "SELECT * FROM grown"
-    beside.prepare_threshold = None
-    beside.keeps = {statement}  # type: ignore[attr-defined]
-    beside.execute("CREATE TABLE grown AS SELECT 1 AS one")
-    assert beside.execute(statement).fetchall() == [{"one": 1}]
-    beside.execute("ALTER TABLE grown ADD two int DEFAULT 2")
-    assert beside.execute(statement).fetchall() == [{"one": 1, "two": 2}]
+    direct.prepare_threshold = None
+    direct.keeps = {statement}  # type: ignore[attr-defined]
+    direct.execute("CREATE TABLE grown AS SELECT 1 AS one")
+    assert direct.execute(statement).fetchall() == [{"one": 1}]
+    direct.execute("ALTER TABLE grown ADD two int DEFAULT 2")
+    assert direct.execute(statement).fetchall() == [{"one": 1, "two": 2}]

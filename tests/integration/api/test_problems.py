@@ -1,4 +1,4 @@
-"""Every refusal is a problem document that says what, which, and what to do next."""
+"""Every refusal is a problem document that names the error, the field and the next step."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.integration.api.job_requests import job_request
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import httpx
 
 JOB = "01890000-0000-7000-8000-000000000000"
-
-
-def wish(**more: Any) -> dict[str, Any]:
-    return {"source": {"kind": "file", "root": "media", "path": "a.mp4"}, "store": "main", "key": "a", **more}
 
 
 def source(**more: Any) -> dict[str, Any]:
@@ -62,7 +60,7 @@ def is_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]
     ],
 )
 def test_a_wrong_field_is_named(acme: httpx.Client, change: dict[str, Any], code: str, field: str) -> None:
-    problem = is_problem(acme.post("/v1/jobs", json=wish() | change), 422, code)
+    problem = is_problem(acme.post("/v1/jobs", json=job_request() | change), 422, code)
     assert [error["field"] for error in problem["errors"]] == [field]
     assert problem["detail"].startswith(f"{field}: ")
 
@@ -88,13 +86,13 @@ def test_a_wrong_field_is_named(acme: httpx.Client, change: dict[str, Any], code
         ({"source": {"kind": "body", "body": "b"}}, "not_supported"),
     ],
 )
-def test_a_rule_that_is_broken_has_its_code(acme: httpx.Client, change: dict[str, Any], code: str) -> None:
-    is_problem(acme.post("/v1/jobs", json=wish() | change), 422, code)
+def test_each_broken_rule_has_its_code(acme: httpx.Client, change: dict[str, Any], code: str) -> None:
+    is_problem(acme.post("/v1/jobs", json=job_request() | change), 422, code)
 
 
 @pytest.mark.parametrize("size", [None, 1024 * 1024])
 def test_whole_file_verification_takes_the_slices_it_forces(acme: httpx.Client, size: int | None) -> None:
-    assert acme.post("/v1/jobs", json=wish(verify="file", slice_size=size)).status_code == 202
+    assert acme.post("/v1/jobs", json=job_request(verify="file", slice_size=size)).status_code == 202
 
 
 @pytest.mark.parametrize(
@@ -109,11 +107,11 @@ def test_whole_file_verification_takes_the_slices_it_forces(acme: httpx.Client, 
         ("PATCH", "/v1/bodies/b"),
     ],
 )
-def test_what_is_still_to_come_says_so(acme: httpx.Client, method: str, path: str) -> None:
+def test_a_planned_route_is_refused_as_not_supported(acme: httpx.Client, method: str, path: str) -> None:
     is_problem(acme.request(method, path), 422, "not_supported")
 
 
-def test_a_live_stream_of_events_is_still_to_come(acme: httpx.Client) -> None:
+def test_a_live_stream_of_events_is_refused_as_not_supported(acme: httpx.Client) -> None:
     answer = acme.get(f"/v1/jobs/{JOB}/events", headers={"Accept": "text/event-stream"})
     is_problem(answer, 422, "not_supported")
 
@@ -159,13 +157,13 @@ def test_a_wrong_parameter_is_refused(acme: httpx.Client, path: str) -> None:
 
 @pytest.mark.parametrize("flag", ["1", "yes", "on", "t", "True", ""])
 def test_a_flag_is_true_or_false(api: Any, acme: httpx.Client, flag: str) -> None:
-    is_problem(acme.post(f"/v1/jobs?dry_run={flag}", json=wish()), 422, "invalid")
+    is_problem(acme.post(f"/v1/jobs?dry_run={flag}", json=job_request()), 422, "invalid")
     is_problem(acme.post(f"/v1/jobs/{JOB}/retry?force={flag}"), 422, "invalid")
     assert api.count("job") == 0
 
 
 @pytest.mark.parametrize("moment", ["2026-01-01T00:00:00Z", "2026-01-01t00:00:00.123456789%2B08:00"])
-def test_a_moment_is_as_the_internet_writes_it(acme: httpx.Client, moment: str) -> None:
+def test_a_time_is_as_in_rfc_3339(acme: httpx.Client, moment: str) -> None:
     assert acme.get(f"/v1/jobs?created_from={moment}&limit=5").status_code == 200
 
 
@@ -175,15 +173,15 @@ def test_a_query_that_is_no_text_is_refused(acme: httpx.Client, path: str) -> No
 
 
 @pytest.mark.parametrize("path", ["/%ff", "/a%0ab", "/v1/jobs/%00", "/é", "/v1/jobs/", "/healthz/", f"/v1/jobs/{JOB}/"])
-def test_an_address_that_is_none_is_named_in_one_line(acme: httpx.Client, path: str) -> None:
+def test_an_unknown_path_is_named_in_one_line(acme: httpx.Client, path: str) -> None:
     answer = acme.get(path)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert answer.json()["instance"].isascii()
     assert answer.json()["detail"].isprintable()
 
 
-def test_a_slash_too_many_is_not_redirected(api: Any, acme: httpx.Client) -> None:
-    is_problem(acme.post("/v1/jobs/", json=wish()), 404, "not_found")
+def test_a_trailing_slash_is_not_redirected(api: Any, acme: httpx.Client) -> None:
+    is_problem(acme.post("/v1/jobs/", json=job_request()), 404, "not_found")
     assert api.count("job") == 0
 
 
@@ -199,7 +197,7 @@ def test_a_slash_too_many_is_not_redirected(api: Any, acme: httpx.Client) -> Non
         ("PROPFIND", "/v1/jobs", {"GET", "POST"}),
     ],
 )
-def test_every_method_of_an_address_is_allowed(acme: httpx.Client, method: str, path: str, allowed: set[str]) -> None:
+def test_every_method_of_a_path_is_allowed(acme: httpx.Client, method: str, path: str, allowed: set[str]) -> None:
     answer = acme.request(method, path)
     assert set(answer.headers["Allow"].split(", ")) == allowed
     is_problem(answer, 405, "method_not_allowed")
@@ -207,7 +205,7 @@ def test_every_method_of_an_address_is_allowed(acme: httpx.Client, method: str, 
 
 def test_of_many_wrong_fields_twenty_are_listed(acme: httpx.Client) -> None:
     problem = is_problem(
-        acme.post("/v1/jobs", json=wish(**{f"colour-{n}": 1 for n in range(50)})), 422, "unknown_field"
+        acme.post("/v1/jobs", json=job_request(**{f"colour-{n}": 1 for n in range(50)})), 422, "unknown_field"
     )
     assert [error["field"] for error in problem["errors"]] == [f"colour-{n}" for n in range(20)]
     assert problem["errors_omitted"] == 30
@@ -216,21 +214,21 @@ def test_of_many_wrong_fields_twenty_are_listed(acme: httpx.Client) -> None:
     assert (len(problem["errors"]), problem["errors_omitted"]) == (20, 30)
 
 
-def test_the_name_of_a_field_is_shown_in_one_short_line(acme: httpx.Client) -> None:
-    problem = is_problem(acme.post("/v1/jobs", json=wish(**{"colour\n" + "x" * 9999: 1})), 422, "unknown_field")
+def test_the_name_of_a_field_is_one_short_line(acme: httpx.Client) -> None:
+    problem = is_problem(acme.post("/v1/jobs", json=job_request(**{"colour\n" + "x" * 9999: 1})), 422, "unknown_field")
     [error] = problem["errors"]
     assert error["field"].isprintable()
     assert len(error["field"]) <= 110
 
 
 def test_a_misspelt_dry_run_does_not_enqueue(api: Any, acme: httpx.Client) -> None:
-    is_problem(acme.post("/v1/jobs?dryrun=true", json=wish()), 422, "unknown_field")
+    is_problem(acme.post("/v1/jobs?dryrun=true", json=job_request()), 422, "unknown_field")
     assert api.count("job") == 0
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "a b"])
 def test_a_wrong_idempotency_key_is_refused(acme: httpx.Client, key: str) -> None:
-    is_problem(acme.post("/v1/jobs", json=wish(), headers={"Idempotency-Key": key}), 422, "invalid")
+    is_problem(acme.post("/v1/jobs", json=job_request(), headers={"Idempotency-Key": key}), 422, "invalid")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"key": NaN}', b"[" * 50_000, b'{"key": "\\ud800"}'])
@@ -254,7 +252,7 @@ def test_a_body_is_bounded_before_it_is_parsed(acme: httpx.Client, path: str, mo
     is_problem(acme.post(path, content=pieces, headers=headers), 413, "too_large")
 
 
-def test_unknown_addresses_and_methods_have_their_documents(acme: httpx.Client) -> None:
+def test_unknown_paths_and_methods_have_their_documents(acme: httpx.Client) -> None:
     is_problem(acme.get("/v2/jobs"), 404, "not_found")
     is_problem(acme.get(f"/v1/jobs/{JOB}"), 404, "not_found")
     is_problem(acme.get("/v1/jobs/17"), 404, "not_found")
@@ -264,22 +262,22 @@ def test_unknown_addresses_and_methods_have_their_documents(acme: httpx.Client) 
     assert answer.headers["Allow"]
 
 
-def test_a_fault_of_ours_names_an_incident_and_keeps_the_connection(own_api: Any) -> None:
+def test_an_internal_error_names_an_incident_and_keeps_the_connection(own_api: Any) -> None:
     acme = own_api.client()
     own_api.sql("ALTER TABLE event RENAME TO elsewhere")
-    problem = is_problem(acme.post("/v1/jobs", json=wish()), 500, "internal")
+    problem = is_problem(acme.post("/v1/jobs", json=job_request()), 500, "internal")
     assert problem["incident"]
     assert "elsewhere" not in str(problem)
     assert "Traceback" not in str(problem)
     own_api.sql("ALTER TABLE elsewhere RENAME TO event")
-    assert acme.post("/v1/jobs", json=wish()).status_code == 202
+    assert acme.post("/v1/jobs", json=job_request()).status_code == 202
 
 
-def test_without_a_database_it_lives_but_is_not_ready(make_api: Callable[..., Any]) -> None:
+def test_without_a_database_the_api_is_live_but_not_ready(make_api: Callable[..., Any]) -> None:
     api = make_api("postgresql+psycopg://sliceway:fake-secret@127.0.0.1:1/sliceway")
     client = api.bare(Authorization="Bearer slw_fake-secret")
     assert client.get("/healthz").status_code == 200
-    for answer in (client.get("/readyz"), client.post("/v1/jobs", json=wish()), client.get("/v1/jobs")):
+    for answer in (client.get("/readyz"), client.post("/v1/jobs", json=job_request()), client.get("/v1/jobs")):
         is_problem(answer, 503, "database_unavailable")
         assert int(answer.headers["Retry-After"]) > 0
         assert "fake-secret" not in answer.text
@@ -295,9 +293,9 @@ def test_a_database_newer_than_the_release_is_ready(own_api: Any) -> None:
     assert acme.get("/readyz").status_code == 200
 
 
-def test_an_outage_that_has_ended_costs_nothing(own_api: Any) -> None:
+def test_an_outage_that_has_ended_fails_no_request(own_api: Any) -> None:
     acme = own_api.client()
-    with ThreadPoolExecutor(8) as pool:  # so that several connections are pooled
+    with ThreadPoolExecutor(8) as pool:  # opens several connections of the pool
         assert {answer.status_code for answer in pool.map(lambda _: acme.get("/v1/jobs"), range(40))} == {200}
     own_api.sql(
         "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"

@@ -1,4 +1,4 @@
-"""Behind a proxy that publishes it below a path, the API's URLs are those that its clients can use."""
+"""Behind a proxy that publishes the API below a path, its clients can use the URLs that it returns."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.integration.api.conftest import STORES
+from tests.integration.api.job_requests import job_request
 from worker.local.ports import free_port
 from worker.local.process import wait_until
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-JOB = {"source": {"kind": "file", "root": "media", "path": "a.bin"}, "store": "main", "key": "a.bin"}
 ROOT = "/sliceway"
 
 
@@ -33,32 +33,32 @@ def client(make_api: Callable[..., Any], database_url: str) -> httpx.Client:
     return made
 
 
-@pytest.mark.parametrize("kept", ["", ROOT], ids=["a proxy that takes it off", "a proxy that leaves it"])
+@pytest.mark.parametrize("kept", ["", ROOT], ids=["a proxy that removes it", "a proxy that keeps it"])
 def test_urls_begin_with_the_root_path(client: httpx.Client, kept: str) -> None:
-    made = client.post(f"{kept}/v1/jobs", json=JOB)
+    made = client.post(f"{kept}/v1/jobs", json=job_request())
     here = f"{ROOT}/v1/jobs/{made.json()['id']}"
     assert (made.status_code, made.headers["location"], paths(made.json())) == (202, here, {here})
     [listed] = client.get(f"{kept}/v1/jobs").json()["items"]
-    looked = client.get(f"{kept}/v1/jobs/{made.json()['id']}").json()
-    assert paths(listed) == paths(looked) == {here}
-    [again] = client.post(f"{kept}/v1/jobs/batch", json={"jobs": [JOB | {"key": "b.bin"}]}).json()["results"]
-    assert paths(again["job"]) == {f"{ROOT}/v1/jobs/{again['job']['id']}"}
+    job = client.get(f"{kept}/v1/jobs/{made.json()['id']}").json()
+    assert paths(listed) == paths(job) == {here}
+    [result] = client.post(f"{kept}/v1/jobs/batch", json={"jobs": [job_request("b")]}).json()["results"]
+    assert paths(result["job"]) == {f"{ROOT}/v1/jobs/{result['job']['id']}"}
     assert client.get(here).status_code == 200
 
 
 @pytest.mark.parametrize("kept", ["", ROOT])
-def test_a_refusal_names_the_path_that_the_client_asked_for(client: httpx.Client, kept: str) -> None:
+def test_a_refusal_names_the_path_that_the_client_requested(client: httpx.Client, kept: str) -> None:
     nothing = client.get(f"{kept}/v1/nothing").json()
     assert (nothing["instance"], f"{ROOT}/v1/nothing" in nothing["detail"]) == (f"{ROOT}/v1/nothing", True)
     assert client.post(f"{kept}/v1/jobs", json={}).json()["instance"] == f"{ROOT}/v1/jobs"
     assert client.get(f"{ROOT}way/v1/jobs").status_code == 404
 
 
-def test_the_description_says_where_the_api_is(client: httpx.Client) -> None:
+def test_the_openapi_document_has_the_root_path(client: httpx.Client) -> None:
     assert client.get("/openapi.json").json()["servers"] == [{"url": ROOT}]
 
 
-def test_another_server_makes_it_from_the_environment(tmp_path: Path, database_url: str) -> None:
+def test_another_server_creates_the_application_from_the_environment(tmp_path: Path, database_url: str) -> None:
     (tmp_path / "stores.toml").write_text(STORES)
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")} | {
         "SLICEWAY_DATABASE_URL": database_url,
@@ -84,7 +84,7 @@ def test_another_server_makes_it_from_the_environment(tmp_path: Path, database_u
         assert served.wait(240) == 0
 
 
-def test_what_is_wrong_with_the_environment_is_one_line() -> None:
+def test_an_error_in_the_environment_is_one_line() -> None:
     program = "from api.app import create_app; create_app()"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
     done = subprocess.run([sys.executable, "-c", program], env=clean, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""A retry asks the lists of tenants anew: those of the job's tenant, whoever retries it."""
+"""A retry checks the lists of tenants again: for the job's tenant, also if another tenant's admin retries it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.api.conftest import STORES, Api
-from tests.integration.api.test_waiting import enqueue
+from tests.integration.api.job_requests import enqueue, job_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,8 +44,8 @@ def test_a_retry_of_a_tenant_that_was_taken_off_a_list_is_refused(
     rows = {str(row["id"]): row for row in after.sql("SELECT id, state, paused_at, error FROM job")}
     assert (rows[failed]["state"], rows[failed]["error"], rows[live]["state"]) == ("failed", GONE, "queued")
     assert rows[paused]["paused_at"] is not None
-    shown = after.client().get(f"/v1/jobs/{live}").json()["error"]
-    assert (shown["code"], why in shown["message"]) == ("tenant_not_allowed", True)
+    error = after.client().get(f"/v1/jobs/{live}").json()["error"]
+    assert (error["code"], why in error["message"]) == ("tenant_not_allowed", True)
     others = after.client().post(f"/v1/jobs/{kept}/retry")
     assert others.status_code == (409 if change == "root" else 200)
 
@@ -56,9 +56,8 @@ def test_a_key_outside_the_prefix_is_refused_and_named(
     file = tmp_path / "prefixed.toml"
     file.write_text(STORES.replace("[stores.main]", '[stores.main]\nprefix = "{tenant}/"'))
     client = make_api(database_url, SLICEWAY_STORES_FILE=str(file)).client()
-    wish = {"source": {"kind": "file", "root": "media", "path": "a"}, "store": "main", "key": "umbrella/a"}
-    answer = client.post("/v1/jobs", json=wish)
+    answer = client.post("/v1/jobs", json=job_request("umbrella/a"))
     assert (answer.status_code, answer.json()["code"]) == (422, "bad_key")
     assert "'acme/'" in answer.json()["detail"]
     assert answer.json()["advice"] == "Begin the key with 'acme/'."
-    assert client.post("/v1/jobs", json=wish | {"key": "acme/a"}).status_code == 202
+    enqueue(client, "acme/a")

@@ -1,4 +1,4 @@
-"""What stands behind a chunked body is no part of the request's head."""
+"""A trailer behind a chunked body is no part of the request's head."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.acceptance.deadline import DEADLINE_S
+from tests.integration.api.job_requests import job_request
 
 if TYPE_CHECKING:
     import httpx
 
-BODY = json.dumps({"source": {"kind": "file", "root": "media", "path": "a.mp4"}, "store": "main", "key": "a"}).encode()
+BODY = json.dumps(job_request()).encode()
 
 
 def status(client: httpx.Client, head: list[str], trailer: list[str], *, at_once: bool) -> int:

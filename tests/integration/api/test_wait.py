@@ -1,4 +1,4 @@
-"""Waiting for a job costs nobody else anything."""
+"""Long polls: they end with the job, and leave room for other requests."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from api.waiters import MAX_WAITERS
 from tests.acceptance.deadline import DEADLINE_S
+from tests.integration.api.job_requests import enqueue
 from worker.jobs.api_keys import list_keys, revoke_key
 from worker.local.process import wait_until
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import httpx
-
-WISH = {"source": {"kind": "file", "root": "media", "path": "a.mp4"}, "store": "main", "key": "a"}
 
 
 class Waiting:
@@ -50,10 +49,10 @@ class Waiting:
 
 
 @pytest.fixture
-def crowd(api: Any, acme: httpx.Client) -> Iterator[tuple[str, list[Waiting]]]:
-    """A job, and as many who wait for it as may: none is free, though each tenant has no more than were free."""
+def all_places(api: Any, acme: httpx.Client) -> Iterator[tuple[str, list[Waiting]]]:
+    """A job, and as many waiters for it as there are places; each tenant has half of those that were free."""
     until(lambda: len(api.waiters) == 0)
-    job = acme.post("/v1/jobs", json=WISH).json()["id"]
+    job = enqueue(acme)
     with ExitStack() as stack:
         waiting: list[Waiting] = []
         for tenant in range(MAX_WAITERS):
@@ -74,8 +73,8 @@ def until(true: Any) -> None:
     assert wait_until(true, timeout_s=DEADLINE_S)
 
 
-def test_who_waits_is_answered_when_the_job_ends(api: Any, acme: httpx.Client) -> None:
-    job = acme.post("/v1/jobs", json=WISH).json()["id"]
+def test_a_waiter_is_answered_when_the_job_ends(api: Any, acme: httpx.Client) -> None:
+    job = enqueue(acme)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(acme.get, f"/v1/jobs/{job}", params={"wait": "60s"})
         until(lambda: len(api.waiters) == 1)
@@ -84,45 +83,45 @@ def test_who_waits_is_answered_when_the_job_ends(api: Any, acme: httpx.Client) -
 
 
 def test_the_answer_comes_when_the_time_is_over(acme: httpx.Client) -> None:
-    job = acme.post("/v1/jobs", json=WISH).json()["id"]
+    job = enqueue(acme)
     assert acme.get(f"/v1/jobs/{job}", params={"wait": "1s"}).json()["state"] == "queued"
 
 
-def test_nobody_waits_for_a_job_that_has_ended(api: Any, acme: httpx.Client) -> None:
-    job = acme.post("/v1/jobs", json=WISH).json()["id"]
+def test_no_request_waits_for_a_job_that_has_ended(api: Any, acme: httpx.Client) -> None:
+    job = enqueue(acme)
     api.move(job, "failed")
     assert acme.get(f"/v1/jobs/{job}", params={"wait": "60s"}).json()["state"] == "failed"
 
 
-def test_a_full_house_still_enqueues_and_turns_the_next_one_away(
-    api: Any, acme: httpx.Client, crowd: tuple[str, list[Waiting]]
+def test_with_all_places_taken_the_api_enqueues_and_refuses_the_next_waiter(
+    api: Any, acme: httpx.Client, all_places: tuple[str, list[Waiting]]
 ) -> None:
-    job, waiting = crowd
+    job, waiting = all_places
     for number in range(20):
-        assert acme.post("/v1/jobs", json=WISH | {"key": f"{number}"}).status_code == 202
+        enqueue(acme, f"{number}")
     refused = acme.get(f"/v1/jobs/{job}", params={"wait": "60s"})
     assert (refused.status_code, refused.json()["code"]) == (503, "too_many_waiters")
     assert int(refused.headers["Retry-After"]) > 0
     assert acme.get(f"/v1/jobs/{job}").status_code == 200
     in_use = "SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'sliceway api' AND state <> 'idle'"
-    assert api.sql(in_use)[0]["n"] <= 1  # the watcher's
+    assert api.sql(in_use)[0]["n"] <= 1  # that of the thread that polls
     api.move(job, "succeeded")
     answers = [each.answer() for each in waiting]
     assert {(status, view["state"]) for status, view in answers} == {(200, "succeeded")}
 
 
-def test_who_goes_away_makes_room(api: Any, crowd: tuple[str, list[Waiting]]) -> None:
-    job, waiting = crowd
+def test_a_client_that_disconnects_frees_its_place(api: Any, all_places: tuple[str, list[Waiting]]) -> None:
+    job, waiting = all_places
     waiting[0].__exit__()
     until(lambda: len(api.waiters) == MAX_WAITERS - 1)
     with Waiting(api.client("late", "admin"), job, "1s") as late:
         assert late.answer()[0] == 200
 
 
-def test_one_tenant_leaves_room_for_the_others(api: Any, acme: httpx.Client) -> None:
+def test_one_tenant_leaves_places_for_the_others(api: Any, acme: httpx.Client) -> None:
     until(lambda: len(api.waiters) == 0)
-    job, other = acme.post("/v1/jobs", json=WISH).json()["id"], api.client("umbrella")
-    others = other.post("/v1/jobs", json=WISH | {"key": "b"}).json()["id"]
+    job, other = enqueue(acme), api.client("umbrella")
+    others = enqueue(other, "b")
     with ExitStack() as stack:
         waiting = [stack.enter_context(Waiting(acme, job)) for _ in range(MAX_WAITERS)]
         until(lambda: len(api.waiters) == MAX_WAITERS // 2)
@@ -135,11 +134,9 @@ def test_one_tenant_leaves_room_for_the_others(api: Any, acme: httpx.Client) -> 
     assert all("acme" in problem["detail"] for problem in refusals)
 
 
-def test_who_waits_with_a_key_that_is_revoked_is_refused_long_before_the_time_is_over(
-    api: Any, acme: httpx.Client
-) -> None:
+def test_a_waiter_whose_key_is_revoked_is_refused_long_before_the_time_is_over(api: Any, acme: httpx.Client) -> None:
     until(lambda: len(api.waiters) == 0)
-    job = acme.post("/v1/jobs", json=WISH).json()["id"]
+    job = enqueue(acme)
     with api.database.transaction() as tx:
         [revoked] = list_keys(tx, "acme")
     with Waiting(api.client(), job) as good, Waiting(acme, job) as one, Waiting(acme, job) as other:
@@ -149,6 +146,6 @@ def test_who_waits_with_a_key_that_is_revoked_is_refused_long_before_the_time_is
         for each in (one, other):
             status, problem = each.answer()
             assert (status, problem["code"]) == (401, "unauthenticated")
-        assert len(api.waiters) == 1  # that one's time is not over yet
+        assert len(api.waiters) == 1  # its time is not over yet
         api.move(job, "succeeded")
         assert good.answer()[0] == 200

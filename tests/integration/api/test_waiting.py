@@ -1,4 +1,4 @@
-"""What is shown of jobs that wait for their store: the same reason for each, whoever has met it."""
+"""Views of jobs that wait for their store: each has the reason, also if no worker has recorded it for this job."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from tests.integration.api.conftest import STORES, Api
+from tests.integration.api.job_requests import enqueue, job_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,13 +22,6 @@ REFUSED = {"code": "store_unusable", "message": "the secret id does not exist", 
 BUSY = {"code": "store_unavailable", "message": "503", "advice": "Nothing.", "at": "x"}
 
 
-def enqueue(client: httpx.Client, key: str, store: str = "main") -> str:
-    wish = {"source": {"kind": "file", "root": "media", "path": key}, "store": store, "key": key}
-    answer = client.post("/v1/jobs", json=wish)
-    assert answer.status_code == 202, answer.text
-    return str(answer.json()["id"])
-
-
 def open_breaker(api: Api) -> None:
     api.sql(
         "INSERT INTO breaker (store, error, opened_at, probe_at)"
@@ -37,26 +31,23 @@ def open_breaker(api: Api) -> None:
 
 
 def test_all_jobs_behind_a_breaker_carry_its_reason_and_lose_it_when_it_closes(api: Api, acme: httpx.Client) -> None:
-    items = [
-        {"source": {"kind": "file", "root": "media", "path": f"{n}"}, "store": "main", "key": f"{n}"}
-        for n in range(MANY)
-    ]
+    items = [job_request(f"{n}") for n in range(MANY)]
     acme.post("/v1/jobs/batch", json={"jobs": items}).raise_for_status()
     open_breaker(api)
     api.sql("UPDATE job SET error = %(error)s, failing_since = now() WHERE key < '11'", error=json.dumps(REFUSED))
-    shown = acme.get("/v1/jobs", params={"limit": 500}).json()["items"]
-    assert len(shown) == MANY
-    assert [job["error"] for job in shown] == [REFUSED | {"answer": None}] * MANY
-    assert all(job["waiting"]["failing_since"] for job in shown)
-    one = acme.get(f"/v1/jobs/{shown[0]['id']}").json()
+    views = acme.get("/v1/jobs", params={"limit": 500}).json()["items"]
+    assert len(views) == MANY
+    assert [job["error"] for job in views] == [REFUSED | {"answer": None}] * MANY
+    assert all(job["waiting"]["failing_since"] for job in views)
+    one = acme.get(f"/v1/jobs/{views[0]['id']}").json()
     assert (one["error"]["code"], one["waiting"]["failing_since"]) == ("store_unusable", "2026-01-02T03:04:05Z")
     wanted = {"limit": 500, "error_code": "store_unusable"}
     assert len(acme.get("/v1/jobs", params=wanted).json()["items"]) == MANY
 
-    api.sql("UPDATE job SET error = NULL, failing_since = NULL")  # as each is put right by its next success
+    api.sql("UPDATE job SET error = NULL, failing_since = NULL")  # as by the next success of each
     api.sql("DELETE FROM breaker")
-    shown = acme.get("/v1/jobs", params={"limit": 500}).json()["items"]
-    assert [(job["error"], job["waiting"]) for job in shown] == [(None, None)] * MANY
+    views = acme.get("/v1/jobs", params={"limit": 500}).json()["items"]
+    assert [(job["error"], job["waiting"]) for job in views] == [(None, None)] * MANY
     assert acme.get("/v1/jobs", params=wanted).json()["items"] == []
 
 
@@ -75,11 +66,11 @@ STATES = [
 ]
 
 
-@pytest.mark.parametrize(("stands", "code"), STATES)
-def test_the_reason_is_of_jobs_that_wait_not_of_those_under_way_or_at_their_end(
-    api: Api, acme: httpx.Client, stands: tuple[str, str, str | None], code: str
+@pytest.mark.parametrize(("status", "code"), STATES)
+def test_jobs_that_wait_have_the_reason_and_jobs_under_way_or_ended_have_not(
+    api: Api, acme: httpx.Client, status: tuple[str, str, str | None], code: str
 ) -> None:
-    state, step, part = stands
+    state, step, part = status
     job, other = enqueue(acme, "a"), enqueue(acme, "b")
     open_breaker(api)
     api.move(job, state, step=step, error=json.dumps(BUSY), worker=uuid4() if step == "running" else None)
@@ -98,11 +89,11 @@ def test_the_reason_is_of_jobs_that_wait_not_of_those_under_way_or_at_their_end(
 
 
 @pytest.mark.parametrize("change", ["gone", "elsewhere"])
-def test_jobs_whose_store_left_the_stores_file_say_so(
+def test_jobs_whose_store_was_changed_in_the_stores_file_have_that_reason(
     make_api: Callable[..., Api], database_url: str, tmp_path: Path, change: str
 ) -> None:
     before = make_api(database_url)
-    job, kept, ended, sent = (enqueue(before.client(), key, "same-bucket") for key in ("a", "b", "c", "d"))
+    job, kept, ended, sent = (enqueue(before.client(), key, store="same-bucket") for key in ("a", "b", "c", "d"))
     before.sql("UPDATE job SET store = 'main' WHERE id = %(id)s", id=kept)
     before.move(ended, "failed", error=json.dumps(BUSY))
     before.move(sent, "initializing", step="running")
@@ -115,9 +106,9 @@ def test_jobs_whose_store_left_the_stores_file_say_so(
     other.write_text(changed)
     after = make_api(database_url, SLICEWAY_STORES_FILE=str(other))
     client: Any = after.client()
-    shown = {view["id"]: view["error"] for view in client.get("/v1/jobs").json()["items"]}
-    assert shown[job]["code"] == "store_changed"
-    assert "same-bucket" in shown[job]["message"]
-    assert "cancel the jobs" in shown[job]["advice"]
-    assert client.get(f"/v1/jobs/{job}").json()["error"] == shown[job]
-    assert (shown[kept], shown[ended]["code"], shown[sent]) == (None, "store_unavailable", None)
+    views = {view["id"]: view["error"] for view in client.get("/v1/jobs").json()["items"]}
+    assert views[job]["code"] == "store_changed"
+    assert "same-bucket" in views[job]["message"]
+    assert "cancel the jobs" in views[job]["advice"]
+    assert client.get(f"/v1/jobs/{job}").json()["error"] == views[job]
+    assert (views[kept], views[ended]["code"], views[sent]) == (None, "store_unavailable", None)

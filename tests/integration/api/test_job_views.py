@@ -1,4 +1,4 @@
-"""What people see of jobs, and what of others' they do not."""
+"""Views of jobs, slices and events, and actions; a tenant reaches its own jobs only."""
 
 from __future__ import annotations
 
@@ -8,15 +8,10 @@ from uuid import uuid4
 
 import pytest
 
+from tests.integration.api.job_requests import enqueue
+
 if TYPE_CHECKING:
     import httpx
-
-
-def enqueue(client: httpx.Client, key: str, **more: Any) -> str:
-    body = {"source": {"kind": "file", "root": "media", "path": "a.mp4"}, "store": "main", "key": key, **more}
-    answer = client.post("/v1/jobs", json=body)
-    assert answer.status_code == 202, answer.text
-    return str(answer.json()["id"])
 
 
 def keys(client: httpx.Client, **query: Any) -> list[str]:
@@ -114,7 +109,7 @@ def test_pages_are_stable_while_jobs_are_enqueued(acme: httpx.Client) -> None:
     assert seen == expected[::-1]
 
 
-def test_a_job_that_uploads_shows_how_far_and_how_fast(api: Any, acme: httpx.Client) -> None:
+def test_a_job_that_uploads_has_progress_throughput_and_eta(api: Any, acme: httpx.Client) -> None:
     job = enqueue(acme, "a")
     slices(api, job, count=10, done=4)
     api.move(job, "uploading", size_bytes=10_000, slice_bytes=1000, slices_total=10, slices_left=6, bytes_done=4000)
@@ -125,7 +120,7 @@ def test_a_job_that_uploads_shows_how_far_and_how_fast(api: Any, acme: httpx.Cli
     assert view["eta_s"] == -(-6000 // view["throughput_bytes_per_s"])
 
 
-def test_what_is_in_flight_counts_in_the_job_and_in_the_list(api: Any, acme: httpx.Client) -> None:
+def test_bytes_in_flight_count_in_the_job_and_in_the_list(api: Any, acme: httpx.Client) -> None:
     job = enqueue(acme, "a")
     slices(api, job, count=10, done=4)
     api.move(job, "uploading", size_bytes=10_000, slice_bytes=1000, slices_total=10, slices_left=6, bytes_done=4000)
@@ -144,7 +139,7 @@ def test_what_is_in_flight_counts_in_the_job_and_in_the_list(api: Any, acme: htt
     assert acme.get("/v1/jobs").json()["items"][0]["progress"] == view["progress"]
 
 
-def test_a_job_is_never_shown_as_whole_before_it_has_succeeded(api: Any, acme: httpx.Client) -> None:
+def test_a_job_is_at_100_percent_only_after_it_has_succeeded(api: Any, acme: httpx.Client) -> None:
     job = enqueue(acme, "a")
     api.move(job, "finishing", size_bytes=10_000, slice_bytes=1000, slices_total=10, slices_left=0, bytes_done=10_000)
     assert acme.get(f"/v1/jobs/{job}").json()["progress"]["percent"] == 99.9
@@ -152,7 +147,7 @@ def test_a_job_is_never_shown_as_whole_before_it_has_succeeded(api: Any, acme: h
     assert acme.get(f"/v1/jobs/{job}").json()["progress"]["percent"] == 100.0
 
 
-def test_what_a_job_waits_for_is_shown_and_its_session_never(api: Any, acme: httpx.Client) -> None:
+def test_a_view_has_what_the_job_waits_for_and_never_its_session(api: Any, acme: httpx.Client) -> None:
     job = enqueue(acme, "a")
     failure = {"code": "store_unavailable", "message": "503 from http://c/k?sign=ZmFrZQ", "advice": "a", "at": "x"}
     session = {"session": "fake-session-handle"}
@@ -165,7 +160,7 @@ def test_what_a_job_waits_for_is_shown_and_its_session_never(api: Any, acme: htt
     assert "ZmFrZQ" not in answer.text
 
 
-def test_slices_come_by_number_and_page_by_page(api: Any, acme: httpx.Client) -> None:
+def test_slices_are_listed_by_number_and_page_by_page(api: Any, acme: httpx.Client) -> None:
     job = enqueue(acme, "a")
     slices(api, job, count=5, done=2)
     first = acme.get(f"/v1/jobs/{job}/slices", params={"limit": 3}).json()
@@ -183,7 +178,7 @@ def test_after_success_slices_are_a_summary(api: Any, acme: httpx.Client) -> Non
     assert (answer["items"], answer["summary"]) == ([], summary)
 
 
-def test_the_history_comes_oldest_first(acme: httpx.Client) -> None:
+def test_the_history_is_listed_oldest_first(acme: httpx.Client) -> None:
     job = enqueue(acme, "a")
     acme.post(f"/v1/jobs/{job}/cancel")
     acme.post(f"/v1/jobs/{job}/retry")
@@ -195,7 +190,7 @@ def test_the_history_comes_oldest_first(acme: httpx.Client) -> None:
     assert rest["next_cursor"] is None
 
 
-def test_actions_are_idempotent_and_say_when_they_cannot_be_done(api: Any, acme: httpx.Client) -> None:
+def test_actions_are_idempotent_and_refused_where_they_are_impossible(api: Any, acme: httpx.Client) -> None:
     job = enqueue(acme, "a")
     assert acme.post(f"/v1/jobs/{job}/retry").json() == {"id": job, "state": "queued"}
     for _ in range(2):
@@ -207,7 +202,7 @@ def test_actions_are_idempotent_and_say_when_they_cannot_be_done(api: Any, acme:
     assert acme.post(f"/v1/jobs/{job}/retry").json()["code"] == "not_retryable"
 
 
-def test_a_retry_while_another_job_holds_the_target_is_refused(api: Any, acme: httpx.Client) -> None:
+def test_a_retry_while_another_job_has_the_target_is_refused(api: Any, acme: httpx.Client) -> None:
     job = enqueue(acme, "a")
     api.move(job, "failed")
     enqueue(acme, "a")
