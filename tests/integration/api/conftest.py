@@ -123,12 +123,12 @@ def running_api(settings: Settings) -> Iterator[Api]:
         stop()
 
 
-def settings_of(database_url: str, stores: Path, **more: str) -> Settings:
-    stores.write_text(STORES)
+def settings_of(database_url: str, file: Path, stores: str = STORES, **more: str) -> Settings:
+    file.write_text(stores)
     environ = {
         "SLICEWAY_DATABASE_URL": database_url,
         "SLICEWAY_BROKER_URL": "redis://127.0.0.1:1/0",
-        "SLICEWAY_STORES_FILE": str(stores),
+        "SLICEWAY_STORES_FILE": str(file),
         "SLICEWAY_API_PORT": "0",
     }
     return load_settings(environ | more)

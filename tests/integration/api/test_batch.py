@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.integration.api.job_requests import job_request
+from tests.integration.api.job_requests import job_body
 from worker.jobs import due
 
 if TYPE_CHECKING:
@@ -25,20 +25,20 @@ def codes(results: list[dict[str, Any]]) -> list[tuple[int, str | None]]:
 
 
 def test_each_item_is_answered_in_order_whatever_is_wrong_with_the_others(api: Any, acme: httpx.Client) -> None:
-    busy = acme.post("/v1/jobs", json=job_request("busy")).json()
-    used = acme.post("/v1/jobs", json=job_request("used"), headers={"Idempotency-Key": "k"}).json()
+    busy = acme.post("/v1/jobs", json=job_body("busy")).json()
+    used = acme.post("/v1/jobs", json=job_body("used"), headers={"Idempotency-Key": "k"}).json()
     results = send(
         acme,
-        job_request("a"),
+        job_body("a"),
         "no object",
-        job_request("b", colour="blue"),
-        job_request("busy"),
-        job_request("c", store="others"),
-        job_request("used", idempotency_key="k"),
-        job_request("d", idempotency_key="k"),
-        job_request("e/"),
+        job_body("b", colour="blue"),
+        job_body("busy"),
+        job_body("c", store="others"),
+        job_body("used", idempotency_key="k"),
+        job_body("d", idempotency_key="k"),
+        job_body("e/"),
         {"source": {"kind": "url", "url": "http://x"}, "store": "main", "key": "f"},
-        job_request("g"),
+        job_body("g"),
     )
     assert codes(results) == [
         (202, None),
@@ -62,7 +62,7 @@ def test_each_item_is_answered_in_order_whatever_is_wrong_with_the_others(api: A
 def test_the_jobs_of_a_batch_are_due_in_its_order(api: Any, acme: httpx.Client) -> None:
     """A lane's jobs of one priority are dispatched by id: the keys, by which they are inserted, do not matter."""
     requested = [f"{number:03d}" for number in range(200, 0, -1)]
-    send(acme, *(job_request(key) for key in requested))
+    send(acme, *(job_body(key) for key in requested))
     with api.database.connection() as tx:
         in_order = [row["job_id"] for row in due.due_steps(tx, per_lane=1000, blocked=[], whole_bytes=0)]
     keys = {row["id"]: row["key"] for row in api.sql("SELECT id, key FROM job")}
@@ -70,13 +70,13 @@ def test_the_jobs_of_a_batch_are_due_in_its_order(api: Any, acme: httpx.Client) 
 
 
 def test_of_two_items_for_one_target_the_first_is_accepted(acme: httpx.Client) -> None:
-    items = [job_request(str(number * 7 % 400), priority=number % 10) for number in range(800)]
+    items = [job_body(str(number * 7 % 400), priority=number % 10) for number in range(800)]
     assert codes(send(acme, *items)) == [(202, None)] * 400 + [(409, "key_busy")] * 400
 
 
 def test_items_of_one_batch_collide_like_requests(acme: httpx.Client) -> None:
-    twin = job_request("b", idempotency_key="k")
-    results = send(acme, job_request("a"), job_request("a"), twin, twin, job_request("c", idempotency_key="k"))
+    twin = job_body("b", idempotency_key="k")
+    results = send(acme, job_body("a"), job_body("a"), twin, twin, job_body("c", idempotency_key="k"))
     outcomes = codes(results)
     assert sorted(outcomes[:2], key=str) == [(202, None), (409, "key_busy")]
     assert sorted(outcomes[2:], key=str) in (
@@ -88,7 +88,7 @@ def test_items_of_one_batch_collide_like_requests(acme: httpx.Client) -> None:
 
 
 def test_a_batch_is_made_once_however_often_it_is_sent(api: Any, acme: httpx.Client) -> None:
-    items = [job_request(f"{number}", idempotency_key=f"k{number}") for number in range(50)]
+    items = [job_body(f"{number}", idempotency_key=f"k{number}") for number in range(50)]
     first, repeated = send(acme, *items), send(acme, *reversed(items))
     assert [result["job"]["id"] for result in first] == [result["job"]["id"] for result in reversed(repeated)]
     assert api.count("job") == 50
@@ -96,20 +96,18 @@ def test_a_batch_is_made_once_however_often_it_is_sent(api: Any, acme: httpx.Cli
 
 def test_a_quota_ends_a_batch_where_it_is_reached(make_api: Callable[..., Any], database_url: str) -> None:
     acme = make_api(database_url, SLICEWAY_MAX_LIVE_JOBS="3").client()
-    assert (
-        codes(send(acme, *(job_request(f"{n}") for n in range(5)))) == [(202, None)] * 3 + [(429, "quota_exceeded")] * 2
-    )
+    assert codes(send(acme, *(job_body(f"{n}") for n in range(5)))) == [(202, None)] * 3 + [(429, "quota_exceeded")] * 2
 
 
 def test_a_dry_run_returns_the_same_for_an_item_alone_and_in_a_batch(api: Any, acme: httpx.Client) -> None:
     """No file exists here, and a dry run does not notice: only workers read files."""
-    acme.post("/v1/jobs", json=job_request("busy"))
+    acme.post("/v1/jobs", json=job_body("busy"))
     items = [
-        job_request("a"),
-        job_request("busy"),
-        job_request("b/"),
-        job_request("c", store="others"),
-        job_request("d", source={"kind": "file"}),
+        job_body("a"),
+        job_body("busy"),
+        job_body("b/"),
+        job_body("c", store="others"),
+        job_body("d", source={"kind": "file"}),
     ]
     alone = [acme.post("/v1/jobs?dry_run=true", json=item) for item in items]
     together = send(acme, *items, query="?dry_run=true")
@@ -122,14 +120,14 @@ def test_a_dry_run_returns_the_same_for_an_item_alone_and_in_a_batch(api: Any, a
 
 
 def test_a_dry_run_of_a_batch_leaves_nothing(api: Any, acme: httpx.Client) -> None:
-    results = send(acme, job_request("a"), job_request("a/"), query="?dry_run=true")
+    results = send(acme, job_body("a"), job_body("a/"), query="?dry_run=true")
     assert codes(results) == [(200, None), (422, "bad_key")]
     assert results[0]["job"]["dry_run"] is True
     assert api.count("job") == 0
 
 
 def test_a_batch_has_at_most_a_thousand_items(api: Any, acme: httpx.Client) -> None:
-    items = [job_request(f"{number}") for number in range(1001)]
+    items = [job_body(f"{number}") for number in range(1001)]
     assert codes(send(acme, *items[:1000])) == [(202, None)] * 1000
     answer = acme.post("/v1/jobs/batch", json={"jobs": items})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
@@ -138,6 +136,6 @@ def test_a_batch_has_at_most_a_thousand_items(api: Any, acme: httpx.Client) -> N
 
 
 def test_a_batch_has_no_idempotency_key_of_its_own(acme: httpx.Client) -> None:
-    answer = acme.post("/v1/jobs/batch", json={"jobs": [job_request("a")]}, headers={"Idempotency-Key": "k"})
+    answer = acme.post("/v1/jobs/batch", json={"jobs": [job_body("a")]}, headers={"Idempotency-Key": "k"})
     assert (answer.status_code, answer.json()["code"]) == (422, "not_supported")
-    assert acme.post("/v1/jobs", json=job_request("a", idempotency_key="k")).json()["code"] == "unknown_field"
+    assert acme.post("/v1/jobs", json=job_body("a", idempotency_key="k")).json()["code"] == "unknown_field"

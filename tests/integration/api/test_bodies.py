@@ -12,7 +12,7 @@ import pytest
 
 from api.routes import jobs
 from tests.acceptance.deadline import DEADLINE_S
-from tests.integration.api.job_requests import enqueue, job_request
+from tests.integration.api.job_requests import enqueue, job_body
 from worker.local.process import wait_until
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def test_while_large_bodies_are_parsed_other_requests_are_served(
         return parse_batch(body)
 
     monkeypatch.setattr(jobs, "parse_batch", held)
-    large = json.dumps({"jobs": [job_request(f"{n}", attributes="x" * 1024) for n in range(500)]})
+    large = json.dumps({"jobs": [job_body(f"{n}", attributes="x" * 1024) for n in range(500)]})
     with ThreadPoolExecutor(40) as pool:
         answers = [pool.submit(acme.post, "/v1/jobs/batch", content=large) for _ in range(40)]
         assert begun.acquire(timeout=DEADLINE_S)

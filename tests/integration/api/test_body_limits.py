@@ -15,7 +15,7 @@ from api.app import create_app
 from api.server.http_protocol import protocol_for
 from tests.acceptance.deadline import DEADLINE_S
 from tests.integration.api.conftest import settings_of
-from tests.integration.api.job_requests import job_request
+from tests.integration.api.job_requests import job_body
 from tests.support.wire import HttpTransport
 from worker.db.pool import Database
 from worker.jobs.api_keys import Scope, create_key
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 SERVERS = ["limited", "limited, unix socket", "httptools", "h11"]
-JOB = json.dumps(job_request()).encode()
+JOB = json.dumps(job_body()).encode()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from sqlalchemy import make_url
 from api.enqueue_batcher import EnqueueBatcher
 from tests.acceptance.deadline import DEADLINE_S
 from tests.faults.proxy import FINE, Conditions, Proxy
-from tests.integration.api.job_requests import enqueue, job_request
+from tests.integration.api.job_requests import enqueue, job_body
 from worker.db.pool import Database
 from worker.errors import QuotaExceeded
 from worker.ids import new_id
@@ -148,7 +148,7 @@ def test_sessions_that_end_at_any_moment_fail_no_request(own_api: Any) -> None:
 
 def test_an_enqueue_that_is_cut_before_its_commit_is_sent_once_more(own_api: Any) -> None:
     client = own_api.client()
-    answer = cut_in_the_middle(own_api.database, "job IN SHARE", lambda: client.post("/v1/jobs", json=job_request()))
+    answer = cut_in_the_middle(own_api.database, "job IN SHARE", lambda: client.post("/v1/jobs", json=job_body()))
     assert answer.status_code == 202, answer.text
     assert kept(own_api) == [answer.json()["id"]]
 
@@ -156,11 +156,11 @@ def test_an_enqueue_that_is_cut_before_its_commit_is_sent_once_more(own_api: Any
 def test_an_enqueue_that_is_cut_twice_before_its_commit_is_never_a_202(own_api: Any) -> None:
     client = own_api.client()
     answer = cut_in_the_middle(
-        own_api.database, "job IN SHARE", lambda: client.post("/v1/jobs", json=job_request()), times=2
+        own_api.database, "job IN SHARE", lambda: client.post("/v1/jobs", json=job_body()), times=2
     )
     assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
     assert kept(own_api) == []
-    assert client.post("/v1/jobs", json=job_request()).status_code == 202
+    assert client.post("/v1/jobs", json=job_body()).status_code == 202
 
 
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "order-17"}])
@@ -168,12 +168,12 @@ def test_an_enqueue_whose_answer_is_lost_is_accepted(far_api: Any, line: Proxy, 
     client = far_api.client()
     with ThreadPoolExecutor(1) as pool:
         with answer_lost(line, b"a-key-of-its-own", lambda: kept(far_api)):
-            answering = pool.submit(client.post, "/v1/jobs", json=job_request("a-key-of-its-own"), headers=headers)
+            answering = pool.submit(client.post, "/v1/jobs", json=job_body("a-key-of-its-own"), headers=headers)
         answer = answering.result(DEADLINE_S)
     assert answer.status_code == 202, answer.text
     assert "Idempotent-Replayed" not in answer.headers
     assert kept(far_api) == [answer.json()["id"]]
-    repeated = client.post("/v1/jobs", json=job_request("a-key-of-its-own"), headers=headers)
+    repeated = client.post("/v1/jobs", json=job_body("a-key-of-its-own"), headers=headers)
     assert repeated.status_code == (202 if headers else 409)
     assert kept(far_api) == [answer.json()["id"]]
 
@@ -184,7 +184,7 @@ def test_an_enqueue_whose_answer_is_lost_is_accepted_though_it_has_ended_and_ano
     client = far_api.client()
     with ThreadPoolExecutor(1) as pool:
         with answer_lost(line, b"a-key-of-its-own", lambda: far_api.count("job") == 2):
-            answering = pool.submit(client.post, "/v1/jobs", json=job_request("a-key-of-its-own"))
+            answering = pool.submit(client.post, "/v1/jobs", json=job_body("a-key-of-its-own"))
             assert wait_until(lambda: far_api.count("job") == 1, timeout_s=DEADLINE_S)
             [first] = kept(far_api)
             far_api.move(first, "succeeded")
@@ -205,7 +205,7 @@ def test_an_enqueue_that_goes_on_while_it_is_sent_once_more_is_one_job(far_api: 
     with ThreadPoolExecutor(1) as pool:
         with far_api.database.transaction() as tx:
             tx.execute("LOCK TABLE job IN SHARE MODE")
-            answering = pool.submit(client.post, "/v1/jobs", json=job_request())
+            answering = pool.submit(client.post, "/v1/jobs", json=job_body())
             assert wait_until(lambda: len(far_api.sql(WAITING)) == 1, timeout_s=DEADLINE_S)
             line.reset()
             assert wait_until(lambda: len(far_api.sql(WAITING)) == 2, timeout_s=DEADLINE_S)
@@ -217,7 +217,7 @@ def test_an_enqueue_that_goes_on_while_it_is_sent_once_more_is_one_job(far_api: 
 def test_a_batch_whose_answer_is_lost_is_accepted(far_api: Any, line: Proxy) -> None:
     client = far_api.client()
     there = enqueue(client, "a-0")
-    batch = {"jobs": [job_request(f"a-{number}") for number in range(5)]}
+    batch = {"jobs": [job_body(f"a-{number}") for number in range(5)]}
     with ThreadPoolExecutor(1) as pool:
         with answer_lost(line, b"a-4", lambda: len(kept(far_api)) == 5):
             answering = pool.submit(client.post, "/v1/jobs/batch", json=batch)
@@ -235,11 +235,11 @@ def test_a_dry_run_that_is_cut_is_sent_once_more_and_uses_no_quota(
 
     dry = {"dry_run": "true"}
     answer = cut_in_the_middle(
-        api.database, "job IN SHARE", lambda: client.post("/v1/jobs", json=job_request(), params=dry)
+        api.database, "job IN SHARE", lambda: client.post("/v1/jobs", json=job_body(), params=dry)
     )
     assert answer.status_code == 200, answer.text
     assert kept(api) == []
-    assert client.post("/v1/jobs", json=job_request()).status_code == 202
+    assert client.post("/v1/jobs", json=job_body()).status_code == 202
 
 
 def test_a_cancel_whose_answer_is_lost_is_sent_once_more(far_api: Any, line: Proxy) -> None:

@@ -12,7 +12,7 @@ from api.views.actions import JobMoved
 from api.views.events import EventList
 from api.views.jobs import BatchAnswer, JobAccepted, JobChecked, JobList, JobView
 from api.views.slices import SliceList
-from tests.integration.api.job_requests import job_request
+from tests.integration.api.job_requests import job_body
 
 if TYPE_CHECKING:
     import httpx
@@ -108,7 +108,7 @@ def test_every_route_is_described_with_its_refusals(api: Any) -> None:
 
 
 def test_every_view_is_as_described(acme: httpx.Client) -> None:
-    job = JobAccepted.model_validate_json(acme.post("/v1/jobs", json=job_request()).content)
+    job = JobAccepted.model_validate_json(acme.post("/v1/jobs", json=job_body()).content)
     check(acme.get(job.urls.self), JobView)
     check(acme.get(job.urls.slices), SliceList)
     check(acme.get(job.urls.events), EventList)

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from api.enqueue_batcher import EnqueueBatcher
-from tests.integration.api.job_requests import job_request
+from tests.integration.api.job_requests import job_body
 from worker.db.pool import Database, conninfo
 from worker.errors import Conflict
 from worker.ids import new_id
@@ -34,7 +34,7 @@ def test_requests_that_arrive_during_a_commit_share_the_next(api: Any, acme: htt
     answers: list[httpx.Response] = []
 
     def send(number: int) -> None:
-        answers.append(acme.post("/v1/jobs", json=job_request(f"shared/{number}")))
+        answers.append(acme.post("/v1/jobs", json=job_body(f"shared/{number}")))
 
     threads = [threading.Thread(target=send, args=(number,)) for number in range(MANY)]
     with psycopg.connect(conninfo(api.settings.database_url)) as other:

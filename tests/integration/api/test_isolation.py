@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from tests.integration.api.job_requests import job_request
+from tests.integration.api.job_requests import job_body
 from worker.db.pool import Database, conninfo
 from worker.db.repetition import run_idempotent
 from worker.local.process import wait_until
@@ -30,7 +30,7 @@ def test_concurrent_cancels_all_succeed(make_api: Callable[..., Api], database_u
         database = connection.info.dbname
         connection.execute(f"ALTER DATABASE {database} SET default_transaction_isolation = '{isolation}'".encode())
     acme = make_api(database_url).client()
-    items = [job_request(f"视频/{n}.mov") for n in range(JOBS)]
+    items = [job_body(f"视频/{n}.mov") for n in range(JOBS)]
     answers = acme.post("/v1/jobs/batch", json={"jobs": items}).json()["results"]
     ids = [answer["job"]["id"] for answer in answers]
     with ThreadPoolExecutor(20) as pool:

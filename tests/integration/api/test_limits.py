@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    Start = Callable[..., Any]
+    Open = Callable[[Any], HttpTransport]
+
 MIB = 1024 * 1024
 SHORT = {
     "SLICEWAY_API_HEAD_TIMEOUT_S": "0.4",
@@ -33,13 +36,13 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nHost: api\r\n\r\n"
 
 
 @pytest.fixture
-def limited(make_api: Callable[..., Any], database_url: str) -> Callable[..., Any]:
+def limited(make_api: Start, database_url: str) -> Start:
     """Start an API with some limits changed."""
     return lambda **limits: make_api(database_url, **{f"SLICEWAY_API_{name}": value for name, value in limits.items()})
 
 
 @pytest.fixture
-def wires() -> Iterator[Callable[[Any], HttpTransport]]:
+def wires() -> Iterator[Open]:
     """Open connections; they are closed afterwards."""
     with ExitStack() as stack:
         yield lambda api: stack.enter_context(HttpTransport(port_of(api)))
@@ -79,7 +82,7 @@ def is_alive(api: Any) -> None:
     ],
     ids=["one field", "many fields", "a name"],
 )
-def test_a_giant_head_is_refused(api: Any, wires: Callable[[Any], HttpTransport], head: bytes, pieces: int) -> None:
+def test_a_giant_head_is_refused(api: Any, wires: Open, head: bytes, pieces: int) -> None:
     wire, size = wires(api), len(head) // pieces + 1
     for start in range(0, len(head), size):
         wire.send(head[start : start + size])
@@ -87,9 +90,7 @@ def test_a_giant_head_is_refused(api: Any, wires: Callable[[Any], HttpTransport]
     is_alive(api)
 
 
-def test_a_head_of_the_largest_size_is_taken_also_behind_others(
-    api: Any, wires: Callable[[Any], HttpTransport]
-) -> None:
+def test_a_head_of_the_largest_size_is_taken_also_behind_others(api: Any, wires: Open) -> None:
     fixed = len(b"X: ") + len(b"\r\n") + len(b"/healthz")
     field = b"X: " + b"x" * (32_768 - fixed)
     wire = wires(api).send(HEALTH * 3 + b"GET /healthz HTTP/1.1\r\n" + field + b"\r\n\r\n")
@@ -99,7 +100,7 @@ def test_a_head_of_the_largest_size_is_taken_also_behind_others(
 
 
 @pytest.mark.parametrize("pieces", [1, 2000])
-def test_a_giant_url_is_refused(api: Any, wires: Callable[[Any], HttpTransport], pieces: int) -> None:
+def test_a_giant_url_is_refused(api: Any, wires: Open, pieces: int) -> None:
     wire, url = wires(api).send(b"GET /"), b"x" * 8 * MIB
     size = len(url) // pieces + 1
     for start in range(0, len(url), size):
@@ -113,13 +114,11 @@ def test_a_giant_url_is_refused(api: Any, wires: Callable[[Any], HttpTransport],
     "garbage",
     [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x00" * 100_000, b"hello\r\n\r\n", b"GET / HTTP/1.1\n\n"],
 )
-def test_garbage_is_a_problem_document(api: Any, wires: Callable[[Any], HttpTransport], garbage: bytes) -> None:
+def test_garbage_is_a_problem_document(api: Any, wires: Open, garbage: bytes) -> None:
     is_refused(wires(api).send(garbage), 400, "bad_request")
 
 
-def test_a_head_that_does_not_arrive_is_timed_out(
-    limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]
-) -> None:
+def test_a_head_that_does_not_arrive_is_timed_out(limited: Start, wires: Open) -> None:
     api = limited(HEAD_TIMEOUT_S="0.4")
     is_refused(wires(api).send(b"GET /healthz HTTP/1.1\r\nX: "), 408, "request_timeout")
     wire = wires(api).send(HEALTH)
@@ -128,9 +127,7 @@ def test_a_head_that_does_not_arrive_is_timed_out(
     assert wires(api).is_cut()  # without a byte of a request there is no response
 
 
-def test_pieces_of_a_head_do_not_extend_its_deadline(
-    limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]
-) -> None:
+def test_pieces_of_a_head_do_not_extend_its_deadline(limited: Start, wires: Open) -> None:
     api = limited(HEAD_TIMEOUT_S="0.4")
     wire = wires(api).send(b"GET /healthz HTTP/1.1\r\n")
     sent = 0
@@ -147,15 +144,13 @@ def test_pieces_of_a_head_do_not_extend_its_deadline(
     assert wait_until(refused, timeout_s=DEADLINE_S, poll_s=0.05)
 
 
-def test_a_connection_that_is_kept_ends_when_nothing_comes(
-    limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]
-) -> None:
+def test_a_connection_that_is_kept_ends_when_nothing_comes(limited: Start, wires: Open) -> None:
     wire = wires(limited(KEEP_ALIVE_S="0.4"))
     assert wire.send(HEALTH).reply().status == 200
     assert wire.end() == b""
 
 
-def test_no_limit_cuts_a_long_poll(make_api: Callable[..., Any], database_url: str) -> None:
+def test_no_limit_cuts_a_long_poll(make_api: Start, database_url: str) -> None:
     api = make_api(database_url, **SHORT)
     client = api.client()
     job = enqueue(client)
@@ -165,9 +160,7 @@ def test_no_limit_cuts_a_long_poll(make_api: Callable[..., Any], database_url: s
         assert (reply.status, b'"queued"' in reply.body) == (200, True)
 
 
-def test_a_new_connection_takes_the_place_of_the_longest_idle_one(
-    limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]
-) -> None:
+def test_a_new_connection_takes_the_place_of_the_longest_idle_one(limited: Start, wires: Open) -> None:
     api = limited(CONNECTIONS="16")
     idle = [wires(api).send(b"GET /healthz") for _ in range(16)]
     used = wires(api).send(HEALTH)
@@ -178,9 +171,7 @@ def test_a_new_connection_takes_the_place_of_the_longest_idle_one(
     assert used.send(HEALTH).reply().status == 200
 
 
-def test_no_connection_with_a_request_under_way_is_evicted(
-    limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]
-) -> None:
+def test_no_connection_with_a_request_under_way_is_evicted(limited: Start, wires: Open) -> None:
     api = limited(CONNECTIONS="16")
     client = api.client()
     job = enqueue(client)
@@ -194,7 +185,7 @@ def test_no_connection_with_a_request_under_way_is_evicted(
     is_alive(api)
 
 
-def test_one_address_may_be_bounded(limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]) -> None:
+def test_one_address_may_be_bounded(limited: Start, wires: Open) -> None:
     api = limited(CONNECTIONS_PER_ADDRESS="2")
     first, second, third = (wires(api) for _ in range(3))
     assert third.send(HEALTH).reply().status == 200
@@ -202,7 +193,7 @@ def test_one_address_may_be_bounded(limited: Callable[..., Any], wires: Callable
     assert second.send(HEALTH).reply().status == 200
 
 
-def test_connections_that_are_closed_at_once_leave_nothing(limited: Callable[..., Any]) -> None:
+def test_connections_that_are_closed_at_once_leave_nothing(limited: Start) -> None:
     api = limited(CONNECTIONS="16")
     for _ in range(500):
         HttpTransport(port_of(api)).__exit__()
@@ -240,7 +231,7 @@ def answers(url: str) -> bool:
 
 
 def test_pipelined_requests_are_parsed_one_by_one_and_answered_in_order(
-    api: Any, acme: httpx.Client, wires: Callable[[Any], HttpTransport]
+    api: Any, acme: httpx.Client, wires: Open
 ) -> None:
     job = enqueue(acme)
     wire = wires(api).request("GET", f"/v1/jobs/{job}?wait=60s", authorization(acme))
@@ -251,9 +242,7 @@ def test_pipelined_requests_are_parsed_one_by_one_and_answered_in_order(
     assert [wire.reply().status for _ in range(402)] == [200] * 201 + [404] + [200] * 200
 
 
-def test_a_client_that_reads_no_answer_is_disconnected(
-    limited: Callable[..., Any], wires: Callable[[Any], HttpTransport]
-) -> None:
+def test_a_client_that_reads_no_answer_is_disconnected(limited: Start, wires: Open) -> None:
     api = limited(SEND_TIMEOUT_S="0.4", LINGER_S="0.4")
     wire = wires(api)
     requests = b"GET /openapi.json HTTP/1.1\r\n\r\n" * 1000
@@ -263,16 +252,14 @@ def test_a_client_that_reads_no_answer_is_disconnected(
     assert wait_until(lambda: not api.connections, timeout_s=DEADLINE_S)
 
 
-def test_a_trailer_field_is_none_of_the_head(
-    api: Any, acme: httpx.Client, wires: Callable[[Any], HttpTransport]
-) -> None:
+def test_a_trailer_field_is_none_of_the_head(api: Any, acme: httpx.Client, wires: Open) -> None:
     wire = wires(api).request("POST", "/v1/jobs", "Transfer-Encoding: chunked")
     wire.send(b"2\r\n{}\r\n0\r\n" + authorization(acme).encode() + b"\r\n\r\n")
     assert wire.reply().status == 401
 
 
 @pytest.mark.parametrize("fields", [("Upgrade: websocket",), ("Upgrade: h2c", "HTTP2-Settings: AAAA")])
-def test_an_upgrade_is_not_taken(api: Any, wires: Callable[[Any], HttpTransport], fields: tuple[str, ...]) -> None:
+def test_an_upgrade_is_not_taken(api: Any, wires: Open, fields: tuple[str, ...]) -> None:
     wire = wires(api).request("GET", "/healthz", "Connection: upgrade", *fields, body=b"\x81\x85" * 1000)
     assert wire.reply().status == 200
     assert wire.end() == b""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.api.job_requests import job_request
+from tests.integration.api.job_requests import job_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ def is_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]
     ],
 )
 def test_a_wrong_field_is_named(acme: httpx.Client, change: dict[str, Any], code: str, field: str) -> None:
-    problem = is_problem(acme.post("/v1/jobs", json=job_request() | change), 422, code)
+    problem = is_problem(acme.post("/v1/jobs", json=job_body() | change), 422, code)
     assert [error["field"] for error in problem["errors"]] == [field]
     assert problem["detail"].startswith(f"{field}: ")
 
@@ -87,12 +87,12 @@ def test_a_wrong_field_is_named(acme: httpx.Client, change: dict[str, Any], code
     ],
 )
 def test_each_broken_rule_has_its_code(acme: httpx.Client, change: dict[str, Any], code: str) -> None:
-    is_problem(acme.post("/v1/jobs", json=job_request() | change), 422, code)
+    is_problem(acme.post("/v1/jobs", json=job_body() | change), 422, code)
 
 
 @pytest.mark.parametrize("size", [None, 1024 * 1024])
 def test_whole_file_verification_takes_the_slices_it_forces(acme: httpx.Client, size: int | None) -> None:
-    assert acme.post("/v1/jobs", json=job_request(verify="file", slice_size=size)).status_code == 202
+    assert acme.post("/v1/jobs", json=job_body(verify="file", slice_size=size)).status_code == 202
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_wrong_parameter_is_refused(acme: httpx.Client, path: str) -> None:
 
 @pytest.mark.parametrize("flag", ["1", "yes", "on", "t", "True", ""])
 def test_a_flag_is_true_or_false(api: Any, acme: httpx.Client, flag: str) -> None:
-    is_problem(acme.post(f"/v1/jobs?dry_run={flag}", json=job_request()), 422, "invalid")
+    is_problem(acme.post(f"/v1/jobs?dry_run={flag}", json=job_body()), 422, "invalid")
     is_problem(acme.post(f"/v1/jobs/{JOB}/retry?force={flag}"), 422, "invalid")
     assert api.count("job") == 0
 
@@ -181,7 +181,7 @@ def test_an_unknown_path_is_named_in_one_line(acme: httpx.Client, path: str) -> 
 
 
 def test_a_trailing_slash_is_not_redirected(api: Any, acme: httpx.Client) -> None:
-    is_problem(acme.post("/v1/jobs/", json=job_request()), 404, "not_found")
+    is_problem(acme.post("/v1/jobs/", json=job_body()), 404, "not_found")
     assert api.count("job") == 0
 
 
@@ -205,7 +205,7 @@ def test_every_method_of_a_path_is_allowed(acme: httpx.Client, method: str, path
 
 def test_of_many_wrong_fields_twenty_are_listed(acme: httpx.Client) -> None:
     problem = is_problem(
-        acme.post("/v1/jobs", json=job_request(**{f"colour-{n}": 1 for n in range(50)})), 422, "unknown_field"
+        acme.post("/v1/jobs", json=job_body(**{f"colour-{n}": 1 for n in range(50)})), 422, "unknown_field"
     )
     assert [error["field"] for error in problem["errors"]] == [f"colour-{n}" for n in range(20)]
     assert problem["errors_omitted"] == 30
@@ -215,20 +215,20 @@ def test_of_many_wrong_fields_twenty_are_listed(acme: httpx.Client) -> None:
 
 
 def test_the_name_of_a_field_is_one_short_line(acme: httpx.Client) -> None:
-    problem = is_problem(acme.post("/v1/jobs", json=job_request(**{"colour\n" + "x" * 9999: 1})), 422, "unknown_field")
+    problem = is_problem(acme.post("/v1/jobs", json=job_body(**{"colour\n" + "x" * 9999: 1})), 422, "unknown_field")
     [error] = problem["errors"]
     assert error["field"].isprintable()
     assert len(error["field"]) <= 110
 
 
 def test_a_misspelt_dry_run_does_not_enqueue(api: Any, acme: httpx.Client) -> None:
-    is_problem(acme.post("/v1/jobs?dryrun=true", json=job_request()), 422, "unknown_field")
+    is_problem(acme.post("/v1/jobs?dryrun=true", json=job_body()), 422, "unknown_field")
     assert api.count("job") == 0
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "a b"])
 def test_a_wrong_idempotency_key_is_refused(acme: httpx.Client, key: str) -> None:
-    is_problem(acme.post("/v1/jobs", json=job_request(), headers={"Idempotency-Key": key}), 422, "invalid")
+    is_problem(acme.post("/v1/jobs", json=job_body(), headers={"Idempotency-Key": key}), 422, "invalid")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"key": NaN}', b"[" * 50_000, b'{"key": "\\ud800"}'])
@@ -265,19 +265,19 @@ def test_unknown_paths_and_methods_have_their_documents(acme: httpx.Client) -> N
 def test_an_internal_error_names_an_incident_and_keeps_the_connection(own_api: Any) -> None:
     acme = own_api.client()
     own_api.sql("ALTER TABLE event RENAME TO elsewhere")
-    problem = is_problem(acme.post("/v1/jobs", json=job_request()), 500, "internal")
+    problem = is_problem(acme.post("/v1/jobs", json=job_body()), 500, "internal")
     assert problem["incident"]
     assert "elsewhere" not in str(problem)
     assert "Traceback" not in str(problem)
     own_api.sql("ALTER TABLE elsewhere RENAME TO event")
-    assert acme.post("/v1/jobs", json=job_request()).status_code == 202
+    assert acme.post("/v1/jobs", json=job_body()).status_code == 202
 
 
 def test_without_a_database_the_api_is_live_but_not_ready(make_api: Callable[..., Any]) -> None:
     api = make_api("postgresql+psycopg://sliceway:fake-secret@127.0.0.1:1/sliceway")
     client = api.bare(Authorization="Bearer slw_fake-secret")
     assert client.get("/healthz").status_code == 200
-    for answer in (client.get("/readyz"), client.post("/v1/jobs", json=job_request()), client.get("/v1/jobs")):
+    for answer in (client.get("/readyz"), client.post("/v1/jobs", json=job_body()), client.get("/v1/jobs")):
         is_problem(answer, 503, "database_unavailable")
         assert int(answer.headers["Retry-After"]) > 0
         assert "fake-secret" not in answer.text

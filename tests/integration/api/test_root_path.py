@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.integration.api.conftest import STORES
-from tests.integration.api.job_requests import job_request
+from tests.integration.api.job_requests import job_body
 from worker.local.ports import free_port
 from worker.local.process import wait_until
 
@@ -35,13 +35,13 @@ def client(make_api: Callable[..., Any], database_url: str) -> httpx.Client:
 
 @pytest.mark.parametrize("kept", ["", ROOT], ids=["a proxy that removes it", "a proxy that keeps it"])
 def test_urls_begin_with_the_root_path(client: httpx.Client, kept: str) -> None:
-    made = client.post(f"{kept}/v1/jobs", json=job_request())
+    made = client.post(f"{kept}/v1/jobs", json=job_body())
     here = f"{ROOT}/v1/jobs/{made.json()['id']}"
     assert (made.status_code, made.headers["location"], paths(made.json())) == (202, here, {here})
     [listed] = client.get(f"{kept}/v1/jobs").json()["items"]
     job = client.get(f"{kept}/v1/jobs/{made.json()['id']}").json()
     assert paths(listed) == paths(job) == {here}
-    [result] = client.post(f"{kept}/v1/jobs/batch", json={"jobs": [job_request("b")]}).json()["results"]
+    [result] = client.post(f"{kept}/v1/jobs/batch", json={"jobs": [job_body("b")]}).json()["results"]
     assert paths(result["job"]) == {f"{ROOT}/v1/jobs/{result['job']['id']}"}
     assert client.get(here).status_code == 200
 

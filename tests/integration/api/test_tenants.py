@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.api.conftest import STORES, Api
-from tests.integration.api.job_requests import enqueue, job_request
+from tests.integration.api.job_requests import enqueue, job_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 GONE = {"code": "source_gone", "message": "gone", "advice": "Put it back.", "at": "x"}
 CHANGES = {
@@ -24,7 +23,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_retry_of_a_tenant_that_was_taken_off_a_list_is_refused(
-    make_api: Callable[..., Api], database_url: str, tmp_path: Path, change: str
+    make_api: Callable[..., Api], database_url: str, change: str
 ) -> None:
     before = make_api(database_url)
     failed, paused, live, kept = (enqueue(before.client(), key) for key in ("a", "b", "c", "acme/d"))
@@ -33,9 +32,7 @@ def test_a_retry_of_a_tenant_that_was_taken_off_a_list_is_refused(
         before.move(job, "failed", error=json.dumps(GONE))
     before.move(paused, "uploading", paused_at="now()")
     old, new, why = CHANGES[change]
-    changed = tmp_path / "changed.toml"
-    changed.write_text(STORES.replace(old, new))
-    after = make_api(database_url, SLICEWAY_STORES_FILE=str(changed))
+    after = make_api(database_url, stores=STORES.replace(old, new))
     for client in (after.client(), after.client("umbrella", "admin")):
         for job in (failed, paused, live):
             answer = client.post(f"/v1/jobs/{job}/retry")
@@ -50,13 +47,10 @@ def test_a_retry_of_a_tenant_that_was_taken_off_a_list_is_refused(
     assert others.status_code == (409 if change == "root" else 200)
 
 
-def test_a_key_outside_the_prefix_is_refused_and_named(
-    make_api: Callable[..., Api], database_url: str, tmp_path: Path
-) -> None:
-    file = tmp_path / "prefixed.toml"
-    file.write_text(STORES.replace("[stores.main]", '[stores.main]\nprefix = "{tenant}/"'))
-    client = make_api(database_url, SLICEWAY_STORES_FILE=str(file)).client()
-    answer = client.post("/v1/jobs", json=job_request("umbrella/a"))
+def test_a_key_outside_the_prefix_is_refused_and_named(make_api: Callable[..., Api], database_url: str) -> None:
+    stores = STORES.replace("[stores.main]", '[stores.main]\nprefix = "{tenant}/"')
+    client = make_api(database_url, stores=stores).client()
+    answer = client.post("/v1/jobs", json=job_body("umbrella/a"))
     assert (answer.status_code, answer.json()["code"]) == (422, "bad_key")
     assert "'acme/'" in answer.json()["detail"]
     assert answer.json()["advice"] == "Begin the key with 'acme/'."

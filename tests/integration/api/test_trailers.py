@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.acceptance.deadline import DEADLINE_S
-from tests.integration.api.job_requests import job_request
+from tests.integration.api.job_requests import job_body
 
 if TYPE_CHECKING:
     import httpx
 
-BODY = json.dumps(job_request()).encode()
+BODY = json.dumps(job_body()).encode()
 
 
 def status(client: httpx.Client, head: list[str], trailer: list[str], *, at_once: bool) -> int:

@@ -9,11 +9,10 @@ from uuid import uuid4
 import pytest
 
 from tests.integration.api.conftest import STORES, Api
-from tests.integration.api.job_requests import enqueue, job_request
+from tests.integration.api.job_requests import enqueue, job_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import httpx
 
@@ -31,7 +30,7 @@ def open_breaker(api: Api) -> None:
 
 
 def test_all_jobs_behind_a_breaker_carry_its_reason_and_lose_it_when_it_closes(api: Api, acme: httpx.Client) -> None:
-    items = [job_request(f"{n}") for n in range(MANY)]
+    items = [job_body(f"{n}") for n in range(MANY)]
     acme.post("/v1/jobs/batch", json={"jobs": items}).raise_for_status()
     open_breaker(api)
     api.sql("UPDATE job SET error = %(error)s, failing_since = now() WHERE key < '11'", error=json.dumps(REFUSED))
@@ -90,7 +89,7 @@ def test_jobs_that_wait_have_the_reason_and_jobs_under_way_or_ended_have_not(
 
 @pytest.mark.parametrize("change", ["gone", "elsewhere"])
 def test_jobs_whose_store_was_changed_in_the_stores_file_have_that_reason(
-    make_api: Callable[..., Api], database_url: str, tmp_path: Path, change: str
+    make_api: Callable[..., Api], database_url: str, change: str
 ) -> None:
     before = make_api(database_url)
     job, kept, ended, sent = (enqueue(before.client(), key, store="same-bucket") for key in ("a", "b", "c", "d"))
@@ -102,9 +101,7 @@ def test_jobs_whose_store_was_changed_in_the_stores_file_have_that_reason(
         'COS.example.com:443/"\nappid = "1250000000"\nbucket = "media"',
         f'COS.example.com:443/"\nappid = "1250000000"\nbucket = "{bucket}"',
     )
-    other = tmp_path / "changed.toml"
-    other.write_text(changed)
-    after = make_api(database_url, SLICEWAY_STORES_FILE=str(other))
+    after = make_api(database_url, stores=changed)
     client: Any = after.client()
     views = {view["id"]: view["error"] for view in client.get("/v1/jobs").json()["items"]}
     assert views[job]["code"] == "store_changed"
