@@ -141,11 +141,8 @@ def _validated(model: type[_Body], value: object) -> _Body:
             value, unlisted = {**value, "source": source}, unlisted + unlisted_of_source
         labels = value.get("labels")
         if isinstance(labels, dict) and len(labels) > LABELS_MAX:
-            wrong = {
-                "loc": ("labels",),
-                "type": "too_long",
-                "msg": f"Must have at most {LABELS_MAX}, not {len(labels)}",
-            }
+            message = f"Must have at most {LABELS_MAX}, not {len(labels)}"
+            wrong = {"loc": ("labels",), "type": "too_long", "msg": message}
             raise invalid([wrong], unlisted)
     try:
         return model.model_validate(value)

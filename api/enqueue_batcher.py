@@ -45,11 +45,6 @@ class EnqueueBatcher:
         self._database, self._quota = database, quota
         self._waiting: defaultdict[ApiKey, deque[_Request]] = defaultdict(deque)
         self._writers: set[asyncio.Task[None]] = set()
-        self._pending = 0
-
-    def __len__(self) -> int:
-        """Return the number of requests without an outcome yet."""
-        return self._pending
 
     async def submit(self, jobs: Sequence[NewJob], key: ApiKey) -> list[Accepted | Refused]:
         """Insert jobs; return after the commit, with the outcome of each, in order.
@@ -63,11 +58,7 @@ class EnqueueBatcher:
             writer = asyncio.create_task(self._write())
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)
-        self._pending += 1
-        try:
-            return await request.outcomes
-        finally:
-            self._pending -= 1
+        return await request.outcomes
 
     async def _write(self) -> None:
         while self._waiting:

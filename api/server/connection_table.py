@@ -97,10 +97,6 @@ class ConnectionTable:
         self._pipelined: deque[HttpConnection] = deque()
         self._ticking: asyncio.TimerHandle | None = None
 
-    def __len__(self) -> int:
-        """Return the number of connections."""
-        return len(self._members)
-
     def add(self, connection: HttpConnection, host: str) -> bool:
         """Add a new connection as an idle one, and return whether the limits allow it."""
         address = address_of(host)
