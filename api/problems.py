@@ -44,9 +44,9 @@ class Problem(BaseModel):
     status: int
     detail: str
     code: str
-    """Stable; what a program should look at."""
+    """Stable: programs compare it."""
     advice: str
-    """What to do next."""
+    """The next step."""
     instance: str | None = None
     errors: Annotated[
         list[WrongField],

@@ -81,8 +81,8 @@ class Waiters:
         with self._change:
             free = MAX_WAITERS - len(self._waiting)
             if self._of_tenant[tenant] >= free:
-                who = f"tenant {tenant!r} has" if self._of_tenant[tenant] else "other tenants have"
-                raise Unavailable(f"{who} as many requests waiting as it may have now", code="too_many_waiters")
+                holder = f"tenant {tenant!r} has" if self._of_tenant[tenant] else "other tenants have"
+                raise Unavailable(f"{holder} as many requests waiting as it may have now", code="too_many_waiters")
             self._waiting[end] = waiter
             self._of_tenant[tenant] += 1
             if self._stopping:

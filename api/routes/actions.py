@@ -19,8 +19,8 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 @router.post("/{job_id:uuid}/retry", responses=problem_responses(401, 403, 404, 409, 503))
 def retry_job(job_id: JobId, key: Operator, app_state: AppStateDep, query: RetryQuery) -> JobMoved:
     """Put a failed, cancelled or paused job back to work; on a live one nothing happens. Needs the scope `operate`."""
-    # Not sent again if its answer is lost: the job may have ended in the meantime. A second retry would start a job
-    # again that has failed anew, or refuse one that the first retry has let succeed.
+    # Not sent again if its response is lost. In the meantime the job may have failed again, and a second retry would
+    # restart it; or it may have succeeded, and a second retry would be refused.
     with app_state.database.transaction() as tx:
         state = commands.retry(tx, job_id, key, app_state.settings.profiles, force=query.force)
     return JobMoved(id=job_id, state=state)
