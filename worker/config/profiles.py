@@ -20,13 +20,19 @@ from worker.config.fields import EndpointValue, Frozen, Positive, PositiveFloat,
 from worker.config.tenants import EVERYBODY, Prefix, Prefixed, Tenanted
 from worker.config.variables import PREFIX, nearest
 from worker.errors import Refused, SettingsError
-from worker.protocols.spec import MIB, PROTOCOLS, canonical_target, check_slice_size, normal_key
+from worker.protocols import cos_json
+from worker.protocols.spec import MIB, canonical_target, check_slice_size, normal_key
 from worker.urls import ProxyUrl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic import ValidationInfo
+
+    from worker.protocols.spec import ProtocolLimits
+
+PROTOCOLS: Mapping[str, ProtocolLimits] = {"cos-json": cos_json.LIMITS}
+"""The limits of each protocol, by the name that a store's table gives as `protocol`."""
 
 
 class StoreProfile(Frozen, Prefixed):
@@ -60,7 +66,7 @@ class StoreProfile(Frozen, Prefixed):
     @classmethod
     def _slice(cls, value: int, info: ValidationInfo) -> int:
         try:
-            return check_slice_size(value, info.data["protocol"]) if "protocol" in info.data else value
+            return check_slice_size(value, PROTOCOLS[info.data["protocol"]]) if "protocol" in info.data else value
         except Refused as refused:
             raise ValueError(refused.message) from None
 
@@ -75,13 +81,18 @@ class StoreProfile(Frozen, Prefixed):
             endpoint=self.endpoint,
             account=self.appid,
             bucket=self.bucket,
-            key=normal_key(key, self.protocol),
+            key=normal_key(key, self.limits),
         )
+
+    @property
+    def limits(self) -> ProtocolLimits:
+        """The limits of the store's protocol."""
+        return PROTOCOLS[self.protocol]
 
     @property
     def whole_bytes(self) -> int:
         """The largest file, in bytes, that goes up in one request."""
-        return min(self.slice_bytes, PROTOCOLS[self.protocol].whole_bytes)
+        return min(self.slice_bytes, self.limits.max_whole_bytes)
 
 
 class RootProfile(Frozen, Tenanted):

@@ -11,7 +11,6 @@ from worker.doctor.findings import Finding, Level
 from worker.drill import watch
 from worker.errors import SettingsError, SlicewayError
 from worker.jobs.api_keys import find_key
-from worker.protocols.spec import PROTOCOLS
 from worker.sources.file import usable
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class Site:
     @property
     def slice_bytes(self) -> int:
         """The smallest slices that the protocol has: the more there are, the surer one of them meets the canary."""
-        return min(PROTOCOLS[self.store.protocol].slice_sizes)
+        return min(self.store.limits.slice_sizes)
 
 
 def choose_store(settings: Settings, name: str | None) -> StoreProfile:

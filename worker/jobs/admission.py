@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from worker.errors import Refused
 from worker.ids import new_id
 from worker.jobs.transitions import NewJob
-from worker.protocols.spec import PROTOCOLS, canonical_target, check_slice_size, normal_key
+from worker.protocols.spec import canonical_target, check_slice_size, normal_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +68,7 @@ class Admission:
         """
         store = self._store(requested.store, tenant)
         self._check_source(requested, tenant)
-        _check_verify(requested, store.protocol)
+        _check_verify(requested, store)
         key = _key(requested, store, tenant)
         return NewJob(
             id=new_id(),
@@ -116,7 +116,7 @@ class Admission:
 
 
 def _key(requested: JobSpec, store: StoreProfile, tenant: str) -> str:
-    key, prefix = normal_key(requested.key, store.protocol), store.key_prefix(tenant)
+    key, prefix = normal_key(requested.key, store.limits), store.key_prefix(tenant)
     if not key.startswith(prefix):
         raise Refused(
             f"key {key!r} is not below {prefix!r}, where tenant {tenant!r} writes in store {store.name!r}",
@@ -133,13 +133,13 @@ def _place(store: StoreProfile) -> str:
     )
 
 
-def _check_verify(requested: JobSpec, protocol: str) -> None:
-    limits = PROTOCOLS[protocol]
+def _check_verify(requested: JobSpec, store: StoreProfile) -> None:
+    limits = store.limits
     if requested.slice_bytes is not None:
-        check_slice_size(requested.slice_bytes, protocol)
+        check_slice_size(requested.slice_bytes, limits)
     if requested.verify == "slice" and not limits.slice_digest:
         raise Refused(
-            f"verify 'slice' is not possible: {protocol} has no digest of a slice",
+            f"verify 'slice' is not possible: {store.protocol} has no digest of a slice",
             code="bad_verify",
             advice="Use 'auto', 'size' or 'file'.",
         )

@@ -13,38 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from worker.http.deadline import Guard
+    from worker.protocols.spec import ProtocolLimits
 
 Handle = dict[str, Any]
 """A store's own name for an unfinished upload; JSON; read by its driver only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What the protocol can do; differences between stores are data here, not branches in the tasks.
-
-    Attributes:
-        slice_sizes: the sizes in bytes that may be wished for; the last slice may be smaller.
-        whole_bytes: the largest file in bytes that `put_whole` takes.
-        slice_most_bytes: the largest slice that is sent where the store names a size of its own.
-        max_slices: the most slices of an upload; None where the protocol states none.
-        ordered: slices always go one after the other.
-        digests_before_init: whether `init` can be given digests of the file, which makes it prove or find its content.
-        lists_digests: whether `list_slices` proves the content of each slice by a digest.
-        conditional_create: whether the store itself refuses to replace an object.
-        digest: the algorithm of the whole-object digest that the store keeps (a name of `hashlib`), if it has one.
-        digest_bytes: the largest file in bytes whose digests `init` takes; None where it is no matter.
-    """
-
-    slice_sizes: tuple[int, ...]
-    whole_bytes: int
-    slice_most_bytes: int
-    max_slices: int | None
-    ordered: bool
-    digests_before_init: bool
-    lists_digests: bool
-    conditional_create: bool
-    digest: str | None = None
-    digest_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +162,7 @@ class StoreDriver(Protocol):
     Every call may raise any `StoreError`, and `Interrupted` from the guard.
     """
 
-    capabilities: Capabilities
+    limits: ProtocolLimits
 
     def init(
         self, intent: Intent, slice_bytes: int, digests: Digests | None, guard: Guard

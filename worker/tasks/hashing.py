@@ -38,12 +38,12 @@ def hash_source(store: StoreDriver, source: Source, row: Row, guard: ClaimGuard,
         return Digests(**row["digests"])
     progress = row["hashing"]
     digester = store.digester(progress["state"] if progress else None)
-    most = store.capabilities.digest_bytes
-    if digester is None or (most is not None and source.size_bytes > most):
+    max_bytes = store.limits.max_digest_bytes
+    if digester is None or source.size_bytes > max_bytes:
         why = (
             "this machine has no libcrypto that shows the states of SHA-1"
             if digester is None
-            else (f"the file has {source.size_bytes} bytes, and the store takes digests of up to {most}")
+            else (f"the file has {source.size_bytes} bytes, and the store takes digests of up to {max_bytes}")
         )
         raise Permanent(
             f"verify: file is not possible here: {why}",

@@ -109,7 +109,7 @@ class _Init:
         body = self.rt.buffer(self.source.size_bytes)
         self.source.read_into(body, 0)
         wanted = self.wanted()
-        wanted.take_digest(self.store.capabilities.digest, body)
+        wanted.take_digest(self.store.limits.digest, body)
         self.remember_what_was_there()
         try:
             try:
@@ -191,10 +191,10 @@ class _Init:
                 raise self.in_progress("another upload to the key began while ours did")
 
     def ask(self, digests: Digests | None) -> Session | UploadInProgress | Stored:
-        requested, allowed = self.row["slice_size"], self.store.capabilities
+        requested, limits = self.row["slice_size"], self.store.limits
         slice_bytes = choose_slice_bytes(
             self.source.size_bytes, requested=requested, default=self.profile.slice_bytes,
-            sizes=allowed.slice_sizes, max_slices=allowed.max_slices,
+            sizes=limits.slice_sizes, max_slices=limits.max_slices,
         )  # fmt: skip
         return self.store.init(intent_of(self.row), slice_bytes, digests, self.guard)
 
@@ -208,7 +208,7 @@ class _Init:
             "fingerprint": self.source.fingerprint,
             "size_bytes": self.source.size_bytes,
             "slice_bytes": session.slice_bytes,
-            "ordered": session.ordered or self.store.capabilities.ordered,
+            "ordered": session.ordered,
             "total": plan.total,
             "held": held,
             "bytes_done": plan.bytes_of(held),
@@ -230,14 +230,16 @@ class _Init:
             return False
         if isinstance(listing, Stored):
             raise Unknown(f"the upload to {self.row['key']!r} was completed by another client in this moment")
-        size_bytes, can = self.source.size_bytes, self.store.capabilities
+        size_bytes, limits = self.source.size_bytes, self.store.limits
         if listing.digest != digests.value or listing.size_bytes not in (None, size_bytes):
             return False
-        held, most = [(each.offset_bytes, each.size_bytes) for each in listing.held], can.slice_most_bytes
-        plan = plan_of_unfinished(size_bytes, listing.slice_bytes, held, most_bytes=most, max_slices=can.max_slices)
+        held = [(each.offset_bytes, each.size_bytes) for each in listing.held]
+        plan = plan_of_unfinished(
+            size_bytes, listing.slice_bytes, held, most_bytes=limits.max_slice_bytes, max_slices=limits.max_slices
+        )
         if plan is None:
             return False
-        self.open(Session(listing.handle, plan.slice_bytes, listing.ordered or can.ordered), plan.numbers(held))
+        self.open(Session(listing.handle, plan.slice_bytes, listing.ordered), plan.numbers(held))
         return True
 
     def discard_foreign(self) -> None:

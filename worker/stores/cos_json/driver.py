@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from worker.errors import Interrupted, Permanent, SessionGone, StoreUnusable, Transient
 from worker.http.deadline import Deadline
-from worker.protocols.spec import GIB, MIB, PROTOCOLS
-from worker.stores.base import Aborted, AbortSkipped, Capabilities, Listing, Session, SliceAck, Stored, UploadInProgress
+from worker.protocols.cos_json import LIMITS
+from worker.protocols.spec import MIB
+from worker.stores.base import Aborted, AbortSkipped, Listing, Session, SliceAck, Stored, UploadInProgress
 from worker.stores.cos_json import sha1_state
 from worker.stores.cos_json.client import STALL_S, CosJsonClient, Operation
 from worker.stores.cos_json.errors import Kind, Op, failure, kind_of, unbearable, unreadable
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from worker.stores.base import Digester, Digests, Handle, Intent
     from worker.stores.cos_json.response import Answer
 
-DIGEST_BYTES = 40 * GIB
-"""The largest file whose `uploadparts`, 95 bytes a MiB, stay below 4 MiB: more we do not put into one field."""
-
-_LIMITS = PROTOCOLS["cos-json"]
 _MARK = re.compile(r"(?:^|\s)(sliceway/[^/\s]+/[0-9]+)$")
 _ECHO = ("session", "offset", "datalen")
 _ALREADY = frozenset({Kind.ALREADY})
@@ -41,18 +38,7 @@ class CosJsonStore:
     A handle is `{"session": …}` and, if init had the file's sha, `"sha"`, which every later request must repeat.
     """
 
-    capabilities = Capabilities(
-        slice_sizes=_LIMITS.slice_sizes,
-        whole_bytes=_LIMITS.whole_bytes,
-        slice_most_bytes=_LIMITS.slice_most_bytes,
-        max_slices=_LIMITS.max_slices,
-        ordered=False,
-        digests_before_init=True,
-        lists_digests=False,
-        conditional_create=True,
-        digest="sha1",
-        digest_bytes=DIGEST_BYTES,
-    )
+    limits = LIMITS
 
     def __init__(
         self, profile: StoreProfile, transport: httpx.BaseTransport | None = None, stall_s: float = STALL_S
@@ -81,14 +67,14 @@ class CosJsonStore:
         if not _fits_limits(intent.size_bytes, wished, size):
             raise unbearable(intent.key, answer, size)
         sha = None if digests is None else digests.value
-        return Session(_handle(session, sha), min(size, _LIMITS.slice_most_bytes), ordered=_ordered(answer))
+        return Session(_handle(session, sha), min(size, LIMITS.max_slice_bytes), ordered=_ordered(answer))
 
     def _init(self, intent: Intent, slice_bytes: int, digests: Digests | None, guard: Guard) -> Answer:
         fields = [("filesize", str(intent.size_bytes)), ("slice_size", str(slice_bytes)), *self._options(intent)]
         if digests is not None:
-            if intent.size_bytes > DIGEST_BYTES:
+            if intent.size_bytes > LIMITS.max_digest_bytes:
                 raise Permanent(
-                    f"{intent.key!r}: the states of a file above {DIGEST_BYTES} bytes do not fit into a request",
+                    f"{intent.key!r}: a request cannot hold the states of a file above {LIMITS.max_digest_bytes} bytes",
                     code="digest_too_large",
                     advice="Enqueue it with verify set to size.",
                 )
@@ -270,8 +256,8 @@ def _sha(handle: Handle) -> tuple[tuple[str, str], ...]:
 
 def _fits_limits(size_bytes: int, wished: int, given: int) -> bool:
     """Say whether slices of the size given can be held in memory and listed; the wish was chosen so that they can."""
-    few = _LIMITS.max_slices is None or -(-size_bytes // given) <= _LIMITS.max_slices
-    return min(given, size_bytes) <= _LIMITS.slice_most_bytes and (few or given >= wished)
+    few = LIMITS.max_slices is None or -(-size_bytes // given) <= LIMITS.max_slices
+    return min(given, size_bytes) <= LIMITS.max_slice_bytes and (few or given >= wished)
 
 
 def _instead_of_a_session(key: str, answer: Answer) -> UploadInProgress | Stored:

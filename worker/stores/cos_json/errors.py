@@ -22,16 +22,13 @@ from worker.errors import (
     Transient,
     Unknown,
 )
-from worker.protocols.spec import PROTOCOLS
+from worker.protocols.cos_json import LIMITS
 from worker.stores.wrong_profile import PROXY, fault_of_profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from worker.stores.cos_json.response import Answer
-
-
-_LIMITS = PROTOCOLS["cos-json"]
 
 
 class Op(StrEnum):
@@ -260,7 +257,7 @@ def unbearable(key: str, answer: Answer, slice_bytes: int) -> Transient:
     """Return the error for a session whose slices no worker can send."""
     return Transient(
         f"{Op.INIT} of {key!r}: the store wants slices of {slice_bytes} bytes; a worker sends slices of at most "
-        f"{_LIMITS.slice_most_bytes} bytes, and at most {_LIMITS.max_slices} of them",
+        f"{LIMITS.max_slice_bytes} bytes, and at most {LIMITS.max_slices} of them",
         code="bad_answer",
         answer=answer.words,
         counts_as_attempt=True,

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.jobs.plan import Plan, choose_slice_bytes, goes_whole, plan_of_unfinished
-from worker.protocols.spec import GIB, KIB, MIB, PROTOCOLS
+from worker.protocols.cos_json import LIMITS
+from worker.protocols.spec import GIB, KIB, MIB
 
-COS_SIZES = PROTOCOLS["cos-json"].slice_sizes
+COS_SIZES = LIMITS.slice_sizes
 plans = st.builds(Plan, size_bytes=st.integers(0, 20_000), slice_bytes=st.integers(1, 3_000)).filter(
     lambda plan: plan.total <= 500
 )

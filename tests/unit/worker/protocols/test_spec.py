@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import Refused
-from worker.protocols.spec import KIB, MIB, PROTOCOLS, canonical_target, check_slice_size, normal_key
+from worker.protocols.cos_json import LIMITS
+from worker.protocols.spec import KIB, MIB, canonical_target, check_slice_size, normal_key
 
-COS = PROTOCOLS["cos-json"]
 likely = st.text(alphabet="ab/. ?*:\u00e9\u4e2d\n\x00\u2028\ud800", max_size=12)
 
 
@@ -18,26 +18,26 @@ def test_a_key_that_passes_is_safe_and_passes_again(key: str) -> None:
     refused: Refused | None = None
     normal = ""
     try:
-        normal = normal_key(key, "cos-json")
+        normal = normal_key(key, LIMITS)
     except Refused as error:
         refused = error
     if refused is not None:
         assert refused.code == "bad_key"
         assert "\n" not in refused.message
         return
-    assert normal_key(normal, "cos-json") == normal == key
+    assert normal_key(normal, LIMITS) == normal == key
     parts = normal.split("/")
     assert not {"", ".", ".."} & set(parts)
     assert normal.isprintable()
-    assert not set(normal) & set(COS.key_refused)
-    assert 0 < len(normal.encode()) <= COS.key_bytes
+    assert not set(normal) & set(LIMITS.refused_key_chars)
+    assert 0 < len(normal.encode()) <= LIMITS.max_key_bytes
 
 
 @pytest.mark.parametrize(
     "key", ["a", "a/b/c.mp4", "..a/b..", "...", "\u4e2d\u6587/\u00e9", "a b/c d", "%2e%2e/x", "a" * 850]
 )
 def test_what_can_be_a_key(key: str) -> None:
-    assert normal_key(key, "cos-json") == key
+    assert normal_key(key, LIMITS) == key
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_what_can_be_a_key(key: str) -> None:
 )
 def test_what_cannot_be_a_key_says_why(key: str, why: str) -> None:
     with pytest.raises(Refused) as refused:
-        normal_key(key, "cos-json")
+        normal_key(key, LIMITS)
     assert why in refused.value.message
     assert len(refused.value.message) < 400
 
@@ -111,13 +111,13 @@ def test_case_of_the_host_and_the_default_port_do_not_matter(scheme: str, host: 
     assert (named == target(f"{scheme}://{host}")) is (port == default)
 
 
-@pytest.mark.parametrize("size", COS.slice_sizes)
+@pytest.mark.parametrize("size", LIMITS.slice_sizes)
 def test_the_sizes_of_the_protocol_can_be_asked_for(size: int) -> None:
-    assert check_slice_size(size, "cos-json") == size
+    assert check_slice_size(size, LIMITS) == size
 
 
 @pytest.mark.parametrize("size", [0, -1, 512 * KIB - 1, 4 * MIB, 20 * MIB])
 def test_other_sizes_are_refused_with_those_there_are(size: int) -> None:
     with pytest.raises(Refused, match="524288, 1048576, 2097152, 3145728") as refused:
-        check_slice_size(size, "cos-json")
+        check_slice_size(size, LIMITS)
     assert refused.value.code == "bad_slice_size"
