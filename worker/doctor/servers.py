@@ -18,11 +18,11 @@ from worker.doctor import sentinels
 from worker.doctor.consumers import consumers
 from worker.doctor.findings import CONNECT_S, Finding, Level, clock
 from worker.errors import StoreUnusable, Transient
+from worker.http.errors import TLS
 from worker.http.proxy import for_httpx
 from worker.protocols.spec import MIB
 from worker.sources.file import usable
 from worker.stores.registry import open_store
-from worker.stores.wrong_profile import TLS
 from worker.telemetry.redact import first_line
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import httpx
 
 from worker.errors import StoreUnusable
+from worker.http.errors import ENDPOINT, PROXY
 from worker.stores.cos_json.driver import CosJsonStore
-from worker.stores.wrong_profile import ENDPOINT, PROXY
 from worker.telemetry.redact import redact
 
 if TYPE_CHECKING:
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def open_store(profile: StoreProfile) -> StoreDriver:
-    """Return the driver that speaks the profile's protocol; sends nothing yet.
+    """Return the driver of the profile's protocol; it sends nothing yet.
 
     Raises:
-        StoreUnusable: its `ca_file`, `endpoint` or `proxy` cannot be used; its jobs wait.
+        StoreUnusable: the profile's `ca_file`, `endpoint` or `proxy` cannot be used; its jobs wait.
     """
     try:
         return CosJsonStore(profile)
     except (ValueError, LookupError, ImportError, httpx.InvalidURL) as error:
-        fault = ENDPOINT if profile.proxy is None else PROXY
+        code_and_advice = ENDPOINT if profile.proxy is None else PROXY
         message = f"[stores.{profile.name}] endpoint or proxy cannot be used: {redact(str(error))}"
-        raise StoreUnusable(message, **fault) from error
+        raise StoreUnusable(message, **code_and_advice) from error

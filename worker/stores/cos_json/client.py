@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from worker.errors import Interrupted, Stop, Transient, Unknown
+from worker.config.authorities import unusable_authorities
+from worker.errors import Interrupted, Stop, StoreUnusable, Transient, Unknown
 from worker.http.connection import Transfer
+from worker.http.errors import TLS
 from worker.http.proxy import ProxyTransport
 from worker.http.transport import HttpTransport
 from worker.stores.cos_json.auth import CosJsonAuth, Signer
@@ -22,7 +24,6 @@ from worker.stores.cos_json.errors import RESIGNED, Kind, Op, broken, failure, k
 from worker.stores.cos_json.form import Form
 from worker.stores.cos_json.response import Answer, read_answer
 from worker.stores.cos_json.signing import file_id
-from worker.stores.wrong_profile import authorities
 from worker.telemetry.redact import HIDDEN, redact, scrub
 from worker.telemetry.secret_matcher import SecretMatcher
 
@@ -170,18 +171,28 @@ def _decoded(response: httpx.Response) -> Iterable[bytes]:
     return response.stream
 
 
-def _trust(profile: StoreProfile) -> ssl.SSLContext:
-    """Return whom to believe: the profile's authority, or the system's."""
-    if profile.endpoint.tls:
-        return authorities(profile)
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # nobody; loading authorities takes 50 ms that plain HTTP can save
+def _ssl_context(profile: StoreProfile) -> ssl.SSLContext:
+    """Return a context that trusts the profile's authorities, or the system's.
+
+    Raises:
+        StoreUnusable: the profile's file was readable when the worker started and is not now, or has no certificate.
+    """
+    if not profile.endpoint.tls:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # plain HTTP: saves the 50 ms that loading authorities takes
+    try:
+        return ssl.create_default_context(cafile=profile.ca_file)
+    except OSError as error:
+        why = unusable_authorities(profile.ca_file) or "cannot be used"
+        raise StoreUnusable(f"[stores.{profile.name}] ca_file {profile.ca_file} {why}", **TLS) from error
 
 
 def _direct_or_by_proxy(profile: StoreProfile) -> httpx.BaseTransport:
     """Return the way to the store."""
     if profile.proxy is None:
-        return HttpTransport(str(profile.endpoint), _trust(profile), idle_max_s=_IDLE_MAX_S, keep=profile.max_in_flight)
-    return ProxyTransport(profile.proxy, _trust(profile), idle_max_s=_IDLE_MAX_S, keep=profile.max_in_flight)
+        return HttpTransport(
+            str(profile.endpoint), _ssl_context(profile), idle_max_s=_IDLE_MAX_S, keep=profile.max_in_flight
+        )
+    return ProxyTransport(profile.proxy, _ssl_context(profile), idle_max_s=_IDLE_MAX_S, keep=profile.max_in_flight)
 
 
 def _given_to_proxy(proxy: ProxyUrl | None) -> tuple[str, ...]:

@@ -22,8 +22,8 @@ from worker.errors import (
     Transient,
     Unknown,
 )
+from worker.http.errors import PROXY, misconfiguration
 from worker.protocols.cos_json import LIMITS
-from worker.stores.wrong_profile import PROXY, fault_of_profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -241,8 +241,8 @@ def broken(op: Op, key: str, error: httpx.HTTPError | httpx.InvalidURL, *, by_pr
     message = (
         f"{op} of {key!r}: no answer from the store ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
     )
-    if fault := fault_of_profile(error, by_proxy=by_proxy):
-        return StoreUnusable(message, **fault)
+    if code_and_advice := misconfiguration(error, by_proxy=by_proxy):
+        return StoreUnusable(message, **code_and_advice)
     if isinstance(error, httpx.LocalProtocolError):
         return Permanent(message)
     never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError)
