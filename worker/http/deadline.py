@@ -1,4 +1,4 @@
-"""How long a request may take: what stores ask between its pieces, and a guard that no claim stands behind."""
+"""The guard of a request, which ends it at a stop or at a deadline, and a guard that has a deadline only."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from worker.errors import Interrupted, Stop
 
 
 class Deadline:
-    """A guard that knows of time only."""
+    """A guard with a deadline and no other reason to stop."""
 
     def __init__(self, seconds: float) -> None:
         self._until = time.monotonic() + seconds
 
     def check(self) -> None:
-        """Return while there is time.
+        """Return if the deadline is not over.
 
         Raises:
-            Interrupted: there is none left.
+            Interrupted: the deadline is over.
         """
         if self.remaining_s() <= 0:
             raise Interrupted(Stop.DEADLINE)
@@ -28,21 +28,21 @@ class Deadline:
         return max(0.0, self._until - time.monotonic())
 
     def acknowledged(self, size_bytes: int) -> None:
-        """Ignore how far the request is."""
+        """Ignore the progress."""
 
 
 class Guard(Protocol):
-    """Asked between the pieces of a request, so that a stop, a cancel or a deadline is obeyed in the middle of it."""
+    """Checked between the pieces of a request, so that a stop, a cancel or a deadline ends it early."""
 
     def check(self) -> None:
         """Return if the work may go on.
 
         Raises:
-            Interrupted: it may not.
+            Interrupted: the work must stop.
         """
 
     def remaining_s(self) -> float:
         """Return the seconds until the deadline; never negative."""
 
     def acknowledged(self, size_bytes: int) -> None:
-        """Take note of how many bytes of the request's content the peer (its kernel, or a proxy) has acknowledged."""
+        """Receive how many bytes of the request's content the peer's kernel, or a proxy, has acknowledged."""

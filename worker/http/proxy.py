@@ -1,7 +1,7 @@
-"""httpx's own transport, for stores behind a proxy, over connections that notice when the link stands still.
+"""httpx's own transport, for stores behind a proxy, over connections that notice when the link stalls.
 
-httpx blocks in the socket for as long as a timeout says, and asks neither the guard nor the kernel meanwhile. Its
-connections are therefore ours (`httpcore.NetworkStream` over `Connection`), and all else is its own.
+httpx's own connections block in the socket until a timeout, and check neither the guard nor the kernel. This transport
+gives httpx a `httpcore.NetworkStream` over `Connection` instead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def for_httpx(proxy: ProxyUrl | None) -> httpx.Proxy | None:
-    """Return the proxy, if there is one, as httpx wants it: its user and password apart from its URL."""
+    """Return the proxy in the form that httpx takes: user and password apart from the URL."""
     if proxy is None:
         return None
     password = "" if proxy.password is None else proxy.password.reveal()
@@ -34,13 +34,13 @@ def for_httpx(proxy: ProxyUrl | None) -> httpx.Proxy | None:
 
 
 class _Current(threading.local):
-    """The request that this thread has under way: httpx tells its connections nothing of it.
+    """The request that this thread sends; httpx does not give it to its connections.
 
     Attributes:
-        transfer: it.
+        transfer: the request.
         timeouts: seconds by phase.
-        connection: what was written to last.
-        in_body: its head was sent.
+        connection: the connection that was written to last.
+        in_body: the request's head was sent.
     """
 
     transfer: Transfer = Transfer(Deadline(math.inf))
@@ -50,20 +50,20 @@ class _Current(threading.local):
 
 
 class ProxyTransport(httpx.HTTPTransport):
-    """Reaches one origin through a proxy. Safe to be used by several threads, each with one request at a time."""
+    """Reaches one origin through a proxy. Several threads may use it, each with one request at a time."""
 
-    def __init__(self, proxy: ProxyUrl, trust: ssl.SSLContext, *, idle_max_s: float, keep: int) -> None:
+    def __init__(self, proxy: ProxyUrl, ssl_context: ssl.SSLContext, *, idle_timeout_s: float, max_idle: int) -> None:
         """Connect to nothing yet.
 
         Args:
-            proxy: where it is, and what it is shown.
-            trust: whom to believe that it is the origin; not asked without TLS.
-            idle_max_s: connections that were idle for longer are not used again.
-            keep: how many idle ones are kept.
+            proxy: its URL and credentials.
+            ssl_context: for TLS with the origin; not used for http.
+            idle_timeout_s: a connection that was idle for longer is not used again.
+            max_idle: how many idle connections to keep.
         """
-        # As many connections as threads that send: a limit here would only make them wait for each other.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=keep, keepalive_expiry=idle_max_s)
-        super().__init__(verify=trust, proxy=for_httpx(proxy), trust_env=False, limits=limits)
+        # Each sending thread has one connection: a limit would only make threads wait for each other.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=max_idle, keepalive_expiry=idle_timeout_s)
+        super().__init__(verify=ssl_context, proxy=for_httpx(proxy), trust_env=False, limits=limits)
         self._current = _Current()
         self._pool._network_backend = _Backend(self._current)  # noqa: SLF001 - httpx has no argument for it
 
@@ -82,7 +82,7 @@ class ProxyTransport(httpx.HTTPTransport):
 
 
 class _Body(httpx.SyncByteStream):
-    """The body of a request; knows when its first byte is due, and whether all were taken."""
+    """The body of a request; records where it begins on the connection, and whether it was read to its end."""
 
     def __init__(self, stream: httpx.SyncByteStream, current: _Current) -> None:
         self.whole = False
@@ -113,14 +113,14 @@ class _Backend(httpcore.SyncBackend):
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection as httpx wants it."""
+    """A `Connection` in the form that httpcore takes."""
 
     def __init__(self, plain: httpcore.NetworkStream, current: _Current) -> None:
         self._plain, self._current = plain, current
         self._sock: socket.socket = plain.get_extra_info("socket")
         self._connection = Connection(self._sock)
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - the guard has its own
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - `begin` sets it
         current, connection = self._current, self._connection
         if connection.transfer is not current.transfer:
             connection.begin(current.transfer, current.timeouts["write"])
@@ -129,9 +129,9 @@ class _Stream(httpcore.NetworkStream):
             connection.send(buffer)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        # before the body, it is the proxy alone that answers
+        # before the body, only the proxy responds
         limit_s = math.inf if self._current.in_body else self._current.timeouts["connect"]
-        self._connection.answer_s = limit_s if timeout is None else min(limit_s, timeout)
+        self._connection.read_timeout_s = limit_s if timeout is None else min(limit_s, timeout)
         with _errors_of_httpcore():
             if not self._connection.received:
                 self._connection.received += self._connection.receive()
@@ -142,7 +142,7 @@ class _Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        """Speak TLS from now on; within another TLS (a proxy that speaks it itself) as httpx does, unwatched."""
+        """Begin TLS; within the TLS of a proxy use httpx's own connection, which does not notice a stalled link."""
         within = isinstance(self._sock, ssl.SSLSocket)
         encrypted = self._plain.start_tls(ssl_context, server_hostname, timeout)
         return encrypted if within else _Stream(encrypted, self._current)
@@ -152,13 +152,13 @@ class _Stream(httpcore.NetworkStream):
 
     def close(self) -> None:
         if self._connection.transfer is self._current.transfer:
-            self._connection.abort()  # what was acknowledged whole is closed in order by it, too
+            self._connection.abort()  # closes in order if all bytes are acknowledged
         self._plain.close()
 
 
 @contextmanager
 def _errors_of_httpcore() -> Iterator[None]:
-    """Raise errors of httpx, which it knows only from outside, as those of the same name below it."""
+    """Turn an error of httpx into the httpcore error of the same name, which httpx expects from a connection."""
     try:
         yield
     except httpx.TransportError as error:

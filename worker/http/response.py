@@ -1,4 +1,4 @@
-"""The head and the framing of an HTTP/1.1 answer, read strictly: what is unclear ends the connection, not the guess."""
+"""Head and framing of an HTTP/1.1 response, read strictly: an ambiguous response is a protocol error."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _FIRST_FINAL = 200
 _SWITCHED = 101
 
 
-class Source(Protocol):
-    """Where an answer comes from."""
+class Receiver(Protocol):
+    """The receiving side of a connection."""
 
     received: bytearray
-    """What has come and was not read yet."""
+    """Received bytes that are not read yet."""
 
     def receive(self) -> bytes:
-        """Return what has come, nothing at the end."""
+        """Return the bytes that have come, or no bytes at the end of the stream."""
 
 
 @dataclass(slots=True)
-class Answer:
-    """The head of an answer, and how far its body was read.
+class ResponseHead:
+    """The head of a response, and whether its body was read.
 
     Attributes:
-        ascii: the headers hold nothing else.
-        length_bytes: of the body; None: it is chunked, or ends with the connection.
-        chunked: the body is framed by chunks.
+        ascii: the headers are all ASCII.
+        length_bytes: of the body; None if it is chunked or ends with the connection.
+        chunked: the body comes in chunks.
         reusable: the connection may be used again after the whole body.
         whole: the body was read to its end.
     """
@@ -52,41 +52,41 @@ class Answer:
     reusable: bool = True
     whole: bool = field(default=False, init=False)
 
-    def body(self, source: Source) -> Iterator[bytes]:
+    def body(self, receiver: Receiver) -> Iterator[bytes]:
         """Yield the body as it comes.
 
         Raises:
-            httpx.RemoteProtocolError: it ends before its end, or breaks the protocol.
+            httpx.RemoteProtocolError: the body is cut off or breaks the protocol.
         """
         if self.chunked:
-            yield from _chunks(source)
+            yield from _chunks(receiver)
         elif self.length_bytes is None:
-            yield from _until_end(source)
+            yield from _until_end(receiver)
         else:
-            yield from _exactly(source, self.length_bytes)
+            yield from _exactly(receiver, self.length_bytes)
         self.whole = True
 
 
-def read_head(source: Source, method: str) -> Answer:
-    """Read the head of the final answer to a request.
+def read_head(receiver: Receiver, method: str) -> ResponseHead:
+    """Read the head of the final response to a request; skip interim responses.
 
     Raises:
-        httpx.RemoteProtocolError: it is not one.
+        httpx.RemoteProtocolError: it is no valid head.
     """
     while True:
-        answer = _parse(_take_through(source, b"\r\n\r\n", "the head of the answer"), method)
-        if answer.status == _SWITCHED:
-            _refuse("the protocol was switched unasked")
-        if answer.status >= _FIRST_FINAL:
-            return answer
+        head = _parse(_take_through(receiver, b"\r\n\r\n", "the head of the response"), method)
+        if head.status == _SWITCHED:
+            _refuse("the protocol was switched without a request for it")
+        if head.status >= _FIRST_FINAL:
+            return head
 
 
-def _take_through(source: Source, end: bytes, what: str) -> bytes:
-    """Return what comes before ``end``, which is taken, too."""
-    received, looked = source.received, 0
-    while (at := received.find(end, looked)) < 0 and len(received) <= HEAD_MAX_BYTES:
-        looked = max(0, len(received) - len(end) + 1)
-        if not (more := source.receive()):
+def _take_through(receiver: Receiver, end: bytes, what: str) -> bytes:
+    """Take the bytes up to and with ``end``; return them without it. ``what`` names them in an error."""
+    received, searched = receiver.received, 0
+    while (at := received.find(end, searched)) < 0 and len(received) <= HEAD_MAX_BYTES:
+        searched = max(0, len(received) - len(end) + 1)
+        if not (more := receiver.receive()):
             _refuse(f"the connection was closed within {what}" if received else "the connection was closed unanswered")
         received += more
     if not 0 <= at <= HEAD_MAX_BYTES:
@@ -96,85 +96,84 @@ def _take_through(source: Source, end: bytes, what: str) -> bytes:
     return taken
 
 
-def _parse(head: bytes, method: str) -> Answer:
-    first, end, rest = head.partition(b"\r\n")
+def _parse(text: bytes, method: str) -> ResponseHead:
+    first, end, rest = text.partition(b"\r\n")
     status_line = _STATUS_LINE.fullmatch(first)
     if status_line is None:
         _refuse(f"not a status line: {first[:80]!r}")
     rest = end + rest
     headers = _HEADER.findall(rest)
-    if len(headers) != rest.count(b"\r\n"):  # each line is one, or is skipped
-        odd = next(line for line in rest.split(b"\r\n")[1:] if not _HEADER.fullmatch(b"\r\n" + line))
-        _refuse(f"not a header: {odd[:80]!r}")
-    answer = Answer(int(status_line[2]), headers, ascii=rest.isascii())
-    closes = _frame(answer, method)
+    if len(headers) != rest.count(b"\r\n"):  # the pattern skips an invalid line
+        invalid = next(line for line in rest.split(b"\r\n")[1:] if not _HEADER.fullmatch(b"\r\n" + line))
+        _refuse(f"not a header: {invalid[:80]!r}")
+    head = ResponseHead(int(status_line[2]), headers, ascii=rest.isascii())
+    closes = _frame(head, method)
     persistent = status_line[1] == b"1" and not closes
-    answer.reusable = persistent and (answer.chunked or answer.length_bytes is not None)
-    return answer
+    head.reusable = persistent and (head.chunked or head.length_bytes is not None)
+    return head
 
 
-def _frame(answer: Answer, method: str) -> bool:
-    """Find out how the body ends; say whether the connection does, too.
+def _frame(head: ResponseHead, method: str) -> bool:
+    """Set how the body ends; return whether the connection closes after it.
 
-    Two lengths, or a length and a coding, could be read in two ways: refused.
+    Two lengths, or a length and a coding, are ambiguous and refused.
     """
-    said: dict[bytes, list[bytes]] = {name: [] for name in _FRAMING}
-    for name, value in answer.headers:
-        if (framing := said.get(name.lower())) is not None:
-            framing += [word.strip() for word in value.lower().split(b",")]
-    codings, lengths = said[b"transfer-encoding"], set(said[b"content-length"])
+    values: dict[bytes, list[bytes]] = {name: [] for name in _FRAMING}
+    for name, value in head.headers:
+        if (framing := values.get(name.lower())) is not None:
+            framing += [part.strip() for part in value.lower().split(b",")]
+    codings, lengths = values[b"transfer-encoding"], set(values[b"content-length"])
     if codings:
         if codings != [b"chunked"] or lengths:
-            _refuse(
-                "the framing of the answer is unclear: " + b", ".join([*codings, *sorted(lengths)]).decode("latin-1")
-            )
-        answer.chunked = True
+            both = b", ".join([*codings, *sorted(lengths)]).decode("latin-1")
+            _refuse(f"the framing of the response is ambiguous: {both}")
+        head.chunked = True
     elif lengths:
         if len(lengths) > 1 or not _LENGTH.fullmatch(length := next(iter(lengths))):
-            _refuse("the length of the answer is unclear: " + b", ".join(sorted(lengths)).decode("latin-1"))
-        answer.length_bytes = int(length)
-    if method == "HEAD" or answer.status in _NO_BODY or answer.status < _FIRST_FINAL:
-        answer.chunked, answer.length_bytes = False, 0
-    return b"close" in said[b"connection"]
+            _refuse("the length of the response is ambiguous: " + b", ".join(sorted(lengths)).decode("latin-1"))
+        head.length_bytes = int(length)
+    if method == "HEAD" or head.status in _NO_BODY or head.status < _FIRST_FINAL:
+        head.chunked, head.length_bytes = False, 0
+    return b"close" in values[b"connection"]
 
 
-def _exactly(source: Source, length_bytes: int) -> Iterator[bytes]:
+def _exactly(receiver: Receiver, length_bytes: int) -> Iterator[bytes]:
     left = length_bytes
     while left > 0:
-        if source.received:
-            piece = bytes(source.received[:left])
-            del source.received[:left]
-        elif not (piece := source.receive()):
-            _refuse(f"the connection was closed {left} bytes before the end of the answer")
+        if receiver.received:
+            piece = bytes(receiver.received[:left])
+            del receiver.received[:left]
+        elif not (piece := receiver.receive()):
+            _refuse(f"the connection was closed {left} bytes before the end of the response")
         elif len(piece) > left:
-            source.received += piece[left:]
+            receiver.received += piece[left:]
             piece = piece[:left]
         left -= len(piece)
         yield piece
 
 
-def _until_end(source: Source) -> Iterator[bytes]:
-    piece = bytes(source.received)
-    source.received.clear()
-    while piece or (piece := source.receive()):
+def _until_end(receiver: Receiver) -> Iterator[bytes]:
+    piece = bytes(receiver.received)
+    receiver.received.clear()
+    while piece or (piece := receiver.receive()):
         yield piece
         piece = b""
 
 
-def _chunks(source: Source) -> Iterator[bytes]:
+def _chunks(receiver: Receiver) -> Iterator[bytes]:
     while True:
-        size_line = _CHUNK.fullmatch(line := _take_through(source, b"\r\n", "the size of a chunk"))
+        size_line = _CHUNK.fullmatch(line := _take_through(receiver, b"\r\n", "the size of a chunk"))
         if size_line is None:
             _refuse(f"not the size of a chunk: {line[:80]!r}")
         size_bytes = int(size_line[1], 16)
         if size_bytes == 0:
             break
-        yield from _exactly(source, size_bytes)
-        if _take_through(source, b"\r\n", "a chunk"):
-            _refuse("a chunk is longer than it says")
-    while _take_through(source, b"\r\n", "the trailers"):
+        yield from _exactly(receiver, size_bytes)
+        if _take_through(receiver, b"\r\n", "a chunk"):
+            _refuse("a chunk is longer than its size")
+    while _take_through(receiver, b"\r\n", "the trailers"):
         pass
 
 
-def _refuse(why: str) -> NoReturn:
-    raise httpx.RemoteProtocolError(why)
+def _refuse(reason: str) -> NoReturn:
+    raise httpx.RemoteProtocolError(reason)

@@ -38,7 +38,7 @@ ANSWER_MAX_BYTES = 1024 * 1024
 LIST_MAX_BYTES = 32 * 1024 * 1024
 """A list names every slice, some 45 bytes each: this is a file of 2 TiB in slices of 3 MiB."""
 
-_IDLE_MAX_S = 4.0
+_IDLE_TIMEOUT_S = 4.0
 """Servers close idle connections after 5 s (Apache, uvicorn, Node) to 75 s (nginx); ours are dropped before that, so
 that hardly a request meets one that is being closed."""
 
@@ -190,9 +190,11 @@ def _direct_or_by_proxy(profile: StoreProfile) -> httpx.BaseTransport:
     """Return the way to the store."""
     if profile.proxy is None:
         return HttpTransport(
-            str(profile.endpoint), _ssl_context(profile), idle_max_s=_IDLE_MAX_S, keep=profile.max_in_flight
+            str(profile.endpoint), _ssl_context(profile), idle_timeout_s=_IDLE_TIMEOUT_S, max_idle=profile.max_in_flight
         )
-    return ProxyTransport(profile.proxy, _ssl_context(profile), idle_max_s=_IDLE_MAX_S, keep=profile.max_in_flight)
+    return ProxyTransport(
+        profile.proxy, _ssl_context(profile), idle_timeout_s=_IDLE_TIMEOUT_S, max_idle=profile.max_in_flight
+    )
 
 
 def _given_to_proxy(proxy: ProxyUrl | None) -> tuple[str, ...]:

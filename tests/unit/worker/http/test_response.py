@@ -1,4 +1,4 @@
-"""What is read as an answer, and what is refused because it could be read in two ways."""
+"""Which responses are read, and which are refused as invalid or ambiguous."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from worker.http.response import HEAD_MAX_BYTES, read_head
 
 
-class Scripted:
-    """An answer that comes in these pieces, then the end of the connection."""
+class ScriptedReceiver:
+    """A receiver that returns the given pieces, then the end of the stream."""
 
     def __init__(self, *pieces: bytes) -> None:
         self.received = bytearray()
@@ -19,21 +19,21 @@ class Scripted:
         return self._pieces.pop(0) if self._pieces else b""
 
 
-def drops(text: bytes) -> Scripted:
-    return Scripted(*(text[at : at + 1] for at in range(len(text))))
+def byte_by_byte(text: bytes) -> ScriptedReceiver:
+    return ScriptedReceiver(*(text[at : at + 1] for at in range(len(text))))
 
 
-def read(source: Scripted, method: str = "POST") -> tuple[int, bytes, bool]:
-    answer = read_head(source, method)
-    body = b"".join(answer.body(source))
-    assert answer.whole
-    return answer.status, body, answer.reusable
+def read(receiver: ScriptedReceiver, method: str = "POST") -> tuple[int, bytes, bool]:
+    head = read_head(receiver, method)
+    body = b"".join(head.body(receiver))
+    assert head.whole
+    return head.status, body, head.reusable
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
-@pytest.mark.parametrize("cut", [Scripted, drops], ids=["at_once", "in_drops"])
+@pytest.mark.parametrize("cut", [ScriptedReceiver, byte_by_byte], ids=["at_once", "byte_by_byte"])
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -51,18 +51,20 @@ OK = b"HTTP/1.1 200 OK\r\n"
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 631\r\nContent-Length: 1\r\n\r\nx", (631, b"x", True)),
     ],
 )
-def test_an_answer_is_read_to_its_own_end(cut: type[Scripted], text: bytes, expected: tuple[int, bytes, bool]) -> None:
+def test_a_response_is_read_to_its_end(
+    cut: type[ScriptedReceiver], text: bytes, expected: tuple[int, bytes, bool]
+) -> None:
     assert read(cut(text)) == expected
 
 
-def test_what_follows_an_answer_is_left_where_it_is() -> None:
-    source = Scripted(OK + b"Content-Length: 1\r\n\r\nabc")
-    assert read(source)[1] == b"a"
-    assert source.received == b"bc"
+def test_bytes_after_a_response_stay_in_the_buffer() -> None:
+    receiver = ScriptedReceiver(OK + b"Content-Length: 1\r\n\r\nabc")
+    assert read(receiver)[1] == b"a"
+    assert receiver.received == b"bc"
 
 
-def test_an_answer_to_head_has_no_body() -> None:
-    assert read(Scripted(OK + b"Content-Length: 3\r\n\r\n"), "HEAD") == (200, b"", True)
+def test_a_response_to_head_has_no_body() -> None:
+    assert read(ScriptedReceiver(OK + b"Content-Length: 3\r\n\r\n"), "HEAD") == (200, b"", True)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +91,6 @@ def test_an_answer_to_head_has_no_body() -> None:
         OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n",
     ],
 )
-def test_what_is_cut_off_or_unclear_is_refused(text: bytes) -> None:
+def test_a_truncated_or_ambiguous_response_is_refused(text: bytes) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
-        read(Scripted(*(text[at : at + 4096] for at in range(0, len(text), 4096))))
+        read(ScriptedReceiver(*(text[at : at + 4096] for at in range(0, len(text), 4096))))

@@ -1,6 +1,6 @@
-"""A slow link is waited for and one that stands still is not; plain, encrypted, and through a proxy.
+"""A request waits for a slow link and gives up on a stalled one; with and without TLS and a proxy.
 
-The peers here answer as a COS JSON store does. Nothing listens but on loopback: a link is slow by a relay.
+The peers respond as a COS JSON store does, on loopback. A relay makes a link slow.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ KIB = 1024
 MIB = 1024 * KIB
 HANDLE = {"session": "s"}
 NEVER_S = 60.0
-"""Longer than a test may take."""
-WAYS = ("plain", "tls", "proxy", "tls through a proxy")
+"""Longer than any test takes."""
+ROUTES = ("plain", "tls", "proxy", "tls through a proxy")
 
 
 class Guard:
-    """Lets pass what it is not told to stop; remembers how far the request is, and does something when it is asked."""
+    """A guard with a switch; records the progress reports, and calls ``when_asked`` at each check."""
 
     def __init__(self, seconds: float = NEVER_S) -> None:
         self.stop: Stop | None = None
@@ -64,9 +64,9 @@ class Guard:
 
 @dataclass
 class Peers:
-    """Opens stores with one peer behind each."""
+    """Opens drivers, each with a peer of its own, by one route."""
 
-    way: str
+    route: str
     identity: Path
     closing: ExitStack
     servers: list[Server] = field(default_factory=list)
@@ -78,28 +78,35 @@ class Peers:
         port = int(server.url.rpartition(":")[2])
         if link is not None:
             port = self.closing.enter_context(Relay(port, link)).port
-        where = f"127.0.0.1:{port}"
+        address = f"127.0.0.1:{port}"
         secrets = {"secret_id": SecretStr("id"), "secret_key": SecretStr("key")}
-        given: dict[str, Any] = {"name": "s", "protocol": "cos-json", "appid": "1", "bucket": "b", **secrets, **profile}
-        match self.way:
+        fields: dict[str, Any] = {
+            "name": "s",
+            "protocol": "cos-json",
+            "appid": "1",
+            "bucket": "b",
+            **secrets,
+            **profile,
+        }
+        match self.route:
             case "plain":
-                given |= {"endpoint": f"http://{where}"}
+                fields |= {"endpoint": f"http://{address}"}
             case "tls":
-                given |= {"endpoint": f"https://localhost:{port}", "ca_file": self.identity}
+                fields |= {"endpoint": f"https://localhost:{port}", "ca_file": self.identity}
             case "proxy":
-                given |= {"endpoint": "http://store.test", "proxy": f"http://{where}"}
+                fields |= {"endpoint": "http://store.test", "proxy": f"http://{address}"}
             case _:
-                given |= {"endpoint": "https://localhost", "proxy": f"http://{where}", "ca_file": self.identity}
-        store = CosJsonStore(StoreProfile(**given), stall_s=stall_s)
+                fields |= {"endpoint": "https://localhost", "proxy": f"http://{address}", "ca_file": self.identity}
+        store = CosJsonStore(StoreProfile(**fields), stall_s=stall_s)
         self.closing.callback(store.close)  # before the server, which waits for the connection to end
         return store
 
     def _serve(self, server: Server, connection: socket.socket, behave: Any) -> None:
-        if self.way.endswith("through a proxy"):
+        if self.route.endswith("through a proxy"):
             while b"\r\n\r\n" not in connection.recv(4 * KIB):
                 pass
             connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        if self.way.startswith("tls"):
+        if self.route.startswith("tls"):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(self.identity)
             connection = context.wrap_socket(connection, server_side=True)
@@ -107,7 +114,7 @@ class Peers:
             behave(server, connection)
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=ROUTES)
 def peers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Peers]:
     identity = Authority(tmp_path).identity("localhost")
     with ExitStack() as stack:
@@ -130,7 +137,7 @@ def take_all(size_bytes: int) -> Any:
 
 @dataclass
 class Deaf:
-    """A peer that reads the beginning of a request, and the rest when it is released; then it counts what came."""
+    """A peer that reads the beginning of a request, and the rest when it is released; counts the bytes."""
 
     released: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
@@ -147,7 +154,7 @@ class Deaf:
 
 @dataclass
 class Late:
-    """A peer that takes a request whole, and answers when it is released."""
+    """A peer that reads a whole request, and responds when it is released."""
 
     size_bytes: int
     taken: threading.Event = field(default_factory=threading.Event)
@@ -167,17 +174,17 @@ def put(store: CosJsonStore, size_bytes: int, guard: Guard) -> object:
 
 class TestSlowLink:
     def test_a_slice_takes_as_long_as_it_takes(self, peers: Peers) -> None:
-        """Today's link takes 5 s for it; the profile alone would wait for an answer for 1 s."""
+        """The link takes 5 s for the slice; the profile's response timeout is 1 s."""
         link = Link(600_000, socket_buffer_bytes=32 * KIB)
         store = peers.open(take_all(3 * MIB), link, answer_timeout_s=1.0)
         assert isinstance(put(store, 3 * MIB, Guard()), SliceAck)
 
-    def test_also_behind_a_proxy_that_acknowledges_all_at_once(self, peers: Peers) -> None:
+    def test_a_proxy_that_acknowledges_all_bytes_at_once_changes_nothing(self, peers: Peers) -> None:
         link = Link(300_000, socket_buffer_bytes=4 * MIB, buffers=True)
         store = peers.open(take_all(MIB), link, stall_s=1.0, answer_timeout_s=1.0)
         assert isinstance(put(store, MIB, Guard()), SliceAck)
 
-    def test_the_guard_learns_how_far_it_is(self, peers: Peers) -> None:
+    def test_the_guard_receives_the_progress(self, peers: Peers) -> None:
         store, guard = peers.open(take_all(MIB), Link(400_000, socket_buffer_bytes=32 * KIB)), Guard()
         put(store, MIB, guard)
         first, *between, last = guard.reports
@@ -185,21 +192,21 @@ class TestSlowLink:
         assert between == sorted(between)
         assert len({count for count in between if 0 < count < MIB}) >= 3
 
-    def test_on_a_fast_one_it_is_told_twice(self, peers: Peers) -> None:
+    def test_on_a_fast_link_the_guard_receives_two_reports(self, peers: Peers) -> None:
         store, guard = peers.open(take_all(64 * KIB)), Guard()
         put(store, 64 * KIB, guard)
         assert (guard.reports[0], guard.reports[-1]) == (0, 64 * KIB)
 
-    def test_an_answer_may_be_late_until_the_deadline(self, peers: Peers) -> None:
+    def test_a_response_may_be_late_until_the_deadline(self, peers: Peers) -> None:
         peer, guard = Late(64 * KIB), Guard()
-        # the guard is asked before each piece, and about once a second while the answer is waited for
+        # the guard is checked before each piece, and about once a second during the wait for the response
         guard.when_asked = lambda: guard.asked < 6 or peer.released.set()
         store = peers.open(peer, stall_s=0.5, answer_timeout_s=0.3)
         assert isinstance(put(store, 64 * KIB, guard), SliceAck)
 
 
-class TestStandstill:
-    def test_is_found_out(self, peers: Peers) -> None:
+class TestStalledLink:
+    def test_ends_the_request(self, peers: Peers) -> None:
         peer = Deaf()
         store = peers.open(peer, stall_s=0.5, answer_timeout_s=NEVER_S)
         with pytest.raises(Transient) as caught:
@@ -207,8 +214,8 @@ class TestStandstill:
         assert (caught.value.code, caught.value.counts_as_attempt) == ("store_stalled", False)
         peer.released.set()
 
-    def test_nothing_more_is_sent_of_what_was_given_up(self, peers: Peers) -> None:
-        """The kernel would go on with what it has, and take the link from what is sent now."""
+    def test_no_more_bytes_are_sent_after_the_request_was_given_up(self, peers: Peers) -> None:
+        """Otherwise the kernel would send the bytes in its buffer, and slow down other requests."""
         peer = Deaf()
         store = peers.open(peer, stall_s=0.5, answer_timeout_s=NEVER_S)
         with pytest.raises(Transient):
@@ -217,7 +224,7 @@ class TestStandstill:
         assert peer.over.wait(20)
         assert peer.heard_bytes < 2 * MIB
 
-    def test_an_upload_in_one_request_has_no_clear_outcome_then(self, peers: Peers) -> None:
+    def test_the_outcome_of_an_upload_in_one_request_is_unknown(self, peers: Peers) -> None:
         peer = Deaf()
         store = peers.open(peer, stall_s=0.5, answer_timeout_s=NEVER_S)
         intent = Intent(key="k", size_bytes=2 * MIB, overwrite=False, attributes=None, mark="sliceway/1/1")
@@ -227,13 +234,13 @@ class TestStandstill:
         peer.released.set()
 
     @pytest.mark.parametrize("stop", [Stop.CANCELLED, Stop.REVOKED, Stop.SHUTDOWN])
-    def test_a_stop_does_not_wait_for_it(self, peers: Peers, stop: Stop) -> None:
+    def test_a_stop_does_not_wait_for_the_link(self, peers: Peers, stop: Stop) -> None:
         peer, guard = Deaf(), Guard()
 
-        def stop_when_all_is_with_the_kernel() -> None:
+        def stop_when_the_kernel_has_all_bytes() -> None:
             guard.stop = stop if any(guard.reports[-1:]) else None
 
-        guard.when_asked = stop_when_all_is_with_the_kernel
+        guard.when_asked = stop_when_the_kernel_has_all_bytes
         store = peers.open(peer, stall_s=NEVER_S, answer_timeout_s=NEVER_S)
         with pytest.raises(Interrupted) as caught:
             put(store, 2 * MIB, guard)
@@ -241,8 +248,8 @@ class TestStandstill:
         peer.released.set()
 
 
-class TestSilence:
-    def test_ends_with_the_deadline(self, peers: Peers) -> None:
+class TestNoResponse:
+    def test_the_wait_ends_at_the_deadline(self, peers: Peers) -> None:
         peer = Late(64 * KIB)
         store = peers.open(peer, stall_s=0.5, answer_timeout_s=0.1)
         with pytest.raises(Transient) as caught:
@@ -251,20 +258,20 @@ class TestSilence:
         assert peer.taken.is_set()
         peer.released.set()
 
-    def test_ends_some_time_after_a_stop(self, peers: Peers) -> None:
+    def test_the_wait_ends_some_time_after_a_stop(self, peers: Peers) -> None:
         peer, guard = Late(64 * KIB), Guard()
 
-        def stop_when_all_is_there() -> None:
+        def stop_when_the_peer_has_all_bytes() -> None:
             guard.stop = Stop.CANCELLED if peer.taken.is_set() else None
 
-        guard.when_asked = stop_when_all_is_there
+        guard.when_asked = stop_when_the_peer_has_all_bytes
         store = peers.open(peer, stall_s=NEVER_S, answer_timeout_s=NEVER_S)
         with pytest.raises(Interrupted) as caught:
             put(store, 64 * KIB, guard)
         assert caught.value.stop is Stop.CANCELLED
         peer.released.set()
 
-    def test_without_content_it_is_as_long_as_the_profile_says(self, peers: Peers) -> None:
+    def test_without_content_the_wait_is_the_timeout_of_the_profile(self, peers: Peers) -> None:
         peer = Late(0)
         store = peers.open(peer, answer_timeout_s=0.3)
         with pytest.raises(Transient) as caught:
@@ -273,8 +280,8 @@ class TestSilence:
         peer.released.set()
 
 
-def test_a_buffer_of_which_no_third_is_free_is_no_standstill() -> None:
-    """Linux calls it writable only then, which takes 2 s here; the link moves all the time."""
+def test_a_nearly_full_buffer_is_no_stall() -> None:
+    """Linux reports the socket writable when a third of its buffer is free: after 2 s here, while the link moves."""
 
     def drain(_: Server, connection: socket.socket) -> None:
         while connection.recv(MIB):
