@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +138,7 @@ def stores(relays: ExitStack, port: int, cases: Sequence[Case]) -> str:
     for case in cases:
         for number, (size_bytes, takes_all) in enumerate(BUFFERS.values()):
             link = Link(case.rate_bytes_per_s, size_bytes, takes_all)
-            relay = relays.enter_context(Relay(port, link))
+            relay = relays.enter_context(closing(Relay(port, link)))
             tables.append(store_table(case.key(number), f"http://127.0.0.1:{relay.port}", case.slice_bytes))
     return "".join(tables)
 

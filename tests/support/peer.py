@@ -1,4 +1,4 @@
-"""A server that gives each connection to one function; it does one thing only."""
+"""A server that handles each connection by one function."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Server:
-    """Gives each connection to one function; counts them, and keeps what it heard."""
+    """Handles each connection by one function, one after the other; counts them, and keeps the bodies of requests."""
 
     def __init__(self, serve: Callable[[Server, socket.socket], object]) -> None:
         self.heard: list[bytes] = []
@@ -20,7 +20,8 @@ class Server:
         self.gone = threading.Event()
         self._serve = serve
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -40,7 +41,7 @@ class Server:
         self._thread.join(20)
 
     def take(self, connection: socket.socket) -> bool:
-        """Take one request whole; False at the end."""
+        """Read one request; return False at the end of the stream."""
         got = b""
         while b"\r\n\r\n" not in got:
             if not (more := connection.recv(65536)):

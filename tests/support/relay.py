@@ -1,9 +1,9 @@
 """A link of a given speed to a server on loopback: a relay in user space, with socket buffers of a given size.
 
-All connections share the link's speed, each in its turn. Only what goes to the server is held back; answers pass at
-once. A relay that buffers reads all that comes and passes it on later, as a proxy does: what it has acknowledged says
-nothing of what the link has carried. One that does not reads no more than it can pass on, so that the sender meets the
-link behind two socket buffers.
+All connections share the link's speed in turn. The relay delays requests only; it passes responses on at once. A relay
+that buffers reads all bytes as they come and passes them on later, as a proxy does: a byte that it has acknowledged
+need not have crossed the link. A relay that does not buffer reads no more than it can pass on: between the sender and
+the link are two socket buffers.
 """
 
 from __future__ import annotations
@@ -15,30 +15,29 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 KIB = 1024
 PIECE_MAX_BYTES = 64 * KIB
 PIECE_MIN_BYTES = KIB
 TURN_S = 0.02
-"""A piece takes the link for so long."""
+"""The time for which a piece occupies the link."""
 BURST_S = 0.1
-"""What a late thread has missed of the link's time it may make up for, up to this."""
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no time at all: close() sends RST
+"""The most of the link's time that a late thread may make up for."""
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with a time of 0: close() sends RST
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What a link is like.
+    """The properties of a link.
 
     Attributes:
         rate_bytes_per_s: over all connections.
-        socket_buffer_bytes: of the sockets that take requests and pass them on; None: the system's.
-        buffers: whether everything is read as it comes, to be passed on later.
+        socket_buffer_bytes: of the sockets that carry requests; None: the system's default.
+        buffers: whether the relay reads all bytes as they come and passes them on later.
     """
 
     rate_bytes_per_s: float
@@ -54,7 +53,7 @@ class Relay:
         self.link = link
         self._target = ("127.0.0.1", target_port)
         self._listener = socket.socket()
-        if link.socket_buffer_bytes is not None:  # what is accepted has what the listener has
+        if link.socket_buffer_bytes is not None:  # an accepted socket inherits it
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, link.socket_buffer_bytes)
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(256)
@@ -66,21 +65,13 @@ class Relay:
         self._start(self._accept)
 
     def close(self) -> None:
-        """End everything."""
+        """End all connections and stop listening."""
         self._closed.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for each in list(self._sockets):
             self._reset(each)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _start(self, run: Callable[..., None], *args: object) -> threading.Thread:
         thread = threading.Thread(target=run, args=args, name="relay", daemon=True)
@@ -137,7 +128,7 @@ class Relay:
         try:
             while piece := client.recv(PIECE_MAX_BYTES):
                 came.put(piece)
-        except OSError:  # nobody is left to want the rest
+        except OSError:  # the connection has ended
             self._end(client, server)
         came.put(None)
 
@@ -154,7 +145,7 @@ class Relay:
         return max(PIECE_MIN_BYTES, min(PIECE_MAX_BYTES, int(self.link.rate_bytes_per_s * TURN_S)))
 
     def _carry(self, size_bytes: int) -> None:
-        """Take the link for so many bytes, after all who came before."""
+        """Occupy the link for so many bytes, after the pieces that came before."""
         with self._turn:
             now_s = time.monotonic()
             begin_s = max(self._free_s, now_s - BURST_S)
@@ -170,5 +161,5 @@ class Relay:
     def _reset(self, each: socket.socket) -> None:
         with suppress(OSError):
             each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            each.shutdown(socket.SHUT_RDWR)  # who waits in recv comes back
+            each.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits in recv
         each.close()

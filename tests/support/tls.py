@@ -1,4 +1,4 @@
-"""TLS before a server on loopback that does not speak it, and a socket that writes down what it is sent."""
+"""A TLS server in front of a server on loopback that has no TLS."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import contextlib
 import socket
 import ssl
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 CLIENT_HELLO = 0x16
-"""The first byte of whoever begins TLS: a record of its handshake."""
+"""The first byte of a TLS client: the type of a handshake record."""
 
 
 class TlsRelay:
-    """Ends TLS on ``port`` (the attribute) and passes on what was in it, both ways."""
+    """Terminates TLS on ``port`` (the attribute) and passes the decrypted bytes on, both ways."""
 
     def __init__(self, target_port: int, identity: Path, *, client_authority: Path | None = None) -> None:
         """Listen at once.
@@ -26,7 +25,7 @@ class TlsRelay:
         Args:
             target_port: of the server behind it.
             identity: its key and certificate.
-            client_authority: clients must show a certificate that it has signed.
+            client_authority: clients must have a certificate that it has signed.
         """
         self._target = target_port
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -42,7 +41,7 @@ class TlsRelay:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.set_exception_handler(lambda *_: None)  # what clients do to their connections is theirs
+        self._loop.set_exception_handler(lambda *_: None)  # errors that clients cause are expected
         serving = asyncio.start_server(self._serve, sock=self._listener, ssl=self._context)
         server = self._loop.run_until_complete(serving)
         self._loop.run_forever()
@@ -54,12 +53,12 @@ class TlsRelay:
         self._loop.close()
 
     def _abort_connections(self) -> None:
-        """Close what the relay's clients have not, or have a moment ago: a handshake or a farewell may be under way."""
+        """Close the open connections; of some the TLS handshake or closure may be in progress."""
         for _ in range(3):
             transports: list[Any] = list(vars(self._loop)["_transports"].values())
             for transport in transports:
                 transport.abort()
-            self._loop.call_soon(self._loop.stop)  # after this turn, in which they are closed
+            self._loop.call_soon(self._loop.stop)  # after the iteration that closes them
             self._loop.run_forever()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -71,17 +70,9 @@ class TlsRelay:
         await asyncio.gather(_carry(reader, to_server), _carry(from_server, writer))
 
     def close(self) -> None:
-        """End everything."""
+        """End all connections and stop listening."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -90,31 +81,3 @@ async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             writer.write(piece)
             await writer.drain()
     writer.close()
-
-
-class Recorder:
-    """Takes connections on ``port`` (the attribute), keeps what each of them sends first, and hangs up."""
-
-    def __init__(self) -> None:
-        """Listen at once."""
-        self.heard: list[bytes] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                with connection, contextlib.suppress(OSError):
-                    connection.settimeout(60)
-                    if first := connection.recv(65536):
-                        self.heard.append(first)
-
-    def close(self) -> None:
-        """Listen no more."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()

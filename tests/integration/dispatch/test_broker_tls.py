@@ -7,14 +7,15 @@ import ssl
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.support.certificate import Authority
-from tests.support.tls import CLIENT_HELLO, Recorder, TlsRelay
+from tests.support.peer import Server
+from tests.support.tls import CLIENT_HELLO, TlsRelay
 from worker.config.settings import load_settings
 from worker.doctor.findings import Level
 from worker.doctor.servers import broker
@@ -47,7 +48,7 @@ def authority(tmp_path: Path) -> Authority:
 def tls_port(authority: Authority, broker_url: str) -> Iterator[int]:
     """A broker that speaks TLS only, and asks for a certificate."""
     port = urlsplit(broker_url).port or 0
-    with TlsRelay(port, authority.identity("localhost"), client_authority=authority.file) as relay:
+    with closing(TlsRelay(port, authority.identity("localhost"), client_authority=authority.file)) as relay:
         yield relay.port
 
 
@@ -175,7 +176,11 @@ def test_a_certificate_that_a_broker_asks_for_in_vain_is_named(given: Callable[.
 
 @pytest.mark.parametrize("scheme", ["rediss", "amqps"])
 def test_the_first_that_leaves_is_a_client_hello(scheme: str) -> None:
-    recorder = Recorder()
+    def record(server: Server, connection: socket.socket) -> None:
+        if first := connection.recv(65536):
+            server.heard.append(first)
+
+    recorder = Server(record)
     url = f"{scheme}://:{SECRET}@127.0.0.1:{recorder.port}/0"
     given = {"SLICEWAY_DATABASE_URL": "postgresql://127.0.0.1:1/none", "SLICEWAY_BROKER_URL": url}
     with suppress(Exception):

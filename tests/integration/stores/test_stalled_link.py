@@ -75,9 +75,9 @@ class Peers:
         server = Server(lambda server, connection: self._serve(server, connection, behave))
         self.closing.callback(server.close)
         self.servers.append(server)
-        port = int(server.url.rpartition(":")[2])
+        port = server.port
         if link is not None:
-            port = self.closing.enter_context(Relay(port, link)).port
+            port = self.closing.enter_context(closing(Relay(port, link))).port
         address = f"127.0.0.1:{port}"
         secrets = {"secret_id": SecretStr("id"), "secret_key": SecretStr("key")}
         fields: dict[str, Any] = {
@@ -291,7 +291,7 @@ def test_a_nearly_full_buffer_is_no_stall() -> None:
         server = Server(drain)
         stack.callback(server.close)
         link = Link(64 * KIB, socket_buffer_bytes=32 * KIB)
-        relay = stack.enter_context(Relay(int(server.url.rpartition(":")[2]), link))
+        relay = stack.enter_context(closing(Relay(server.port, link)))
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 192 * KIB)
         sock.connect(("127.0.0.1", relay.port))
