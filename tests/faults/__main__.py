@@ -59,7 +59,7 @@ def _race(seed: int, seconds: float, folder: Path) -> int:
     race = SourceRace(folder, seed, mounts=mounts)
     race.play(seconds=seconds)
     shutil.rmtree(folder)
-    say(f"{race.came_of.total():,} opened: {dict(race.came_of.most_common())}")
+    say(f"{race.outcomes.total():,} opened: {dict(race.outcomes.most_common())}")
     for what, times in race.wrong.items():
         say(f"WRONG: {what}, {times} times")
     return 1 if race.wrong else 0

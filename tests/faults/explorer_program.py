@@ -172,7 +172,7 @@ class _Memory:
     def read_into(self, buffer: memoryview, offset_bytes: int) -> None:
         buffer[:] = self._content[offset_bytes : offset_bytes + buffer.nbytes]
 
-    def check(self) -> None:
+    def verify_unchanged(self) -> None:
         """It is."""
 
     def close(self) -> None:

@@ -1,7 +1,6 @@
-"""A root whose files are renamed, linked out of it and unmounted while others open them.
+"""A root whose files are renamed, replaced by links and unmounted while another thread opens them.
 
-Whatever the moment, what is read below the root is a file of the root: the bytes outside are never among it, and every
-refusal is an error that the retry decision knows.
+At every moment a read returns bytes of a file of the root, never bytes from outside, or raises a `SourceError`.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
 INSIDE, OUTSIDE = b"inside the root", b"not to be read!"
 _REFUSED, _AWAY = "source_refused", "root_unavailable"
-#: What may come of opening each name: a file that nobody touches is missed by nobody, a link that leads out is refused.
-LAWS = {
+#: The allowed outcomes of opening each path. No thread changes `file`, and a link that leads out is refused.
+ALLOWED = {
     "file": {"read", _AWAY},
     "folder/file": {"read", _AWAY, _REFUSED, "source_gone"},
     "swapped": {"read", _AWAY, _REFUSED, "source_gone"},
@@ -38,36 +37,36 @@ _DETACH, _BIND = 2, 4096
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def mount(folder: Path, shown: Path | None = None) -> None:
-    """Mount an empty file system of its own over a folder, or another folder; only root can."""
+def mount(folder: Path, source: Path | None = None) -> None:
+    """Mount a new file system, or the folder ``source``, over a folder; only root can."""
     at = os.fsencode(folder)
-    given = (b"tmpfs", at, b"tmpfs", 0, b"size=1m") if shown is None else (os.fsencode(shown), at, None, _BIND, None)
-    if _libc.mount(*given):
+    bind = source is not None and (os.fsencode(source), at, None, _BIND, None)
+    if _libc.mount(*(bind or (b"tmpfs", at, b"tmpfs", 0, b"size=1m"))):
         raise OSError(ctypes.get_errno(), f"mount {folder}")
 
 
 def detach(folder: Path) -> None:
-    """Unmount what is mounted there, as `umount --lazy` does: whoever has it open keeps it."""
+    """Unmount a folder as `umount --lazy` does: open handles stay valid."""
     if _libc.umount2(os.fsencode(folder), _DETACH):
         raise OSError(ctypes.get_errno(), f"unmount {folder}")
 
 
 class SourceRace:
-    """One thread opens and reads, another changes what is there; both by the seed.
+    """One thread opens and reads files, another changes the root; the seed decides both.
 
     Args:
-        folder: an empty one; nothing is mounted there any more after `play`.
-        seed: of the acts and of the readings.
-        mounts: whether the root is a volume that is unmounted and mounted now and then; only root can.
+        folder: an empty folder; `play` leaves no mount in it.
+        seed: of the changes and of the reads.
+        mounts: whether the root is a volume that is unmounted and mounted at times; only root can.
     """
 
     def __init__(self, folder: Path, seed: int, *, mounts: bool) -> None:
-        self.came_of: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter()
         self.wrong: Counter[str] = Counter()
         self._root, self._outside = folder / "root", folder / "outside"
         self._volume = folder / "volume" if mounts else self._root
         self._profile = RootProfile(name="media", path=self._root)
-        self._mounts, self._seed, self._over = mounts, seed, threading.Event()
+        self._mounts, self._seed, self._stopped = mounts, seed, threading.Event()
         self._outside.mkdir()
         (self._outside / "file").write_bytes(OUTSIDE)
         self._fill()
@@ -76,33 +75,33 @@ class SourceRace:
             mount(self._root, self._volume)
 
     def play(self, *, rounds: int = 0, seconds: float = 0.0) -> None:
-        """Open files so often, and for so long."""
-        actor = threading.Thread(target=self._act)
-        actor.start()
+        """Open files ``rounds`` times, and at least for ``seconds``."""
+        changer = threading.Thread(target=self._change)
+        changer.start()
         try:
-            chance, until_s = random.Random(self._seed), time.monotonic() + seconds
+            rng, until_s = random.Random(self._seed), time.monotonic() + seconds
             while rounds > 0 or time.monotonic() < until_s:
-                self._read(chance.choice(list(LAWS)))
+                self._read(rng.choice(list(ALLOWED)))
                 rounds -= 1
         finally:
-            self._over.set()
-            actor.join()
+            self._stopped.set()
+            changer.join()
             if self._mounts:
                 detach(self._root)
 
     def _read(self, path: str) -> None:
-        came, buffer = "read", bytearray(len(INSIDE))
+        outcome, buffer = "read", bytearray(len(INSIDE))
         try:
             with open_file(self._profile, path) as source:
                 source.read_into(memoryview(buffer), 0)
         except SourceError as error:
-            came = error.code
+            outcome = error.code
         else:
             if buffer != INSIDE:
-                self.wrong[f"{path} shows {bytes(buffer)!r}"] += 1
-        self.came_of[came] += 1
-        if came not in LAWS[path]:
-            self.wrong[f"{path}: {came}"] += 1
+                self.wrong[f"{path} returned {bytes(buffer)!r}"] += 1
+        self.outcomes[outcome] += 1
+        if outcome not in ALLOWED[path]:
+            self.wrong[f"{path}: {outcome}"] += 1
 
     def _fill(self) -> None:
         (self._volume / "folder").mkdir(parents=True)
@@ -111,16 +110,16 @@ class SourceRace:
         for name, target in (("out", self._outside / "file"), ("through", self._outside)):
             (self._volume / name).symlink_to(target)
 
-    def _act(self) -> None:
-        acts: list[Callable[[], None]] = [self._link_file, self._link_folder, self._move_out]
+    def _change(self) -> None:
+        changes: list[Callable[[], None]] = [self._link_file, self._link_folder, self._move_out]
         if self._mounts:
-            acts += [self._remount] * 3
-        chance = random.Random(~self._seed)
-        while not self._over.is_set():
-            chance.choice(acts)()
+            changes += [self._remount] * 3
+        rng = random.Random(~self._seed)
+        while not self._stopped.is_set():
+            rng.choice(changes)()
 
     def _link_file(self) -> None:
-        """Replace a file by a link to one outside, and the other way round."""
+        """Replace a file by a link to a file outside, and the link by a file."""
         link, file, at = self._volume / "link.new", self._volume / "file.new", self._volume / "swapped"
         file.write_bytes(INSIDE)
         file.replace(at)
@@ -128,7 +127,7 @@ class SourceRace:
         link.replace(at)
 
     def _link_folder(self) -> None:
-        """Let a link that leads out stand in a folder's place for a moment."""
+        """Replace a folder by a link that leads out, for a moment."""
         folder, away = self._volume / "folder", self._volume / "away"
         folder.rename(away)
         folder.symlink_to(self._outside)
@@ -136,7 +135,7 @@ class SourceRace:
         away.rename(folder)
 
     def _move_out(self) -> None:
-        """Move a file's folder out of the root and back; not from one file system to another."""
+        """Move a folder out of the root and back, within one file system."""
         away = self._outside / "moved"
         with suppress(OSError):
             (self._volume / "folder").rename(away)

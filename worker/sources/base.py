@@ -1,4 +1,4 @@
-"""Where the bytes of a job come from, behind one protocol."""
+"""The protocol of a source: where the bytes of a job come from."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 Fingerprint = dict[str, Any]
-"""What makes a source the same source: JSON; read by its own kind only."""
+"""JSON by which a source recognises that it is unchanged; only its own kind reads it."""
 
 
 class Source(Protocol):
-    """An opened source. A context manager; used by one thread.
+    """An open source. A context manager. One thread uses it.
 
     Every call may raise any `SourceError`.
     """
@@ -24,19 +24,19 @@ class Source(Protocol):
         """Fill the whole buffer with the bytes from the offset on.
 
         Raises:
-            SourceChanged: the file is shorter than it was, or is not the same any more (looked at after reading).
+            SourceChanged: the source is shorter than it was, or differs from its fingerprint after the read.
         """
 
-    def check(self) -> None:
-        """Look again whether the source is still what its fingerprint says.
+    def verify_unchanged(self) -> None:
+        """Compare the source with its fingerprint.
 
         Raises:
-            SourceChanged: it is not.
+            SourceChanged: it differs.
             SourceGone: it is no longer there.
         """
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the source."""
 
     def __enter__(self) -> Self: ...
 

@@ -1,9 +1,9 @@
 """A local file below a named root.
 
-A path is first resolved to a bare handle (`O_PATH`), which opens nothing: a FIFO is not joined and no device touched
-before the handle has been found to be a regular file inside the root. What is then opened for reading is that handle,
-not the path again, so nothing can be swapped in between. Symbolic links are followed as long as they stay inside, by
-`worker/sources/links.py`: nothing outside is looked at, so that no answer tells what is there.
+A path is first resolved to a handle (`O_PATH`), which does not open the file: no FIFO and no device is opened. If the
+handle is a regular file inside the root, the file is opened for reading through the handle. The path is not resolved
+again, so the file cannot be replaced in between. `worker/sources/links.py` follows symbolic links that stay inside the
+root. It never resolves a path outside, so that no error reveals what is there.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from worker.config.profiles import RootProfile
     from worker.sources.base import Fingerprint
 
-_WORDS = {"size": "size", "mtime_ns": "modification time", "inode": "identity (it was replaced)"}
+_CHANGES = {"size": "size", "mtime_ns": "modification time", "inode": "identity (it was replaced)"}
 _COMPARED = {"strict": 3, "size-mtime": 2}
-"""How many of these must be as they were, by the root's `fingerprint`."""
+"""How many of these, the first ones, must be unchanged; by the root's `fingerprint` setting."""
 _NOT_A_FILE = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL})
 _NOT_READABLE = frozenset({errno.EACCES, errno.EPERM})
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
-_HERE = frozenset({"", "."})
+_SAME_FOLDER = frozenset({"", "."})
 
 
 def open_file(root: RootProfile, path: str, expected: Fingerprint | None = None) -> FileSource:
-    """Open a file for reading; with ``expected``, only if it still is the one that had this fingerprint.
+    """Open a file for reading; with ``expected``, only if the file still has this fingerprint.
 
     Raises:
-        SourceRefused: the path leaves the root, or names no regular file, or one that may not be read.
-        SourceGone: there is no such file in a usable root.
-        SourceChanged: it is not the file that was expected.
-        RootUnavailable: the root cannot be used here.
+        SourceRefused: the path leaves the root, or the file is not regular or not readable.
+        SourceGone: the root is usable and has no such file.
+        SourceChanged: the file has another fingerprint.
+        RootUnavailable: this machine cannot use the root.
     """
     handle, found = _locate(root, path)
     try:
@@ -56,10 +56,10 @@ def open_file(root: RootProfile, path: str, expected: Fingerprint | None = None)
 
 
 def usable(root: RootProfile, base: str | None = None) -> str | None:
-    """Return None if files can be read below the root here, else why not, in a few words.
+    """Return None if files below the root can be read on this machine, else the reason.
 
-    An empty root counts as unusable: it is what the mount point of a volume that is not mounted looks like. ``base`` is
-    where the root is open already.
+    An empty root is unusable: the mount point of an unmounted volume is empty. ``base`` is the path of an open handle
+    of the root.
     """
     try:
         with os.scandir(base or root.path) as entries:
@@ -71,46 +71,46 @@ def usable(root: RootProfile, base: str | None = None) -> str | None:
 class FileSource:
     """A `Source` over an open file.
 
-    Its fingerprint is size, modification time and inode. The device is left out: the same volume has other numbers on
-    other hosts and after a remount. Below a root with `size-mtime` inodes have, too: kept, but not compared. The time
-    is always compared to the nanosecond.
+    Its fingerprint is size, modification time in nanoseconds, and inode. The device is not part of it: the same volume
+    has another number on another host and after a remount. On some file systems the inode changes in the same way. A
+    root with the setting `size-mtime` keeps the inode and does not compare it.
     """
 
     def __init__(
         self, root: RootProfile, path: str, fd: int, found: os.stat_result, expected: Fingerprint | None
     ) -> None:
-        """Take over the open ``fd`` of the file that was found; it stays the caller's if this raises."""
+        """Take over the open ``fd``, unless this raises; ``found`` is the state of the file."""
         self._root = root
         self._path = path
         self._fd = fd
         self.fingerprint: Fingerprint = _fingerprint(found) if expected is None else expected
         self._compared = _COMPARED[root.fingerprint]
-        self._first = tuple(map(self.fingerprint.get, _WORDS))[: self._compared]
+        self._expected = tuple(map(self.fingerprint.get, _CHANGES))[: self._compared]
         self._compare(found)
         self.size_bytes = found.st_size
 
     def read_into(self, buffer: memoryview, offset_bytes: int) -> None:
-        """Fill the buffer from the offset on; the file is compared with its fingerprint before and after."""
-        self._look()
-        done, whole = 0, buffer.nbytes
+        """Fill the buffer from the offset on; compare the open file with its fingerprint before and after."""
+        self._verify_open_file()
+        done, total = 0, buffer.nbytes
         try:
-            # The kernel's own readahead is 128 KiB deep; the whole range is wanted, and wanted now.
-            os.posix_fadvise(self._fd, offset_bytes, whole, os.POSIX_FADV_WILLNEED)
-            while done < whole:
+            # The kernel by itself reads 128 KiB ahead; the whole range is needed at once.
+            os.posix_fadvise(self._fd, offset_bytes, total, os.POSIX_FADV_WILLNEED)
+            while done < total:
                 got = os.preadv(self._fd, [buffer[done:]], offset_bytes + done)
                 if got == 0:
-                    raise SourceChanged(f"{self._named}: it ends before byte {offset_bytes + whole}")
+                    raise SourceChanged(f"{self._named}: it ends before byte {offset_bytes + total}")
                 done += got
         except OSError as error:
             _fail(self._root, self._path, error)
-        self._look()
+        self._verify_open_file()
 
-    def check(self) -> None:
-        """Compare what is at the path now, and what is open here, with the fingerprint."""
+    def verify_unchanged(self) -> None:
+        """Compare the file at the path, and the open file, with the fingerprint."""
         handle, found = _locate(self._root, self._path)
         os.close(handle)
         self._compare(found)
-        self._look()
+        self._verify_open_file()
 
     def close(self) -> None:
         """Close the file."""
@@ -130,7 +130,7 @@ class FileSource:
     def _named(self) -> str:
         return f"{self._root.name}:{self._path}"
 
-    def _look(self) -> None:
+    def _verify_open_file(self) -> None:
         try:
             found = os.fstat(self._fd)
         except OSError as error:
@@ -138,11 +138,11 @@ class FileSource:
         self._compare(found)
 
     def _compare(self, found: os.stat_result) -> None:
-        if (found.st_size, found.st_mtime_ns, found.st_ino)[: self._compared] != self._first:
+        if (found.st_size, found.st_mtime_ns, found.st_ino)[: self._compared] != self._expected:
             now = _fingerprint(found)
-            changed = [name for name in _WORDS if self.fingerprint.get(name) != now[name]]
-            words = ", ".join(_WORDS[name] for name in changed)
-            message = f"{self._named}: it is not the file that was opened first, by {words}"
+            changed = [name for name in _CHANGES if self.fingerprint.get(name) != now[name]]
+            reasons = ", ".join(_CHANGES[name] for name in changed)
+            message = f"{self._named}: it is not the file that was opened first, by {reasons}"
             raise SourceChanged(message, replaced=changed == ["inode"])
 
 
@@ -151,29 +151,29 @@ def _fingerprint(found: os.stat_result) -> Fingerprint:
 
 
 def _locate(root: RootProfile, path: str) -> tuple[int, os.stat_result]:
-    """Return an `O_PATH` handle of the regular file at the path, and what it is; the caller closes it."""
+    """Return an `O_PATH` handle of the regular file at the path, and its state; the caller closes the handle."""
     parts = path.split("/")
-    if path.startswith("/") or ".." in parts or _HERE.issuperset(parts) or "\0" in path:
+    if path.startswith("/") or ".." in parts or _SAME_FOLDER.issuperset(parts) or "\0" in path:
         raise SourceRefused(f"{root.name}:{path!r} is not a path below the root")
     try:
         base = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise RootUnavailable(f"root {root.name} ({root.path}) cannot be opened: {error.strerror}") from error
     try:
-        handle = _opened(root, path, base)
+        handle = _open_inside(root, path, base)
         try:
-            return handle, _approved(root, path, base, handle)
+            return handle, _checked_state(root, path, base, handle)
         except BaseException:
             os.close(handle)
             raise
     except (OSError, UnicodeEncodeError) as error:
-        _fail(root, path, error, _link(base))  # what it was missed in, and not what is mounted there by now
+        _fail(root, path, error, _link(base))  # the root that was searched, not what may be mounted there now
     finally:
         os.close(base)
 
 
-def _opened(root: RootProfile, path: str, base: int) -> int:
-    """Return a handle of what is at the path: by one call where no link is on the way, else step by step."""
+def _open_inside(root: RootProfile, path: str, base: int) -> int:
+    """Return a handle of what is at the path: by one call if the path has no links, else step by step."""
     handle = -1
     with suppress(OSError):
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=base)
@@ -182,7 +182,7 @@ def _opened(root: RootProfile, path: str, base: int) -> int:
     if handle >= 0:
         os.close(handle)
     inside = _place(base)
-    if not _leads_to(inside, base):  # "/" then, and every absolute link begins with that
+    if not _leads_to(inside, base):  # ``inside`` is then "/", with which every absolute link begins
         raise RootUnavailable(f"root {root.name} ({root.path}) was unmounted or moved while a file was being opened")
     try:
         return open_beneath(base, path, (str(root.path), inside))
@@ -191,15 +191,15 @@ def _opened(root: RootProfile, path: str, base: int) -> int:
 
 
 def _joined(base: str, path: str) -> str:
-    return "/".join([base.rstrip("/"), *(name for name in path.split("/") if name not in _HERE)])
+    return "/".join([base.rstrip("/"), *(name for name in path.split("/") if name not in _SAME_FOLDER)])
 
 
-def _approved(root: RootProfile, path: str, base: int, handle: int) -> os.stat_result:
-    """Return what the handle is, if it is a regular file inside the directory that ``base`` is.
+def _checked_state(root: RootProfile, path: str, base: int, handle: int) -> os.stat_result:
+    """Return the state of the handle, if it is a regular file inside the directory ``base``.
 
-    Inside is decided by the kernel's names of both, which mean something only while they lead to both: of a volume that
-    was unmounted meanwhile (`umount --lazy`) the names begin at the volume, so that its top is "/" and all is inside.
-    The base's name is therefore proven after both were read.
+    The kernel's names of both decide whether the file is inside. The names are valid only while they lead to the two
+    handles: after `umount --lazy` the names begin at the volume, so that its top is "/" and every file is inside. The
+    name of the base is therefore verified after both names were read.
     """
     found = os.fstat(handle)
     if found.st_nlink == 0:
@@ -208,7 +208,7 @@ def _approved(root: RootProfile, path: str, base: int, handle: int) -> os.stat_r
     if not _leads_to(inside, base):
         raise RootUnavailable(f"root {root.name} ({root.path}) was unmounted or moved while a file was being opened")
     if not f"{place}/".startswith(inside.rstrip("/") + "/"):
-        if not _leads_to(place, handle):  # on a volume below the root, or it is being renamed
+        if not _leads_to(place, handle):  # it is on a volume below the root, or it is being renamed
             raise RootUnavailable(f"{root.name}:{path} was unmounted or moved while it was being opened")
         raise SourceRefused(f"{root.name}:{path} is a link that leads out of the root")
     if not stat.S_ISREG(found.st_mode):
@@ -224,7 +224,7 @@ def _leads_to(place: str, handle: int) -> bool:
 
 
 def _place(handle: int) -> str:
-    """Return where an open handle really is, all links resolved, by the kernel's word."""
+    """Return the kernel's name of an open handle, with all links resolved."""
     return os.readlink(_link(handle))  # noqa: PTH115 - each slice comes here, and a `Path` costs ten times the call
 
 
@@ -237,9 +237,9 @@ def _fail(root: RootProfile, path: str, error: OSError | UnicodeEncodeError, bas
 
 
 def _mapped(root: RootProfile, path: str, error: OSError | UnicodeEncodeError, base: str | None = None) -> SourceError:
-    """Say whose fault a failure is: the path's, the file's, or (all else) the volume's, which may come back.
+    """Return the error for a failure of the path, of the file, or else of the volume, which may recover.
 
-    ``base``: where the root is open.
+    ``base`` is the path of an open handle of the root.
     """
     named = f"{root.name}:{path}"
     if isinstance(error, UnicodeEncodeError):
@@ -253,6 +253,6 @@ def _mapped(root: RootProfile, path: str, error: OSError | UnicodeEncodeError, b
     if error.errno in _NOT_READABLE:
         advice = "Let the user that the workers run as read it, then retry."
         return SourceRefused(f"{named}: {error.strerror}", code="source_unreadable", advice=advice)
-    # EIO, ESTALE, ENXIO, ETIMEDOUT, EMFILE: a volume or host in trouble. A dying disk, a restarted file server and a
-    # full table of open files look alike from here; the job waits, and a file gone for good shows at the next opening.
+    # EIO, ESTALE, ENXIO, ETIMEDOUT, EMFILE: the volume or the host fails. A broken disk, a restarted file server and a
+    # full table of open files cannot be told apart here. The job waits; a later open finds a file that is really gone.
     return RootUnavailable(f"{named} cannot be read now: {error.strerror}")

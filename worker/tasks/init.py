@@ -101,7 +101,7 @@ class _Init:
         self.save()  # it takes long: its size is to be seen meanwhile, and whoever goes on must hash the same file
         found = hash_source(self.store, self.source, self.row, self.guard, self.save)
         if self.source.size_bytes:
-            self.source.check()
+            self.source.verify_unchanged()
         return found
 
     def put_whole(self) -> None:

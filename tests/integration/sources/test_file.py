@@ -1,4 +1,4 @@
-"""Files below a root, on a real file system."""
+"""`FileSource` on a real file system."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class TestReading:
         with open_file(root, "sub/empty") as source:
             assert source.size_bytes == 0
             source.read_into(memoryview(bytearray()), 0)
-            source.check()
+            source.verify_unchanged()
 
     @pytest.mark.parametrize("name", ["a b", "ü", "\u0001", "-", "...", "a\nb", "%41", "\udcff"])
     def test_any_name_that_a_file_can_have(self, root: RootProfile, name: str) -> None:
@@ -134,8 +134,8 @@ class TestRefused:
         with pytest.raises(SourceRefused):
             open_file(root, "sub/loop")
 
-    def test_a_fifo_is_not_even_joined(self, root: RootProfile) -> None:
-        """A writer that waits for a reader would be let go by any open, though nobody reads."""
+    def test_a_fifo_is_not_opened(self, root: RootProfile) -> None:
+        """Any open would wake a writer that waits for a reader."""
         fifo = root.path / "sub" / "fifo"
         os.mkfifo(fifo)
         with pytest.raises(SourceRefused):
@@ -179,7 +179,7 @@ class TestRefused:
             ("/", "{}"),
         ],
     )
-    def test_an_answer_does_not_tell_what_is_outside(self, root: RootProfile, link: str, rest: str) -> None:
+    def test_an_error_does_not_reveal_what_is_outside(self, root: RootProfile, link: str, rest: str) -> None:
         outside = root.path.parent
         (outside / "outside").mkdir()
         (outside / "root2").mkdir()
@@ -206,7 +206,7 @@ class TestRefused:
             ("second", SourceRefused),
         ],
     )
-    def test_of_what_is_inside_it_tells(self, root: RootProfile, link: str, error: type[SourceError]) -> None:
+    def test_an_error_names_what_is_wrong_inside(self, root: RootProfile, link: str, error: type[SourceError]) -> None:
         (root.path / "sub" / "second").symlink_to("link")
         (root.path / "sub" / "link").symlink_to(link.format(root=root.path))
         with pytest.raises(error, match="media:sub/link") as raised:
@@ -264,49 +264,51 @@ class TestChanged:
         ("how", "word"),
         [("grown", "size"), ("shrunk", "size"), ("written", "modification time"), ("replaced", "identity")],
     )
-    def test_is_found_out_at_the_next_opening_and_by_check(
+    def test_is_detected_at_the_next_open_and_by_verify_unchanged(
         self, root: RootProfile, file: Path, how: str, word: str
     ) -> None:
         with open_file(root, "sub/f.bin") as source:
             self.change(file, how)
             with pytest.raises(SourceChanged, match=word):
-                source.check()
+                source.verify_unchanged()
             with pytest.raises(SourceChanged, match=word):
                 open_file(root, "sub/f.bin", expected=source.fingerprint)
 
     @pytest.mark.parametrize("how", ["grown", "shrunk", "written"])
-    def test_is_found_out_at_the_next_read(self, root: RootProfile, file: Path, how: str) -> None:
+    def test_is_detected_at_the_next_read(self, root: RootProfile, file: Path, how: str) -> None:
         with open_file(root, "sub/f.bin") as source:
             self.change(file, how)
             with pytest.raises(SourceChanged):
                 source.read_into(memoryview(bytearray(10)), 0)
 
-    def test_is_found_out_though_it_happens_during_the_read(
+    def test_is_detected_if_it_happens_during_a_read(
         self, root: RootProfile, file: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The system call itself is the seam: the file shrinks between its start and its end."""
-        true = os.preadv
+        """A wrapper of the system call shrinks the file before the read."""
+        preadv = os.preadv
 
         def slow(fd: int, buffers: list[memoryview], offset: int) -> int:
             self.change(file, "shrunk")
-            return true(fd, buffers, offset)
+            return preadv(fd, buffers, offset)
 
         monkeypatch.setattr(os, "preadv", slow)
         with open_file(root, "sub/f.bin") as source, pytest.raises(SourceChanged):
             source.read_into(memoryview(bytearray(1000)), 0)
 
-    def test_a_range_past_the_end_is_a_file_that_is_shorter_than_it_was(self, root: RootProfile) -> None:
+    def test_a_range_past_the_end_is_a_changed_file(self, root: RootProfile) -> None:
         with open_file(root, "sub/f.bin") as source, pytest.raises(SourceChanged, match="ends before"):
             source.read_into(memoryview(bytearray(10)), len(DATA) - 5)
 
-    def test_a_read_in_small_portions_is_put_together(self, root: RootProfile, monkeypatch: pytest.MonkeyPatch) -> None:
-        true = os.preadv
-        monkeypatch.setattr(os, "preadv", lambda fd, buffers, offset: true(fd, [buffers[0][:1000]], offset))
+    def test_short_reads_are_repeated_until_the_buffer_is_full(
+        self, root: RootProfile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        preadv = os.preadv
+        monkeypatch.setattr(os, "preadv", lambda fd, buffers, offset: preadv(fd, [buffers[0][:1000]], offset))
         assert read(root, "sub/f.bin", 11, 10_001) == DATA[11:10_012]
 
 
 def replaced_by(file: Path, content: bytes, later_ns: int = 0) -> None:
-    """Put another file at the path: another inode, and the same time, or a later one."""
+    """Replace the file by another inode, with the same time or a later one."""
     other, before = file.with_name("other"), file.stat()
     other.write_bytes(content)
     os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns + later_ns))
@@ -321,34 +323,34 @@ class TestIdentity:
     def test_by_size_and_time_another_inode_is_the_same_file(self, loose: RootProfile, file: Path) -> None:
         with open_file(loose, "sub/f.bin") as source:
             replaced_by(file, DATA)
-            source.check()
+            source.verify_unchanged()
             source.read_into(memoryview(bytearray(5)), 0)
             first = source.fingerprint
         with open_file(loose, "sub/f.bin", expected=first) as source:
-            source.check()
-            assert source.fingerprint == first  # what is kept is what was seen first, by whatever rule
+            source.verify_unchanged()
+            assert source.fingerprint == first  # the first fingerprint is kept under either rule
 
     @pytest.mark.parametrize(("content", "later_ns"), [(DATA[1:], 0), (DATA, 1)])
-    def test_by_size_and_time_each_of_them_counts(
+    def test_by_size_and_time_each_of_the_two_is_compared(
         self, loose: RootProfile, file: Path, content: bytes, later_ns: int
     ) -> None:
         with open_file(loose, "sub/f.bin") as source:
             replaced_by(file, content, later_ns)
             with pytest.raises(SourceChanged) as changed:
-                source.check()
+                source.verify_unchanged()
             assert not changed.value.replaced
             with pytest.raises(SourceChanged):
                 open_file(loose, "sub/f.bin", expected=source.fingerprint)
 
-    def test_a_strict_root_names_the_option_where_the_inode_alone_differs(self, root: RootProfile, file: Path) -> None:
+    def test_a_strict_root_names_the_option_if_only_the_inode_differs(self, root: RootProfile, file: Path) -> None:
         with open_file(root, "sub/f.bin") as source:
             replaced_by(file, DATA)
             with pytest.raises(SourceChanged) as changed:
-                source.check()
+                source.verify_unchanged()
         assert changed.value.replaced
         assert "size-mtime" in changed.value.advice
 
-    def test_a_fingerprint_taken_by_either_rule_serves_the_other(self, root: RootProfile, loose: RootProfile) -> None:
+    def test_both_rules_take_the_same_fingerprint(self, root: RootProfile, loose: RootProfile) -> None:
         with open_file(root, "sub/f.bin") as source, open_file(loose, "sub/f.bin") as other:
             assert source.fingerprint == other.fingerprint
             open_file(root, "sub/f.bin", expected=other.fingerprint).close()
@@ -365,7 +367,7 @@ class TestGone:
         with open_file(root, "sub/f.bin") as source:
             file.unlink()
             with pytest.raises(SourceGone):
-                source.check()
+                source.verify_unchanged()
             buffer = bytearray(10)
             source.read_into(memoryview(buffer), 0)
             assert bytes(buffer) == DATA[:10]
@@ -388,10 +390,10 @@ class TestRoot:
         with open_file(root, "sub/f.bin") as source:
             root.path.rename(root.path.with_name("elsewhere"))
             with pytest.raises(RootUnavailable):
-                source.check()
+                source.verify_unchanged()
             root.path.mkdir()
             with pytest.raises(RootUnavailable, match="is empty"):
-                source.check()
+                source.verify_unchanged()
 
     @pytest.mark.parametrize(
         ("number", "expected", "code"),
