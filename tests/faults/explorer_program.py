@@ -20,8 +20,8 @@ from celery.exceptions import Ignore, Retry
 from tests.faults.explorer_edges import SAID, Answered, Cut, Ended, Found, Request, Statement, Told
 from worker.errors import SlicewayError
 from worker.stores.cos_json.driver import CosJsonStore
-from worker.stores.cos_json.errors import broken, failure, kind_of
-from worker.stores.cos_json.response import Answer
+from worker.stores.cos_json.errors import failure, kind_of, no_response
+from worker.stores.cos_json.response import StoreResponse
 from worker.tasks import celery_tasks
 from worker.tasks.checkpoint_batcher import Checkpoints
 from worker.tasks.context import Runtime
@@ -135,15 +135,15 @@ class _EdgeClient:
     def __init__(self, script: _Script) -> None:
         self._script = script
 
-    def call(self, ask: Operation, guard: Guard) -> Answer:
+    def call(self, ask: Operation, guard: Guard) -> StoreResponse:
         self._script.listen()
         guard.check()
         content = bytes(ask.content) if ask.content is not None else b""
         heard = self._script.at(Request(str(ask.op), dict(ask.fields), content))
         if isinstance(heard, Cut):
-            raise broken(ask.op, ask.key, httpx.ReadError("the connection was cut"))
+            raise no_response(ask.op, ask.key, httpx.ReadError("the connection was cut"))
         assert isinstance(heard, Answered), heard
-        answer = Answer(200 if heard.code == 0 else 409, heard.code, (f"code {heard.code}", ""), data=heard.data or {})
+        answer = StoreResponse(200 if heard.code == 0 else 409, heard.code, f"code {heard.code}", data=heard.data or {})
         if answer.ok or kind_of(answer) in ask.accept:
             return answer
         raise failure(ask.op, ask.key, answer)

@@ -16,7 +16,7 @@ from tests.faults.explorer_store import Store, respond, sha_of
 from worker.stores.base import Aborted, Listing
 from worker.stores.cos_json.client import CosJsonClient, Operation
 from worker.stores.cos_json.errors import Kind, Op
-from worker.stores.cos_json.response import Answer
+from worker.stores.cos_json.response import StoreResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,10 +48,10 @@ def test_no_law_is_broken_and_every_state_leads_to_an_end(
 class Gullible(EdgeStore):
     """A driver that shows our mark on whatever is there, as if nothing but the size were looked at."""
 
-    def look(
+    def head(
         self, key: str, guard: Guard, *, expected: bool = False, finished_mark: str | None = None
     ) -> Stored | None:
-        found = super().look(key, guard, expected=expected, finished_mark=finished_mark)
+        found = super().head(key, guard, expected=expected, finished_mark=finished_mark)
         return found and replace(found, mark=f"sliceway/{JOB}/1", digest=None)
 
 
@@ -219,7 +219,7 @@ def test_store_in_memory_answers_as_the_emulator_does(seed: int, store_profile: 
         store, code, data = respond(store, op, ours, content or b"")
         told = {name: (data or {}).get(name) for name in TOLD}
         assert (code, told) == (answer.code, {name: answer.data.get(name) for name in TOLD}), (turn, op, fields)
-        assert Answer(200, 0, data=data or {}).sha() == answer.sha(), (turn, op)
+        assert StoreResponse(200, 0, data=data or {}).sha() == answer.sha(), (turn, op)
         assert ("access_url" in (data or {})) == answer.complete, (turn, op)
         codes.add((op, code))
         if op is Op.INIT and answer.ok:

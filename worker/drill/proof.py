@@ -36,7 +36,7 @@ class Expected:
 def verify(store: StoreDriver, profile: StoreProfile, wanted: Expected) -> Finding:
     """Look at the object, then read it back if the store gives an address that is open to us."""
     try:
-        stored = store.look(wanted.key, Deadline(ANSWER_S))
+        stored = store.head(wanted.key, Deadline(ANSWER_S))
     except (StoreError, Interrupted) as error:
         return Finding(_STEP, Level.FAILED, f"the store does not show the object: {error.message}", error.advice)
     if stored is None:

@@ -1,7 +1,7 @@
-"""What every store offers: a few calls over values, and a statement of what the protocol can do.
+"""What every store offers: a few calls over values, and the limits of its protocol.
 
-A store is small on purpose. It knows its protocol, maps every failure to a `StoreError` at one seam, retries nothing
-but a signature with a corrected clock, and keeps no state of an upload: the session travels as an opaque JSON value.
+A driver knows its protocol and maps every failure to a `StoreError` in one place. It repeats a request only to sign it
+with a corrected clock. It keeps no state of an upload: the caller holds the session as an opaque JSON value.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from worker.protocols.spec import ProtocolLimits
 
 Handle = dict[str, Any]
-"""A store's own name for an unfinished upload; JSON; read by its driver only."""
+"""A store's own name for an unfinished upload, as JSON; only its driver reads it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What a job wants at a target, the same for `init` and `put_whole`.
+    """The object that a job creates, the same for `init` and `put_whole`.
 
     Attributes:
         key: the object's key, normalised.
         size_bytes: the file's size.
-        overwrite: whether an object that is there may be replaced.
-        attributes: the job's own attributes for the object, if it gave any.
-        mark: ours, `sliceway/<job>/<epoch>`; how it is kept with the object is the driver's business.
+        overwrite: whether an existing object may be replaced.
+        attributes: the job's own attributes for the object, if any.
+        mark: our mark, `sliceway/<job>/<epoch>`; the driver decides how the store keeps it with the object.
     """
 
     key: str
@@ -40,12 +40,12 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """Digests of the whole file, taken before init. ``proof`` is the driver's own JSON (states, parts).
+    """Digests of the whole file, computed before init.
 
     Attributes:
         algorithm: such as `sha1`.
         value: lower-case hex.
-        proof: what else the protocol wants to see; JSON.
+        proof: what else the protocol requires, such as states or parts; JSON, which only the driver reads.
     """
 
     algorithm: str
@@ -55,12 +55,12 @@ class Digests:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An upload that was begun.
+    """An upload that has begun.
 
     Attributes:
-        handle: to be kept in the job's row and handed back with every call.
-        slice_bytes: the size that slices must have, the store's word over our wish.
-        ordered: slices must go one at a time, in order.
+        handle: the job's row keeps it, and every later call passes it.
+        slice_bytes: the size that slices must have; the store may choose another than the requested one.
+        ordered: slices must be sent one at a time, in order.
     """
 
     handle: Handle
@@ -70,18 +70,18 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class UploadInProgress:
-    """An upload is already under way at the key; whose and of what content, only `list_slices` can say."""
+    """Another upload is in progress at the key; only `list_slices` can tell its session and content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A complete object, as far as the answer describes it.
+    """A complete object, as far as the response describes it.
 
     Attributes:
-        size_bytes: its size, if told.
-        digest: lower-case hex of the whole object in the store's algorithm, if the store has one that it was given.
-        mark: the `sliceway/<job>/<epoch>` found with it, if any.
-        details: what else may be shown to people (URLs without signatures, times).
+        size_bytes: its size, if known.
+        digest: of the whole object in the store's algorithm, as lower-case hex, if the store keeps one.
+        mark: the `sliceway/<job>/<epoch>` of the object, if any.
+        details: other facts for people (URLs without signatures, times).
     """
 
     size_bytes: int | None = None
@@ -92,28 +92,27 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class UploadedSlice:
-    """A slice that the store lists: where it begins, its size in bytes, and what stands for its content, if told."""
+    """A slice in a store's list."""
 
     offset_bytes: int
     size_bytes: int
-    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What the store holds of an unfinished upload.
+    """What the store has of an unfinished upload.
 
     Attributes:
-        handle: of the upload that was found; the caller compares it with its own.
-        held: ascending by offset.
-        slice_bytes: the slice size of that upload, if told.
-        size_bytes: the declared size of the file, if told.
-        digest: the whole-file digest that it was begun with, if the store names it: never one that we gave.
-        ordered: its slices must go one at a time, in order.
+        handle: of the upload at the key; the caller compares it with its own.
+        slices: ascending by offset.
+        slice_bytes: the slice size of that upload, if known.
+        size_bytes: the declared size of the file, if known.
+        digest: the whole-file digest that the upload began with, if the store's list has it; never our own value.
+        ordered: its slices must be sent one at a time, in order.
     """
 
     handle: Handle
-    held: Sequence[UploadedSlice]
+    slices: Sequence[UploadedSlice]
     slice_bytes: int | None = None
     size_bytes: int | None = None
     digest: str | None = None
@@ -122,7 +121,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class SliceAck:
-    """A slice that the store has acknowledged; ``tag`` is what it returned for it, ``digest`` what we sent (hex)."""
+    """A slice that the store has acknowledged; ``tag`` is the store's, ``digest`` (hex) is ours."""
 
     tag: str | None = None
     digest: str | None = None
@@ -130,34 +129,34 @@ class SliceAck:
 
 @dataclass(frozen=True, slots=True)
 class Aborted:
-    """The unfinished upload is gone from the store (or was not there any more)."""
+    """The unfinished upload is no longer at the store."""
 
 
 @dataclass(frozen=True, slots=True)
 class AbortSkipped:
-    """The unfinished upload was left to expire, and why: removing it could have harmed what is not ours."""
+    """The unfinished upload was left to expire; ``reason`` says what a removal could have harmed."""
 
     reason: str
 
 
 class Digester(Protocol):
-    """Takes the digests of a file piece by piece; can be put away and taken up again in another process."""
+    """Computes the digests of a file piece by piece; another process can continue from its progress."""
 
     piece_bytes: int
     """Every piece but the last must have a multiple of this size."""
 
     def update(self, piece: memoryview) -> None:
-        """Take the next bytes of the file."""
+        """Add the next bytes of the file."""
 
     def progress(self) -> Any:
-        """Return JSON from which `StoreDriver.digester` goes on where this one is; only between pieces."""
+        """Return JSON with which `StoreDriver.digester` continues; not allowed after the last piece."""
 
     def digests(self) -> Digests:
-        """Return the digests of all bytes taken."""
+        """Return the digests of all bytes added."""
 
 
 class StoreDriver(Protocol):
-    """One store: a protocol spoken to one profile. Safe to be used by several threads.
+    """One store: a protocol with one profile. Several threads may use it.
 
     Every call may raise any `StoreError`, and `Interrupted` from the guard.
     """
@@ -167,19 +166,19 @@ class StoreDriver(Protocol):
     def init(
         self, intent: Intent, slice_bytes: int, digests: Digests | None, guard: Guard
     ) -> Session | UploadInProgress | Stored:
-        """Begin an upload with slices of the wished size.
+        """Begin an upload with slices of the requested size.
 
         Returns:
-            A session; or that another upload is under way there; or the finished object (instant upload).
+            A session; or that another upload is in progress; or the finished object (instant upload).
 
         Raises:
-            ObjectExists: an object is there and may not be replaced.
+            ObjectExists: an object is there and must not be replaced.
         """
 
     def list_slices(self, key: str, handle: Handle | None, guard: Guard) -> Listing | Stored:
-        """Return what the store holds of the unfinished upload at the key; pages are hidden.
+        """Return what the store has of the unfinished upload at the key; all pages of the list in one.
 
-        Where the protocol finds the upload by key alone the listing may be of another session than ``handle``.
+        If the protocol finds an upload by the key alone, the listing may be of another session than ``handle``.
 
         Raises:
             SessionGone: there is no such upload.
@@ -188,36 +187,36 @@ class StoreDriver(Protocol):
     def put_slice(
         self, key: str, handle: Handle, offset_bytes: int, body: memoryview, guard: Guard
     ) -> SliceAck | Stored:
-        """Send one slice; idempotent for the same bytes. Returns once the store has acknowledged it."""
+        """Send one slice and return the store's acknowledgement; idempotent for the same bytes."""
 
     def finish(self, key: str, handle: Handle, size_bytes: int, guard: Guard) -> Stored:
         """Complete the upload.
 
         Raises:
             Incomplete: the store lacks bytes.
-            Unknown: no clear answer came; look.
+            Unknown: no clear response came; the caller finds out by `head`.
         """
 
     def put_whole(self, intent: Intent, body: memoryview, guard: Guard) -> Stored:
-        """Send a small file in one request; the digest goes along where the protocol takes one.
+        """Send a small file in one request, with its digest if the protocol takes one.
 
         Returns:
-            The object, with its size; without it if the store says that the same object was there already.
+            The object, with its size; without its size if the store responds that the same object was there already.
 
         Raises:
-            ObjectExists: an object is there and may not be replaced.
-            Unknown: no clear answer came; look.
+            ObjectExists: an object is there and must not be replaced.
+            Unknown: no clear response came; the caller finds out by `head`.
         """
 
-    def look(
+    def head(
         self, key: str, guard: Guard, *, expected: bool = False, finished_mark: str | None = None
     ) -> Stored | None:
         """Return the complete object at the key, or None. An unfinished upload is no object.
 
-        ``expected``: the store has acknowledged the object; where it takes several requests to see it, this tells in
-        which order they are fewest.
-        ``finished_mark`` is one that no unfinished upload can carry, since it went out with one request that the store
-        has acknowledged: what carries it need not be told apart from one.
+        ``expected``: the store has acknowledged the object. A driver that needs several requests chooses the order in
+        which they are fewest.
+        ``finished_mark``: a mark that no unfinished upload has, because it was sent in a one-request upload that the
+        store has acknowledged. An object with this mark needs no further check.
         """
 
     def abort(
@@ -225,22 +224,22 @@ class StoreDriver(Protocol):
     ) -> Aborted | AbortSkipped:
         """Discard the unfinished upload ``handle``, never an object.
 
-        With ``handle`` None, whatever unfinished upload is there (a stranger's that the caller has decided to discard).
-        ``mark`` is that of the upload's intent, or all of it but the epoch: what carries it while the upload is
-        unfinished is no object. `AbortSkipped` also where the store has the upload still after it was discarded.
+        With ``handle`` None, discard any unfinished upload at the key: a foreign one, by the caller's decision.
+        ``mark`` is that of the upload's intent, with or without the epoch. An entry with this mark is no object as long
+        as the upload is unfinished. Also return `AbortSkipped` if the store still has the upload after the discard.
         """
 
     def remove(self, key: str, mark: str, guard: Guard) -> bool:
-        """Delete the object at the key that carries this mark, no other; says whether none is there any more."""
+        """Delete the object at the key if it has this mark; return whether no object is there now."""
 
     def digester(self, progress: Any = None) -> Digester | None:
-        """Return a digester for `init`, going on from ``progress``; None where this machine or protocol has none."""
+        """Return a digester for `init` that continues from ``progress``; None if this machine or protocol has none."""
 
     def check(self) -> None:
-        """Prove with one harmless request that endpoint, credentials, bucket and clock are right.
+        """Verify endpoint, credentials, bucket and clock with one request that changes nothing.
 
         Raises:
-            StoreError: they are not; says which.
+            StoreError: one of them is wrong; says which.
         """
 
     def close(self) -> None:

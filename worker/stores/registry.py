@@ -1,4 +1,4 @@
-"""From a store's profile to its driver."""
+"""Finds the driver of a store's profile."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def _complete(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
         _prove(rt, claim, row, guard, SessionGone(f"the session of {row['key']!r} is no longer at the store"))
         return
     plan = Plan(row["size_bytes"], row["slice_bytes"])
-    listed = plan.numbers((held.offset_bytes, held.size_bytes) for held in listing.held)
+    listed = plan.numbers((each.offset_bytes, each.size_bytes) for each in listing.slices)
     if len(listed) < plan.total:
         rt.write(lambda tx: transitions.reconcile(tx, claim, listed), guard)
         rt.notify_dispatcher()

@@ -141,7 +141,7 @@ class _Init:
     def remember_what_was_there(self) -> None:
         """Where an object may be replaced, record whether there was one: it must not count as ours later."""
         if self.row["existed"] is None and self.row["overwrite"]:
-            self.row["existed"] = self.store.look(self.row["key"], self.guard) is not None
+            self.row["existed"] = self.store.head(self.row["key"], self.guard) is not None
             self.save()
 
     def succeed_if_ours(self, wanted: Verification, error: StoreError | None, *, in_one: bool = False) -> None:
@@ -233,7 +233,7 @@ class _Init:
         size_bytes, limits = self.source.size_bytes, self.store.limits
         if listing.digest != digests.value or listing.size_bytes not in (None, size_bytes):
             return False
-        held = [(each.offset_bytes, each.size_bytes) for each in listing.held]
+        held = [(each.offset_bytes, each.size_bytes) for each in listing.slices]
         plan = plan_of_unfinished(
             size_bytes, listing.slice_bytes, held, most_bytes=limits.max_slice_bytes, max_slices=limits.max_slices
         )
@@ -249,7 +249,7 @@ class _Init:
             Permanent: `upload_in_progress`: another client sends to it, or an object at the key could be deleted too.
         """
         key = self.row["key"]
-        if self.store.look(key, self.guard) is not None:
+        if self.store.head(key, self.guard) is not None:
             raise self.in_progress("an unfinished upload and an object are at the key")
         before = self.held()
         if before is None:
@@ -264,7 +264,7 @@ class _Init:
             outcome = self.store.abort(key, None, self.guard, mark=mark_of_any_epoch(self.row))
             if isinstance(outcome, AbortSkipped):
                 raise self.in_progress(outcome.reason)
-        seen = {"slices": len(before.held)}
+        seen = {"slices": len(before.slices)}
         self.rt.write(lambda tx: transitions.note(tx, self.claim, Event.FOREIGN_SESSION_DISCARDED, seen), self.guard)
 
     def held(self) -> Listing | None:
@@ -295,6 +295,6 @@ class _Init:
             self.succeed_if_ours(self.wanted(), gone)
             return
         plan = Plan(self.source.size_bytes, self.row["slice_bytes"])
-        numbers = plan.numbers((held.offset_bytes, held.size_bytes) for held in listing.held)
+        numbers = plan.numbers((each.offset_bytes, each.size_bytes) for each in listing.slices)
         self.rt.write(lambda tx: transitions.reconcile(tx, self.claim, numbers), self.guard)
         self.rt.notify_dispatcher()

@@ -79,7 +79,7 @@ def _is_held(store: StoreDriver, row: Row, guard: ClaimGuard) -> bool:
     if isinstance(listing, Stored) or listing.handle != row["session"]:
         return False
     wanted = (row["offset_bytes"], row["slice_size_bytes"])
-    held = any((found.offset_bytes, found.size_bytes) == wanted for found in listing.held)
+    held = any((found.offset_bytes, found.size_bytes) == wanted for found in listing.slices)
     log.debug("slice.listed", held=held)
     return held
 

@@ -86,7 +86,7 @@ def verify_object(
     """
     mark = wanted.mark if acknowledged and in_one else None
     try:
-        stored = store.look(key, guard, expected=acknowledged, finished_mark=mark)
+        stored = store.head(key, guard, expected=acknowledged, finished_mark=mark)
     except StoreUnusable as refused:
         if not sent:
             raise

@@ -66,7 +66,7 @@ class Scene:
 
     def there(self) -> Any:
         """The object at the drill's key."""
-        return self.store.look(KEY, Deadline(20))
+        return self.store.head(KEY, Deadline(20))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""TLS is verified: against the system's authorities, or the profile's; and told as the profile's fault if not."""
+"""A driver verifies TLS with the system's authorities or the profile's; a failure is the profile's fault."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from worker.config.profiles import StoreProfile
 
 
-class NothingThere(BaseHTTPRequestHandler):
-    """Answers as a COS JSON store does when there is no such file."""
+class EmptyStore(BaseHTTPRequestHandler):
+    """Responds as a COS JSON store without objects."""
 
     def do_GET(self) -> None:
         body = b'{"code": -197, "message": "ERROR_FILE_NOT_EXIST"}'
@@ -32,7 +32,7 @@ class NothingThere(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Write no log."""
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def identity(tmp_path: Path) -> Path:
 def port(identity: Path) -> Iterator[int]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(identity)
-    with ThreadingHTTPServer(("127.0.0.1", 0), NothingThere) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), EmptyStore) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -67,7 +67,7 @@ def test_a_certificate_of_the_profiles_own_authority_is_trusted(
     check(store_profile, endpoint=Endpoint.of(f"https://localhost:{port}"), ca_file=identity)
 
 
-def test_a_certificate_that_nobody_vouches_for_is_the_profiles_fault(store_profile: StoreProfile, port: int) -> None:
+def test_a_certificate_without_a_known_authority_is_the_profiles_fault(store_profile: StoreProfile, port: int) -> None:
     with pytest.raises(StoreUnusable, match="CERTIFICATE_VERIFY_FAILED") as caught:
         check(store_profile, endpoint=Endpoint.of(f"https://localhost:{port}"))
     assert "ca_file" in caught.value.advice
@@ -80,6 +80,6 @@ def test_a_certificate_for_another_name_is_the_profiles_fault(
         check(store_profile, endpoint=Endpoint.of(f"https://127.0.0.1:{port}"), ca_file=identity)
 
 
-def test_the_wrong_scheme_is_no_success(store_profile: StoreProfile, port: int) -> None:
+def test_the_wrong_scheme_is_transient(store_profile: StoreProfile, port: int) -> None:
     with pytest.raises(Transient):
         check(store_profile, endpoint=Endpoint.of(f"http://localhost:{port}"))

@@ -1,4 +1,4 @@
-"""The COS JSON driver over the wire: what is this protocol's own, and every code of it on every operation."""
+"""The COS JSON driver with the emulator: its own features, and every code with every operation."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ TABLE = Path(__file__).parents[2] / "unit/worker/stores/cos_json/codes.csv"
 MARK = "sliceway/0190a-b/3"
 
 
-class Free:
-    """A guard that lets everything pass."""
+class PassingGuard:
+    """A guard that never stops a request."""
 
     def check(self) -> None:
         pass
@@ -37,10 +37,10 @@ class Free:
         return 20.0
 
     def acknowledged(self, size_bytes: int) -> None:
-        """Ignore how far the request is."""
+        """Ignore the progress."""
 
 
-GUARD: Guard = Free()
+GUARD: Guard = PassingGuard()
 DATA = b"".join(bytes([number]) * MIB for number in range(3)) + b"the end"
 
 
@@ -73,7 +73,7 @@ def send(driver: CosJsonStore, key: str, begun: Session, data: bytes, *offsets: 
 
 
 def _send_and_finish(driver: CosJsonStore, key: str, begun: Session) -> Stored:
-    """A store may find damage at the slice or at the finish."""
+    """Send all slices and finish: a store may find damage in either."""
     send(driver, key, begun, DATA)
     return driver.finish(key, begun.handle, len(DATA), GUARD)
 
@@ -86,47 +86,47 @@ class TestWithDigests:
         assert begun.slice_bytes == MIB
         send(driver, "k", begun, DATA)
         driver.finish("k", begun.handle, len(DATA), GUARD)
-        stored = driver.look("k", GUARD)
+        stored = driver.head("k", GUARD)
         assert stored is not None
         assert (stored.size_bytes, stored.digest, stored.mark) == (len(DATA), digests.value, MARK)
 
-    def test_content_that_the_store_has_is_not_sent_again(self, driver: CosJsonStore, control: Control) -> None:
+    def test_content_that_the_store_has_is_not_sent(self, driver: CosJsonStore, control: Control) -> None:
         driver.put_whole(intent("first"), memoryview(DATA), GUARD)
         found = driver.init(intent("second"), MIB, digests_of(driver, DATA), GUARD)
         assert isinstance(found, Stored)
         assert control.requests(op="data") == []
-        stored = driver.look("second", GUARD)
+        stored = driver.head("second", GUARD)
         assert stored is not None
         assert stored.digest == digests_of(driver, DATA).value
 
-    def test_another_job_goes_on_where_one_with_the_same_content_stopped(self, driver: CosJsonStore) -> None:
+    def test_another_job_continues_the_upload_of_the_same_content(self, driver: CosJsonStore) -> None:
         digests = digests_of(driver, DATA)
         first = driver.init(intent("k"), MIB, digests, GUARD)
         assert isinstance(first, Session)
         send(driver, "k", first, DATA, 0, 2 * MIB)
-        met = driver.init(intent("k"), MIB, digests, GUARD)
-        assert met == UploadInProgress()
+        begun = driver.init(intent("k"), MIB, digests, GUARD)
+        assert begun == UploadInProgress()
         listing = driver.list_slices("k", None, GUARD)
         assert isinstance(listing, Listing)
         assert (listing.handle, listing.digest) == (first.handle, digests.value)
         assert listing.slice_bytes == MIB
         send(driver, "k", Session(listing.handle, MIB), DATA, MIB, 3 * MIB)
         driver.finish("k", listing.handle, len(DATA), GUARD)
-        stored = driver.look("k", GUARD)
+        stored = driver.head("k", GUARD)
         assert stored is not None
         assert stored.digest == digests.value
 
     def test_other_content_is_not_taken_for_the_same(self, driver: CosJsonStore) -> None:
         driver.init(intent("k"), MIB, digests_of(driver, DATA), GUARD)
         other = DATA[::-1]
-        met = driver.init(intent("k"), MIB, digests_of(driver, other), GUARD)
-        assert met == UploadInProgress()
+        begun = driver.init(intent("k"), MIB, digests_of(driver, other), GUARD)
+        assert begun == UploadInProgress()
         listing = driver.list_slices("k", None, GUARD)
         assert isinstance(listing, Listing)
         assert listing.digest == digests_of(driver, DATA).value
 
     def test_an_upload_that_was_begun_without_a_digest_is_of_unknown_content(self, driver: CosJsonStore) -> None:
-        """Also where init was given one: -4019 comes for both, and half of another file looks the same."""
+        """Also if init sends a digest: the store responds -4019 to both, and half of another file looks the same."""
         driver.init(intent("k"), MIB, None, GUARD)
         digests = digests_of(driver, DATA)
         assert driver.init(intent("k"), MIB, digests, GUARD) == UploadInProgress()
@@ -140,21 +140,24 @@ class TestWithDigests:
         assert isinstance(begun, Session)
         listing = driver.list_slices("k", begun.handle, GUARD)
         assert isinstance(listing, Listing)
-        assert (listing.handle, listing.digest) == (begun.handle, None)  # what init had is repeated all the same
+        assert (listing.handle, listing.digest) == (
+            begun.handle,
+            None,
+        )  # later requests repeat the sha of init
         send(driver, "k", begun, DATA)
         driver.finish("k", begun.handle, len(DATA), GUARD)
-        stored = driver.look("k", GUARD)
+        stored = driver.head("k", GUARD)
         assert stored is not None
         assert stored.digest is None
 
-    def test_bytes_that_do_not_fit_the_digest_are_found_out(self, driver: CosJsonStore, control: Control) -> None:
+    def test_bytes_that_do_not_match_the_digest_are_detected(self, driver: CosJsonStore, control: Control) -> None:
         begun = driver.init(intent("k"), MIB, digests_of(driver, DATA), GUARD)
         assert isinstance(begun, Session)
         control.add_rule("corrupt", op="data", nth=2)
         with pytest.raises(SessionGone) as caught:
             _send_and_finish(driver, "k", begun)
         assert caught.value.code == "digest_mismatch"
-        assert driver.look("k", GUARD) is None
+        assert driver.head("k", GUARD) is None
 
     def test_a_small_file_that_was_damaged_on_the_way_is_sent_again(
         self, driver: CosJsonStore, control: Control
@@ -167,7 +170,7 @@ class TestWithDigests:
 
 
 @pytest.mark.parametrize("fault", ["wrong_session", "wrong_offset"])
-def test_a_slice_acknowledged_as_another_is_not_done(driver: CosJsonStore, control: Control, fault: str) -> None:
+def test_an_acknowledgement_of_another_slice_is_an_error(driver: CosJsonStore, control: Control, fault: str) -> None:
     begun = driver.init(intent("k"), MIB, None, GUARD)
     assert isinstance(begun, Session)
     control.add_rule(fault, op="data")
@@ -213,13 +216,13 @@ def test_a_missing_folder_is_final_where_the_store_does_not_make_it(driver: CosJ
         driver.init(intent("no/such/folder"), MIB, None, GUARD)
 
 
-def test_the_boundary_suits_a_server_that_takes_none_in_quotes(driver: CosJsonStore, control: Control) -> None:
+def test_the_boundary_is_unquoted_as_the_server_requires(driver: CosJsonStore, control: Control) -> None:
     driver.put_whole(intent("k", data=b"abc"), memoryview(b"abc"), GUARD)
     assert [each["code"] for each in control.requests()] == [0]
 
 
 def test_the_environment_chooses_no_proxy(store_profile: StoreProfile, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy would see our tokens. This one is not there: whoever asks it gets no answer."""
+    """A proxy would see our tokens. Nothing listens at this one, so a request through it fails."""
     for name in ("HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
         monkeypatch.setenv(name.lower(), "http://127.0.0.1:1")
@@ -235,7 +238,7 @@ def test_the_environment_chooses_no_proxy(store_profile: StoreProfile, monkeypat
 
 
 class TestEveryCode:
-    """The table that the unit tests walk, once more with a server that really answers so."""
+    """The table of the unit tests, with responses of a real server."""
 
     @pytest.fixture
     def calls(self, driver: CosJsonStore, control: Control) -> dict[str, Callable[[], object]]:
@@ -264,7 +267,7 @@ class TestEveryCode:
             "list": lambda: driver.list_slices("k", None, GUARD),
             "finish": finish,
             "upload": lambda: driver.put_whole(small, memoryview(b"abc"), GUARD),
-            "stat": lambda: driver.look("k", GUARD),
+            "stat": lambda: driver.head("k", GUARD),
             "delete": abort,
         }
 
@@ -285,7 +288,7 @@ class TestEveryCode:
 
 
 def _outcome(call: Callable[[], object]) -> str:
-    """Name the outcome as the table does."""
+    """Return the outcome as a cell of the table."""
     try:
         result = call()
     except StoreError as error:

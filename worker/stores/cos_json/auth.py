@@ -1,4 +1,4 @@
-"""Signing of COS JSON requests as `httpx.Auth`: afresh for every request, by the store's clock once it is known."""
+"""Signs each COS JSON request as an `httpx.Auth`, by the store's clock once it is known."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from worker.config.profiles import StoreProfile
 
-SKEW_MAX_S = 86_400
-"""A clock further off is not skewed but unset, and a `Date` further off is no store's: it would make us sign tokens
-that are good on some other day."""
+MAX_SKEW_S = 86_400
+"""The largest difference between the clocks that is corrected. A larger one shows a clock that is not set, or a `Date`
+that is not the store's: the tokens would be valid on another day."""
 
 
 class Signer:
-    """Makes the tokens of one profile; shared by threads."""
+    """Makes the tokens of one profile; several threads share it."""
 
     def __init__(self, profile: StoreProfile, clock: Callable[[], float] = time.time) -> None:
         self._profile = profile
@@ -30,19 +30,19 @@ class Signer:
         self._offset_s = 0.0
 
     def learn(self, date: str | None) -> bool:
-        """Take the store's clock from the `Date` of its answer; say whether it could be taken."""
+        """Set the clock's offset from the `Date` of a response; return whether the date could be used."""
         try:
             theirs = parsedate_to_datetime(date or "").timestamp()
         except ValueError:
             return False
         offset_s = theirs - self._clock()
-        if abs(offset_s) > SKEW_MAX_S:
+        if abs(offset_s) > MAX_SKEW_S:
             return False
         self._offset_s = offset_s
         return True
 
     def token(self, key: str, *, once: bool) -> str:
-        """Return a token for the file: good for a few minutes, or for one request."""
+        """Return a token for the file, valid for a few minutes or for one request."""
         profile, now = self._profile, int(self._clock() + self._offset_s)
         plain = plain_text(
             appid=profile.appid,
@@ -57,16 +57,16 @@ class Signer:
 
 
 class CosJsonAuth(httpx.Auth):
-    """Signs a request for one file at the moment it is sent."""
+    """Signs a request for one file when it is sent."""
 
     def __init__(self, signer: Signer, key: str, *, once: bool = False) -> None:
         self._signer = signer
         self._key = key
         self._once = once
         self.token = ""
-        """What the request was signed with, for those who keep it out of what they show."""
+        """The token of the last request; the client removes it from error texts."""
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Put a fresh token into the header."""
+        """Put a new token into the header."""
         request.headers["Authorization"] = self.token = self._signer.token(self._key, once=self._once)
         yield request

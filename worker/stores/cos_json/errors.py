@@ -1,7 +1,7 @@
-"""The one seam where what a COS JSON store answers, or fails to answer, becomes a `StoreError`.
+"""The one place where a failure of a COS JSON store becomes a `StoreError`.
 
-Decided by the JSON code first, then by the HTTP status. The table of codes is the vendor's pages 436/8432 and 436/6059
-with a kind for each; what a kind means for an operation stands in `failure`.
+The JSON code decides first, then the HTTP status. The codes are those of the vendor's pages 436/8432 and 436/6059, each
+with a kind. `failure` states what a kind means for an operation.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from worker.protocols.cos_json import LIMITS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.stores.cos_json.response import Answer
+    from worker.stores.cos_json.response import StoreResponse
 
 
 class Op(StrEnum):
-    """The operations, by their names on the wire."""
+    """The operations, by their names in requests."""
 
     INIT = "upload_slice_init"
     DATA = "upload_slice_data"
@@ -43,15 +43,15 @@ class Op(StrEnum):
     DELETE = "delete"
 
 
-_PUBLISHING = frozenset({Op.FINISH, Op.UPLOAD})  # without a clear answer, the object may be there or not
-_NOT_BEGUN = frozenset({408, 503})
+_PUBLISHING = frozenset({Op.FINISH, Op.UPLOAD})  # without a clear response, the object may exist or not
+_NOT_STARTED = frozenset({408, 503})
 _PROXY_REFUSES = 407
 _IN_SESSION = frozenset({Op.DATA, Op.LIST, Op.FINISH})
-_NAMES_NOTHING = frozenset({Op.STAT, Op.DELETE})  # neither a session nor bytes: nothing can be wrong with them
+_WITHOUT_SESSION = frozenset({Op.STAT, Op.DELETE})  # these requests carry neither a session nor content
 
 
 class Kind(StrEnum):
-    """What a code says, whatever the operation."""
+    """What a code means, for every operation."""
 
     RETRY = auto()
     RETRY_COUNTED = auto()
@@ -71,8 +71,8 @@ class Kind(StrEnum):
     SLICE_SIZE = auto()
 
 
-RESIGNED = frozenset({Kind.CLOCK, Kind.USED_TOKEN})
-"""Kinds that a fresh signature may mend, once."""
+RESIGNABLE = frozenset({Kind.CLOCK, Kind.USED_TOKEN})
+"""Kinds after which the request is sent once more with a new signature."""
 
 CODES: Mapping[int, tuple[Kind, str]] = {
     -47: (Kind.UNUSABLE, "the secret id does not exist"),
@@ -155,7 +155,7 @@ STATUSES: Mapping[int, Kind] = {
     631: Kind.PERMANENT,
 }
 
-_PLAIN: Mapping[Kind, type[StoreError]] = {
+_ERROR_CLASSES: Mapping[Kind, type[StoreError]] = {
     Kind.UNUSABLE: StoreUnusable,
     Kind.CLOCK: StoreUnusable,
     Kind.EXISTS: ObjectExists,
@@ -176,66 +176,68 @@ _FOLDER: Mapping[str, str] = {
 _CLOCK_ADVICE = "Set the clocks of the workers (NTP); waiting jobs go on by themselves."
 
 
-def kind_of(answer: Answer) -> Kind:
-    """Return what an answer says that is not a success."""
-    if known := CODES.get(answer.code or 0):
+def kind_of(response: StoreResponse) -> Kind:
+    """Return the kind of a response that is not a success."""
+    if known := CODES.get(response.code or 0):
         return known[0]
-    if answer.code and httpx.codes.is_success(answer.status):
+    if response.code and httpx.codes.is_success(response.status):
         return Kind.RETRY_COUNTED
-    return _by_status(answer)
+    return _by_status(response)
 
 
-def failure(op: Op, key: str, answer: Answer) -> StoreError:
-    """Return the error for an answer that is not a success."""
-    kind = kind_of(answer)
-    told = f"HTTP {answer.status}, " + ("no JSON" if answer.code is None else f"code {answer.code}")
-    if known := CODES.get(answer.code or 0):
-        told += f" ({known[1]})"
-    message = f"{op} of {key!r}: the store answered {told}"
-    if (kind is Kind.SESSION and op in _NAMES_NOTHING) or (kind is Kind.DIGEST and op in {*_NAMES_NOTHING, Op.LIST}):
-        kind = Kind.RETRY_COUNTED  # a slip of the store's
+def failure(op: Op, key: str, response: StoreResponse) -> StoreError:
+    """Return the error for a response that is not a success."""
+    kind = kind_of(response)
+    description = f"HTTP {response.status}, " + ("no JSON" if response.code is None else f"code {response.code}")
+    if known := CODES.get(response.code or 0):
+        description += f" ({known[1]})"
+    message = f"{op} of {key!r}: the store answered {description}"
+    if (kind is Kind.SESSION and op in _WITHOUT_SESSION) or (
+        kind is Kind.DIGEST and op in {*_WITHOUT_SESSION, Op.LIST}
+    ):
+        kind = Kind.RETRY_COUNTED  # the code does not fit the operation: the store has made a mistake
     if kind in {Kind.RETRY, Kind.SLOW_DOWN, Kind.RETRY_COUNTED}:
-        return _for_later(kind, op, message, answer)
+        return _retryable(kind, op, message, response)
     if kind in {Kind.SESSION, Kind.DIGEST, Kind.MISSING, Kind.UNFINISHED, Kind.INCOMPLETE}:
-        return _of_the_upload(kind, op, message, answer)
-    if answer.status == _PROXY_REFUSES and kind is Kind.UNUSABLE:
-        return StoreUnusable(message, answer=answer.words, **PROXY)
+        return _upload_failure(kind, op, message, response)
+    if response.status == _PROXY_REFUSES and kind is Kind.UNUSABLE:
+        return StoreUnusable(message, answer=response.summary, **PROXY)
     if kind is Kind.FOLDER:
-        return Permanent(message, answer=answer.words, **_FOLDER)
+        return Permanent(message, answer=response.summary, **_FOLDER)
     advice = _CLOCK_ADVICE if kind is Kind.CLOCK else None
-    return _PLAIN.get(kind, Permanent)(message, advice=advice, answer=answer.words)
+    return _ERROR_CLASSES.get(kind, Permanent)(message, advice=advice, answer=response.summary)
 
 
-def _for_later(kind: Kind, op: Op, message: str, answer: Answer) -> StoreError:
-    if kind is Kind.SLOW_DOWN or answer.retry_after is not None:
-        return Throttled(message, retry_after=answer.retry_after, answer=answer.words)
-    if op in _PUBLISHING and not answer.code and answer.status not in _NOT_BEGUN:
-        return Unknown(message, answer=answer.words)
-    return Transient(message, answer=answer.words, counts_as_attempt=kind is Kind.RETRY_COUNTED)
+def _retryable(kind: Kind, op: Op, message: str, response: StoreResponse) -> StoreError:
+    if kind is Kind.SLOW_DOWN or response.retry_after is not None:
+        return Throttled(message, retry_after=response.retry_after, answer=response.summary)
+    if op in _PUBLISHING and not response.code and response.status not in _NOT_STARTED:
+        return Unknown(message, answer=response.summary)
+    return Transient(message, answer=response.summary, counts_as_attempt=kind is Kind.RETRY_COUNTED)
 
 
-def _of_the_upload(kind: Kind, op: Op, message: str, answer: Answer) -> StoreError:
-    words = answer.words
-    if kind is Kind.DIGEST and op is Op.UPLOAD:  # the sha was of the very bytes sent: they were damaged on the way
-        return Transient(message, code="digest_mismatch", answer=words, counts_as_attempt=True)
+def _upload_failure(kind: Kind, op: Op, message: str, response: StoreResponse) -> StoreError:
+    summary = response.summary
+    if kind is Kind.DIGEST and op is Op.UPLOAD:  # the sha is of the bytes sent: they were damaged on the way
+        return Transient(message, code="digest_mismatch", answer=summary, counts_as_attempt=True)
     if kind is Kind.DIGEST:
-        return SessionGone(message, code="digest_mismatch", answer=words)
+        return SessionGone(message, code="digest_mismatch", answer=summary)
     if kind is Kind.SESSION or (kind is Kind.MISSING and op in _IN_SESSION):
-        return SessionGone(message, answer=words)
+        return SessionGone(message, answer=summary)
     if op is Op.FINISH and kind in {Kind.INCOMPLETE, Kind.UNFINISHED}:  # -4019 too, by the vendor's iOS page
-        return Incomplete(message, answer=words)
+        return Incomplete(message, answer=summary)
     if kind is Kind.UNFINISHED:
-        return Permanent(message, code="upload_in_progress", answer=words)
-    return Permanent(message, answer=words)
+        return Permanent(message, code="upload_in_progress", answer=summary)
+    return Permanent(message, answer=summary)
 
 
-def broken(op: Op, key: str, error: httpx.HTTPError | httpx.InvalidURL, *, by_proxy: bool = False) -> StoreError:
-    """Return the error for a request that got no whole answer.
+def no_response(op: Op, key: str, error: httpx.HTTPError | httpx.InvalidURL, *, by_proxy: bool = False) -> StoreError:
+    """Return the error for a request without a complete response.
 
     Args:
         op: the operation.
         key: the object's.
-        error: what httpx raised, scrubbed of secrets: its text may quote the peer.
+        error: what httpx raised; its text may quote the peer, so the caller has removed secrets.
         by_proxy: whether the request went through a proxy.
     """
     message = (
@@ -246,38 +248,38 @@ def broken(op: Op, key: str, error: httpx.HTTPError | httpx.InvalidURL, *, by_pr
     if isinstance(error, httpx.LocalProtocolError):
         return Permanent(message)
     never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError)
-    words = next((words for timeout, words in _TIMEOUTS.items() if isinstance(error, timeout)), {})
+    texts = next((texts for timeout, texts in _TIMEOUTS.items() if isinstance(error, timeout)), {})
     kind = Unknown if op in _PUBLISHING and not never_sent else Transient
-    lost = kind(message, code=words.get("code"), advice=words.get("advice"))
-    lost.unanswered = not never_sent
-    return lost
+    failed = kind(message, code=texts.get("code"), advice=texts.get("advice"))
+    failed.unanswered = not never_sent
+    return failed
 
 
-def unbearable(key: str, answer: Answer, slice_bytes: int) -> Transient:
-    """Return the error for a session whose slices no worker can send."""
+def unusable_slice_size(key: str, response: StoreResponse, slice_bytes: int) -> Transient:
+    """Return the error for a session whose slice size a worker cannot use."""
     return Transient(
         f"{Op.INIT} of {key!r}: the store wants slices of {slice_bytes} bytes; a worker sends slices of at most "
         f"{LIMITS.max_slice_bytes} bytes, and at most {LIMITS.max_slices} of them",
         code="bad_answer",
-        answer=answer.words,
+        answer=response.summary,
         counts_as_attempt=True,
     )
 
 
-def unreadable(op: Op, key: str, answer: Answer, lacking: str) -> Transient:
-    """Return the error for a success that says too little to go on."""
+def unreadable(op: Op, key: str, response: StoreResponse, missing: str) -> Transient:
+    """Return the error for a success that lacks data."""
     return Transient(
-        f"{op} of {key!r}: the store answered success without a readable {lacking}",
+        f"{op} of {key!r}: the store answered success without a readable {missing}",
         code="bad_answer",
-        answer=answer.words,
+        answer=response.summary,
         counts_as_attempt=True,
     )
 
 
-def _by_status(answer: Answer) -> Kind:
-    status = answer.status
+def _by_status(response: StoreResponse) -> Kind:
+    status = response.status
     if status in STATUSES:
         return STATUSES[status]
-    if httpx.codes.is_redirect(status) or answer.refused_by_gateway:
+    if httpx.codes.is_redirect(status) or response.refused_by_gateway:
         return Kind.UNUSABLE
     return Kind.PERMANENT if httpx.codes.is_client_error(status) else Kind.RETRY

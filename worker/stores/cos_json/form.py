@@ -1,4 +1,4 @@
-"""multipart/form-data as the COS JSON API wants it: a bare boundary, a known length, the file's bytes not copied."""
+"""multipart/form-data for the COS JSON API: an unquoted boundary, a known length, and no copy of the file's bytes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 PIECE_BYTES = 256 * 1024
-"""A stop is obeyed between two pieces: at 64 KiB/s, the slowest store that is waited for by default, within 4 s."""
+"""A stop ends the request between two pieces: within 4 s at 64 KiB/s, the default `low_speed_bytes_per_s`."""
 
 
 class Form:
-    """A form that can be sent again and again: scalars first, in the order given, then the file's bytes, if any.
+    """A form that can be sent several times: scalars in the given order, then the file's bytes, if any.
 
     Attributes:
         content_offset_bytes: where in the body the file's bytes begin.
-        content_type: the header's value; the server refuses a quoted boundary.
+        content_type: the header's value.
         length_bytes: of the whole body.
     """
 
@@ -40,7 +40,7 @@ class Form:
         self.length_bytes = len(self._head) + (content.nbytes if content is not None else 0) + len(self._tail)
 
     def pieces(self) -> Iterator[bytes | memoryview]:
-        """Yield the body: the head, views into the caller's own buffer, the tail."""
+        """Yield the body: the scalars, views into the caller's buffer, the end."""
         yield self._head
         if self._content is not None:
             for start in range(0, len(self._content), PIECE_BYTES):

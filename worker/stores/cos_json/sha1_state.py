@@ -1,9 +1,8 @@
-"""SHA-1 of a file together with its internal state after each MiB, as `uploadparts` of the COS JSON API wants them.
+"""SHA-1 of a file together with its internal state after each MiB, as `uploadparts` of the COS JSON API requires.
 
-Hash libraries do not show their state. OpenSSL's SHA-1 context does: its first five words are h0..h4, and a context
-with these words and the length so far goes on from there, so that hashing a large file survives a restart. We use the
-very libcrypto that Python's own `hashlib` runs on, at its speed and without holding the interpreter's lock, and believe
-it only after it has reproduced a known state.
+Hash libraries do not show their state. OpenSSL's SHA-1 context does: its first five words are h0..h4. A context with
+these words and the length so far can continue the hash, so that the hashing of a large file survives a restart. This
+module uses the libcrypto of Python's own `hashlib`, without the interpreter's lock, if it passes a self-test.
 """
 
 from __future__ import annotations
@@ -23,12 +22,6 @@ if TYPE_CHECKING:
 
 STEP_BYTES = 1 * MIB
 
-MISSING = (
-    "no OpenSSL with the SHA-1 functions was found on this machine, so files cannot be digested before upload:"
-    " `verify: file` and instant upload are not available here"
-)
-"""What to tell people where `library` is None."""
-
 
 class _Context(ctypes.Structure):
     """`SHA_CTX` of <openssl/sha.h>, unchanged since SSLeay."""
@@ -43,21 +36,21 @@ class _Context(ctypes.Structure):
 
 
 class Sha1Library:
-    """The three functions of libcrypto that we need."""
+    """The three SHA-1 functions of libcrypto."""
 
     def __init__(self, crypto: ctypes.CDLL) -> None:
-        """Bind them.
+        """Bind the functions.
 
         Raises:
-            AttributeError: the library lacks one.
+            AttributeError: the library lacks one of them.
         """
         self.init, self.update, self.final = crypto.SHA1_Init, crypto.SHA1_Update, crypto.SHA1_Final
         self.init.argtypes = (ctypes.POINTER(_Context),)
         self.update.argtypes = (ctypes.POINTER(_Context), ctypes.c_void_p, ctypes.c_size_t)
         self.final.argtypes = (ctypes.c_char_p, ctypes.POINTER(_Context))
 
-    def proven(self) -> bool:
-        """Say whether state and digest of two zero blocks come out right."""
+    def passes_self_test(self) -> bool:
+        """Return whether state and digest of two zero blocks are correct."""
         digester = Sha1States(self, step_bytes=64)
         digester.update(memoryview(bytes(64)))
         digester.update(memoryview(bytes(64)))
@@ -69,7 +62,7 @@ class Sha1Library:
 
 
 class Sha1States:
-    """A `Digester` over OpenSSL. Used by one thread at a time."""
+    """A `Digester` over OpenSSL. One thread at a time may use it."""
 
     def __init__(self, library: Sha1Library, progress: Any = None, *, step_bytes: int = STEP_BYTES) -> None:
         self.piece_bytes = step_bytes
@@ -82,13 +75,13 @@ class Sha1States:
             self._restore(progress)
 
     def update(self, piece: memoryview) -> None:
-        """Take the next bytes; only the last piece may leave a step unfinished.
+        """Add the next bytes; only the last piece may end within a step.
 
         Raises:
-            ValueError: the piece before was the last one.
+            ValueError: the previous piece was the last one.
         """
         if self._bytes % self.piece_bytes:
-            raise ValueError("the piece before was not a multiple of the step, so it was the last one")
+            raise ValueError("the previous piece was not a multiple of the step, so it was the last one")
         view = piece.cast("B")
         for start in range(0, len(view), self.piece_bytes):
             step = view[start : start + self.piece_bytes]
@@ -98,17 +91,17 @@ class Sha1States:
                 self._states.append(_hex(self._context))
 
     def progress(self) -> Any:
-        """Return JSON to go on from; after the last, unfinished step there is nothing to go on with.
+        """Return JSON from which another digester can continue.
 
         Raises:
-            ValueError: the last piece has been taken already.
+            ValueError: the last piece was added, so that the hash cannot continue.
         """
         if self._bytes % self.piece_bytes:
-            raise ValueError("the last piece has been taken; ask for the digests")
+            raise ValueError("the last piece was added; ask for the digests")
         return {"states": "".join(self._states)}
 
     def digests(self) -> Digests:
-        """Return the digest of all bytes taken, with the states as proof: an element a step, the digest in the last."""
+        """Return the digest of all bytes added; its proof has one state a step, and the digest in the last element."""
         context, out = _Context.from_buffer_copy(self._context), ctypes.create_string_buffer(20)
         self._library.final(out, context)
         sha = out.raw.hex()
@@ -132,13 +125,13 @@ class Sha1States:
 
 @cache
 def library() -> Sha1Library | None:
-    """Return OpenSSL's SHA-1, proven on a known vector, or None where this machine has none (see `MISSING`)."""
+    """Return OpenSSL's SHA-1; None if this machine has none that passes the self-test."""
     for candidate in _candidates():
         try:
             found = Sha1Library(ctypes.CDLL(candidate))
         except (OSError, AttributeError):
             continue
-        if found.proven():
+        if found.passes_self_test():
             return found
     return None
 
@@ -149,8 +142,8 @@ def _candidates() -> Iterator[str | None]:
     except ImportError:
         pass
     else:
-        yield getattr(_hashlib, "__file__", None)  # leads to the libcrypto it is linked to; None: built into Python
-    # macOS ends a process that loads its own libcrypto by name.
+        yield getattr(_hashlib, "__file__", None)  # is linked to libcrypto; None: built into Python
+    # macOS kills a process that loads the system's libcrypto by name.
     if sys.platform != "darwin" and (name := ctypes.util.find_library("crypto")):
         yield name
 
@@ -160,5 +153,5 @@ def _hex(context: _Context) -> str:
 
 
 def _address(piece: memoryview) -> Any:
-    """Return what passes the bytes to C without copying them, or a copy if they are read-only (ctypes wants it so)."""
+    """Return the bytes as an argument for C: without a copy unless they are read-only, which ctypes requires."""
     return bytes(piece) if piece.readonly else (ctypes.c_char * len(piece)).from_buffer(piece)

@@ -1,6 +1,6 @@
-"""What a driver brings to the conformance suite: itself, and a server of its protocol that can be told to misbehave.
+"""The harness that each driver brings to the conformance suite: the driver, and a server of its protocol with faults.
 
-A new driver adds a bench of its own and its name to `BENCHES`; the suite then runs against it unchanged.
+A new driver adds its own harness to `HARNESSES`. The suite then tests it unchanged.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ if TYPE_CHECKING:
     from worker.http.deadline import Guard
     from worker.stores.base import StoreDriver
 
-BENCHES = ("cos_json_bench",)
+HARNESSES = ("cos_json_harness",)
 SLICE_BYTES = 512 * 1024
 
 
-class Bench(Protocol):
-    """A driver and the server it speaks to. Operations: init, slice, list, finish, whole, look, discard."""
+class Harness(Protocol):
+    """A driver and its server. Operations: init, slice, list, finish, whole, head, discard."""
 
     driver: StoreDriver
     secrets: tuple[str, ...]
 
     def open(self, **profile: Any) -> StoreDriver:
-        """Return another driver, its profile changed."""
+        """Return another driver, with changes to its profile."""
 
     def fault(self, operation: str, fault: str, **how: Any) -> None:
-        """Make the server treat requests of one operation badly: `cut`, `delay`, `raw`, `error`, `hold`, and others."""
+        """Add a fault to the requests of one operation: `cut`, `delay`, `raw`, `error`, `hold`, and others."""
 
     def heal(self) -> None:
-        """Take all faults back."""
+        """Remove all faults."""
 
     def put_object(self, key: str, content: bytes) -> None:
-        """Let somebody else's object be at the key."""
+        """Put a foreign object at the key."""
 
     def begin_upload(self, key: str, size_bytes: int, slices: Mapping[int, bytes]) -> None:
-        """Let somebody else's unfinished upload be at the key."""
+        """Begin a foreign upload at the key."""
 
     def object_sizes(self) -> dict[str, int]:
         """Return the size in bytes of each object in the bucket."""
@@ -63,18 +63,18 @@ class Bench(Protocol):
         """Return the keys of the unfinished uploads."""
 
     def lose_sessions(self) -> None:
-        """Let the server forget all unfinished uploads."""
+        """Make the server forget all unfinished uploads."""
 
     def dictate(self, *, slice_bytes: int | None = None, ordered: bool = False) -> None:
-        """Let the server insist on a slice size, or on slices in order."""
+        """Make the server require a slice size, or slices in order."""
 
     def asked(self, operation: str, *, count: int = 0, state: str | None = None) -> list[dict[str, Any]]:
-        """Return the requests of an operation so far, in this state if one is named; waits until there are so many."""
+        """Wait for ``count`` requests of an operation, in this state if one is named; return all of them."""
 
 
 @dataclass
 class Deadline:
-    """A guard with a deadline and a switch."""
+    """A guard with a deadline and a stop that a test sets."""
 
     seconds: float = 240.0
     stop: Stop | None = None
@@ -92,26 +92,26 @@ class Deadline:
         return max(0.0, self._until - time.monotonic())
 
     def acknowledged(self, size_bytes: int) -> None:
-        """Ignore how far the request is."""
+        """Ignore the progress."""
 
 
-class Tight:
-    """A guard with always as little time left, and never none: what ends a request are its timeouts alone."""
+class ShortDeadline:
+    """A guard with always 0.3 s left: it never stops a request, so only timeouts end one."""
 
     def check(self) -> None:
-        """Let it pass."""
+        """Return."""
 
     def remaining_s(self) -> float:
         return 0.3
 
     def acknowledged(self, size_bytes: int) -> None:
-        """Ignore how far the request is."""
+        """Ignore the progress."""
 
 
-class CosJsonBench:
+class CosJsonHarness:
     """The COS JSON driver and the emulator."""
 
-    NAMES: ClassVar = {"slice": "data", "whole": "upload", "look": "stat", "discard": "delete"}
+    NAMES: ClassVar = {"slice": "data", "whole": "upload", "head": "stat", "discard": "delete"}
 
     def __init__(self, emulator: Emulator, profile: StoreProfile) -> None:
         self._emulator = emulator
@@ -167,48 +167,48 @@ class CosJsonBench:
 
 
 @pytest.fixture
-def cos_json_bench(emulator: Emulator, store_profile: StoreProfile) -> Iterator[CosJsonBench]:
-    bench = CosJsonBench(emulator, store_profile)
-    yield bench
+def cos_json_harness(emulator: Emulator, store_profile: StoreProfile) -> Iterator[CosJsonHarness]:
+    harness = CosJsonHarness(emulator, store_profile)
+    yield harness
     with suppress(OSError):
-        bench.heal()
-    bench.close()
+        harness.heal()
+    harness.close()
 
 
-@pytest.fixture(params=BENCHES)
-def bench(request: pytest.FixtureRequest) -> Bench:
-    """Each driver's bench in turn."""
-    found: Bench = request.getfixturevalue(request.param)
+@pytest.fixture(params=HARNESSES)
+def harness(request: pytest.FixtureRequest) -> Harness:
+    """Return each driver's harness in turn."""
+    found: Harness = request.getfixturevalue(request.param)
     return found
 
 
 @pytest.fixture
 def guard() -> Deadline:
-    """A guard that lets a test have 30 s."""
+    """Return a guard with a deadline that no test reaches."""
     return Deadline()
 
 
 @pytest.fixture
-def tight() -> Tight:
-    """A guard whose deadline is always near."""
-    return Tight()
+def short_deadline() -> ShortDeadline:
+    """Return a guard whose deadline is always near."""
+    return ShortDeadline()
 
 
 @pytest.fixture
 def deadline() -> type[Deadline]:
-    """Guards with deadlines of one's own."""
+    """Return the class of guards with a deadline."""
     return Deadline
 
 
 @pytest.fixture
 def data() -> bytes:
-    """A file of four slices, the last one odd, no two alike."""
+    """Return a file of four different slices, the last one shorter."""
     return b"".join(bytes([number]) * SLICE_BYTES for number in range(1, 4)) + b"the end"
 
 
 @pytest.fixture
 def intent(data: bytes) -> Intent:
-    """To bring that file to a key that wants escaping, where nothing is."""
+    """Return the intent to upload that file to a free key that needs escaping."""
     return Intent(
         key="a folder/ü+%41.bin", size_bytes=len(data), overwrite=False, attributes=None, mark="sliceway/0190-a/1"
     )
@@ -216,36 +216,38 @@ def intent(data: bytes) -> Intent:
 
 @dataclass
 class Ready:
-    """An upload of which every slice has come, and each of the driver's calls to be made on it or beside it."""
+    """An upload with all its slices, and the driver's calls on it or on other keys."""
 
-    bench: Bench
+    harness: Harness
     intent: Intent
     data: bytes
     handle: dict[str, Any]
 
     def call(self, name: str, guard: Guard | None = None, driver: StoreDriver | None = None) -> object:
-        """Make one call: `init`, `slice`, `list`, `finish`, `whole` or `look`."""
-        on, key, small = driver or self.bench.driver, self.intent.key, memoryview(self.data)[:1000]
+        """Make one call: `init`, `slice`, `list`, `finish`, `whole` or `head`."""
+        driver, key, small = driver or self.harness.driver, self.intent.key, memoryview(self.data)[:1000]
         guard = guard or Deadline()
         match name:
             case "init":
-                return on.init(replace(self.intent, key="other"), SLICE_BYTES, None, guard)
+                return driver.init(replace(self.intent, key="other"), SLICE_BYTES, None, guard)
             case "slice":
-                return on.put_slice(key, self.handle, 0, memoryview(self.data)[:SLICE_BYTES], guard)
+                return driver.put_slice(key, self.handle, 0, memoryview(self.data)[:SLICE_BYTES], guard)
             case "list":
-                return on.list_slices(key, self.handle, guard)
+                return driver.list_slices(key, self.handle, guard)
             case "finish":
-                return on.finish(key, self.handle, len(self.data), guard)
+                return driver.finish(key, self.handle, len(self.data), guard)
             case "whole":
-                return on.put_whole(replace(self.intent, key="small", size_bytes=len(small)), small, guard)
-        return on.look(key, guard)
+                return driver.put_whole(replace(self.intent, key="small", size_bytes=len(small)), small, guard)
+        return driver.head(key, guard)
 
 
 @pytest.fixture
-def ready(bench: Bench, intent: Intent, data: bytes, guard: Deadline) -> Ready:
-    """That file, all of it sent, only the finish to be done."""
-    begun = bench.driver.init(intent, SLICE_BYTES, None, guard)
+def ready(harness: Harness, intent: Intent, data: bytes, guard: Deadline) -> Ready:
+    """Return that upload: all slices are sent, the finish is missing."""
+    begun = harness.driver.init(intent, SLICE_BYTES, None, guard)
     assert isinstance(begun, Session)
     for offset in range(0, len(data), SLICE_BYTES):
-        bench.driver.put_slice(intent.key, begun.handle, offset, memoryview(data)[offset : offset + SLICE_BYTES], guard)
-    return Ready(bench, intent, data, begun.handle)
+        harness.driver.put_slice(
+            intent.key, begun.handle, offset, memoryview(data)[offset : offset + SLICE_BYTES], guard
+        )
+    return Ready(harness, intent, data, begun.handle)

@@ -1,4 +1,4 @@
-"""What can be a key, a slice size, and one and the same place."""
+"""Valid keys and slice sizes, and the canonical name of a place."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_key_that_passes_is_safe_and_passes_again(key: str) -> None:
 @pytest.mark.parametrize(
     "key", ["a", "a/b/c.mp4", "..a/b..", "...", "\u4e2d\u6587/\u00e9", "a b/c d", "%2e%2e/x", "a" * 850]
 )
-def test_what_can_be_a_key(key: str) -> None:
+def test_a_valid_key_is_unchanged(key: str) -> None:
     assert normal_key(key, LIMITS) == key
 
 
@@ -61,7 +61,7 @@ def test_what_can_be_a_key(key: str) -> None:
         ("\u4e2d" * 284, "longer than 850 bytes"),
     ],
 )
-def test_what_cannot_be_a_key_says_why(key: str, why: str) -> None:
+def test_an_invalid_key_is_refused_with_the_reason(key: str, why: str) -> None:
     with pytest.raises(Refused) as refused:
         normal_key(key, LIMITS)
     assert why in refused.value.message
@@ -85,7 +85,7 @@ def target(endpoint: str, **other: str) -> str:
         "HTTPS://Cos:443/",
     ],
 )
-def test_one_place_has_one_name(endpoint: str) -> None:
+def test_all_urls_of_one_place_give_one_name(endpoint: str) -> None:
     assert target(endpoint) == "cos-json://cos/1/b/k"
 
 
@@ -112,12 +112,12 @@ def test_case_of_the_host_and_the_default_port_do_not_matter(scheme: str, host: 
 
 
 @pytest.mark.parametrize("size", LIMITS.slice_sizes)
-def test_the_sizes_of_the_protocol_can_be_asked_for(size: int) -> None:
+def test_the_sizes_of_the_protocol_are_accepted(size: int) -> None:
     assert check_slice_size(size, LIMITS) == size
 
 
 @pytest.mark.parametrize("size", [0, -1, 512 * KIB - 1, 4 * MIB, 20 * MIB])
-def test_other_sizes_are_refused_with_those_there_are(size: int) -> None:
+def test_other_sizes_are_refused_with_the_accepted_ones(size: int) -> None:
     with pytest.raises(Refused, match="524288, 1048576, 2097152, 3145728") as refused:
         check_slice_size(size, LIMITS)
     assert refused.value.code == "bad_slice_size"

@@ -1,4 +1,4 @@
-"""Which driver speaks for a profile, and what becomes of a profile that none can use."""
+"""The driver of a profile, and the error of a profile that cannot be used."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def profile(**changes: Any) -> StoreProfile:
     return StoreProfile(**{**values, **changes})
 
 
-def test_the_protocol_of_the_profile_chooses_the_driver() -> None:
+def test_the_protocol_of_the_profile_selects_the_driver() -> None:
     driver = open_store(profile())
     assert isinstance(driver, CosJsonStore)
     driver.close()
@@ -54,8 +54,8 @@ SECRET = "fake/pr0xy-Pa55Word+Zk3W"
     ],
 )
 def test_a_profile_that_cannot_be_used_is_named_and_its_jobs_wait(wrong: dict[str, Any], code: str) -> None:
-    """A job that meets it opens the breaker and waits, and no text shows a secret."""
-    used = profile().model_copy(update=wrong)  # as it stands: what the settings refuse may still come to be
+    """Such a profile opens the breaker and its jobs wait; no text contains a secret."""
+    used = profile().model_copy(update=wrong)  # not validated: the file may change after the settings were read
     with pytest.raises(StoreUnusable, match=r"^\[stores.main\] (ca_file|endpoint or proxy) ") as caught:
         open_store(used)
     error = caught.value
@@ -63,5 +63,5 @@ def test_a_profile_that_cannot_be_used_is_named_and_its_jobs_wait(wrong: dict[st
     decision = decide(error, NEVER_FAILED)
     assert isinstance(decision, Again)
     assert (decision.attempt, decision.error is not None and decision.error["code"]) == (False, code)
-    shown = "".join(traceback.format_exception(error))
-    assert leaked(SECRET, shown) == []
+    text = "".join(traceback.format_exception(error))
+    assert leaked(SECRET, text) == []

@@ -1,4 +1,4 @@
-"""A COS JSON store of canned answers, for a driver that need not know: what it sends is kept, what it hears is told."""
+"""A COS JSON store with canned responses behind an `httpx.MockTransport`; it records the driver's requests."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Guard:
-    """A guard that lets everything pass, or stops at the n-th question."""
+    """A guard that stops at the n-th check, or never."""
 
     stop_at: int | None = None
     left_s: float = 60.0
-    asked: int = 0
+    checks: int = 0
 
     def check(self) -> None:
-        self.asked += 1
-        if self.asked == self.stop_at:
+        self.checks += 1
+        if self.checks == self.stop_at:
             raise Interrupted(Stop.CANCELLED)
 
     def remaining_s(self) -> float:
@@ -42,7 +42,7 @@ class Guard:
 
 @dataclass
 class Sent:
-    """A request as the store would see it."""
+    """A request as the store sees it."""
 
     method: str
     path: str
@@ -57,16 +57,15 @@ class Sent:
 
 @dataclass
 class Store:
-    """Answers from a queue (the last one for ever) and keeps what was asked."""
+    """Returns the queued responses in turn, the last one for ever, and records the requests."""
 
-    answers: deque[httpx.Response | Exception] = field(default_factory=deque)
+    responses: deque[httpx.Response | Exception] = field(default_factory=deque)
     sent: list[Sent] = field(default_factory=list)
-
     secrets: tuple[str, str] = ("AKIDfakesecretid", "fake-secret-key")
     mark: str = "sliceway/0190a-b/3"
 
     def driver(self, **changes: Any) -> CosJsonStore:
-        """Return a driver that speaks to this store, its profile changed."""
+        """Return a driver of this store, with changes to its profile."""
         values: dict[str, Any] = {
             "name": "main",
             "protocol": "cos-json",
@@ -79,7 +78,7 @@ class Store:
         return CosJsonStore(StoreProfile(**{**values, **changes}), httpx.MockTransport(self.handle))
 
     def intent(self, **changes: Any) -> Intent:
-        """Return the wish to bring seven bytes to `a/k`, changed."""
+        """Return the intent to create `a/k` of seven bytes, with changes."""
         values: dict[str, Any] = {
             "key": "a/k",
             "size_bytes": 7,
@@ -89,13 +88,13 @@ class Store:
         }
         return Intent(**{**values, **changes})
 
-    def guard(self, **how: Any) -> Guard:
-        """Return a guard that lets everything pass, unless told otherwise."""
-        return Guard(**how)
+    def guard(self, **fields: Any) -> Guard:
+        """Return a guard; without arguments it never stops."""
+        return Guard(**fields)
 
-    def will(self, *answers: httpx.Response | Exception) -> None:
-        """Answer so, one after the other, and with the last one for ever."""
-        self.answers.extend(answers)
+    def returns(self, *responses: httpx.Response | Exception) -> None:
+        """Queue these responses; the last one is returned for ever."""
+        self.responses.extend(responses)
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         body = b"".join(request.stream)  # type: ignore[arg-type]
@@ -110,10 +109,10 @@ class Store:
                 dict(request.extensions["timeout"]),
             )
         )
-        answer = self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        response = self.responses.popleft() if len(self.responses) > 1 else self.responses[0]
+        if isinstance(response, Exception):
+            raise response
+        return response
 
 
 def _parts(content_type: str, body: bytes) -> list[tuple[str, bytes]]:
@@ -133,13 +132,13 @@ def _plain(authorization: str) -> dict[str, str]:
 
 @pytest.fixture
 def store() -> Store:
-    """A store that was told nothing yet."""
+    """A store without queued responses."""
     return Store()
 
 
 @pytest.fixture
 def driver(store: Store) -> Iterator[CosJsonStore]:
-    """A driver that speaks to it."""
+    """A driver of this store."""
     driver = store.driver()
     yield driver
     driver.close()

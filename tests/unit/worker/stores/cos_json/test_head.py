@@ -1,4 +1,4 @@
-"""What a look makes of answers that are out of date: stat and list are two requests, and the key changes in between."""
+"""What `head` returns if the key changes between its two requests, stat and list."""
 
 from __future__ import annotations
 
@@ -17,74 +17,74 @@ if TYPE_CHECKING:
 FULL = {"filesize": 8, "filelen": 8, "biz_attr": "sliceway/j/1"}
 
 
-class Always:
-    """A guard that never says no."""
+class PassingGuard:
+    """A guard that never stops a request."""
 
     def check(self) -> None:
-        """Go on."""
+        """Return."""
 
     def remaining_s(self) -> float:
         return 30.0
 
     def acknowledged(self, size_bytes: int) -> None:
-        """Ignore how far the request is."""
+        """Ignore the progress."""
 
 
-def store_that_answers(answers: Iterator[tuple[int, int, object]]) -> CosJsonStore:
-    def answer(request: httpx.Request) -> httpx.Response:
+def driver_of(responses: Iterator[tuple[int, int, object]]) -> CosJsonStore:
+    def respond(request: httpx.Request) -> httpx.Response:
         request.read()
-        status, code, data = next(answers)
+        status, code, data = next(responses)
         return httpx.Response(status, content=json.dumps({"code": code, "message": "m", "data": data}))
 
     profile = StoreProfile(
         name="main", protocol="cos-json", endpoint="http://127.0.0.1:1", appid="1", bucket="b",
         secret_id=SecretStr("fake-secret-id"), secret_key=SecretStr("fake-secret-key"),
     )  # fmt: skip
-    return CosJsonStore(profile, httpx.MockTransport(answer))
+    return CosJsonStore(profile, httpx.MockTransport(respond))
 
 
-def test_an_upload_that_goes_between_stat_and_list_is_no_object() -> None:
-    """Stat answers for an upload of which every slice has come; when the list finds none, it has gone, not finished."""
-    store = store_that_answers(iter([(200, 0, FULL), (404, -197, None), (404, -197, None)]))
-    assert store.look("key", Always()) is None
-    store.close()
+def test_an_upload_that_disappears_between_stat_and_list_is_no_object() -> None:
+    """Stat also describes an upload that has all slices. If the list then finds no upload, it is gone, not finished."""
+    driver = driver_of(iter([(200, 0, FULL), (404, -197, None), (404, -197, None)]))
+    assert driver.head("key", PassingGuard()) is None
+    driver.close()
 
 
-def test_an_object_of_which_the_list_knows_nothing_is_one() -> None:
-    store = store_that_answers(iter([(200, 0, FULL), (404, -197, None), (200, 0, FULL)]))
-    found = store.look("key", Always())
+def test_an_object_without_a_list_is_an_object() -> None:
+    driver = driver_of(iter([(200, 0, FULL), (404, -197, None), (200, 0, FULL)]))
+    found = driver.head("key", PassingGuard())
     assert found is not None
     assert found.mark == "sliceway/j/1"
-    store.close()
+    driver.close()
 
 
-def test_an_object_that_is_expected_costs_two_requests() -> None:
-    store = store_that_answers(iter([(404, -197, None), (200, 0, FULL)]))
-    found = store.look("key", Always(), expected=True)
+def test_an_expected_object_costs_two_requests() -> None:
+    driver = driver_of(iter([(404, -197, None), (200, 0, FULL)]))
+    found = driver.head("key", PassingGuard(), expected=True)
     assert found is not None
     assert found.mark == "sliceway/j/1"
-    store.close()
+    driver.close()
 
 
-def test_slices_that_come_while_an_object_is_expected_do_not_make_an_upload_one() -> None:
-    """The list has half of it, then stat sees all: it is the list after that which says that nothing is finished."""
+def test_slices_that_arrive_between_the_requests_do_not_make_an_upload_an_object() -> None:
+    """The first list has half of the slices, then stat has all. The second list shows that the upload is unfinished."""
     half = {"session": "s", "filesize": 8, "listparts": [{"offset": 0, "datalen": 4}]}
     whole = {"session": "s", "filesize": 8, "listparts": [{"offset": 0, "datalen": 8}]}
-    store = store_that_answers(iter([(200, 0, half), (200, 0, FULL), (200, 0, whole)]))
-    assert store.look("key", Always(), expected=True) is None
-    store.close()
+    driver = driver_of(iter([(200, 0, half), (200, 0, FULL), (200, 0, whole)]))
+    assert driver.head("key", PassingGuard(), expected=True) is None
+    driver.close()
 
 
-def test_what_carries_the_mark_of_an_acknowledged_request_is_not_asked_about_again() -> None:
-    store = store_that_answers(iter([(200, 0, FULL)]))
-    found = store.look("key", Always(), finished_mark="sliceway/j/1")
+def test_an_object_with_the_finished_mark_needs_no_list() -> None:
+    driver = driver_of(iter([(200, 0, FULL)]))
+    found = driver.head("key", PassingGuard(), finished_mark="sliceway/j/1")
     assert found is not None
     assert found.mark == "sliceway/j/1"
-    store.close()
+    driver.close()
 
 
-def test_but_what_carries_another_mark_is() -> None:
+def test_an_object_with_another_mark_needs_a_list() -> None:
     listed = {"session": "s", "filesize": 8, "listparts": [{"offset": 0, "datalen": 8}]}
-    store = store_that_answers(iter([(200, 0, FULL), (200, 0, listed)]))
-    assert store.look("key", Always(), finished_mark="sliceway/other/1") is None
-    store.close()
+    driver = driver_of(iter([(200, 0, FULL), (200, 0, listed)]))
+    assert driver.head("key", PassingGuard(), finished_mark="sliceway/other/1") is None
+    driver.close()

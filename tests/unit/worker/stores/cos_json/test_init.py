@@ -34,7 +34,7 @@ def no(code: int, status: int = 400, **headers: str) -> httpx.Response:
 
 class TestInit:
     def test_sends_op_first_and_the_names_of_the_documentation(self, store: Store, driver: CosJsonStore) -> None:
-        store.will(ok(session="s1", slice_size=1048576))
+        store.returns(ok(session="s1", slice_size=1048576))
         begun = driver.init(store.intent(key="a b/ü", size_bytes=5 * MIB), 3 * MIB, None, store.guard())
         assert begun == Session({"session": "s1"}, 1048576, ordered=False)
         (sent,) = store.sent
@@ -51,7 +51,7 @@ class TestInit:
     def test_digests_force_slices_of_one_mebibyte_and_go_along_as_compact_json(
         self, store: Store, driver: CosJsonStore
     ) -> None:
-        store.will(ok(session="s1", slice_size=1048576))
+        store.returns(ok(session="s1", slice_size=1048576))
         parts = [{"offset": 0, "datalen": 7, "datasha": SHA}]
         begun = driver.init(store.intent(), 3 * MIB, Digests("sha1", SHA, parts), store.guard())
         assert begun == Session({"session": "s1", "sha": SHA}, MIB)
@@ -77,12 +77,12 @@ class TestInit:
     def test_a_refused_slice_size_is_asked_for_once_more_as_one_mebibyte(
         self, store: Store, driver: CosJsonStore, wished: int
     ) -> None:
-        store.will(no(-284), ok(session="s1", slice_size=MIB))
+        store.returns(no(-284), ok(session="s1", slice_size=MIB))
         assert driver.init(store.intent(), wished, None, store.guard()) == Session(HANDLE, MIB)
         assert [sent["slice_size"] for sent in store.sent] == [str(wished), "1048576"]
 
     def test_and_then_it_is_final(self, store: Store, driver: CosJsonStore) -> None:
-        store.will(no(-284))
+        store.returns(no(-284))
         with pytest.raises(Permanent):
             driver.init(store.intent(), 3 * MIB, None, store.guard())
         assert len(store.sent) == 2
@@ -94,7 +94,7 @@ class TestInit:
     def test_what_is_said_of_an_unfinished_upload_shows_nothing_of_its_content(
         self, store: Store, driver: CosJsonStore, code: int
     ) -> None:
-        store.will(no(code, 409))
+        store.returns(no(code, 409))
         assert driver.init(store.intent(), MIB, None, store.guard()) == UploadInProgress()
         assert driver.init(store.intent(), MIB, Digests("sha1", SHA, []), store.guard()) == UploadInProgress()
 
@@ -102,36 +102,36 @@ class TestInit:
     def test_the_store_may_have_the_file_already(
         self, store: Store, driver: CosJsonStore, answer: httpx.Response
     ) -> None:
-        store.will(answer)
+        store.returns(answer)
         assert isinstance(driver.init(store.intent(), MIB, Digests("sha1", SHA, []), store.guard()), Stored)
 
     def test_slices_go_in_order_where_the_store_says_so(self, store: Store, driver: CosJsonStore) -> None:
-        store.will(ok(session="s1", slice_size=MIB, serial_upload=1))
+        store.returns(ok(session="s1", slice_size=MIB, serial_upload=1))
         assert driver.init(store.intent(), MIB, None, store.guard()) == Session(HANDLE, MIB, ordered=True)
 
     @pytest.mark.parametrize("data", [{"session": "s1"}, {"session": "s1", "slice_size": None}])
     def test_the_wish_stands_where_the_answer_names_no_slice_size(
         self, store: Store, driver: CosJsonStore, data: dict[str, Any]
     ) -> None:
-        store.will(ok(**data))
+        store.returns(ok(**data))
         assert driver.init(store.intent(), 2 * MIB, None, store.guard()) == Session(HANDLE, 2 * MIB)
-        store.answers.clear()
-        store.will(no(-284), ok(**data))
+        store.responses.clear()
+        store.returns(no(-284), ok(**data))
         assert driver.init(store.intent(), 2 * MIB, None, store.guard()) == Session(HANDLE, MIB)
 
     def test_codes_and_numbers_may_come_as_text(self, store: Store, driver: CosJsonStore) -> None:
         data = {"session": "s1", "slice_size": str(MIB), "serial_upload": "1"}
-        store.will(httpx.Response(200, json={"code": "0", "message": "SUCCESS", "data": data}))
+        store.returns(httpx.Response(200, json={"code": "0", "message": "SUCCESS", "data": data}))
         assert driver.init(store.intent(), MIB, None, store.guard()) == Session(HANDLE, MIB, ordered=True)
-        store.answers.clear()
-        store.will(httpx.Response(409, json={"code": "-4019", "message": "NO"}))
+        store.responses.clear()
+        store.returns(httpx.Response(409, json={"code": "-4019", "message": "NO"}))
         assert driver.init(store.intent(), MIB, None, store.guard()) == UploadInProgress()
 
     @pytest.mark.parametrize("data", [{}, {"slice_size": MIB}, {"session": "s1", "slice_size": 0}])
     def test_a_session_that_cannot_be_used_is_none(
         self, store: Store, driver: CosJsonStore, data: dict[str, Any]
     ) -> None:
-        store.will(ok(**data))
+        store.returns(ok(**data))
         with pytest.raises(Transient) as caught:
             driver.init(store.intent(), MIB, None, store.guard())
         assert (caught.value.code, caught.value.counts_as_attempt) == ("bad_answer", True)
@@ -152,7 +152,7 @@ class TestInit:
         self, store: Store, driver: CosJsonStore, size_bytes: int, given: int, *, usable: bool
     ) -> None:
         """One wrong answer must not cost millions of rows, or the worker its memory."""
-        store.will(ok(session="s1", slice_size=given))
+        store.returns(ok(session="s1", slice_size=given))
         asked = replace(store.intent(), size_bytes=size_bytes)
         if usable:
             assert driver.init(asked, 3 * MIB, None, store.guard()) == Session(HANDLE, given)
@@ -163,7 +163,7 @@ class TestInit:
                 driver.init(asked, 3 * MIB, None, store.guard())
 
     def test_a_slice_size_above_the_files_is_no_matter(self, store: Store, driver: CosJsonStore) -> None:
-        store.will(ok(session="s1", slice_size=2**40))
+        store.returns(ok(session="s1", slice_size=2**40))
         assert driver.init(store.intent(), 3 * MIB, None, store.guard()) == Session(HANDLE, 16 * MIB)
 
     @pytest.mark.parametrize(
@@ -182,14 +182,14 @@ class TestInit:
     ) -> None:
         driver = store.driver(mark=mark)
         there = ok(biz_attr=expected, filesize=7, filelen=7)
-        store.will(ok(session="s1", slice_size=MIB), ok(), there)
+        store.returns(ok(session="s1", slice_size=MIB), ok(), there)
         wanted = store.intent(attributes=attributes, overwrite=overwrite)
         driver.init(wanted, MIB, None, store.guard())
         driver.put_whole(wanted, memoryview(b"content"), store.guard())
         assert [sent["biz_attr"] for sent in store.sent] == [expected, expected]
         assert [sent["insertOnly"] for sent in store.sent] == ["0" if overwrite else "1"] * 2
-        store.will(no(-197, 404), there)
-        found = driver.look("a/k", store.guard())
+        store.returns(no(-197, 404), there)
+        found = driver.head("a/k", store.guard())
         assert found is not None
         assert found.mark == (MARK if MARK in expected else None)
         driver.close()

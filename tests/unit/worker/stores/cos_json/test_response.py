@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.stores.cos_json.response import Answer, read_answer
+from worker.stores.cos_json.response import StoreResponse, parse_response
 from worker.stores.cos_json.signing import plain_text, token
 
 SECRET_ID, SECRET_KEY = "AKIDfakesecretid", "fake-secret-key"
 SECRETS = (SECRET_KEY, SECRET_ID)
 
 
-def read(body: object, status: int = 200, **headers: str) -> Answer:
+def read(body: object, status: int = 200, **headers: str) -> StoreResponse:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return read_answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, raw, SECRETS)
+    return parse_response(status, {name.replace("_", "-"): value for name, value in headers.items()}, raw, SECRETS)
 
 
 @pytest.mark.parametrize(
@@ -37,17 +37,17 @@ def read(body: object, status: int = 200, **headers: str) -> Answer:
         b"[" * 9999,
     ],
 )
-def test_whatever_is_no_envelope_has_no_code_and_is_no_success(body: bytes) -> None:
-    answer = read(body)
-    assert (answer.code, answer.ok, answer.data) == (None, False, {})
-    assert answer.words.startswith("HTTP 200, no JSON")
+def test_a_body_without_an_envelope_has_no_code_and_is_no_success(body: bytes) -> None:
+    response = read(body)
+    assert (response.code, response.ok, response.data) == (None, False, {})
+    assert response.summary.startswith("HTTP 200, no JSON")
 
 
 @given(st.integers(100, 999), st.binary(max_size=2000))
 def test_any_bytes_can_be_read(status: int, body: bytes) -> None:
-    words = read(body, status).words
-    assert words.isprintable()
-    assert len(words) < 500
+    summary = read(body, status).summary
+    assert summary.isprintable()
+    assert len(summary) < 500
 
 
 def test_success_needs_both_code_and_status() -> None:
@@ -67,10 +67,10 @@ def test_data_that_is_no_object_counts_as_none() -> None:
 
 
 def test_numbers_may_come_as_text() -> None:
-    answer = read(
+    response = read(
         {"code": 0, "data": {"a": 7, "b": "7", "c": "x", "d": True, "e": None, "f": "9" * 5000, "g": "\u0667"}}
     )
-    assert [answer.integer(name) for name in "abcdefgh"] == [7, 7, None, None, None, None, None, None]
+    assert [response.integer(name) for name in "abcdefgh"] == [7, 7, None, None, None, None, None, None]
 
 
 @pytest.mark.parametrize(
@@ -90,25 +90,25 @@ def test_only_a_real_sha_is_a_digest(given: str | None, expected: str | None) ->
 
 
 def test_urls_are_shown_without_what_may_sign_them() -> None:
-    answer = read(
+    response = read(
         {"code": 0, "data": {"access_url": "https://u:p@a.test/k%20?sign=abc#x", "url": 7, "ctime": 5, "mtime": "6"}}
     )
-    assert answer.details() == {"access_url": "https://a.test/k%20", "ctime": "5", "mtime": "6"}
+    assert response.details() == {"access_url": "https://a.test/k%20", "ctime": "5", "mtime": "6"}
 
 
-def test_no_secret_gets_into_words_for_people() -> None:
+def test_the_summary_contains_no_secret() -> None:
     plain = plain_text(appid="1", secret_id=SECRET_ID, bucket="b", expires=1, now=1, nonce=1)
     signed = token(SECRET_KEY, plain)
     said = f"sign {signed} of {plain} with {SECRET_KEY} at http://x/?sign=abc%3D Authorization: {signed}\nsecond line"
     for body in ({"code": -48, "message": said, "request_id": signed}, f"<p>{said}</p>".encode()):
-        words = read(body, 403).words
+        summary = read(body, 403).summary
         for secret in (signed, SECRET_ID, SECRET_KEY, "abc%3D", base64.b64encode(plain.encode()).decode()[:48]):
-            assert secret not in words
-        assert "\n" not in words
+            assert secret not in summary
+        assert "\n" not in summary
 
 
-def test_an_empty_secret_does_not_garble_the_words() -> None:
-    assert read_answer(403, {}, b'{"code": -48, "message": "no"}', ("",)).words == "HTTP 403, code -48, no"
+def test_an_empty_secret_does_not_change_the_summary() -> None:
+    assert parse_response(403, {}, b'{"code": -48, "message": "no"}', ("",)).summary == "HTTP 403, code -48, no"
 
 
 @pytest.mark.parametrize(
@@ -125,5 +125,5 @@ def test_an_empty_secret_does_not_garble_the_words() -> None:
     ],
 )
 def test_retry_after_is_read_in_both_its_forms(value: str, expected: timedelta | None) -> None:
-    answer = read({"code": -71}, 503, retry_after=value, date="Thu, 01 Jan 2026 00:00:00 GMT")
-    assert answer.retry_after == expected
+    response = read({"code": -71}, 503, retry_after=value, date="Thu, 01 Jan 2026 00:00:00 GMT")
+    assert response.retry_after == expected

@@ -150,5 +150,5 @@ def test_an_openssl_that_gets_it_wrong_is_not_used(openssl: Sha1Library) -> None
             if self.calls % 2:
                 openssl.update(*arguments)
 
-    assert openssl.proven()
-    assert not Forgetful().proven()
+    assert openssl.passes_self_test()
+    assert not Forgetful().passes_self_test()

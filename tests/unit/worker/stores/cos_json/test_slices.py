@@ -29,7 +29,7 @@ class TestSlices:
     def test_the_files_sha_is_repeated_and_the_bytes_go_last(
         self, store: Store, driver: CosJsonStore, handle: dict[str, str]
     ) -> None:
-        store.will(ok(session="s1", offset=MIB, datalen=3, datamd5="x"))
+        store.returns(ok(session="s1", offset=MIB, datalen=3, datamd5="x"))
         assert driver.put_slice("k", handle, MIB, memoryview(b"abc"), store.guard()) == SliceAck()
         (sent,) = store.sent
         sha = [("sha", SHA.encode())] if "sha" in handle else []
@@ -59,7 +59,7 @@ class TestSlices:
     def test_an_acknowledgement_of_something_else_is_none(
         self, store: Store, driver: CosJsonStore, echo: dict[str, Any]
     ) -> None:
-        store.will(ok(**echo))
+        store.returns(ok(**echo))
         with pytest.raises(Transient) as caught:
             driver.put_slice("k", HANDLE, 0, memoryview(b"abc"), store.guard())
         assert (caught.value.code, caught.value.counts_as_attempt) == ("wrong_echo", True)
@@ -70,16 +70,16 @@ class TestSlices:
     def test_what_is_not_echoed_contradicts_nothing(
         self, store: Store, driver: CosJsonStore, echo: dict[str, Any]
     ) -> None:
-        store.will(ok(**echo))
+        store.returns(ok(**echo))
         assert driver.put_slice("k", HANDLE, 0, memoryview(b"abc"), store.guard()) == SliceAck()
 
     def test_the_last_slice_may_be_answered_with_the_object(self, store: Store, driver: CosJsonStore) -> None:
-        store.will(ok(access_url="http://a.test/k", url="http://a.test/k?sign=x"))
+        store.returns(ok(access_url="http://a.test/k", url="http://a.test/k?sign=x"))
         found = driver.put_slice("k", HANDLE, 0, memoryview(b"abc"), store.guard())
         assert found == Stored(details={"access_url": "http://a.test/k", "url": "http://a.test/k"})
 
     def test_the_offset_may_come_back_as_text(self, store: Store, driver: CosJsonStore) -> None:
-        store.will(ok(session="s1", offset="0"))
+        store.returns(ok(session="s1", offset="0"))
         assert driver.put_slice("k", HANDLE, 0, memoryview(b"abc"), store.guard()) == SliceAck()
 
     @pytest.mark.parametrize(
@@ -91,10 +91,10 @@ class TestSlices:
         ],
     )
     def test_a_list_is_read_in_all_its_forms(self, store: Store, driver: CosJsonStore, listparts: object) -> None:
-        store.will(ok(session="s1", slice_size="5", filesize=7, sha=f"{SHA}_1", listparts=listparts))
+        store.returns(ok(session="s1", slice_size="5", filesize=7, sha=f"{SHA}_1", listparts=listparts))
         assert driver.list_slices("k", None, store.guard()) == Listing(
             handle={"session": "s1", "sha": SHA},
-            held=[UploadedSlice(0, 5), UploadedSlice(5, 2)],
+            slices=[UploadedSlice(0, 5), UploadedSlice(5, 2)],
             slice_bytes=5,
             size_bytes=7,
             digest=SHA,
@@ -103,14 +103,14 @@ class TestSlices:
 
     @pytest.mark.parametrize("listparts", [None, "", [], "[]"])
     def test_a_list_may_be_empty(self, store: Store, driver: CosJsonStore, listparts: object) -> None:
-        store.will(ok(session="s1", listparts=listparts))
-        assert driver.list_slices("k", None, store.guard()) == Listing(handle=HANDLE, held=[])
+        store.returns(ok(session="s1", listparts=listparts))
+        assert driver.list_slices("k", None, store.guard()) == Listing(handle=HANDLE, slices=[])
 
     @pytest.mark.parametrize(
         "listparts", ["x", 7, [7], [{"offset": 0}], [{"offset": "x", "datalen": 1}], {"a": 1}, [None]]
     )
     def test_a_list_that_cannot_be_read_is_no_list(self, store: Store, driver: CosJsonStore, listparts: object) -> None:
-        store.will(ok(session="s1", listparts=listparts))
+        store.returns(ok(session="s1", listparts=listparts))
         with pytest.raises(Transient) as caught:
             driver.list_slices("k", None, store.guard())
         assert caught.value.code == "bad_answer"
@@ -130,14 +130,14 @@ class TestSlices:
     def test_the_handle_of_a_list_is_ours_if_the_session_is(
         self, store: Store, driver: CosJsonStore, known: Any, listed: dict[str, Any], expected: dict[str, Any]
     ) -> None:
-        store.will(ok(session="s1", **listed))
+        store.returns(ok(session="s1", **listed))
         found = driver.list_slices("k", known, store.guard())
         assert isinstance(found, Listing)
         assert found.handle == expected
         assert found.digest == (SHA if "sha" in listed and listed["sha"] == SHA else None)
 
     def test_finish_repeats_size_and_sha(self, store: Store, driver: CosJsonStore) -> None:
-        store.will(ok(access_url="http://a.test/k"))
+        store.returns(ok(access_url="http://a.test/k"))
         done = driver.finish("k", {"session": "s1", "sha": SHA}, 7, store.guard())
         assert done == Stored(details={"access_url": "http://a.test/k"})
         expected = [("op", b"upload_slice_finish"), ("session", b"s1"), ("filesize", b"7"), ("sha", SHA.encode())]
@@ -145,7 +145,7 @@ class TestSlices:
 
     @pytest.mark.parametrize("body", [b"", b"content"])
     def test_a_small_file_goes_with_its_sha(self, store: Store, driver: CosJsonStore, body: bytes) -> None:
-        store.will(ok(access_url="http://a.test/k"))
+        store.returns(ok(access_url="http://a.test/k"))
         sha = hashlib.sha1(body).hexdigest()  # noqa: S324 - the protocol's
         done = driver.put_whole(store.intent(size_bytes=len(body)), memoryview(body), store.guard())
         assert (done.size_bytes, done.digest) == (len(body), sha)
