@@ -6,11 +6,12 @@ import gzip
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, formatdate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
+from tests.support.envelopes import refusal, success
 from worker.errors import Interrupted, SessionGone, Stop, StoreUnusable, Transient, Unknown
 from worker.protocols.spec import MIB
 from worker.stores.base import Aborted, Listing, SliceAck
@@ -24,17 +25,9 @@ if TYPE_CHECKING:
 HANDLE = {"session": "s1"}
 
 
-def ok(**data: Any) -> httpx.Response:
-    return httpx.Response(200, json={"code": 0, "message": "SUCCESS", "request_id": "r", "data": data})
-
-
-def no(code: int, status: int = 400, **headers: str) -> httpx.Response:
-    return httpx.Response(status, json={"code": code, "message": "NO"}, headers=headers)
-
-
 class TestSigning:
     def test_each_request_is_signed_afresh_and_for_its_file(self, store: Store, driver: CosJsonStore) -> None:
-        store.returns(ok(access_url="http://a.test/k"))
+        store.returns(success(access_url="http://a.test/k"))
         for _ in range(2):
             driver.finish("a b", HANDLE, 7, store.guard())
         one, other = (sent.plain for sent in store.sent)
@@ -48,7 +41,7 @@ class TestSigning:
         self, store: Store, driver: CosJsonStore, code: int
     ) -> None:
         ahead = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
-        store.returns(no(code, 403, Date=ahead), ok(session="s1", offset=0))
+        store.returns(refusal(code, 403, Date=ahead), success(session="s1", offset=0))
         assert driver.put_slice("k", HANDLE, 0, memoryview(b"abc"), store.guard()) == SliceAck()
         first, second = store.sent
         assert first.fields == second.fields
@@ -57,7 +50,7 @@ class TestSigning:
         assert abs(int(store.sent[2].plain["t"]) - int(second.plain["t"])) < 60
 
     def test_a_wrong_clock_is_corrected_once(self, store: Store, driver: CosJsonStore) -> None:
-        store.returns(no(-59, 403, Date=formatdate(usegmt=True)))
+        store.returns(refusal(-59, 403, Date=formatdate(usegmt=True)))
         with pytest.raises(StoreUnusable) as caught:
             driver.head("k", store.guard())
         assert "clock" in caught.value.advice
@@ -69,24 +62,24 @@ class TestSigning:
     def test_without_a_plausible_date_the_clock_is_not_corrected(
         self, store: Store, driver: CosJsonStore, date: str | None
     ) -> None:
-        store.returns(no(-59, 403, **({"Date": date} if date else {})))
+        store.returns(refusal(-59, 403, **({"Date": date} if date else {})))
         with pytest.raises(StoreUnusable):
             driver.head("k", store.guard())
         assert len(store.sent) == 1
 
     def test_a_used_token_is_replaced_once(self, store: Store, driver: CosJsonStore) -> None:
-        store.returns(ok(session="s1"), no(-197, 404), no(-77, 403), ok(), no(-197, 404))
+        store.returns(success(session="s1"), refusal(-197, 404), refusal(-77, 403), success(), refusal(-197, 404))
         assert driver.abort("k", HANDLE, store.guard()) == Aborted()
         assert store.sent[2].plain["r"] != store.sent[3].plain["r"]
 
     def test_a_wrong_signature_is_not_tried_again(self, store: Store, driver: CosJsonStore) -> None:
-        store.returns(no(-97, 403, Date=formatdate(usegmt=True)))
+        store.returns(refusal(-97, 403, Date=formatdate(usegmt=True)))
         with pytest.raises(StoreUnusable):
             driver.head("k", store.guard())
         assert len(store.sent) == 1
 
     def test_no_text_contains_a_secret(self, store: Store, driver: CosJsonStore) -> None:
-        store.returns(no(-48, 403))
+        store.returns(refusal(-48, 403))
         with pytest.raises(StoreUnusable) as caught:
             driver.head("k", store.guard())
         shown = f"{caught.value!r} {caught.value.answer} {caught.value.advice} {driver!r} {vars(driver)!r}"
@@ -96,7 +89,7 @@ class TestSigning:
 
 class TestGuard:
     def test_it_is_checked_before_each_piece_and_its_error_is_raised(self, store: Store, driver: CosJsonStore) -> None:
-        store.returns(ok(session="s1", offset=0))
+        store.returns(success(session="s1", offset=0))
         body = memoryview(bytes(MIB))
         guard = store.guard()
         driver.put_slice("k", HANDLE, 0, body, guard)
@@ -112,7 +105,7 @@ class TestGuard:
         assert store.sent == []
 
     def test_no_timeout_exceeds_the_time_left(self, store: Store, driver: CosJsonStore) -> None:
-        store.returns(ok(access_url="http://a.test/k"))
+        store.returns(success(access_url="http://a.test/k"))
         driver.finish("k", HANDLE, 7, store.guard(left_s=1000))
         driver.finish("k", HANDLE, 7, store.guard(left_s=1.5))
         driver.finish("k", HANDLE, 7, store.guard(left_s=0))
@@ -125,7 +118,7 @@ class TestGuard:
         ]
 
     def test_the_response_to_a_slice_may_take_all_the_time_left(self, store: Store, driver: CosJsonStore) -> None:
-        store.returns(ok(session="s1", offset=0))
+        store.returns(success(session="s1", offset=0))
         driver.put_slice("k", HANDLE, 0, memoryview(bytes(MIB)), store.guard(left_s=1000))
         assert store.sent[0].timeouts == {"connect": 5, "read": 1000, "write": 10, "pool": 5}
 
@@ -134,7 +127,7 @@ class TestGuard:
             def check(self) -> None:
                 self.left_s /= 2
 
-        store.returns(ok(session="s1", offset=0))
+        store.returns(success(session="s1", offset=0))
         driver.put_slice("k", HANDLE, 0, memoryview(bytes(MIB)), Draining(left_s=16))
         assert store.sent[0].timeouts["read"] < 1
 
@@ -165,13 +158,13 @@ class TestResponses:
     def test_a_response_that_is_compressed_against_the_request_is_read(
         self, store: Store, driver: CosJsonStore
     ) -> None:
-        packed = gzip.compress(ok(session="s1", offset=0).content)
+        packed = gzip.compress(success(session="s1", offset=0).content)
         store.returns(httpx.Response(200, stream=httpx.ByteStream(packed), headers={"content-encoding": "gzip"}))
         assert driver.put_slice("k", HANDLE, 0, memoryview(b"abc"), store.guard()) == SliceAck()
 
     def test_a_list_of_many_slices_is_read_whole(self, store: Store, driver: CosJsonStore) -> None:
         parts = [{"offset": number * 3 * MIB, "datalen": 3 * MIB} for number in range(40_000)]
-        store.returns(ok(session="s1", listparts=parts))
+        store.returns(success(session="s1", listparts=parts))
         found = driver.list_slices("k", None, store.guard())
         assert isinstance(found, Listing)
         assert len(found.slices) == 40_000
@@ -179,19 +172,19 @@ class TestResponses:
     def test_check_requires_the_protocols_own_response_that_no_object_is_there(
         self, store: Store, driver: CosJsonStore
     ) -> None:
-        store.returns(no(-197, 404), ok(filesize=1, filelen=1))
+        store.returns(refusal(-197, 404), success(filesize=1, filelen=1))
         driver.check()
         driver.check()
         assert store.sent[0].path != store.sent[1].path
         store.responses[0] = httpx.Response(404, text="<html>not here</html>")
         with pytest.raises(StoreUnusable, match="does not speak"):
             driver.check()
-        store.responses[0] = no(-133, 404)
+        store.responses[0] = refusal(-133, 404)
         with pytest.raises(StoreUnusable):
             driver.check()
 
     def test_a_lost_session_differs_from_a_missing_object(self, store: Store, driver: CosJsonStore) -> None:
-        store.returns(no(-197, 404))
+        store.returns(refusal(-197, 404))
         assert driver.head("k", store.guard()) is None
         with pytest.raises(SessionGone):
             driver.list_slices("k", None, store.guard())

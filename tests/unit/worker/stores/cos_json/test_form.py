@@ -17,7 +17,7 @@ def whole(form: Form) -> bytes:
 
 
 def parsed(form: Form) -> list[tuple[str, bytes]]:
-    """The parts, by a parser that shares nothing with the encoder."""
+    """Return the parts, by an independent parser."""
     head = f"Content-Type: {form.content_type}\r\n\r\n".encode()
     message = BytesParser(policy=policy.HTTP).parsebytes(head + whole(form))
     return [
@@ -36,7 +36,7 @@ def test_the_init_of_the_vendors_example_has_361_bytes() -> None:
     assert whole(form).endswith(f"\r\n--{CURL_BOUNDARY}--\r\n".encode())
 
 
-def test_the_boundary_is_bare_and_new_each_time() -> None:
+def test_the_boundary_is_unquoted_and_new_each_time() -> None:
     one, other = Form([("op", "upload")]), Form([("op", "upload")])
     assert one.content_type.startswith("multipart/form-data; boundary=sliceway-")
     assert '"' not in one.content_type
@@ -63,7 +63,7 @@ def test_a_form_is_read_back_as_it_was_written(fields: list[tuple[str, str]], co
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * 1024 * 1024])
-def test_the_content_goes_out_in_views_of_the_callers_own_buffer(size: int) -> None:
+def test_the_content_is_sent_in_views_of_the_callers_buffer(size: int) -> None:
     buffer = bytearray(size)
     form = Form([("op", "upload_slice_data")], memoryview(buffer))
     pieces = list(form.pieces())

@@ -1,4 +1,4 @@
-"""What init and a one-request upload ask for, and what is made of the answers."""
+"""The requests of init and of a one-request upload, and their responses."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from tests.support.envelopes import refusal, success
 from worker.errors import Permanent, Transient
 from worker.protocols.cos_json import LIMITS
 from worker.protocols.spec import GIB, MIB
@@ -24,17 +25,9 @@ HANDLE = {"session": "s1"}
 MAX_DIGEST_BYTES = LIMITS.max_digest_bytes
 
 
-def ok(**data: Any) -> httpx.Response:
-    return httpx.Response(200, json={"code": 0, "message": "SUCCESS", "request_id": "r", "data": data})
-
-
-def no(code: int, status: int = 400, **headers: str) -> httpx.Response:
-    return httpx.Response(status, json={"code": code, "message": "NO"}, headers=headers)
-
-
 class TestInit:
     def test_sends_op_first_and_the_names_of_the_documentation(self, store: Store, driver: CosJsonStore) -> None:
-        store.returns(ok(session="s1", slice_size=1048576))
+        store.returns(success(session="s1", slice_size=1048576))
         begun = driver.init(store.intent(key="a b/ü", size_bytes=5 * MIB), 3 * MIB, None, store.guard())
         assert begun == Session({"session": "s1"}, 1048576, ordered=False)
         (sent,) = store.sent
@@ -48,10 +41,10 @@ class TestInit:
         ]
         assert "transfer-encoding" not in sent.headers
 
-    def test_digests_force_slices_of_one_mebibyte_and_go_along_as_compact_json(
+    def test_digests_require_slices_of_one_mebibyte_and_are_sent_as_compact_json(
         self, store: Store, driver: CosJsonStore
     ) -> None:
-        store.returns(ok(session="s1", slice_size=1048576))
+        store.returns(success(session="s1", slice_size=1048576))
         parts = [{"offset": 0, "datalen": 7, "datasha": SHA}]
         begun = driver.init(store.intent(), 3 * MIB, Digests("sha1", SHA, parts), store.guard())
         assert begun == Session({"session": "s1", "sha": SHA}, MIB)
@@ -73,16 +66,16 @@ class TestInit:
         assert len(json.dumps(last, separators=(",", ":")) + ",") * (MAX_DIGEST_BYTES // MIB) < 4 * MIB
         assert MAX_DIGEST_BYTES >= 32 * GIB
 
-    @pytest.mark.parametrize("wished", [512 * 1024, 3 * MIB])
-    def test_a_refused_slice_size_is_asked_for_once_more_as_one_mebibyte(
-        self, store: Store, driver: CosJsonStore, wished: int
+    @pytest.mark.parametrize("requested", [512 * 1024, 3 * MIB])
+    def test_after_a_refused_slice_size_one_mebibyte_is_requested(
+        self, store: Store, driver: CosJsonStore, requested: int
     ) -> None:
-        store.returns(no(-284), ok(session="s1", slice_size=MIB))
-        assert driver.init(store.intent(), wished, None, store.guard()) == Session(HANDLE, MIB)
-        assert [sent["slice_size"] for sent in store.sent] == [str(wished), "1048576"]
+        store.returns(refusal(-284), success(session="s1", slice_size=MIB))
+        assert driver.init(store.intent(), requested, None, store.guard()) == Session(HANDLE, MIB)
+        assert [sent["slice_size"] for sent in store.sent] == [str(requested), "1048576"]
 
-    def test_and_then_it_is_final(self, store: Store, driver: CosJsonStore) -> None:
-        store.returns(no(-284))
+    def test_a_second_refusal_of_the_slice_size_is_final(self, store: Store, driver: CosJsonStore) -> None:
+        store.returns(refusal(-284))
         with pytest.raises(Permanent):
             driver.init(store.intent(), 3 * MIB, None, store.guard())
         assert len(store.sent) == 2
@@ -91,32 +84,34 @@ class TestInit:
         assert len(store.sent) == 3
 
     @pytest.mark.parametrize("code", [-4019, -4020])
-    def test_what_is_said_of_an_unfinished_upload_shows_nothing_of_its_content(
+    def test_the_response_for_an_unfinished_upload_is_the_same_for_every_content(
         self, store: Store, driver: CosJsonStore, code: int
     ) -> None:
-        store.returns(no(code, 409))
+        store.returns(refusal(code, 409))
         assert driver.init(store.intent(), MIB, None, store.guard()) == UploadInProgress()
         assert driver.init(store.intent(), MIB, Digests("sha1", SHA, []), store.guard()) == UploadInProgress()
 
-    @pytest.mark.parametrize("answer", [ok(access_url="http://a.test/k"), no(-4018, 409)], ids=["instant", "-4018"])
+    @pytest.mark.parametrize(
+        "answer", [success(access_url="http://a.test/k"), refusal(-4018, 409)], ids=["instant", "-4018"]
+    )
     def test_the_store_may_have_the_file_already(
         self, store: Store, driver: CosJsonStore, answer: httpx.Response
     ) -> None:
         store.returns(answer)
         assert isinstance(driver.init(store.intent(), MIB, Digests("sha1", SHA, []), store.guard()), Stored)
 
-    def test_slices_go_in_order_where_the_store_says_so(self, store: Store, driver: CosJsonStore) -> None:
-        store.returns(ok(session="s1", slice_size=MIB, serial_upload=1))
+    def test_slices_are_ordered_if_the_store_requires_it(self, store: Store, driver: CosJsonStore) -> None:
+        store.returns(success(session="s1", slice_size=MIB, serial_upload=1))
         assert driver.init(store.intent(), MIB, None, store.guard()) == Session(HANDLE, MIB, ordered=True)
 
     @pytest.mark.parametrize("data", [{"session": "s1"}, {"session": "s1", "slice_size": None}])
-    def test_the_wish_stands_where_the_answer_names_no_slice_size(
+    def test_the_requested_size_is_used_if_the_response_has_none(
         self, store: Store, driver: CosJsonStore, data: dict[str, Any]
     ) -> None:
-        store.returns(ok(**data))
+        store.returns(success(**data))
         assert driver.init(store.intent(), 2 * MIB, None, store.guard()) == Session(HANDLE, 2 * MIB)
         store.responses.clear()
-        store.returns(no(-284), ok(**data))
+        store.returns(refusal(-284), success(**data))
         assert driver.init(store.intent(), 2 * MIB, None, store.guard()) == Session(HANDLE, MIB)
 
     def test_codes_and_numbers_may_come_as_text(self, store: Store, driver: CosJsonStore) -> None:
@@ -128,10 +123,10 @@ class TestInit:
         assert driver.init(store.intent(), MIB, None, store.guard()) == UploadInProgress()
 
     @pytest.mark.parametrize("data", [{}, {"slice_size": MIB}, {"session": "s1", "slice_size": 0}])
-    def test_a_session_that_cannot_be_used_is_none(
+    def test_a_success_without_a_usable_session_is_a_bad_answer(
         self, store: Store, driver: CosJsonStore, data: dict[str, Any]
     ) -> None:
-        store.returns(ok(**data))
+        store.returns(success(**data))
         with pytest.raises(Transient) as caught:
             driver.init(store.intent(), MIB, None, store.guard())
         assert (caught.value.code, caught.value.counts_as_attempt) == ("bad_answer", True)
@@ -148,22 +143,22 @@ class TestInit:
             (4096 * GIB, 3 * MIB, True),
         ],
     )
-    def test_a_slice_size_that_nobody_could_hold_or_list_is_none(
+    def test_a_slice_size_beyond_the_limits_is_a_bad_answer(
         self, store: Store, driver: CosJsonStore, size_bytes: int, given: int, *, usable: bool
     ) -> None:
-        """One wrong answer must not cost millions of rows, or the worker its memory."""
-        store.returns(ok(session="s1", slice_size=given))
-        asked = replace(store.intent(), size_bytes=size_bytes)
+        """One wrong response must not cause millions of rows or exhaust the worker's memory."""
+        store.returns(success(session="s1", slice_size=given))
+        intent = replace(store.intent(), size_bytes=size_bytes)
         if usable:
-            assert driver.init(asked, 3 * MIB, None, store.guard()) == Session(HANDLE, given)
+            assert driver.init(intent, 3 * MIB, None, store.guard()) == Session(HANDLE, given)
         else:
             with pytest.raises(
                 Transient, match=f"wants slices of {given} bytes; a worker sends slices of at most 16777216"
             ):
-                driver.init(asked, 3 * MIB, None, store.guard())
+                driver.init(intent, 3 * MIB, None, store.guard())
 
-    def test_a_slice_size_above_the_files_is_no_matter(self, store: Store, driver: CosJsonStore) -> None:
-        store.returns(ok(session="s1", slice_size=2**40))
+    def test_a_slice_size_above_the_files_size_is_used(self, store: Store, driver: CosJsonStore) -> None:
+        store.returns(success(session="s1", slice_size=2**40))
         assert driver.init(store.intent(), 3 * MIB, None, store.guard()) == Session(HANDLE, 16 * MIB)
 
     @pytest.mark.parametrize(
@@ -181,14 +176,14 @@ class TestInit:
         self, store: Store, mark: str, attributes: str | None, expected: str, *, overwrite: bool
     ) -> None:
         driver = store.driver(mark=mark)
-        there = ok(biz_attr=expected, filesize=7, filelen=7)
-        store.returns(ok(session="s1", slice_size=MIB), ok(), there)
+        there = success(biz_attr=expected, filesize=7, filelen=7)
+        store.returns(success(session="s1", slice_size=MIB), success(), there)
         wanted = store.intent(attributes=attributes, overwrite=overwrite)
         driver.init(wanted, MIB, None, store.guard())
         driver.put_whole(wanted, memoryview(b"content"), store.guard())
         assert [sent["biz_attr"] for sent in store.sent] == [expected, expected]
         assert [sent["insertOnly"] for sent in store.sent] == ["0" if overwrite else "1"] * 2
-        store.returns(no(-197, 404), there)
+        store.returns(refusal(-197, 404), there)
         found = driver.head("a/k", store.guard())
         assert found is not None
         assert found.mark == (MARK if MARK in expected else None)

@@ -23,7 +23,7 @@ def openssl() -> Sha1Library:
 
 
 def compressed(state: tuple[int, ...], block: bytes) -> tuple[int, ...]:
-    """One block of SHA-1 by the book (FIPS 180-4), to compare with."""
+    """Compress one block by FIPS 180-4, for comparison."""
 
     def rotated(word: int, by: int) -> int:
         return ((word << by) | (word >> (32 - by))) & 0xFFFFFFFF
@@ -45,7 +45,7 @@ def compressed(state: tuple[int, ...], block: bytes) -> tuple[int, ...]:
     return tuple((old + new) & 0xFFFFFFFF for old, new in zip(state, (a, b, c, d, e), strict=True))
 
 
-def state_by_the_book(data: bytes) -> str:
+def reference_state(data: bytes) -> str:
     state: tuple[int, ...] = (0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476, 0xC3D2E1F0)
     for at in range(0, len(data), 64):
         state = compressed(state, data[at : at + 64])
@@ -53,7 +53,7 @@ def state_by_the_book(data: bytes) -> str:
 
 
 def digested(openssl: Sha1Library, data: bytes, step: int, cuts: list[int]) -> Any:
-    """Digest in pieces that end at the cuts (in steps), put away and taken up again at each."""
+    """Digest in pieces that end at the cuts (in steps); a new digester continues at each cut."""
     ends = [*sorted({min(cut * step, len(data) // step * step) for cut in cuts} | {0}), len(data)]
     digester = Sha1States(openssl, step_bytes=step)
     for start, end in pairwise(ends):
@@ -84,7 +84,7 @@ def test_the_published_vector_of_two_zero_blocks(openssl: Sha1Library) -> None:
 
 
 @given(data=st.binary(max_size=1024), step=st.sampled_from([64, 128, 256]), cuts=st.lists(st.integers(0, 8)))
-def test_states_equal_those_by_the_book_however_often_it_was_interrupted(
+def test_states_equal_the_reference_after_any_interruptions(
     openssl: Sha1Library, data: bytes, step: int, cuts: list[int]
 ) -> None:
     digests = digested(openssl, data, step, cuts)
@@ -93,12 +93,12 @@ def test_states_equal_those_by_the_book_however_often_it_was_interrupted(
         (at, min(step, len(data) - at)) for at in range(0, len(data), step)
     ]
     for part in digests.proof[:-1]:
-        assert part["datasha"] == state_by_the_book(data[: part["offset"] + part["datalen"]])
+        assert part["datasha"] == reference_state(data[: part["offset"] + part["datalen"]])
     assert not digests.proof or digests.proof[-1]["datasha"] == digests.value
 
 
 def test_the_length_is_restored_beyond_32_bits(openssl: Sha1Library) -> None:
-    """512 MiB are 2^32 bits: the counter's high word has to be restored too, or every larger file would fail."""
+    """512 MiB are 2^32 bits: a larger file also needs the counter's high word."""
     straight = Sha1States(openssl)
     block = memoryview(bytes(8 * MIB))
     for _ in range(512 // 8):
@@ -137,9 +137,9 @@ def test_taking_the_digests_does_not_disturb_what_follows(openssl: Sha1Library) 
     assert digester.digests().value == hashlib.sha1(bytes(128)).hexdigest()  # noqa: S324 - the protocol's
 
 
-def test_an_openssl_that_gets_it_wrong_is_not_used(openssl: Sha1Library) -> None:
+def test_a_wrong_openssl_fails_the_self_test(openssl: Sha1Library) -> None:
     class Forgetful(Sha1Library):
-        """Drops every second block, as a library with another layout of its context might."""
+        """Skips every second block, as with another layout of the context."""
 
         def __init__(self) -> None:
             self.init, self.final = openssl.init, openssl.final
