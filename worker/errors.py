@@ -130,7 +130,7 @@ class Stop(StrEnum):
     CANCELLED = "cancelled"
     DEADLINE = "deadline"
     REVOKED = "revoked"
-    OVERTAKEN = "overtaken"
+    SLOT_WAIT_TIMEOUT = "overtaken"  # logs and messages show the value: it keeps its released name
 
 
 class Interrupted(SlicewayError):

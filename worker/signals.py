@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 log = get_log(__name__)
 
-DATABASE_PATIENCE_S = 4.5
+DATABASE_TIMEOUT_S = 4.5
 """How long a role that is to end waits for a database that does not answer: with the rest it has ended within 5 s."""
 
 
@@ -47,7 +47,7 @@ def leave_if_database_is_away(settings: Settings, code: int) -> None:
             answered.set()
 
     def leave() -> None:
-        if not answered.wait(DATABASE_PATIENCE_S):
+        if not answered.wait(DATABASE_TIMEOUT_S):
             log.warning("signal.left", advice="The database did not answer; what was under way is found again.")
             os._exit(code)
 

@@ -120,7 +120,7 @@ def test_without_another_worker_nothing_is_begun(clean: Installation) -> None:
     alive = "SELECT 1 FROM worker WHERE ended_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(s)s)"
     clean.until(lambda: not clean.sql(alive, s=DEAD_AFTER_S), "the last worker silent, had it no time to say goodbye")
     drill = Drilling(clean).ends(4)
-    assert "nobody could take over. Start one: `sliceway worker`." in drill.err
+    assert "none could take over. Start one: `sliceway worker`." in drill.err
     assert clean.store.requests(path=KEYS) == []
 
 
@@ -132,7 +132,7 @@ def test_when_nobody_takes_over_it_fails_and_says_what_is_left(clean: Installati
     for worker in workers:
         worker.freeze()
     drill.ends(1)
-    assert "nobody has noticed the canary's death in time" in drill.out
+    assert "no dispatcher has noticed the canary's death in time" in drill.out
     assert "left behind" in drill.out
     assert "it is still cancelling: it waits for a worker; Start a worker if none runs" in drill.out
     assert "Proven" not in drill.out

@@ -1,4 +1,4 @@
-"""Commands for whoever runs an installation: keys, stores, migrations, and a look at everything."""
+"""The commands for operators of an installation: `keys`, `stores`, `migrate` and `doctor`."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from worker.config.settings import Settings
     from worker.jobs.api_keys import ApiKey
 
-_SCOPES = ("submit", "read", "operate", "admin")
+_SCOPES = ("submit", "read", "operate", "admin")  # of `worker.jobs.api_keys`, whose import would slow `--help` down
 _KEYS = Columns(
     ("ID", "TENANT", "SCOPES", "NAME", "CREATED", "REVOKED"), ("ID", "TENANT", "REVOKED", "NAME", "SCOPES", "CREATED")
 )
 
 
 def _settings() -> Settings:
-    from worker.client.environment import environment, settings_here  # noqa: PLC0415 - `--help` does without
+    from worker.client.environment import environment, settings_here  # noqa: PLC0415 - `--help` does not need it
 
     return settings_here(environment())
 
 
 @click.command()
 def migrate() -> None:
-    """Bring the database up to date; several at once wait for each other."""
+    """Bring the database up to date. Several at once run one after the other."""
     from worker.client.environment import database_of  # noqa: PLC0415
     from worker.db.upgrade import update  # noqa: PLC0415
 
@@ -43,18 +43,18 @@ def migrate() -> None:
     click.echo(f"Migrated: {', '.join(done.migrations)}." if done.migrations else "The database is up to date.")
     if done.role is not None:
         click.echo(
-            f"Set the session settings of role {done.role}; connections that the pooler already has do without until it"
+            f"Set the session settings of role {done.role}; the pooler's open connections lack them until it"
             " opens them anew (PgBouncer: RECONNECT)."
         )
 
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke keys to the API; works on the database directly."""
+    """Create, list and revoke API keys, in the database directly."""
 
 
 @keys.command("create")
-@click.option("--tenant", required=True, help="Whose jobs the key makes and sees.")
+@click.option("--tenant", required=True, help="Tenant whose jobs the key enqueues and sees.")
 @click.option(
     "--scope",
     "scopes",
@@ -64,23 +64,23 @@ def keys() -> None:
     show_default=True,
     help="May be given several times; admin is all of them, on every tenant's jobs.",
 )
-@click.option("--name", help="To tell it from others; the tenant's name if not given.")
+@click.option("--name", help="Name that distinguishes the key; the tenant's name if not given.")
 @json_option
 def create(tenant: str, scopes: Sequence[str], name: str | None, *, as_json: bool) -> None:
-    """Make a key and print it, this once: it is not kept."""
+    """Create a key and print it. It is printed once: the database holds only its digest."""
     from worker.client.environment import database_of  # noqa: PLC0415
     from worker.jobs.api_keys import Scope, create_key  # noqa: PLC0415
 
     with database_of(_settings()) as database, database.transaction() as tx:
         key, text = create_key(tx, tenant, [Scope(scope) for scope in scopes], name)
     if as_json:
-        print_json(_shown(key) | {"key": text})
+        print_json(_document(key) | {"key": text})
     else:
         click.echo(text)
 
 
 @keys.command("list")
-@click.option("--tenant", help="Only this tenant's.")
+@click.option("--tenant", help="Only keys of this tenant.")
 @json_option
 def list_all(tenant: str | None, *, as_json: bool) -> None:
     """List keys, revoked ones too."""
@@ -89,7 +89,7 @@ def list_all(tenant: str | None, *, as_json: bool) -> None:
     from worker.jobs.api_keys import list_keys  # noqa: PLC0415
 
     with database_of(_settings()) as database:
-        found = [_shown(key) for key in run_idempotent(database, lambda tx: list_keys(tx, tenant))]
+        found = [_document(key) for key in run_idempotent(database, lambda tx: list_keys(tx, tenant))]
     if as_json:
         print_json(found)
     else:
@@ -103,20 +103,20 @@ def list_all(tenant: str | None, *, as_json: bool) -> None:
 @click.argument("key_id", type=click.UUID)
 @json_option
 def revoke(key_id: uuid.UUID, *, as_json: bool) -> None:
-    """Refuse a key from now on; every API process does within seconds."""
+    """Revoke a key: every API process refuses it within seconds."""
     from worker.client.environment import database_of  # noqa: PLC0415
     from worker.db.repetition import run_idempotent  # noqa: PLC0415
     from worker.jobs.api_keys import revoke_key  # noqa: PLC0415
 
     with database_of(_settings()) as database:
-        key = run_idempotent(database, lambda tx: revoke_key(tx, key_id))  # one statement; the first time counts
+        key = run_idempotent(database, lambda tx: revoke_key(tx, key_id))  # it keeps the time of the first revoke
     if as_json:
-        print_json(_shown(key))
+        print_json(_document(key))
     else:
         click.echo(f"{key.id} revoked")
 
 
-def _shown(key: ApiKey) -> dict[str, Any]:
+def _document(key: ApiKey) -> dict[str, Any]:
     def moment(at: Any) -> str | None:
         return None if at is None else at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
@@ -132,14 +132,14 @@ def _shown(key: ApiKey) -> dict[str, Any]:
 
 @click.group()
 def stores() -> None:
-    """Look at the stores that the stores file names."""
+    """Check the stores of the stores file."""
 
 
 @stores.command("check")
 @click.argument("names", nargs=-1)
 @json_option
 def check(names: Sequence[str], *, as_json: bool) -> None:
-    """Prove with a harmless request that each store (or each NAME) can be used as its profile says."""
+    """Prove with a harmless request that each store (or each NAME) is usable with its profile."""
     from worker.doctor.examine import examine_stores  # noqa: PLC0415
     from worker.doctor.findings import Level  # noqa: PLC0415
 
@@ -156,14 +156,14 @@ def check(names: Sequence[str], *, as_json: bool) -> None:
 @click.command()
 @json_option
 def doctor(*, as_json: bool) -> None:
-    """Look at everything an installation needs, and say of each whether it is right or what to do."""
+    """Check everything that an installation needs. Each line says whether it is right or what to do."""
     from worker.doctor.examine import examine  # noqa: PLC0415
     from worker.doctor.findings import Finding, Level  # noqa: PLC0415
 
     try:
         found = examine(_settings())
     except SettingsError as error:
-        found = [Finding("settings", Level.FAILED, error.message, "Correct it; nothing else can be looked at before.")]
+        found = [Finding("settings", Level.FAILED, error.message, "Correct it; nothing else can be checked before.")]
     _report(found, as_json=as_json)
     if failed := sum(finding.level is Level.FAILED for finding in found):
         raise SlicewayError(

@@ -1,4 +1,4 @@
-"""From a file's name on the command line to what the API is asked for."""
+"""Turns a file's name on the command line into the source and the target of a job."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 
 class BadName(SlicewayError):
-    """The name of a file is not what a job can keep."""
+    """A job cannot hold the name of the file."""
 
     code = "bad_name"
 
 
 class NotBelowRoot(SlicewayError):
-    """The file is where no worker may read."""
+    """The file lies where no worker may read."""
 
     code = "not_below_root"
 
 
 def source_of(file: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the source that names the file: the root that it lies below, and the path from there.
+    """Return the job's source: the root that the file lies below, and the path from there.
 
     Raises:
-        NotBelowRoot: it lies below none, or is no file.
-        BadName: its name is not UTF-8.
-        SettingsError: the stores file, which names the roots, is not known or cannot be read.
+        NotBelowRoot: the file lies below no root, or is no regular file.
+        BadName: the file's name is not UTF-8.
+        SettingsError: the stores file, which names the roots, is not named or cannot be read.
     """
     _check_file(file)
     whole = file.resolve()
@@ -50,25 +50,19 @@ def source_of(file: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def utf8(name: Path) -> str:
-    """Return a file's name as the bytes that it is on the disk say it in UTF-8, whatever the locale.
+    """Return a file's name, decoded from its bytes on the disk as UTF-8, whatever the locale is.
 
     Raises:
-        BadName: they do not.
+        BadName: the bytes are not UTF-8.
     """
     try:
         return os.fsencode(name).decode()
     except UnicodeDecodeError:
-        shown = os.fsencode(name).decode(errors="backslashreplace")
-        raise BadName(f"the name {shown} is not UTF-8", advice="Rename the file: jobs are kept as UTF-8.") from None
+        escaped = os.fsencode(name).decode(errors="backslashreplace")
+        raise BadName(f"the name {escaped} is not UTF-8", advice="Rename the file: jobs are kept as UTF-8.") from None
 
 
 def _check_file(file: Path) -> None:
-    """See that there is a regular file.
-
-    Raises:
-        NotBelowRoot: there is none.
-        BadName: its name is not UTF-8.
-    """
     name = utf8(file)
     try:
         mode = file.stat().st_mode
@@ -83,7 +77,7 @@ def _check_file(file: Path) -> None:
 
 
 def _roots(environ: Mapping[str, str]) -> dict[str, Path]:
-    """Return the roots of the stores file; its secrets, which may not be ours to read, are left alone."""
+    """Return the roots of the stores file, without reading its secrets: this user may not be allowed to."""
     named = given(environ).get("SLICEWAY_STORES_FILE")
     if not named:
         raise SettingsError(
@@ -101,7 +95,7 @@ def place_of(text: str, file: Path) -> tuple[str, str]:
     """Return store and key of `STORE:KEY`; a key that is empty or ends in a slash gets the file's name.
 
     Raises:
-        ValueError: there is no colon.
+        ValueError: the text has no colon, or no store before it.
         BadName: the file's name is not UTF-8.
     """
     store, colon, key = text.partition(":")

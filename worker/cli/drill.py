@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MIB = 1024 * 1024
 _WIDTH = len("left behind")
+"""The longest name of a step."""
 
 
 @click.command(
@@ -31,14 +32,14 @@ _WIDTH = len("left behind")
 @click.option("--timeout", "timeout_s", type=click.IntRange(1), default=300, show_default=True, metavar="SECONDS")
 @json_option
 def drill(*, store: str | None, root: str | None, size_mib: int, timeout_s: int, as_json: bool) -> None:
-    """Prove on a running installation that a crash is survived.
+    """Prove on a running installation that it survives the crash of a worker.
 
-    Starts a worker process of its own, which kills itself in the middle of a slice of the drill's own upload, and
-    times the other workers at taking over. Nothing else is killed, and nothing is left behind. Needs a key with the
-    scopes submit and operate, and a root that can be written here.
+    The drill starts a worker process of its own. That process kills itself in the middle of a slice of the drill's own
+    upload, and the drill measures when the other workers take over. It kills nothing else and leaves nothing behind.
+    It needs a key with the scopes submit and operate, and a root that can be written here.
     """
     from worker.client.environment import environment, settings_here  # noqa: PLC0415
-    from worker.drill.report import Report  # noqa: PLC0415 - `--help` does without
+    from worker.drill.report import Report  # noqa: PLC0415 - `--help` does not need it
     from worker.drill.run import run  # noqa: PLC0415
     from worker.drill.site import Site, choose_root, choose_store  # noqa: PLC0415
 
@@ -46,11 +47,11 @@ def drill(*, store: str | None, root: str | None, size_mib: int, timeout_s: int,
     settings = settings_here(environ)
     site = Site(settings, choose_store(settings, store), choose_root(settings, root), size_mib * _MIB, timeout_s)
 
-    def say(finding: Finding) -> None:
+    def print_step(finding: Finding) -> None:
         if not as_json:
             click.echo(finding_line(finding, _WIDTH))
 
-    report, outcome = Report(say), "internal"
+    report, outcome = Report(print_step), "internal"
     try:
         with _signals_as_ctrl_c():
             run(site, environ, report)
@@ -65,12 +66,12 @@ def drill(*, store: str | None, root: str | None, size_mib: int, timeout_s: int,
         if as_json:
             print_json(redact_json(report.document(outcome)))
     if not as_json:
-        click.echo(f"Proven: {_sum(report.figures)}")
+        click.echo(f"Proven: {_summary(report.figures)}")
 
 
 @contextmanager
 def _signals_as_ctrl_c() -> Iterator[None]:
-    """Clean up too when a terminal closes or a supervisor ends us."""
+    """Raise KeyboardInterrupt on SIGTERM and SIGHUP too, so that the drill cleans up."""
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
@@ -79,6 +80,6 @@ def _signals_as_ctrl_c() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _sum(figures: Any) -> str:
+def _summary(figures: Any) -> str:
     twice = "" if figures.bytes_sent_twice is None else f" and {figures.bytes_sent_twice:,} bytes sent twice"
     return f"the crash of a worker has cost {figures.taken_over_s:.1f} s{twice}, and nothing else."

@@ -1,4 +1,4 @@
-"""Commands for whoever has files to upload: `put` and `jobs`, over the API."""
+"""The commands `put` and `jobs`. They use the HTTP API only."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ import click
 
 from worker.cli.output import JOBS, job_lines, job_row, json_option, outcome, print_json, print_table
 from worker.errors import SlicewayError
+from worker.jobs.states import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from worker.client.api import Client
 
-_STATES = ("queued", "initializing", "uploading", "finishing", "succeeded", "failed", "cancelling", "cancelled")
-
 
 class LeftRunning(SlicewayError):
-    """An upload is not followed any more; it goes on."""
+    """The command stopped following an upload. The upload still runs."""
 
     code = "interrupted"
 
@@ -31,7 +30,7 @@ class _Moment(click.ParamType):  # type: ignore[type-arg]  # generic in newer re
     name = "moment"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the moment as the API takes it; one without an offset is UTC."""
+        """Return the moment in the API's format. A moment without an offset is UTC."""
         try:
             moment = datetime.fromisoformat(value)
             moment = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
@@ -41,7 +40,7 @@ class _Moment(click.ParamType):  # type: ignore[type-arg]  # generic in newer re
 
 
 def _label(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Split each label at the first of `=` and `:`; the API takes the colon, too, since 0.1."""
+    """Split each label at the first `=` or `:`. Release 0.1 took the colon only."""
     pairs = []
     for text in values:
         found = re.fullmatch(r"([^=:]+)[=:](.*)", text, re.DOTALL)
@@ -52,7 +51,7 @@ def _label(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 
 
 def _client() -> Client:
-    from worker.client.api import Client  # noqa: PLC0415 - `--help` does without
+    from worker.client.api import Client  # noqa: PLC0415 - `--help` does not need it
     from worker.client.environment import environment  # noqa: PLC0415
 
     return Client.of(environment())
@@ -70,11 +69,11 @@ def _client() -> Client:
 )
 @click.option("--retry-for", metavar="TIME", help="Time in failure after which it fails, such as 24h.")
 @json_option
-def put(file: Path, place: str, *, wait: bool, as_json: bool, labels: list[tuple[str, str]], **wishes: Any) -> None:
+def put(file: Path, place: str, *, wait: bool, as_json: bool, labels: list[tuple[str, str]], **options: Any) -> None:
     """Upload FILE, which must lie below a root, to STORE:KEY.
 
-    A KEY that is empty or ends in a slash gets the file's name. Ctrl-C leaves the upload running. An API or database
-    that is away for a moment is waited for, before the job is accepted and while it is followed.
+    A KEY that is empty or ends in a slash gets the file's name. Ctrl-C leaves the upload running. The command waits
+    for an API or database that is away for a moment, before the job is accepted and while the command follows it.
     """
     from worker.cli.arguments import place_of, source_of  # noqa: PLC0415
     from worker.cli.progress import enqueue  # noqa: PLC0415
@@ -86,10 +85,10 @@ def put(file: Path, place: str, *, wait: bool, as_json: bool, labels: list[tuple
         store, key = place_of(place, file)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    given = {name: value for name, value in wishes.items() if value is not None}
-    wish = {"source": source_of(file, environ), "store": store, "key": key, "labels": dict(labels), **given}
+    given = {name: value for name, value in options.items() if value is not None}
+    job_spec = {"source": source_of(file, environ), "store": store, "key": key, "labels": dict(labels), **given}
     with Client.of(environ) as client:
-        job = enqueue(client, wish, str(uuid.uuid4()), quiet=as_json)
+        job = enqueue(client, job_spec, str(uuid.uuid4()), quiet=as_json)
         if wait:
             _follow(client, job["id"], as_json=as_json)
         elif as_json:
@@ -101,18 +100,18 @@ def put(file: Path, place: str, *, wait: bool, as_json: bool, labels: list[tuple
 def _follow(client: Client, job_id: str, *, as_json: bool) -> None:
     from worker.cli.progress import follow  # noqa: PLC0415
     from worker.client.environment import Unreachable  # noqa: PLC0415
-    from worker.client.retry import passing  # noqa: PLC0415
+    from worker.client.retry import is_temporary  # noqa: PLC0415
 
-    ways = f"`sliceway jobs show {job_id}` shows it, `sliceway jobs cancel {job_id}` ends it."
+    advice = f"`sliceway jobs show {job_id}` shows it, `sliceway jobs cancel {job_id}` ends it."
     try:
         view = follow(client, job_id, quiet=as_json)
     except KeyboardInterrupt:
-        raise LeftRunning(f"the upload goes on as job {job_id}", advice=ways) from None
+        raise LeftRunning(f"the upload goes on as job {job_id}", advice=advice) from None
     except SlicewayError as error:
-        if not (passing(error) or isinstance(error, Unreachable)):
+        if not (is_temporary(error) or isinstance(error, Unreachable)):
             raise
         text = f"{error.message}; the upload goes on as job {job_id}"
-        raise LeftRunning(text, code="unreachable", advice=ways) from error
+        raise LeftRunning(text, code="unreachable", advice=advice) from error
     if as_json:
         print_json(view)
     if view["state"] != "succeeded":
@@ -124,11 +123,11 @@ def _follow(client: Client, job_id: str, *, as_json: bool) -> None:
 
 @click.group()
 def jobs() -> None:
-    """Look at jobs, retry and cancel them."""
+    """List, show, retry and cancel jobs."""
 
 
 @jobs.command("list")
-@click.option("--state", multiple=True, type=click.Choice(_STATES), help="May be given several times.")
+@click.option("--state", multiple=True, type=click.Choice(list(JobState)), help="May be given several times.")
 @click.option("--store")
 @click.option("--key-prefix")
 @click.option("--label", multiple=True, metavar="NAME=VALUE", callback=_label, help="May be given several times.")
@@ -139,12 +138,12 @@ def jobs() -> None:
 @click.option("--created-before", type=_Moment(), metavar="MOMENT")
 @click.option("--tenant", help="Needs a key with the scope admin.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
-@click.option("--cursor", help="Go on behind a list that said so.")
+@click.option("--cursor", help="Continue a list; its end names the cursor.")
 @json_option
 def list_jobs(*, limit: int, cursor: str | None, as_json: bool, label: list[tuple[str, str]], **filters: Any) -> None:
     """List jobs, newest first.
 
-    A terminal that is too narrow for every column shows those that fit; --json and pipes have them all.
+    A terminal that is too narrow for every column shows those that fit. --json and pipes have every column.
     """
     with _client() as client:
         found = client.jobs(filters | {"label": [f"{name}:{value}" for name, value in label]}, limit, cursor)
@@ -161,7 +160,7 @@ def list_jobs(*, limit: int, cursor: str | None, as_json: bool, label: list[tupl
 @click.option("--wait", "wait_s", type=click.IntRange(0, 60), default=0, metavar="SECONDS", help="At most 60.")
 @json_option
 def show_job(job_id: uuid.UUID, *, wait_s: int, as_json: bool) -> None:
-    """Show a job; with --wait, once it has ended or the time is over."""
+    """Show a job; with --wait, when the job has ended or the time is over."""
     from worker.cli.progress import wait_for  # noqa: PLC0415
 
     with _client() as client:
@@ -186,7 +185,7 @@ def retry_job(job_id: uuid.UUID, *, force: bool, as_json: bool) -> None:
 @click.argument("job_id", type=click.UUID)
 @json_option
 def cancel_job(job_id: uuid.UUID, *, as_json: bool) -> None:
-    """Cancel a job: none of its slices is begun any more."""
+    """Cancel a job: workers begin no more slices of it."""
     with _client() as client:
         _print_moved(client.cancel(str(job_id)), as_json=as_json)
 

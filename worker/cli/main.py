@@ -1,6 +1,6 @@
 """The command line: its roles, its errors in one line, its exit codes.
 
-Imports of what a command works with stand inside it: `--help` answers at once.
+A command imports what it needs in its own body, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CODES = {"unreachable": UNREACHABLE, "not_proven": NOT_PROVEN, "interrupted": I
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """What is said of a failure: the members of its problem document, and the exit code."""
+    """What the command line prints of a failure: the members of its problem document, and the exit code."""
 
     message: str
     advice: str
@@ -43,11 +43,11 @@ class _Failure:
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def line(self) -> str:
-        """Return it in one line, for people."""
+        """Return the failure in one line, for people."""
         return " ".join(f"{self.message.rstrip('.')}. {self.advice}".split())
 
     def document(self) -> dict[str, Any]:
-        """Return it as a problem document (RFC 9457); the API's own, where the API has refused."""
+        """Return the failure as a problem document (RFC 9457). It has all members of the API's own document."""
         members = {"detail": self.message, "code": self.code, "advice": self.advice}
         return {"type": "about:blank", **self.more, **members, "exit_code": self.exit_code}
 
@@ -132,7 +132,7 @@ def worker() -> None:
     from worker.runtime.supervisor import run  # noqa: PLC0415
 
     settings = _settings()
-    check_authorities(settings.profiles)  # a wrong profile is told here, once, and not by each process
+    check_authorities(settings.profiles)  # here, so that one process reports a wrong profile and not each worker
     warn_of_short_secrets()
     refuse_unexpected_pooler(settings.database_url, settings.database_direct_url)
     sys.exit(run(settings))
@@ -149,11 +149,11 @@ def flower() -> None:
     if not user or not password:
         raise SettingsError(
             "SLICEWAY_FLOWER_BASIC_AUTH is not set to user:password, and Flower can stop workers",
-            advice="Set it; whoever opens Flower is asked for it.",
+            advice="Set it; Flower asks every visitor for it.",
         )
     warn_of_short_secrets()
-    environ = without_service_links(os.environ)  # Flower takes FLOWER_PORT for a setting of its own
-    if settings.broker.scheme == "amqps":  # else its broker page sends the broker's password over plain HTTP
+    environ = without_service_links(os.environ)  # Flower reads FLOWER_PORT as a setting of its own
+    if settings.broker.scheme == "amqps":  # Flower's own default sends the broker's password over plain HTTP
         environ.setdefault("FLOWER_BROKER_API", f"https://{Host(settings.broker.host, _RABBITMQ_HTTPS)}/api/")
     os.execve(sys.executable, [sys.executable, "-m", "worker.flower"], environ)  # noqa: S606
 
@@ -161,7 +161,7 @@ def flower() -> None:
 @cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def emulator(args: tuple[str, ...]) -> None:
-    """Run the COS emulator; `--help` tells its options."""
+    """Run the COS emulator; `--help` lists its options."""
     from worker.emulator.__main__ import main as run  # noqa: PLC0415
 
     sys.exit(run(list(args)))
@@ -174,20 +174,20 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run the command line: errors are one line that says what to do, the exit code says of which kind they are."""
+    """Run the command line. An error is one line that says what to do; the exit code says its kind."""
     sys.exit(run())
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line (this process's own, if none is given) and return the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    """Run a command line (None: this process's own) and return the exit code."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        _check_encoding(words)
-        return int(cli.main(words, prog_name="sliceway", standalone_mode=False) or 0)
-    except BrokenPipeError:  # whoever read our output has had enough
+        _check_encoding(argv)
+        return int(cli.main(argv, prog_name="sliceway", standalone_mode=False) or 0)
+    except BrokenPipeError:  # the reader of our output has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except click.exceptions.NoArgsIsHelpError as error:  # a group alone asks what there is
+    except click.exceptions.NoArgsIsHelpError as error:  # a group without a command prints its help
         click.echo(error.format_message())
         return 0
     except (Exception, KeyboardInterrupt) as error:
@@ -195,28 +195,27 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if failure.exit_code == FAILED and os.environ.get("SLICEWAY_LOG_LEVEL") == "debug":
             show_failures_without_secrets()
             raise
-        _print_failure(failure, as_json="--json" in words)
+        _print_failure(failure, as_json="--json" in argv)
         return failure.exit_code
 
 
-def _check_encoding(words: Sequence[str]) -> None:
-    """Refuse what no job, key or setting can hold.
+def _check_encoding(arguments: Sequence[str]) -> None:
+    """Refuse an argument that no job, key or setting can hold.
 
     Raises:
-        SlicewayError: a word is not UTF-8.
+        SlicewayError: an argument is not UTF-8.
     """
-    for word in words:
+    for argument in arguments:
         try:
-            word.encode()
+            argument.encode()
         except UnicodeEncodeError:
-            shown = os.fsencode(word).decode(errors="backslashreplace")
+            escaped = os.fsencode(argument).decode(errors="backslashreplace")
             raise SlicewayError(
-                f"{shown} is not UTF-8", code="bad_name", advice="Rename the file, or write the word in UTF-8."
+                f"{escaped} is not UTF-8", code="bad_name", advice="Rename the file, or write the argument in UTF-8."
             ) from None
 
 
 def _explain(error: BaseException) -> _Failure:
-    """Return what to say about an error."""
     match error:
         case click.UsageError():
             path = error.ctx.command_path if error.ctx else "sliceway"
@@ -235,13 +234,14 @@ def _explain(error: BaseException) -> _Failure:
 
 
 def _refused(error: SlicewayError) -> _Failure | None:
-    """Return what to say about a refusal of the API, if the error is one."""
+    """Return the failure of a request that the API has refused; None for any other error."""
     document, status = getattr(error, "document", None), getattr(error, "status", None)
     if document is None or status is None:
         return None
-    from worker.client.answers import passes  # noqa: PLC0415
+    from worker.client.answers import is_temporary_status  # noqa: PLC0415
 
-    return _Failure(error.message, error.advice, error.code, UNREACHABLE if passes(status) else FAILED, document)
+    exit_code = UNREACHABLE if is_temporary_status(status) else FAILED
+    return _Failure(error.message, error.advice, error.code, exit_code, document)
 
 
 def _print_failure(failure: _Failure, *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Follows a job to its end, with a bar on a terminal."""
+"""Follows a job to its end, with a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-from worker.cli.output import acknowledged_bytes, note_waiting, rate_text
-from worker.client.api import is_final
-from worker.client.retry import wait_out
+from worker.cli.output import acknowledged_bytes, rate_text, waiting_printer
+from worker.client.retry import retry_temporary
+from worker.jobs.states import FINAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -22,67 +22,69 @@ if TYPE_CHECKING:
 
 POLL_INTERVAL_S = 0.25
 ENQUEUE_FOR_S = 60.0
-"""How long a job is tried to be enqueued while the API or its database is away, or says that it is too much."""
+"""How long `put` repeats the enqueue request while the API fails temporarily."""
 FOLLOW_FOR_S = 300.0
-"""How long the API may be away while a job is followed: the upload does not need it."""
+"""How long the API may be away while `put` follows a job. The upload does not need the API."""
 _MINUTE_S = 60
 
 
-def enqueue(client: Client, wish: Mapping[str, Any], idempotency_key: str, *, quiet: bool = False) -> dict[str, Any]:
-    """Return the job that was enqueued, once; the key makes it safe to send it again.
+def enqueue(client: Client, job_spec: Mapping[str, Any], idempotency_key: str, *, quiet: bool) -> dict[str, Any]:
+    """Enqueue a job and return it. The idempotency key makes it safe to repeat the request.
 
     Raises:
-        SlicewayError: it was refused, or could not be enqueued in `ENQUEUE_FOR_S`.
+        SlicewayError: the API refused the job, or did not accept it within `ENQUEUE_FOR_S`.
     """
-    return wait_out(
-        lambda: client.enqueue(wish, idempotency_key),
-        for_s=ENQUEUE_FOR_S,
-        note=note_waiting(ENQUEUE_FOR_S, quiet=quiet),
+    return retry_temporary(
+        lambda: client.enqueue(job_spec, idempotency_key),
+        timeout_s=ENQUEUE_FOR_S,
+        on_failure=waiting_printer(ENQUEUE_FOR_S, quiet=quiet),
     )
 
 
 def wait_for(client: Client, job_id: str, wait_s: int) -> dict[str, Any]:
-    """Return a job once it has ended or so many seconds are over, and at once if there are none to wait.
+    """Return the job when it has ended or ``wait_s`` is over.
 
     Raises:
-        SlicewayError: it cannot be seen, or the API is still away when the time is over.
+        SlicewayError: the key may not see the job, or the API is still away when the time is over.
     """
     until = time.monotonic() + wait_s
     left_s = wait_s
     while True:
-        view = wait_out(
+        view = retry_temporary(
             lambda: client.job(job_id, wait_s=max(0, int(until - time.monotonic()))),
-            for_s=left_s,
-            note=lambda _: None,
+            timeout_s=left_s,
+            on_failure=lambda _: None,
         )
         left_s = int(until - time.monotonic())
-        if left_s <= 0 or is_final(view):
+        if left_s <= 0 or view["state"] in FINAL:
             return view
-        time.sleep(POLL_INTERVAL_S)  # an API that stops lets whoever waits go
+        time.sleep(POLL_INTERVAL_S)  # an API that stops answers its long polls early
 
 
-def follow(client: Client, job_id: str, *, quiet: bool = False) -> dict[str, Any]:
-    """Return the job once it has ended.
+def follow(client: Client, job_id: str, *, quiet: bool) -> dict[str, Any]:
+    """Return the job when it has ended.
 
     Raises:
         Unreachable: the API has been away for `FOLLOW_FOR_S`.
-        RefusedByApi: the job cannot be seen.
+        RefusedByApi: the key may not see the job.
     """
-    with _bar(quiet=quiet) as (show, note):
+    with _bar(quiet=quiet) as (show, show_failure):
         while True:
-            view = wait_out(lambda: client.job(job_id, wait_s=5 if quiet else 0), for_s=FOLLOW_FOR_S, note=note)
+            view = retry_temporary(
+                lambda: client.job(job_id, wait_s=5 if quiet else 0), timeout_s=FOLLOW_FOR_S, on_failure=show_failure
+            )
             show(view)
-            if is_final(view):
+            if view["state"] in FINAL:
                 return view
             time.sleep(POLL_INTERVAL_S)
 
 
 @contextmanager
 def _bar(*, quiet: bool) -> Iterator[tuple[Callable[[dict[str, Any]], None], Callable[[SlicewayError], None]]]:
-    """Lend what shows a job, and what shows that the API is waited for."""
+    """Yield the function that shows a job, and the function that shows a temporary failure of the API."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
-        yield lambda _: None, note_waiting(FOLLOW_FOR_S, quiet=quiet)
+        yield lambda _: None, waiting_printer(FOLLOW_FOR_S, quiet=quiet)
         return
     columns = (TextColumn("{task.description:12}"), BarColumn(None), TextColumn("{task.fields[done]}"))
     pace_column = TextColumn("{task.fields[pace]}")
@@ -109,7 +111,7 @@ def _done(progress: Mapping[str, Any]) -> str:
 
 
 def pace(view: dict[str, Any]) -> str:
-    """Return in words how fast a job is, how long it will take, or what it waits for."""
+    """Return how fast a job is and how long it will take, or what it waits for."""
     if view["throughput_bytes_per_s"]:
         eta = "" if view["eta_s"] is None else f", {_duration(view['eta_s'])} left"
         return f"{rate_text(view['throughput_bytes_per_s'])}{eta}"

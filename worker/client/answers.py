@@ -1,7 +1,7 @@
-"""Tells an answer of the API from whatever else may answer at its address.
+"""Distinguishes an answer of the API from the answer of another server at its address.
 
-RefusedByApi   the API has refused a request, and said why
-NotTheApi      something answers, but not as the API does: a web server, a proxy's page, another service
+RefusedByApi   the API refused a request, with a reason
+NotTheApi      another server answered: a web server, a proxy, another service
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ JOB: Mapping[str, Any] = {
     "progress": _PROGRESS,
     "error": ({"code": str, "message": str, "advice": (str, Maybe)}, Maybe),
 }
-"""What the command line reads of a job; releases may have more."""
+"""The members of a job that the command line reads. A release may have more."""
 ACCEPTED: Mapping[str, Any] = {"id": str, "state": str}
 CHECKED: Mapping[str, Any] = {"store": str, "key": str}
 PAGE: Mapping[str, Any] = {"items": [JOB], "next_cursor": (str, Maybe)}
@@ -42,12 +42,12 @@ _PROBLEM: Mapping[str, Any] = {"detail": str, "code": str, "advice": str}
 
 
 class RefusedByApi(SlicewayError):
-    """The API has refused a request, and said why.
+    """The API refused a request, with a reason.
 
     Attributes:
-        document: the whole problem document; further members say what stood in the way.
+        document: the whole problem document.
         status: the HTTP status.
-        retry_after_s: what it asks to wait, in seconds; 0 where it does not.
+        retry_after_s: seconds of Retry-After; 0 without that header.
     """
 
     def __init__(self, document: Mapping[str, Any], status: int, retry_after_s: float) -> None:
@@ -58,27 +58,27 @@ class RefusedByApi(SlicewayError):
 
 
 class NotTheApi(Unreachable):
-    """Something answers at the API's address, but not as the API does.
+    """Another server than the API answered at its address.
 
     Attributes:
         status: the HTTP status.
-        retry_after_s: what it asks to wait, in seconds; 0 where it does not.
+        retry_after_s: seconds of Retry-After; 0 without that header.
     """
 
     def __init__(self, url: str, status: int, retry_after_s: float) -> None:
         super().__init__(f"what answers at {url} is not the API (HTTP {status})", advice="Correct SLICEWAY_API_URL.")
-        if passes(status):
-            self.message = f"{url} answers HTTP {status}, and not in the API's words"
-            self.advice = "Something in front of the API cannot reach it: start it, or correct SLICEWAY_API_URL."
+        if is_temporary_status(status):
+            self.message = f"{url} answers HTTP {status}, without a problem document of the API"
+            self.advice = "A proxy in front of the API cannot reach it: start the API, or correct SLICEWAY_API_URL."
         self.status = status
         self.retry_after_s = retry_after_s
 
 
 def read(answer: httpx.Response, shape: Mapping[str, Any], url: str) -> dict[str, Any]:
-    """Return the document of an answer that has this shape.
+    """Return the document of a successful answer that has this shape.
 
     Raises:
-        RefusedByApi: it is a refusal.
+        RefusedByApi: the answer is a problem document of the API.
         NotTheApi: it is neither.
     """
     try:
@@ -106,14 +106,14 @@ def fits(value: object, shape: Any) -> bool:
             return isinstance(value, dict) and all(name in value and fits(value[name], shape[name]) for name in shape)
 
 
-def passes(status: int) -> bool:
-    """Say whether the same request may be answered otherwise in a while: too much at once, a restart, an outage."""
+def is_temporary_status(status: int) -> bool:
+    """Say whether the same request may succeed later: after a rate limit, a restart or an outage."""
     if status == HTTPStatus.NOT_IMPLEMENTED:
         return False
     return status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _retry_after_s(answer: httpx.Response) -> float:
-    """Return the seconds of Retry-After; a date, which the API does not send, counts as nothing."""
+    """Return the seconds of Retry-After; 0 for a date, which the API does not send."""
     text = answer.headers.get("Retry-After", "")
     return float(text) if text.isascii() and text.isdigit() else 0.0

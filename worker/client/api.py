@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from worker.client.answers import ACCEPTED, CHECKED, JOB, PAGE, NotTheApi, RefusedByApi, read
+from worker.client.answers import ACCEPTED, CHECKED, JOB, PAGE, read
 from worker.client.environment import Unreachable
 from worker.client.proxy import proxy_for
 from worker.config.credentials import hide_environment
@@ -21,19 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-__all__ = ["Client", "Jobs", "NotTheApi", "RefusedByApi", "is_final"]
 _TIMEOUT_S = 30.0
-_PAGE_MOST = 500
-_FINAL = frozenset({"succeeded", "failed", "cancelled"})
+_MAX_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Jobs:
-    """Jobs that match, newest first.
+    """Jobs that match a filter, newest first.
 
     Attributes:
-        items: as the API shows them.
-        next_cursor: leads to those that follow; None where these were all.
+        items: the API's documents of the jobs.
+        next_cursor: where the list continues; None at its end.
     """
 
     items: list[dict[str, Any]]
@@ -42,22 +40,22 @@ class Jobs:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Talks to the API with one key. A context manager.
+    """Sends requests to the API with one key. A context manager.
 
     Each request raises:
         Unreachable: no answer came.
-        NotTheApi: what answers is something else.
-        RefusedByApi: the answer was a refusal.
+        NotTheApi: another server answered.
+        RefusedByApi: the API refused the request.
     """
 
     http: httpx.Client
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Self:
-        """Return a client for what the environment names.
+        """Return a client with the URL, the key and the proxy that the environment names.
 
         Raises:
-            SettingsError: it names no key, or the URL, the key or the proxy is wrong.
+            SettingsError: the key is not set, or one of the three is wrong.
         """
         hide_environment(environ)
         variables = given(environ)
@@ -77,43 +75,43 @@ class Client:
                 base_url=str(url),
                 headers={"Authorization": f"Bearer {key}"},
                 timeout=_TIMEOUT_S,
-                trust_env=False,  # its ways with proxies are not ours
+                trust_env=False,  # `proxy_for` reads the proxy variables: httpx reads them differently
                 proxy=for_httpx(proxy_for(url, environ)),
                 verify=httpx.create_ssl_context(),
             )
         )
 
-    def enqueue(self, wish: Mapping[str, Any], idempotency_key: str, *, dry_run: bool = False) -> dict[str, Any]:
-        """Enqueue a job; sent again with the same key it is the same job. ``dry_run`` only checks that it could be."""
+    def enqueue(self, job_spec: Mapping[str, Any], idempotency_key: str, *, dry_run: bool = False) -> dict[str, Any]:
+        """Enqueue a job. A repeated request with the same key returns the same job. ``dry_run`` only checks it."""
         headers, params = {"Idempotency-Key": idempotency_key}, {"dry_run": dry_run}
         shape = CHECKED if dry_run else ACCEPTED
-        return self._ask("POST", "/v1/jobs", shape, json=wish, headers=headers, params=params)
+        return self._send("POST", "/v1/jobs", shape, json=job_spec, headers=headers, params=params)
 
     def job(self, job_id: str, *, wait_s: int = 0) -> dict[str, Any]:
-        """Return a job as it is, or once it has ended or the time is over."""
-        return self._ask("GET", f"/v1/jobs/{job_id}", JOB, params={"wait": f"{wait_s}s"}, timeout=_TIMEOUT_S + wait_s)
+        """Return a job when it has ended or ``wait_s`` is over."""
+        return self._send("GET", f"/v1/jobs/{job_id}", JOB, params={"wait": f"{wait_s}s"}, timeout=_TIMEOUT_S + wait_s)
 
-    def jobs(self, filters: Mapping[str, Any], most: int, cursor: str | None = None) -> Jobs:
-        """Return jobs that match, newest first, at most so many, from the cursor on."""
+    def jobs(self, filters: Mapping[str, Any], limit: int, cursor: str | None = None) -> Jobs:
+        """Return at most ``limit`` jobs that match, newest first, from the cursor on."""
         wanted = {name: value for name, value in filters.items() if value}
         items: list[dict[str, Any]] = []
         while True:
-            query = wanted | {"limit": min(most - len(items), _PAGE_MOST)} | ({"cursor": cursor} if cursor else {})
-            page = self._ask("GET", "/v1/jobs", PAGE, params=query)
+            query = wanted | {"limit": min(limit - len(items), _MAX_PAGE)} | ({"cursor": cursor} if cursor else {})
+            page = self._send("GET", "/v1/jobs", PAGE, params=query)
             items += page["items"]
             cursor = page["next_cursor"]
-            if cursor is None or not page["items"] or len(items) >= most:
+            if cursor is None or not page["items"] or len(items) >= limit:
                 return Jobs(items, cursor)
 
     def retry(self, job_id: str, *, force: bool) -> dict[str, Any]:
         """Put a job back to work; returns its state."""
-        return self._ask("POST", f"/v1/jobs/{job_id}/retry", ACCEPTED, params={"force": force})
+        return self._send("POST", f"/v1/jobs/{job_id}/retry", ACCEPTED, params={"force": force})
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Cancel a job; returns its state."""
-        return self._ask("POST", f"/v1/jobs/{job_id}/cancel", ACCEPTED)
+        return self._send("POST", f"/v1/jobs/{job_id}/cancel", ACCEPTED)
 
-    def _ask(self, method: str, path: str, shape: Mapping[str, Any], **request: Any) -> dict[str, Any]:
+    def _send(self, method: str, path: str, shape: Mapping[str, Any], **request: Any) -> dict[str, Any]:
         try:
             answer = self.http.request(method, path, **request)
         except (httpx.RequestError, httpx.InvalidURL) as error:
@@ -130,8 +128,3 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.http.close()
-
-
-def is_final(view: Mapping[str, Any]) -> bool:
-    """Say whether a job has ended."""
-    return view["state"] in _FINAL

@@ -1,4 +1,4 @@
-"""What the command line works with: the environment, completed by what `sliceway up` keeps on this machine."""
+"""The environment of a command: the variables, completed by what `sliceway up` has written on this machine."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ if TYPE_CHECKING:
 
 
 class Unreachable(SlicewayError):
-    """Something that has to be asked does not answer."""
+    """A server that the command needs does not answer."""
 
     code = "unreachable"
-    advice = "Start it, or correct its address; `sliceway doctor` looks at everything."
+    advice = "Start it, or correct its address; `sliceway doctor` checks everything."
 
 
 def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment, completed by what `sliceway up` runs, unless it names another installation.
 
-    Another one is named by `SLICEWAY_API_URL` or `SLICEWAY_DATABASE_URL`, if `up` does not use the same; and by
-    `SLICEWAY_API_KEY` alone, if `up` does not run. Otherwise its ports, files and servers go before those named.
+    `SLICEWAY_API_URL` or `SLICEWAY_DATABASE_URL` names another installation if `up` uses another value.
+    `SLICEWAY_API_KEY` alone names another one if `up` does not run. Otherwise the ports, files and servers of `up`
+    replace those that the variables name.
     """
     variables = without_service_links(environ)
     try:
@@ -44,7 +45,7 @@ def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
             return variables
         key = named.get("SLICEWAY_API_KEY") or state.api_key.read_text().strip()
         return variables | _run_by(up, state) | {"SLICEWAY_API_KEY": key}
-    except (OSError, ValueError, TypeError, KeyError, LocalError):  # there is none, or it is not ours
+    except (OSError, ValueError, TypeError, KeyError, LocalError):  # no state folder, or not this user's
         return variables
 
 
@@ -57,7 +58,7 @@ def _names_another(named: Mapping[str, str], up: Up, state: State) -> bool:
 
 
 def _run_by(up: Up, state: State) -> dict[str, str]:
-    from worker.local.postgres import EmbeddedPostgres  # noqa: PLC0415 - not for who talks to the API alone
+    from worker.local.postgres import EmbeddedPostgres  # noqa: PLC0415 - commands on the API do not need it
     from worker.local.valkey import EmbeddedValkey  # noqa: PLC0415
 
     ports = json.loads((state.folder / "ports.json").read_text())
@@ -75,13 +76,13 @@ def _run_by(up: Up, state: State) -> dict[str, str]:
 
 
 def settings_here(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Return the settings, with the logging set up as they say.
+    """Return the settings, and set up the logging by them.
 
     Raises:
         SettingsError: a setting is missing or wrong.
     """
-    from worker.config.settings import load_settings  # noqa: PLC0415
-    from worker.telemetry.log import set_up  # noqa: PLC0415 - `--help` does without
+    from worker.config.settings import load_settings  # noqa: PLC0415 - `--help` does not need it
+    from worker.telemetry.log import set_up  # noqa: PLC0415
 
     settings = load_settings(environ)
     set_up(settings.log_format, settings.log_level)
@@ -90,10 +91,10 @@ def settings_here(environ: Mapping[str, str] = os.environ) -> Settings:
 
 @contextmanager
 def database_of(settings: Settings) -> Iterator[Database]:
-    """Lend the database for a few statements.
+    """Open the database for a few statements.
 
     Raises:
-        Unreachable: it does not answer, or has no tables.
+        Unreachable: the database does not answer, or has no tables.
     """
     import psycopg  # noqa: PLC0415
     import sqlalchemy.exc  # noqa: PLC0415
@@ -108,7 +109,7 @@ def database_of(settings: Settings) -> Iterator[Database]:
     except (psycopg.OperationalError, sqlalchemy.exc.OperationalError) as error:
         if (pooler := unexpected_pooler(error)) is not None:
             raise Unreachable(str(pooler), advice=POOLER_ADVICE) from error
-        advice = "Start it, or correct SLICEWAY_DATABASE_URL; `sliceway doctor` looks at everything."
+        advice = "Start it, or correct SLICEWAY_DATABASE_URL; `sliceway doctor` checks everything."
         raise Unreachable(f"the database cannot be reached: {first_line(error)}", advice=advice) from error
     except psycopg.errors.UndefinedTable as error:
         raise Unreachable("the database has no tables yet", advice="Run `sliceway migrate`.") from error

@@ -1,4 +1,4 @@
-"""The proxy that the environment names for the way to the API, as curl and others read it."""
+"""The proxy to the API that the environment names, by the rules of curl."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def proxy_for(url: Endpoint, environ: Mapping[str, str]) -> ProxyUrl | None:
-    """Return the proxy by which a URL is reached; none for loopback, whatever the environment says.
+    """Return the proxy for a URL; None for loopback, whatever the environment says.
 
     Raises:
-        SettingsError: the proxy is wrong or of a kind that is not served; names the variable.
+        SettingsError: the proxy is wrong or of an unsupported kind; the message names the variable.
     """
     if is_loopback(url.host):
         return None
     names = (f"{url.scheme}_proxy", f"{url.scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY")
     name = next((name for name in names if environ.get(name, "").strip()), None)
-    spared = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    if name is None or any(_spares(entry.strip().lower(), url) for entry in spared.split(",")):
+    no_proxy = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    if name is None or any(_matches(entry.strip().lower(), url) for entry in no_proxy.split(",")):
         return None
     text = environ[name].strip()
     hide_secrets({name: text})
@@ -38,20 +38,20 @@ def proxy_for(url: Endpoint, environ: Mapping[str, str]) -> ProxyUrl | None:
         ) from None
 
 
-def _spares(entry: str, url: Endpoint) -> bool:
-    """Say whether an entry of NO_PROXY means a URL: a host, a domain's hosts, an address, a network, or `*` for all."""
+def _matches(entry: str, url: Endpoint) -> bool:
+    """Say whether an entry of NO_PROXY (a host, a domain, an address, a network or `*`) matches a URL."""
     if entry == "*":
         return True
     host, (_, port) = url.host.lower(), url.address
     try:
         return ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip("[]"), strict=False)
-    except ValueError:  # one of them is a name
+    except ValueError:  # host or entry is a name
         name = entry.removesuffix(f":{port}").removeprefix("*").lstrip(".")
         return bool(name) and (host == name.strip("[]") or host.endswith(f".{name}"))
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine by its name or address."""
+    """Say whether a host's name or address is this machine's loopback."""
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True

@@ -1,4 +1,4 @@
-"""The durations that the engine goes by, in one place."""
+"""The durations of the engine, in one place."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ SLOW_SLICE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Timers:
-    """Durations in seconds. The first three can be set; all of them are scaled together in tests only.
+    """Durations in seconds. The first three are settings; only tests scale them, all together.
 
     Attributes:
-        heartbeat_s: how often a worker says that it lives.
+        heartbeat_s: interval of a worker's heartbeat.
         dead_after_s: silence after which a worker counts as dead.
-        lead_s: how long a dispatcher leads without renewing.
-        deadline_s: time that a request to the store has; a slice has it beside the time at the store's low speed.
-        lease_slack_s: how much longer than its deadline a claim is leased: nothing is sent under a lapsed lease.
-        stuck_after_s: how long past its deadline a thread may be, while its process runs, before the process is ended:
-            threads cannot be.
-        overtaken_s: a message is taken for lost when one published so much later was claimed, or when it is so old and
-            none is left.
-        foreign_upload_recheck_s: time between two looks at an upload that is not ours, to see whether it grows.
-        probe_s: how often a store that is unusable is tried, and an abort that a store refuses for good.
-        slice_target_s: how long a slice should take while others share the link with it: so many are in flight.
-        slow_slice_s: a store whose slices take longer leaves half of the slots to others.
-        progress_s: how often a worker reports how far what it sends is.
-        scale: what all were multiplied by; waits before another attempt are, too.
+        lead_s: lease of the leader; it loses the lead if it does not renew it.
+        deadline_s: time limit of a request to the store; a slice has this beside its time at the store's low speed.
+        lease_slack_s: the lease of a claim ends so long after its deadline, so that no worker sends after its lease.
+        stuck_after_s: the process ends when one of its threads is so long past its deadline: a thread cannot be ended.
+        presumed_lost_s: a message is presumed lost when one published so much later has been claimed, or when the
+            message is so old and the queue is empty.
+        foreign_upload_recheck_s: interval of the checks whether a foreign upload grows.
+        probe_s: interval of the probes of an unusable store, and of an abort that a store refuses permanently.
+        slice_target_s: how long a slice should take; it sets how many slices share a store's link.
+        slow_slice_s: a store with slower slices gets half of the slots at most.
+        progress_s: interval at which a worker reports the progress of its slices.
+        scale: the factor of all durations, and of the pauses before another attempt.
     """
 
     heartbeat_s: float
@@ -41,7 +40,7 @@ class Timers:
     deadline_s: float = 30.0
     lease_slack_s: float = 15.0
     stuck_after_s: float = 15.0
-    overtaken_s: float = 5.0
+    presumed_lost_s: float = 5.0
     foreign_upload_recheck_s: float = 5.0
     probe_s: float = 60.0
     slice_target_s: float = 5.0
@@ -51,18 +50,18 @@ class Timers:
 
     @property
     def init_limit_s(self) -> float:
-        """Time for an init: a look, what is unfinished there, the init itself."""
+        """Time limit of an init: a head, a list of unfinished uploads, the init itself."""
         return 4 * self.deadline_s
 
     @property
     def finish_limit_s(self) -> float:
-        """Time for a finish: a list, the finish itself, a look; each has a shorter limit of its own."""
+        """Time limit of a finish: a list, the finish itself, a head; each request has a shorter limit of its own."""
         return 8 * self.deadline_s
 
     def scaled(self, scale: float) -> Timers:
-        """Return all durations multiplied."""
+        """Return these timers with all durations multiplied by the scale."""
         return Timers(*(scale * duration for duration in dataclasses.astuple(self)))
 
     def wait(self, delay: timedelta | None) -> timedelta | None:
-        """Return how long to wait before another attempt; None stays none."""
+        """Return the scaled pause before another attempt; None stays None."""
         return None if delay is None else delay * self.scale

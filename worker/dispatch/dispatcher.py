@@ -205,12 +205,12 @@ class Dispatcher:
         before: datetime | None = None
         if not self._republish_all:
             signs = [seen.last_ended] if seen.last_ended is not None and seen.last_ended != self._lost_since else []
-            if self._is_time("overtaken", RESCUE_EVERY_S):
-                overtaken = timedelta(seconds=self._timers.overtaken_s)
+            if self._is_time("presumed_lost", RESCUE_EVERY_S):
+                presumed_lost_after = timedelta(seconds=self._timers.presumed_lost_s)
                 if seen.claimed_through is not None:
-                    signs.append(seen.claimed_through - overtaken)
+                    signs.append(seen.claimed_through - presumed_lost_after)
                 if self._broker.length() == 0:  # whoever took it has had time to claim it: it was dropped, or lost
-                    signs.append(seen.now - overtaken)
+                    signs.append(seen.now - presumed_lost_after)
             if not signs:
                 return
             before = max(signs)

@@ -1,4 +1,4 @@
-"""What the doctor asks PostgreSQL about itself: reachable, durable, writable, room for everybody, our tables."""
+"""Checks PostgreSQL: reachable, writable, durable, free connections, migrations, and then the work in our tables."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 _OLDEST_POSTGRES = 14
 _NEARLY_ALL = 0.9
 LONG_S = 600.0
-"""A transaction open for so long keeps vacuum from the rows of every checkpoint since."""
+"""A transaction that is open for so long prevents vacuum from removing the dead rows of all checkpoints since."""
 _PROMISES = {
     "fsync": "commits are not forced to disk",
     "full_page_writes": "a crash can tear pages",
 }
-_ASKED = """
+_STATUS = """
   SELECT pg_is_in_recovery() AS standby, current_setting('default_transaction_read_only') = 'on' AS read_only,
-    current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int AS most,
+    current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int AS available,
     count(*) FILTER (WHERE datid IS NOT NULL) AS used,
     count(*) FILTER (WHERE datid IS NOT NULL AND application_name NOT LIKE 'sliceway%') AS used_by_others
   FROM pg_stat_activity WHERE coalesce(backend_type, 'client backend') = 'client backend'"""
@@ -44,7 +44,7 @@ _LONG = """
 
 
 def database(settings: Settings, profiles: Profiles) -> Iterator[Finding]:
-    """Look at the server, then at our tables in it, then at the work that they describe."""
+    """Check the server, then our tables in it, then the work that they describe."""
     pooled = settings.database_direct_url is not None
     with ExitStack() as opened:
         try:
@@ -54,9 +54,9 @@ def database(settings: Settings, profiles: Profiles) -> Iterator[Finding]:
             return
         yield from _server(connection)
         yield sessions.session(connection, pooled=pooled)
-        asked = _one(connection, _ASKED)
-        yield _writable(asked)
-        if settings.database_direct_url is not None:  # the rest by it: its session reads whatever a role has set
+        status = _one(connection, _STATUS)
+        yield _writable(status)
+        if settings.database_direct_url is not None:  # for the rest: it has our session settings, whatever the role has
             try:
                 direct = opened.enter_context(connect(settings.database_direct_url, connect_timeout=CONNECT_S))
             except UnexpectedPoolerError as error:
@@ -70,7 +70,7 @@ def database(settings: Settings, profiles: Profiles) -> Iterator[Finding]:
         migrated = _migrations(settings.database_url, pooled=pooled)
         yield migrated
         if migrated.level is Level.OK:
-            yield _connections(connection, settings, asked)
+            yield _connections(connection, settings, status)
             yield from work(connection, settings.timers.dead_after_s, profiles)
 
 
@@ -91,11 +91,11 @@ def _one(connection: Tx, statement: str) -> dict[str, Any]:
     return row
 
 
-def _writable(asked: dict[str, Any]) -> Finding:
-    if asked["standby"]:
+def _writable(status: dict[str, Any]) -> Finding:
+    if status["standby"]:
         advice = "Point SLICEWAY_DATABASE_URL at the primary, or promote this server."
         return Finding("database writes", Level.FAILED, "it is a standby and takes no writes", advice)
-    if asked["read_only"]:
+    if status["read_only"]:
         advice = (
             "See why (a full disk?), then set default_transaction_read_only to off for the server, database or role."
         )
@@ -115,8 +115,8 @@ def _durable(connection: Tx) -> Finding:
 
 def _transactions(connection: Tx) -> Iterator[Finding]:
     for row in connection.execute(_LONG, (LONG_S,)):
-        whose = f"{row['application_name'] or 'somebody'}, pid {row['pid']}"
-        text = f"a transaction of {whose} is open for {row['open_s'] / 60:.0f} min: vacuum removes nothing meanwhile"
+        client = f"{row['application_name'] or 'an unnamed client'}, pid {row['pid']}"
+        text = f"a transaction of {client} is open for {row['open_s'] / 60:.0f} min: vacuum removes nothing meanwhile"
         advice = f"End it: SELECT pg_terminate_backend({row['pid']})."
         yield Finding("database transactions", Level.NOTE, text, advice)
 
@@ -133,15 +133,15 @@ def _migrations(url: DatabaseUrl, *, pooled: bool) -> Finding:
     return Finding("migrations", Level.OK, "up to date")
 
 
-def _connections(connection: Tx, settings: Settings, asked: dict[str, Any]) -> Finding:
-    """Compare what there is with what the live workers and one API process may open; a pooler has limits of its own."""
-    name, used, most = "database connections", asked["used"], asked["most"]
+def _connections(connection: Tx, settings: Settings, status: dict[str, Any]) -> Finding:
+    """Compare the server's limit with what the live workers and one API process may open, unless a pooler limits it."""
+    name, used, available = "database connections", status["used"], status["available"]
     workers = _one(connection, "SELECT coalesce(sum(2 * (slots + 3) + 1), 0) AS n FROM worker WHERE ended_at IS NULL")
     needed = int(workers["n"]) + 2 * (settings.api_threads + 1)
-    text = f"{used} of {most} are in use"
-    if used > _NEARLY_ALL * most:
-        return Finding(name, Level.FAILED, text, "Raise max_connections, or see who else holds so many.")
-    if settings.database_direct_url is None and asked["used_by_others"] + needed > most:
-        text += f"; workers and one API process may open {needed}, others hold {asked['used_by_others']}"
+    text = f"{used} of {available} are in use"
+    if used > _NEARLY_ALL * available:
+        return Finding(name, Level.FAILED, text, "Raise max_connections, or find the clients that hold so many.")
+    if settings.database_direct_url is None and status["used_by_others"] + needed > available:
+        text += f"; workers and one API process may open {needed}, others hold {status['used_by_others']}"
         return Finding(name, Level.NOTE, text, "Raise max_connections, or put a pooler between.")
     return Finding(name, Level.OK, f"{text}; workers and one API process may open {needed}")

@@ -1,4 +1,4 @@
-"""`sliceway doctor`: looks at everything an installation needs, and says of each whether it is right or what to do."""
+"""`sliceway doctor`: runs a check for everything that an installation needs, and returns the findings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Run every check, all at once, whatever becomes of the others."""
+    """Run every check at once. A failed check does not stop the others."""
     found = [Finding("settings", Level.OK, "every variable is known and right")]
     try:
         profiles = settings.profiles
@@ -42,5 +42,5 @@ def examine(settings: Settings) -> list[Finding]:
 
 
 def examine_stores(profiles: Sequence[StoreProfile]) -> list[Finding]:
-    """Run the checks of these stores, all at once."""
+    """Run the checks of these stores at once."""
     return run(servers.store_checks(profiles))

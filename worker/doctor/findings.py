@@ -1,4 +1,4 @@
-"""What a check finds, and how checks are run: all at once, each for a bounded time, whatever becomes of the others."""
+"""A finding, and the runner of checks: all run at once, each with a time limit, and none stops another."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 TIMEOUT_S = 10.0
-"""No check may take longer."""
+"""Time limit of a check."""
 CONNECT_S = 4
 CLOCK_FAILED_S = 30.0
-"""Signatures of stores are good for minutes; a clock that is further off will get them refused."""
+"""Signatures of stores are valid for minutes: a store refuses them from a clock that is much further off."""
 CLOCK_NOTED_S = 5.0
-"""More than a machine that follows a time server is ever off."""
+"""A machine that follows a time server is never so far off."""
 
 
 class Level(StrEnum):
-    """How a check has come out."""
+    """The result of a check."""
 
     OK = "ok"
     NOTE = "note"
-    """Works, and could be better."""
+    """It works, and could be better."""
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check has found; ``advice`` is what to do, where there is something."""
+    """What a check has found; ``advice`` says what to do, if anything."""
 
     check: str
     level: Level
@@ -46,14 +46,14 @@ Check = tuple[str, "Callable[[], Iterator[Finding]]"]
 
 
 def run(checks: Sequence[Check]) -> list[Finding]:
-    """Run the checks at once and return what they find, in their order."""
+    """Run the checks at once and return their findings in the order of the checks."""
     running = [_Running(name, check) for name, check in checks]
     until = time.monotonic() + TIMEOUT_S
     return [finding for each in running for finding in each.findings(until)]
 
 
 class _Running:
-    """A check in a thread of its own, which is left behind if it does not end."""
+    """A check in a thread of its own. The runner abandons the thread after the time limit."""
 
     def __init__(self, name: str, check: Callable[[], Iterator[Finding]]) -> None:
         self._name = name
@@ -67,7 +67,7 @@ class _Running:
                 self._found.append(finding)
         except SlicewayError as error:
             self._found.append(Finding(self._name, Level.FAILED, error.message, error.advice))
-        except Exception as error:  # noqa: BLE001 - the doctor goes on, whatever a patient does
+        except Exception as error:  # noqa: BLE001 - a failure of any kind is a finding
             self._found.append(Finding(self._name, Level.FAILED, first_line(error), "Correct its address or start it."))
 
     def findings(self, until: float) -> list[Finding]:

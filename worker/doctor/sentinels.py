@@ -1,4 +1,4 @@
-"""What the doctor asks the sentinels: which server is the master now, and whether all of them answer."""
+"""Asks the sentinels which server is the master now, and checks that all of them answer."""
 
 from __future__ import annotations
 
@@ -20,32 +20,33 @@ if TYPE_CHECKING:
 AT_ONCE: dict[str, Any] = {
     "socket_timeout": CONNECT_S,
     "socket_connect_timeout": CONNECT_S,
-    "retry": Retry(NoBackoff(), 0),  # the first failure is the one to be told
+    "retry": Retry(NoBackoff(), 0),  # the doctor reports the first failure
 }
-"""How the doctor waits for a server of Redis's protocol."""
+"""Options of the doctor's connections to a server of Redis's protocol."""
 
 
 def master(url: BrokerUrl) -> tuple[BrokerUrl | None, list[Finding]]:
-    """Return where the master is (None: no sentinel says so), and what is wrong with the sentinels."""
+    """Return where the master is (None: no sentinel knows it), and findings about the sentinels."""
     wanted, sentinels = url.master, (url, *url.others)
     assert wanted is not None
     with ThreadPoolExecutor(len(sentinels)) as pool:
-        answers = list(pool.map(partial(_asked, wanted), sentinels))
+        answers = list(pool.map(partial(_ask, wanted), sentinels))
     failed = [(each, answer) for each, answer in zip(sentinels, answers, strict=True) if isinstance(answer, Exception)]
     places = [answer for answer in answers if isinstance(answer, tuple)]
     without = len(sentinels) - len(failed) - len(places)
     found = replace(url, host=places[0][0], port=places[0][1], others=(), master=None) if places else None
     if found is None:
-        return None, [_nobody_knows(url, failed, without)]
-    told = [_silent(each, error) for each, error in failed]
+        return None, [_master_unknown(url, failed, without)]
+    findings = [_unreachable(each, error) for each, error in failed]
     if without:
         text = f"{without} of {len(sentinels)} know no master {wanted.name}"
-        told.append(Finding("broker sentinels", Level.NOTE, text, "Give all of them the same `sentinel monitor …`."))
-    return found, told
+        advice = "Give all of them the same `sentinel monitor …`."
+        findings.append(Finding("broker sentinels", Level.NOTE, text, advice))
+    return found, findings
 
 
-def _asked(wanted: Master, sentinel: BrokerUrl) -> tuple[str, int] | redis.RedisError | None:
-    """Return where a sentinel says that the master is; None: it knows none of this name."""
+def _ask(wanted: Master, sentinel: BrokerUrl) -> tuple[str, int] | redis.RedisError | None:
+    """Return the master's address by one sentinel; None: the sentinel knows no master of this name."""
     secret = None if wanted.password is None else wanted.password.reveal()
     host, port = sentinel.address.name, sentinel.address.port or 0
     try:
@@ -56,15 +57,15 @@ def _asked(wanted: Master, sentinel: BrokerUrl) -> tuple[str, int] | redis.Redis
     return answer
 
 
-def _nobody_knows(url: BrokerUrl, failed: list[tuple[BrokerUrl, redis.RedisError]], without: int) -> Finding:
+def _master_unknown(url: BrokerUrl, failed: list[tuple[BrokerUrl, redis.RedisError]], without: int) -> Finding:
     assert url.master is not None
     if without:
         advice = "Set SLICEWAY_BROKER_SENTINEL_MASTER to the name in their `sentinel monitor NAME …`."
         return Finding("broker", Level.FAILED, f"{url}: they know no master called {url.master.name}", advice)
-    return replace(_silent(*failed[0]), check="broker", level=Level.FAILED)
+    return replace(_unreachable(*failed[0]), check="broker", level=Level.FAILED)
 
 
-def _silent(sentinel: BrokerUrl, error: redis.RedisError) -> Finding:
+def _unreachable(sentinel: BrokerUrl, error: redis.RedisError) -> Finding:
     address, text = sentinel.address, first_line(error)
     if isinstance(error, redis.AuthenticationError):
         advice = "Set SLICEWAY_BROKER_SENTINEL_PASSWORD to the sentinels' requirepass, or unset it."

@@ -1,4 +1,4 @@
-"""What the doctor asks the broker, the stores and this machine's folders."""
+"""Checks the broker, the stores and this machine's folders."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from worker.config.settings import Settings
     from worker.doctor.findings import Check
 
-_IDLE_LEAST_S = 60
-_FREE_LEAST_BYTES = 256 * MIB
+_MIN_IDLE_TIMEOUT_S = 60
+_MIN_FREE_BYTES = 256 * MIB
 _FULL, _NEARLY_FULL = 0.9, 0.7
-"""Of `maxmemory`: past it the broker refuses messages, and work is dispatched late or not at all."""
+"""Parts of `maxmemory`. A full broker refuses messages, so that work is dispatched late or not at all."""
 
 
 def broker(url: BrokerUrl) -> Iterator[Finding]:
-    """Reach the broker; of a Redis or Valkey also see that it forgets nothing and has room."""
+    """Connect to the broker. Of Redis or Valkey, also check that it evicts nothing and has room."""
     try:
         yield from _broker(url)
     except Exception as error:
@@ -52,7 +52,7 @@ def broker(url: BrokerUrl) -> Iterator[Finding]:
         yield Finding("broker", Level.FAILED, f"{url}: {found[0]}", found[1])
         return
     if url.tls is not None and (url.tls.verify == "none" or not url.tls.check_hostname):
-        text = "TLS is spoken, but whoever is between can pose as the broker: its certificate is not checked"
+        text = "TLS is spoken, but another server can pose as the broker: its certificate is not checked"
         yield Finding(
             "broker certificate", Level.NOTE, text, "Take ssl_cert_reqs and ssl_check_hostname out of its URL."
         )
@@ -65,34 +65,35 @@ def _broker(url: BrokerUrl) -> Iterator[Finding]:
         yield Finding("broker", Level.OK, "reachable")
         yield from consumers(url)
         return
-    given, told = url, ""
+    given, master_text = url, ""
     if url.master is not None:
         master, unreachable = sentinels.master(url)
         yield from unreachable
         if master is None:
             return
-        url, told = master, f", the master at {master.address}"
-    with redis.Redis(**_way(url)) as client:
+        url, master_text = master, f", the master at {master.address}"
+    with redis.Redis(**_redis_options(url)) as client:
         client.ping()
         info, hidden = _broker_info(client)
-        yield Finding("broker", Level.OK, f"Redis protocol, version {info.get('redis_version', 'unknown')}{told}")
+        version = info.get("redis_version", "unknown")
+        yield Finding("broker", Level.OK, f"Redis protocol, version {version}{master_text}")
         try:
             config = client.config_get("maxmemory-policy", "appendonly", "save", "timeout")
         except redis.ResponseError:
             config = {"maxmemory-policy": info["maxmemory_policy"]} if "maxmemory_policy" in info else {}
-            yield _not_seen("timeout and persistence", "CONFIG", "See that timeout is 0, or 60 and more.")
+            yield _refused("timeout and persistence", "CONFIG", "See that timeout is 0, or 60 and more.")
         if "maxmemory-policy" in config:
             yield from _broker_settings(config)
         else:
-            yield _not_seen("memory", "CONFIG", "See that maxmemory-policy is noeviction.")
+            yield _refused("memory", "CONFIG", "See that maxmemory-policy is noeviction.")
         if hidden:
-            yield _not_seen("room", "INFO", "See that used_memory stays well below maxmemory.")
+            yield _refused("room", "INFO", "See that used_memory stays well below maxmemory.")
         yield from _broker_room(info)
     yield from consumers(given)
 
 
-def _way(url: BrokerUrl) -> dict[str, Any]:
-    """Return how redis-py connects to a server."""
+def _redis_options(url: BrokerUrl) -> dict[str, Any]:
+    """Return redis-py's options for a connection to the server."""
     place = {"host": url.address.name, "port": url.address.port or 0}
     if url.socket is not None:
         place = {"unix_socket_path": url.socket}
@@ -102,14 +103,14 @@ def _way(url: BrokerUrl) -> dict[str, Any]:
 
 
 def _broker_info(client: redis.Redis) -> tuple[dict[str, Any], bool]:
-    """Return what the server says of itself and its memory, and whether it refuses to."""
+    """Return the server's INFO about itself and its memory, and whether it refuses the command."""
     try:
         return {**client.info("server"), **client.info("memory")}, False
     except redis.ResponseError:
         return {}, True
 
 
-def _not_seen(what: str, command: str, advice: str) -> Finding:
+def _refused(what: str, command: str, advice: str) -> Finding:
     return Finding(f"broker {what}", Level.NOTE, f"not seen: the server refuses {command}", advice)
 
 
@@ -120,20 +121,20 @@ def _broker_settings(config: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("broker memory", Level.FAILED, text, "Set maxmemory-policy to noeviction.")
     else:
         yield Finding("broker memory", Level.OK, "it evicts nothing")
-    if 0 < int(config.get("timeout") or 0) < _IDLE_LEAST_S:
+    if 0 < int(config.get("timeout") or 0) < _MIN_IDLE_TIMEOUT_S:
         text = f"it closes connections that are idle for {config['timeout']} s"
-        yield Finding("broker timeout", Level.NOTE, text, f"Set timeout to 0, or to {_IDLE_LEAST_S} and more.")
+        yield Finding("broker timeout", Level.NOTE, text, f"Set timeout to 0, or to {_MIN_IDLE_TIMEOUT_S} and more.")
     if config.get("appendonly") == "no" and not config.get("save"):
         yield Finding("broker persistence", Level.OK, "none, and none is needed: all in it can be made again")
 
 
 def _broker_room(memory: Mapping[str, Any]) -> Iterator[Finding]:
-    used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory") or 0)
-    if not most:
+    used, limit = int(memory.get("used_memory", 0)), int(memory.get("maxmemory") or 0)
+    if not limit:
         return
-    text = f"{used:,} of its {most:,} bytes (maxmemory) are in use"
-    advice = "Raise maxmemory, or see who else fills it; messages of ours are a few KiB."
-    level = Level.FAILED if used > _FULL * most else Level.NOTE if used > _NEARLY_FULL * most else Level.OK
+    text = f"{used:,} of its {limit:,} bytes (maxmemory) are in use"
+    advice = "Raise maxmemory, or find the other clients that fill it: Sliceway's messages are a few KiB."
+    level = Level.FAILED if used > _FULL * limit else Level.NOTE if used > _NEARLY_FULL * limit else Level.OK
     yield Finding("broker room", level, text, "" if level is Level.OK else advice)
 
 
@@ -147,12 +148,12 @@ def store_checks(profiles: Sequence[StoreProfile]) -> list[Check]:
 
 def _store(profile: StoreProfile) -> Iterator[Finding]:
     name = f"store {profile.name}"
-    if (why := unusable_authorities(profile.ca_file)) is not None:  # asked for by TLS alone, and wrong all the same
+    if (why := unusable_authorities(profile.ca_file)) is not None:  # an http:// endpoint would not read it
         raise StoreUnusable(f"ca_file {profile.ca_file} {why}", **TLS)
     store = open_store(profile)
     try:
         store.check()
-    except Transient as error:  # what a job would wait out; here someone is looking
+    except Transient as error:  # a job would retry; the doctor reports it
         yield Finding(name, Level.FAILED, error.message, f"See whether {profile.endpoint} is right, and runs.")
         return
     finally:
@@ -166,7 +167,7 @@ def _store(profile: StoreProfile) -> Iterator[Finding]:
 
 
 def roots(profiles: Profiles) -> Iterator[Finding]:
-    """See that each root can be read here."""
+    """Check that each root can be read here."""
     for root in profiles.roots.values():
         if why := usable(root):
             text = f"{root.path} {why}"
@@ -178,7 +179,7 @@ def roots(profiles: Profiles) -> Iterator[Finding]:
 
 
 def state_folder(settings: Settings) -> Iterator[Finding]:
-    """See that the folder of `sliceway up`, if one is named, can be written and has room."""
+    """Check that the folder of `sliceway up`, if a setting names one, can be written and has room."""
     folder = settings.state_dir
     if folder is None:
         return
@@ -189,7 +190,7 @@ def state_folder(settings: Settings) -> Iterator[Finding]:
         )
         return
     free = os.statvfs(folder)
-    if free.f_bavail * free.f_frsize < _FREE_LEAST_BYTES:
+    if free.f_bavail * free.f_frsize < _MIN_FREE_BYTES:
         yield Finding("state folder", Level.FAILED, f"{folder} is nearly full", "Make room on its disk.")
     else:
         yield Finding("state folder", Level.OK, str(folder))

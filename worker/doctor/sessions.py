@@ -1,4 +1,4 @@
-"""What the doctor finds of the session settings that the code relies on, through each URL, and of the encoding."""
+"""Checks the session settings that the code relies on, through each URL, and the database's encoding."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DIRECT_ADVICE = "See what sets them after the connection has begun: a pooler? T
 
 
 def encoding(connection: Tx) -> Iterator[Finding]:
-    """Say so where the database cannot keep every key and label."""
+    """Check that the database can hold every key and label."""
     there = read(connection, ["server_encoding"])["server_encoding"]
     if there != "UTF8":
         text = f"it keeps {there}: keys, paths and labels in other letters are refused"
@@ -32,12 +32,12 @@ def encoding(connection: Tx) -> Iterator[Finding]:
 
 
 def session(connection: Tx, *, pooled: bool) -> Finding:
-    """Compare the settings of a session through the database URL with what we need."""
+    """Compare the settings of a session through the database URL with what the code needs."""
     return _compared(NAME, connection, _POOLED_ADVICE if pooled else _DIRECT_ADVICE)
 
 
 def directly(through_pooler: Tx, past_it: Tx) -> Iterator[Finding]:
-    """Compare the settings of a session past the pooler with what we need, and where both find the tables."""
+    """Compare the settings of a session past the pooler with what the code needs; compare both search paths."""
     yield _compared(DIRECTLY, past_it, _DIRECT_ADVICE)
     [there, here] = [read(each, ["search_path"])["search_path"] for each in (through_pooler, past_it)]
     if there != here:

@@ -1,4 +1,4 @@
-"""What the doctor reads from our tables: who works, who leads, and what waits for whom to do something."""
+"""Checks our tables: live workers, the leader, roots and stores at the workers, and jobs that need an operator."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from worker.db.pool import Tx
 
 Row = dict[str, Any]
-LATELY = timedelta(days=7)
-"""How far back failed and cancelled jobs are counted."""
+RECENT = timedelta(days=7)
+"""Period in which failed and cancelled jobs are counted."""
 _WORKERS = """
   SELECT id, name, roots, heartbeat_at > now() - make_interval(secs => %s) AS lives,
     extract(epoch FROM now() - heartbeat_at)::float8 AS silent_s
@@ -32,7 +32,7 @@ _WAITING = """
 _LINKS = """
   SELECT store, goodput_bytes_per_s, answer_s FROM store_link
   WHERE measured_at > now() - make_interval(secs => %s) ORDER BY store"""
-_LATELY = """
+_RECENT = """
   WITH RECURSIVE tenants AS (
     (SELECT tenant FROM job ORDER BY tenant LIMIT 1)
     UNION ALL
@@ -45,7 +45,7 @@ _LATELY = """
 
 
 def work(connection: Tx, dead_after_s: float, profiles: Profiles) -> Iterator[Finding]:
-    """Look at the worker processes, then at the jobs that somebody may have to do something for."""
+    """Check the worker processes, then the jobs that may need an operator."""
     rows = connection.execute(_WORKERS, (dead_after_s,)).fetchall()
     live = [row for row in rows if row["lives"]]
     yield from _workers(rows, live)
@@ -56,7 +56,7 @@ def work(connection: Tx, dead_after_s: float, profiles: Profiles) -> Iterator[Fi
     yield from _breakers(connection)
     yield from _links(connection)
     yield from _waiting(connection)
-    yield from _lately(connection)
+    yield from _recent(connection)
 
 
 def _workers(rows: list[Row], live: list[Row]) -> Iterator[Finding]:
@@ -65,9 +65,9 @@ def _workers(rows: list[Row], live: list[Row]) -> Iterator[Finding]:
         yield Finding("workers", Level.NOTE, "none is running", "Start one: `sliceway worker`.")
     else:
         yield Finding("workers", Level.OK, f"{len(live)} {'process' if len(live) == 1 else 'processes'} running")
-    if silent and live:  # with nobody alive there is nobody to end them, and the line above says what to do
+    if silent and live:  # without a live worker no leader can declare them dead, and the line above is enough
         text = f"{_names(silent)} silent for {max(row['silent_s'] for row in silent):.0f} s, and not yet taken for dead"
-        advice = "Look again in some seconds; if it stays, see the dispatcher's line and the workers' logs."
+        advice = "Run it again in some seconds; if it stays, see the dispatcher's line and the workers' logs."
         yield Finding("worker heartbeats", Level.FAILED, text, advice)
 
 
@@ -79,7 +79,7 @@ def _names(rows: list[Row]) -> str:
 
 def _leader(leader: Row | None, live: list[Row]) -> Finding:
     if leader is None or not leader["leads"]:
-        advice = "Look again in some seconds; if it stays, restart the workers and read their logs."
+        advice = "Run it again in some seconds; if it stays, restart the workers and read their logs."
         return Finding("dispatcher", Level.FAILED, "none leads, so nothing is dispatched", advice)
     name = next((row["name"] for row in live if row["id"] == leader["holder"]), "a worker that has just ended")
     return Finding("dispatcher", Level.OK, f"{name} leads")
@@ -90,10 +90,10 @@ def _roots(live: list[Row], profiles: Profiles) -> Iterator[Finding]:
         lacking = [row for row in live if root not in row["roots"]]
         if not lacking:
             continue
-        everybody = len(lacking) == len(live)
-        text = "no worker process can read it" if everybody else f"{len(lacking)} of {len(live)} workers cannot read it"
+        all_lack = len(lacking) == len(live)
+        text = "no worker process can read it" if all_lack else f"{len(lacking)} of {len(live)} workers cannot read it"
         advice = "Mount it on every worker, and give all the same stores file: any worker may get any job."
-        yield Finding(f"root {root} at the workers", Level.FAILED if everybody else Level.NOTE, text, advice)
+        yield Finding(f"root {root} at the workers", Level.FAILED if all_lack else Level.NOTE, text, advice)
 
 
 def _breakers(connection: Tx) -> Iterator[Finding]:
@@ -118,18 +118,18 @@ def _waiting(connection: Tx) -> Iterator[Finding]:
         yield Finding("jobs that wait", Level.NOTE, f"{row['n']}, {row['code']}{since}", advice)
 
 
-def _lately(connection: Tx) -> Iterator[Finding]:
-    row = connection.execute(_LATELY, (_first_id(datetime.now(UTC) - LATELY),)).fetchone() or {}
+def _recent(connection: Tx) -> Iterator[Finding]:
+    row = connection.execute(_RECENT, (_first_id(datetime.now(UTC) - RECENT),)).fetchone() or {}
     if row["quarantined"]:
-        text = f"{row['quarantined']} in the last {LATELY.days} days: whichever worker took them died"
+        text = f"{row['quarantined']} in the last {RECENT.days} days: whichever worker took them died"
         advice = "`sliceway jobs list --error-code quarantined`; look for the cause (memory, the file), then retry."
         yield Finding("jobs in quarantine", Level.NOTE, text, advice)
     if row["left_open"]:
-        text = f"{row['left_open']} in the last {LATELY.days} days, of cancelled jobs"
+        text = f"{row['left_open']} in the last {RECENT.days} days, of cancelled jobs"
         advice = "Nothing: the store lets them expire; the jobs' results say why each was left."
         yield Finding("sessions left open", Level.NOTE, text, advice)
 
 
 def _first_id(moment: datetime) -> UUID:
-    """Return the least UUIDv7 of the moment: ids are made in the order of time."""
+    """Return the smallest UUIDv7 of the moment: UUIDv7 sort by time."""
     return UUID(int=int(moment.timestamp() * 1000) << 80)

@@ -1,4 +1,4 @@
-"""Leaving nothing of a drill behind, whatever has become of it: each step alone, and what is left is said."""
+"""Removes all that a drill has made. A failed step does not stop the others; the report names what is left."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from worker.stores.base import StoreDriver
 
 END_S = 20.0
-"""How long a cancelled job is waited for, and then the last lease; no longer than the drill itself was to take."""
-_LOOK_S = 0.1
+"""How long the clean-up waits for a cancelled job to end, and then for the last lease to end."""
+_POLL_INTERVAL_S = 0.1
 
 
 @dataclass(slots=True)
 class Cleaning:
-    """Ends what a drill has begun."""
+    """The clean-up of one drill."""
 
     drill: str
     client: Client
@@ -42,7 +42,7 @@ class Cleaning:
     end_s: float = END_S
 
     def run(self, canary: Canary | None, death: Death | None, file: Path) -> None:
-        """Stop the canary, end the jobs, delete their objects, remove the file; say so, or what was left."""
+        """Stop the canary, end the jobs, delete their objects, remove the file; report success or what is left."""
         before = self.report.failures
         if canary is not None:
             self._try(canary.stop, "the canary may still run", f"kill {canary.pid}.")
@@ -53,15 +53,15 @@ class Cleaning:
             cancel = f"`sliceway jobs cancel {job['id']}`; delete the object {job['key']!r} if there is one."
             self._try(partial(self._end, job), f"job {job['id']}", cancel)
         self._try(lambda: file.unlink(missing_ok=True), f"the file {file}", f"rm {file}.")
-        see = partial(self._see_nothing_held, [job["id"] for job in jobs], death)
-        self._try(see, "leases", "`sliceway doctor` shows who works and who leads.")
+        wait = partial(self._wait_for_leases, [job["id"] for job in jobs], death)
+        self._try(wait, "leases", "`sliceway doctor` shows the workers and the dispatcher.")
         if self.report.failures == before:
             self.report.ok("cleaned up", "canary, jobs, objects and file are gone; nothing is leased any more")
 
     def _try(self, step: Callable[[], object], what: str, how: str) -> None:
         try:
             step()
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the other steps still have to be done
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the other steps must still run
             advice = error.advice if isinstance(error, LeftBehind) else how
             self.report.failed("left behind", f"{what}: {first_line(error)}", advice)
 
@@ -70,17 +70,17 @@ class Cleaning:
             return watch.jobs_of(tx, self.drill)
 
     def _end(self, job: watch.Row) -> None:
-        """Cancel a job that still lives; then see that the store has nothing of it.
+        """Cancel a live job, then remove its object and its unfinished upload from the store.
 
         Raises:
-            LeftBehind: it does not end, or the store keeps something.
+            LeftBehind: the job does not end, or the store keeps something.
         """
         if job["state"] not in FINAL:
             self.client.cancel(str(job["id"]))
             job = self._final(job["id"])
         if not self.store.remove(job["key"], f"sliceway/{job['id']}/{job['epoch']}", Deadline(ANSWER_S)):
-            raise LeftBehind(f"an object that is not the drill's is at {job['key']!r}", "Look whose it is.")
-        outcome = self.store.abort(job["key"], None, Deadline(ANSWER_S))  # the key is the drill's alone
+            raise LeftBehind(f"an object that is not the drill's is at {job['key']!r}", "Find out its owner.")
+        outcome = self.store.abort(job["key"], None, Deadline(ANSWER_S))  # no one else uses the drill's key
         if isinstance(outcome, AbortSkipped):
             advice = "Nothing: the store lets it expire; or delete it there."
             raise LeftBehind(f"{job['key']!r}: {outcome.reason}", advice)
@@ -94,9 +94,9 @@ class Cleaning:
             if time.monotonic() > until_s:
                 advice = f"Start a worker if none runs: it cleans up by itself; `sliceway jobs show {job_id}` shows it."
                 raise LeftBehind(f"it is still {job['state']}: it waits for a worker", advice)
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_INTERVAL_S)
 
-    def _see_nothing_held(self, jobs: list[UUID], death: Death | None) -> None:
+    def _wait_for_leases(self, jobs: list[UUID], death: Death | None) -> None:
         worker = death.worker if death else None
         until_s = time.monotonic() + (0.0 if self.report.failures else self.end_s)
         while True:
@@ -109,11 +109,11 @@ class Cleaning:
                 row = "" if ended else "; the canary's row says that it lives"
                 advice = "Start a worker if none runs: the next dispatcher takes them back by itself."
                 raise LeftBehind(f"{held} steps and slices are dispatched or leased{row}", advice)
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_INTERVAL_S)
 
 
 class LeftBehind(Exception):
-    """Something of the drill is still there; the text says what, ``advice`` what to do."""
+    """The clean-up left something; the text says what, ``advice`` says what to do."""
 
     def __init__(self, text: str, advice: str) -> None:
         super().__init__(text)

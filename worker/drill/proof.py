@@ -1,4 +1,4 @@
-"""Whether the object is the canary's file: what the store says of it, and its bytes where they can be had."""
+"""Checks that the object is the drill's file: size and mark at the store, and its bytes after a download."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 ANSWER_S = 30.0
 _STEP = "verified"
-_ADVICE = "Compare the object with its file before you trust what else was uploaded; the job's events tell its way."
+_ADVICE = "Compare the object with its file before you trust other uploads; see the job's events."
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the object must be: under this key, with this mark, so large, with this SHA-1."""
+    """The key, mark, size and SHA-1 that the object must have."""
 
     key: str
     mark: str
@@ -34,7 +34,7 @@ class Expected:
 
 
 def verify(store: StoreDriver, profile: StoreProfile, wanted: Expected) -> Finding:
-    """Look at the object, then read it back if the store gives an address that is open to us."""
+    """Compare size and mark, then download the object and compare its SHA-1 if the store gives an address."""
     try:
         stored = store.head(wanted.key, Deadline(ANSWER_S))
     except (StoreError, Interrupted) as error:
@@ -42,30 +42,31 @@ def verify(store: StoreDriver, profile: StoreProfile, wanted: Expected) -> Findi
     if stored is None:
         return Finding(_STEP, Level.FAILED, "the job succeeded, but no object is at its key", _ADVICE)
     if stored.size_bytes != wanted.size_bytes or stored.mark != wanted.mark:
-        told = f"{stored.size_bytes:,} bytes with the mark {stored.mark}, not {wanted.size_bytes:,} with {wanted.mark}"
-        return Finding(_STEP, Level.FAILED, f"the object is another: {told}", _ADVICE)
+        text = f"{stored.size_bytes:,} bytes with the mark {stored.mark}, not {wanted.size_bytes:,} with {wanted.mark}"
+        return Finding(_STEP, Level.FAILED, f"the object is another: {text}", _ADVICE)
     return _read_back(stored, profile, wanted)
 
 
 def _read_back(stored: Stored, profile: StoreProfile, wanted: Expected) -> Finding:
-    looked = f"by the store's word {wanted.size_bytes:,} bytes with our mark"
+    at_store = f"the store says {wanted.size_bytes:,} bytes with our mark"
     url = stored.details.get("access_url")
     if url is None:
-        return Finding(_STEP, Level.NOTE, f"{looked}; not read back: the store gives no address")
+        return Finding(_STEP, Level.NOTE, f"{at_store}; not read back: the store gives no address")
     try:
         status, read_bytes, digest = _download(url, profile, wanted.size_bytes)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return Finding(_STEP, Level.NOTE, f"{looked}; not read back: {url} cannot be reached ({type(error).__name__})")
+        text = f"{at_store}; not read back: {url} cannot be reached ({type(error).__name__})"
+        return Finding(_STEP, Level.NOTE, text)
     if status != httpx.codes.OK:
-        return Finding(_STEP, Level.NOTE, f"{looked}; not read back: {url} answers HTTP {status}")
+        return Finding(_STEP, Level.NOTE, f"{at_store}; not read back: {url} answers HTTP {status}")
     if digest != wanted.sha1:
         text = f"downloaded {read_bytes:,} bytes with the SHA-1 {digest}, but the file has {wanted.sha1}"
         return Finding(_STEP, Level.FAILED, text, _ADVICE)
-    return Finding(_STEP, Level.OK, f"{looked}; downloaded, its SHA-1 is the file's")
+    return Finding(_STEP, Level.OK, f"{at_store}; downloaded, its SHA-1 is the file's")
 
 
 def _download(url: str, profile: StoreProfile, size_bytes: int) -> tuple[int, int, str]:
-    """Return status, size and SHA-1 of what is there; reads no more than one piece too much."""
+    """Return status, size and SHA-1 of the answer. The download ends at the first piece past the expected size."""
     digest, read_bytes = hashlib.sha1(usedforsecurity=False), 0
     trusted = ssl.create_default_context(cafile=profile.ca_file)
     with (

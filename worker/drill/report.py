@@ -1,4 +1,4 @@
-"""What a drill says: a line a step, as it happens, and the figures for machines."""
+"""The report of a drill: a line for each step as it happens, and the measured figures for `--json`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Figures:
-    """What was measured; times are seconds since the kill, None for what did not happen.
+    """The measurements. Times are seconds since the kill; None stands for what did not happen.
 
     Attributes:
-        job: whose slice the canary was sending.
-        limit_s: within which the slice must run elsewhere.
-        noticed_s: when the canary was declared dead.
-        taken_over_s: when another worker claimed its slice, or at the latest had.
+        job: the job whose slice the canary was sending.
+        limit_s: time within which another worker must claim the slice.
+        noticed_s: when the dispatcher declared the canary dead.
+        taken_over_s: when another worker claimed the slice, or an upper bound of it.
         succeeded_s: when the job succeeded.
-        slices: of the job.
-        sends: how often one of them was begun to be sent.
-        bytes_sent_twice: what the canary had sent of its slice; None where others were sent again too.
+        slices: number of slices of the job.
+        sends: number of times that a worker began to send one of them.
+        bytes_sent_twice: bytes that the canary had sent of its slice; None if other slices were sent twice, too.
     """
 
     job: str | None = None
@@ -38,34 +38,34 @@ class Figures:
 
 @dataclass(slots=True)
 class Report:
-    """Collects the steps and tells each at once."""
+    """Collects the steps and prints each at once."""
 
-    say: Callable[[Finding], None]
+    print_step: Callable[[Finding], None]
     steps: list[Finding] = field(default_factory=list)
     figures: Figures = field(default_factory=Figures)
 
     def add(self, finding: Finding) -> None:
-        """Tell a step."""
+        """Report a step."""
         self.steps.append(finding)
-        self.say(finding)
+        self.print_step(finding)
 
     def ok(self, step: str, text: str) -> None:
-        """Tell a step that is as it should be."""
+        """Report a step that succeeded."""
         self.add(Finding(step, Level.OK, text))
 
     def note(self, step: str, text: str) -> None:
-        """Tell what is worth knowing and nobody's fault."""
+        """Report a step that neither succeeded nor failed."""
         self.add(Finding(step, Level.NOTE, text))
 
     def failed(self, step: str, text: str, advice: str) -> None:
-        """Tell a step that is not as it should be."""
+        """Report a step that failed."""
         self.add(Finding(step, Level.FAILED, text, advice))
 
     @property
     def failures(self) -> int:
-        """How many steps are not as they should be."""
+        """The number of failed steps."""
         return sum(step.level is Level.FAILED for step in self.steps)
 
     def document(self, outcome: str) -> dict[str, Any]:
-        """Return everything as JSON."""
+        """Return the document for `--json`."""
         return {"outcome": outcome, **asdict(self.figures), "steps": [asdict(step) for step in self.steps]}

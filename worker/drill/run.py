@@ -1,4 +1,4 @@
-"""`sliceway drill`: a worker process of its own dies in the middle of a slice; the others are timed at taking over."""
+"""`sliceway drill`: the canary dies in the middle of a slice, and the drill measures when other workers take over."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worker.client.api import Client, RefusedByApi
+from worker.client.answers import RefusedByApi
+from worker.client.api import Client
 from worker.client.environment import database_of
 from worker.drill import watch
 from worker.drill.canary import Canary, Death
@@ -32,24 +33,24 @@ if TYPE_CHECKING:
     from worker.drill.report import Report
 
 ATTEMPTS = 5
-"""How many jobs are enqueued until a slice of one goes to the canary."""
+"""How many jobs the drill enqueues at most until a slice of one reaches the canary."""
 START_S = 30.0
-LOOK_S = 0.05
+POLL_INTERVAL_S = 0.05
 
 
 class DrillFailed(SlicewayError):
-    """A crash was not survived as promised, or something of the drill was left behind."""
+    """The installation did not survive the crash as promised, or the drill left something behind."""
 
     code = "drill_failed"
     advice = "See what to do above."
 
 
 def run(site: Site, environ: Mapping[str, str], report: Report) -> None:
-    """Drill, tell every step, and leave nothing behind.
+    """Run a drill, report every step, and clean up.
 
     Raises:
         NothingProven: nothing was killed.
-        DrillFailed: something was not as promised; the report says what.
+        DrillFailed: a step failed; the report says which.
         Unreachable: the API or the database does not answer.
     """
     report.figures.limit_s = site.limit_s
@@ -57,7 +58,7 @@ def run(site: Site, environ: Mapping[str, str], report: Report) -> None:
         drill = Drill(site, client, database, report, Path(folder))
         drill.check()
         try:
-            drill.play(environ)
+            drill.perform(environ)
         finally:
             drill.clean_up()
     if report.failures:
@@ -65,7 +66,7 @@ def run(site: Site, environ: Mapping[str, str], report: Report) -> None:
 
 
 class Drill:
-    """One drill, from the first check to the last trace of it."""
+    """One drill, from the first check to the clean-up."""
 
     def __init__(self, site: Site, client: Client, database: Database, report: Report, folder: Path) -> None:
         self._site, self._client, self._database, self._report, self._folder = site, client, database, report, folder
@@ -77,38 +78,38 @@ class Drill:
         self._until_s = time.monotonic() + site.timeout_s
 
     def check(self) -> None:
-        """See that it can begin, and that the key opens what it takes, cleaning up included.
+        """Check that the drill can begin, and that the API key has the scopes for it and for the clean-up.
 
         Raises:
-            NothingProven: it cannot.
+            NothingProven: the drill cannot begin.
         """
         self._report.add(ready(self._site, self._database))
         self._prefix = folder_of(self._site, self._database) + self._prefix
         try:
-            self._client.enqueue(self._wish(1), self._prefix, dry_run=True)
+            self._client.enqueue(self._job_spec(1), self._prefix, dry_run=True)
             self._client.cancel(str(uuid.uuid4()))
         except RefusedByApi as error:
-            if error.code != "not_found":  # that there is no such job is what a key that may cancel is told
+            if error.code != "not_found":  # the API answers so only to a key that may cancel
                 raise NothingProven(f"no drill was begun: {error.message}", advice=error.advice) from error
 
-    def play(self, environ: Mapping[str, str]) -> None:
-        """Kill the canary in the middle of a slice, and follow the others."""
+    def perform(self, environ: Mapping[str, str]) -> None:
+        """Have the canary die in the middle of a slice, and follow the other workers."""
         sha1 = self._write_file()
         self._canary = Canary(environ, self._prefix, self._folder)
         self._wait_for_canary(self._canary)
         self._death = death = self._send_until_killed(self._canary)
         with self._database.connection() as tx:
             killed = watch.clock(tx) - timedelta(seconds=time.monotonic() - death.at_s)
-        self._tell_kill(death)
+        self._report_kill(death)
         found = self._follow(death, killed)
         if found.state == JobState.SUCCEEDED:
-            self._tell_success(death, found)
+            self._report_success(death, found)
             self._verify(death, found, sha1)
         else:
-            self._tell_end(death, found)
+            self._report_failure(death, found)
 
     def clean_up(self) -> None:
-        """Leave nothing behind, and say what could not be helped."""
+        """Remove all that the drill has made, and report what is left."""
         end_s = min(END_S, self._site.timeout_s)
         store = open_store(self._site.store)
         try:
@@ -117,7 +118,7 @@ class Drill:
         finally:
             store.close()
 
-    def _wish(self, attempt: int) -> dict[str, Any]:
+    def _job_spec(self, attempt: int) -> dict[str, Any]:
         return {
             "source": {"kind": "file", "root": self._site.root.name, "path": self._file.name},
             "store": self._site.store.name,
@@ -129,10 +130,10 @@ class Drill:
         }
 
     def _write_file(self) -> str:
-        """Write random bytes, so that no store has them already; returns their SHA-1."""
+        """Write random bytes, which no store can have already; returns their SHA-1."""
         digest = hashlib.sha1(usedforsecurity=False)
         with self._file.open("xb") as file:
-            self._file.chmod(0o644)  # the workers may be other users
+            self._file.chmod(0o644)  # the workers may run as other users
             for start in range(0, self._site.size_bytes, MIB):
                 piece = os.urandom(min(MIB, self._site.size_bytes - start))
                 digest.update(piece)
@@ -142,31 +143,32 @@ class Drill:
     def _wait_for_canary(self, canary: Canary) -> None:
         until_s = min(self._until_s, time.monotonic() + START_S)
         while not canary.ready:
-            if canary.gone or time.monotonic() > until_s:
-                raise NothingProven(f"the canary, a worker process of the drill, did not start: {canary.last_words}")
-            time.sleep(LOOK_S)
+            if canary.ended or time.monotonic() > until_s:
+                raise NothingProven(f"the canary, a worker process of the drill, did not start: {canary.last_log_line}")
+            time.sleep(POLL_INTERVAL_S)
         self._report.ok("canary", f"a worker process of the drill has joined (pid {canary.pid})")
 
     def _send_until_killed(self, canary: Canary) -> Death:
-        """Enqueue until a slice has gone to the canary.
+        """Enqueue jobs until a slice of one has reached the canary.
 
         Raises:
-            NothingProven: none has.
-            DrillFailed: an upload failed by itself.
+            NothingProven: no slice has reached the canary.
+            DrillFailed: a job failed before the kill.
         """
         for attempt in range(1, ATTEMPTS + 1):
-            self._report.figures.job = self._client.enqueue(self._wish(attempt), f"{self._prefix}-{attempt}")["id"]
-            while (job := self._newest())["state"] not in FINAL and not canary.gone:
+            job_spec = self._job_spec(attempt)
+            self._report.figures.job = self._client.enqueue(job_spec, f"{self._prefix}-{attempt}")["id"]
+            while (job := self._newest())["state"] not in FINAL and not canary.ended:
                 if time.monotonic() > self._until_s:
                     what = f"job {job['id']} is {job['state']}, and no slice of it has reached the canary"
                     raise NothingProven(f"{what} in {self._site.timeout_s:.0f} s")
-                time.sleep(LOOK_S)
-            if canary.gone:
+                time.sleep(POLL_INTERVAL_S)
+            if canary.ended:
                 if canary.death is None:
-                    raise NothingProven(f"the canary has ended by itself: {canary.last_words}")
+                    raise NothingProven(f"the canary has ended by itself: {canary.last_log_line}")
                 return canary.death
             if job["state"] != JobState.SUCCEEDED:
-                error = job["error"] or {"message": "somebody cancelled it"}
+                error = job["error"] or {"message": "it was cancelled"}
                 self._report.failed("upload", f"job {job['id']}: {error['message']}", error.get("advice") or "")
                 raise DrillFailed("the canary's upload failed before anything was killed")
             self._report.note("reached", f"other workers were faster with job {attempt} of at most {ATTEMPTS}")
@@ -176,13 +178,13 @@ class Drill:
         with self._database.connection() as tx:
             return watch.jobs_of(tx, self._id)[0]
 
-    def _tell_kill(self, death: Death) -> None:
+    def _report_kill(self, death: Death) -> None:
         where = f"slice {death.number + 1} of {self._newest()['slices_total']} of job {death.job}"
         sent = f"{death.sent_bytes:,} of its {death.size_bytes:,} bytes"
         self._report.ok("killed", f"the canary, by SIGKILL, in {where}, after {sent}")
 
     def _follow(self, death: Death, killed: datetime) -> watch.Recovery:
-        """Watch the others take over, until the job has ended or the time is up."""
+        """Watch the other workers take over until the job has ended or the time is over."""
         figures = self._report.figures
         while True:
             with self._database.connection() as tx:
@@ -197,7 +199,7 @@ class Drill:
                 self._timed("taken over", f"its slice, by {found.taken_by or 'another worker, at the latest'}", taken_s)
             if ended or time.monotonic() > self._until_s:
                 return found
-            time.sleep(LOOK_S)
+            time.sleep(POLL_INTERVAL_S)
 
     def _timed(self, step: str, what: str, seconds: float) -> None:
         text = f"{what}, {seconds:.1f} s after the kill"
@@ -207,26 +209,25 @@ class Drill:
             advice = "See whether the other workers are overloaded, and whether all have the same settings."
             self._report.failed(step, f"{text}, later than {self._site.limit_s:.0f} s", advice)
 
-    def _tell_end(self, death: Death, found: watch.Recovery) -> None:
-        """Say what did not happen."""
+    def _report_failure(self, death: Death, found: watch.Recovery) -> None:
         with self._database.connection() as tx:
             dead_after_s = self._site.settings.timers.dead_after_s
             others = watch.others(tx, self._site.root.name, dead_after_s, but=death.worker)
         advice = f"{others} other worker processes live; see `sliceway doctor` and their logs."
         if found.noticed_s is None:
-            self._report.failed("noticed", "nobody has noticed the canary's death in time", advice)
+            self._report.failed("noticed", "no dispatcher has noticed the canary's death in time", advice)
         elif self._report.figures.taken_over_s is None:
-            self._report.failed("taken over", "nobody has taken over its slice in time", advice)
+            self._report.failed("taken over", "no worker has taken over its slice in time", advice)
         why = f": {found.error['message']}" if found.error else ""
         how = f"`sliceway jobs show {death.job}` shows it."
         self._report.failed("succeeded", f"job {death.job} is {found.state}{why}", how)
 
-    def _tell_success(self, death: Death, found: watch.Recovery) -> None:
+    def _report_success(self, death: Death, found: watch.Recovery) -> None:
         figures, slices = self._report.figures, (found.result or {})["slices"]
         figures.succeeded_s, figures.slices, figures.sends = found.ended_s, slices["slices"], slices["sends"]
-        again = slices["sends"] - slices["slices"]
-        text = f"the job, {found.ended_s:.1f} s after the kill; {again} of {slices['slices']} slices sent again"
-        if again == 1:
+        repeated = slices["sends"] - slices["slices"]
+        text = f"the job, {found.ended_s:.1f} s after the kill; {repeated} of {slices['slices']} slices sent again"
+        if repeated == 1:
             figures.bytes_sent_twice = death.sent_bytes
             self._report.ok("succeeded", f"{text}: {death.sent_bytes:,} bytes twice")
         else:

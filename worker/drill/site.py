@@ -1,4 +1,4 @@
-"""Where a drill takes place: which store, which root, and whether a crash could be survived there at all."""
+"""Chooses the store and the root of a drill, and checks that another worker can take over."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from worker.db.pool import Database
 
 NOTICE_SLACK_S = 5.0
-"""What may pass beside the silence itself until a dead worker's slice runs elsewhere."""
+"""Time beyond `dead_after_s` within which another worker must run a dead worker's slice."""
 
 _Profile = TypeVar("_Profile", "StoreProfile", "RootProfile")
 
 
 class NothingProven(SlicewayError):
-    """Nothing was killed, so nothing is proven."""
+    """The drill killed no worker, so it has proven nothing."""
 
     code = "not_proven"
     advice = "Run it again; with very many workers give it a larger --size."
@@ -35,14 +35,14 @@ class NothingProven(SlicewayError):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The installation that is drilled.
+    """The installation under test, and the drill's choices.
 
     Attributes:
-        settings: of the installation.
-        store: where the canary's object goes.
-        root: where its file is.
-        size_bytes: of the file.
-        timeout_s: how long everything together may take.
+        settings: the settings of the installation.
+        store: the store of the drill's object.
+        root: the root of the drill's file.
+        size_bytes: size of that file.
+        timeout_s: time limit of the whole drill.
     """
 
     settings: Settings
@@ -53,29 +53,29 @@ class Site:
 
     @property
     def limit_s(self) -> float:
-        """How long after a kill its slice must run elsewhere: 15 s with the times as shipped."""
+        """Time after the kill within which another worker must run the slice: 15 s with the default settings."""
         return self.settings.timers.dead_after_s + NOTICE_SLACK_S
 
     @property
     def slice_bytes(self) -> int:
-        """The smallest slices that the protocol has: the more there are, the surer one of them meets the canary."""
+        """The protocol's smallest slice size: more slices raise the chance that the canary gets one."""
         return min(self.store.limits.slice_sizes)
 
 
 def choose_store(settings: Settings, name: str | None) -> StoreProfile:
-    """Return the store of this name, or the only one.
+    """Return the store of this name; without a name, the only store.
 
     Raises:
-        SettingsError: there is none, or several and no name.
+        SettingsError: there is no such store, or no name and not exactly one store.
     """
     return _the_one("store", settings.profiles.stores, name)
 
 
 def choose_root(settings: Settings, name: str | None) -> RootProfile:
-    """Return the root of this name, or the only one whose folder can be written here.
+    """Return the root of this name; without a name, the only root whose folder this user may write.
 
     Raises:
-        SettingsError: it cannot be written, or there is none, or several and no name.
+        SettingsError: the root is not writable, there is no such root, or no name and not exactly one root.
     """
     roots = settings.profiles.roots
     closed = {each: why for each, root in roots.items() if (why := _not_writable(root))}
@@ -108,7 +108,7 @@ def _the_one(what: str, there: Mapping[str, _Profile], name: str | None) -> _Pro
 
 
 def folder_of(site: Site, database: Database) -> str:
-    """Return what the keys of the drill's tenant begin with; for a key that opens nothing the API has the words."""
+    """Return the key prefix of the API key's tenant; "" for an unknown API key, which the API will refuse."""
     given = site.settings.api_key
     with database.connection() as tx:
         key = find_key(tx, given.get_secret_value()) if given is not None else None
@@ -116,10 +116,10 @@ def folder_of(site: Site, database: Database) -> str:
 
 
 def ready(site: Site, database: Database) -> Finding:
-    """Return that the drill can begin.
+    """Check that the drill can begin, and return the step's finding.
 
     Raises:
-        NothingProven: the doctor finds a server or the store not right, or there is nobody to take over.
+        NothingProven: the doctor finds a failed server or store, or no other worker can take over.
     """
     needed = {"database", "database writes", "migrations", "broker", "broker memory", "broker consumers"}
     needed.add(f"store {site.store.name}")
@@ -131,7 +131,7 @@ def ready(site: Site, database: Database) -> Finding:
     if not others:
         raise NothingProven(
             f"no drill was begun: no worker process is alive that reads from root {site.root.name!r},"
-            " so nobody could take over",
+            " so none could take over",
             advice="Start one: `sliceway worker`.",
         )
     workers = "1 worker process" if others == 1 else f"{others} worker processes"

@@ -1,4 +1,4 @@
-"""What a drill reads from the database: who could take over, and how far the others have come. Reads only."""
+"""Reads from the database which workers can take over, and how far they have come. Writes nothing."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ _HELD = """
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """How far the others have come; times are seconds since the kill, by the database's clock.
+    """How far the other workers have come. Times are seconds since the kill, by the database's clock.
 
     Attributes:
-        state: of the job.
-        epoch: of the job.
-        error: of the job.
-        result: of the job.
-        noticed_s: when the canary was declared dead.
-        taken_s: when another worker claimed its slice.
+        state: state of the job.
+        epoch: epoch of the job.
+        error: error document of the job.
+        result: result document of the job.
+        noticed_s: when the dispatcher declared the canary dead.
+        taken_s: when another worker claimed the canary's slice.
         taken_by: that worker's name.
-        sent_s: when the last slice was recorded; the canary's had been claimed by then.
+        sent_s: when the last slice was recorded: an upper bound of ``taken_s``.
         ended_s: when the job ended.
     """
 
@@ -73,7 +73,7 @@ class Recovery:
 
 
 def others(tx: Tx, root: str, dead_after_s: float, *, but: UUID | None = None) -> int:
-    """Return how many worker processes live that read from the root."""
+    """Return the number of live worker processes that can read the root."""
     return _count(tx, _OTHERS, {"root": root, "dead_after_s": dead_after_s, "but": but})
 
 
@@ -86,7 +86,7 @@ def clock(tx: Tx) -> datetime:
 
 
 def recovery(tx: Tx, death: Death, killed: datetime) -> Recovery:
-    """Return how far the others have come with the slice in which the canary died, and with its job."""
+    """Return how far the other workers have come with the canary's slice and its job."""
     params = {"worker": death.worker, "job": death.job, "number": death.number, "token": death.token}
     row = tx.execute(_RECOVERY, params | {"killed": killed}).fetchone()
     assert row is not None
@@ -99,13 +99,13 @@ def jobs_of(tx: Tx, drill: str) -> list[Row]:
 
 
 def ended(tx: Tx, worker: UUID) -> bool:
-    """Return whether a worker's row says that it has ended, however."""
+    """Return whether the worker's row says that the worker has ended, for any reason."""
     row = tx.execute(_ENDED, [worker]).fetchone()
     return row is None or bool(row["ended"])
 
 
 def held(tx: Tx, jobs: Collection[UUID], worker: UUID | None) -> int:
-    """Return how many steps and slices of these jobs, or of this worker, are dispatched or leased."""
+    """Return the number of steps and slices of these jobs, or of this worker, that are dispatched or leased."""
     return _count(tx, _HELD, {"jobs": list(jobs), "worker": worker})
 
 

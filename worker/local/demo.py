@@ -18,7 +18,7 @@ import httpx
 from worker.emulator.control import CONTROL_FILE, Control
 from worker.errors import SlicewayError
 from worker.local.errors import LocalError
-from worker.local.narrator import Narrator
+from worker.local.progress_printer import ProgressPrinter
 from worker.local.state import APPID, BUCKET, State
 from worker.local.supervisor import Stopped
 from worker.local.system import ANY_PORTS, Running, running_system
@@ -31,7 +31,7 @@ SIZE_BYTES = 256 * MIB
 RATE_BYTES_PER_S = 16_000_000
 _KILL_AT = 0.3
 _DEADLINE_S = 120.0
-_LOOK_S = 0.25
+_POLL_INTERVAL_S = 0.25
 _FINAL = {"succeeded", "failed", "cancelled"}
 _PATH = "holiday.mov"
 _KEY = "videos/holiday.mov"
@@ -44,18 +44,18 @@ def run(*, size_bytes: int = SIZE_BYTES, rate_bytes_per_s: int = RATE_BYTES_PER_
         SlicewayError: something was not as promised; the logs are kept then, and named.
     """
     began = time.monotonic()
-    narrator = Narrator()
-    narrator.title(f"Sliceway demo: a file of {size_bytes // MIB} MiB, and a worker killed on the way")
+    printer = ProgressPrinter()
+    printer.title(f"Sliceway demo: a file of {size_bytes // MIB} MiB, and a worker killed on the way")
     with _throwaway_state() as state:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
-        with running_system(state, ports=ANY_PORTS, say=narrator.say, environ=environ) as running:
-            narrator.say(
+        with running_system(state, ports=ANY_PORTS, say=printer.print_line, environ=environ) as running:
+            printer.print_line(
                 "PostgreSQL, Valkey, a COS store, API, two worker processes and Flower are up"
                 f" after {time.monotonic() - began:.1f} s"
             )
-            _Demo(state, running, narrator).play(size_bytes, rate_bytes_per_s)
-            narrator.say("Stopping everything")
-    narrator.title(f"Demo passed in {time.monotonic() - began:.0f} s; everything is stopped and its files are removed")
+            _Demo(state, running, printer).play(size_bytes, rate_bytes_per_s)
+            printer.print_line("Stopping everything")
+    printer.title(f"Demo passed in {time.monotonic() - began:.0f} s; everything is stopped and its files are removed")
 
 
 @contextmanager
@@ -80,13 +80,13 @@ def _throwaway_state() -> Iterator[State]:
 class _Demo:
     state: State
     running: Running
-    narrator: Narrator
+    printer: ProgressPrinter
 
     def play(self, size_bytes: int, rate_bytes_per_s: int) -> None:
         control = Control(self.running.control_url or "", self.state.objects / CONTROL_FILE)
         control.change(rate_bytes_per_s=rate_bytes_per_s)
         sha1 = _make_file(self.state.files / _PATH, size_bytes)
-        self.narrator.say(f"Made {_PATH}: {size_bytes:,} random bytes, SHA-1 {sha1}")
+        self.printer.print_line(f"Made {_PATH}: {size_bytes:,} random bytes, SHA-1 {sha1}")
         api = httpx.Client(
             base_url=str(self.running.settings.api_url),
             headers={"Authorization": f"Bearer {self.running.api_key}"},
@@ -95,7 +95,9 @@ class _Demo:
         )
         with api:
             job = self._enqueue(api)
-            self.narrator.say(f"The store takes {rate_bytes_per_s / 1e6:.0f} MB/s, so that there is something to see")
+            self.printer.print_line(
+                f"The store takes {rate_bytes_per_s / 1e6:.0f} MB/s, so that there is something to see"
+            )
             lost = self._watch(api, control, job, size_bytes)
         self._compare(size_bytes, sha1)
         self._count_twice(control, size_bytes, lost)
@@ -106,14 +108,14 @@ class _Demo:
         if answer.status_code != httpx.codes.ACCEPTED:
             raise LocalError(f"POST /v1/jobs was answered with {answer.status_code}: {answer.text}")
         job = str(answer.json()["id"])
-        self.narrator.say(f"POST {answer.url} -> 202, job {job}")
+        self.printer.print_line(f"POST {answer.url} -> 202, job {job}")
         return job
 
     def _watch(self, api: httpx.Client, control: Control, job: str, size_bytes: int) -> int:
         """Follow the job to its end and kill a worker process on the way; returns how many slices that one held."""
         deadline = time.monotonic() + _DEADLINE_S
         killed_at_s = lost = None
-        with self.narrator.progress(size_bytes) as show:
+        with self.printer.progress(size_bytes) as show:
             while (view := _get(api, f"/v1/jobs/{job}"))["state"] not in _FINAL:
                 done = int(view["progress"]["bytes_done"])
                 show(done)
@@ -122,24 +124,26 @@ class _Demo:
                     self._kill_one(control)
                 if killed_at_s is not None and lost is None and (lost := _slices_lost(api, job)) is not None:
                     noticed_s = time.monotonic() - killed_at_s
-                    self.narrator.say(f"Its silence was noticed after {noticed_s:.0f} s: {lost} slices are sent again")
+                    self.printer.print_line(
+                        f"Its silence was noticed after {noticed_s:.0f} s: {lost} slices are sent again"
+                    )
                 if time.monotonic() > deadline:
                     raise LocalError(f"the job is still {view['state']} after {_DEADLINE_S:.0f} s")
-                if self.running.supervisor.wait(_LOOK_S):
+                if self.running.supervisor.wait(_POLL_INTERVAL_S):
                     raise Stopped
             show(int(view["progress"]["bytes_done"]))
         if view["state"] != "succeeded":
             raise LocalError(f"the job {view['state']}: {(view['error'] or {}).get('message')}")
         if killed_at_s is None:
             raise LocalError("the upload was over before a worker could be killed")
-        self.narrator.say("The job succeeded")
+        self.printer.print_line("The job succeeded")
         return lost or 0
 
     def _kill_one(self, control: Control) -> None:
         victim = _children_of(self.running.worker.pid)[0]
         in_flight = len(control.requests(op="data", state="receiving"))
         os.kill(victim, signal.SIGKILL)
-        self.narrator.say(
+        self.printer.print_line(
             f"SIGKILL for worker process {victim}, {in_flight} slices being in flight; the upload goes on"
         )
 
@@ -152,13 +156,13 @@ class _Demo:
                 size += len(piece)
         if (answer.status_code, size, digest.hexdigest()) != (httpx.codes.OK, size_bytes, sha1):
             raise LocalError(f"the object differs: HTTP {answer.status_code}, {size} bytes, SHA-1 {digest.hexdigest()}")
-        self.narrator.say(f"Downloaded the object again: {size:,} bytes, SHA-1 {digest.hexdigest()}: equal")
+        self.printer.print_line(f"Downloaded the object again: {size:,} bytes, SHA-1 {digest.hexdigest()}: equal")
 
     def _count_twice(self, control: Control, size_bytes: int, lost: int) -> None:
         accepted = [entry for entry in control.requests(op="data") if entry["effect"] == 0]
         slices = len({entry["offset"] for entry in accepted})
         twice = sum(entry["size"] for entry in accepted) - size_bytes
-        self.narrator.say(
+        self.printer.print_line(
             f"Bytes that the store took twice: {twice:,}, in {len(accepted) - slices} of {slices} slices"
             f" (the worker held {lost} when it was killed)"
         )

@@ -69,7 +69,7 @@ class Child:
                 )
             except OSError as error:
                 raise LocalError(f"cannot start {argv[0]}: {error.strerror}") from error
-        self._buried = False
+        self._reaped = False
         _reaper().tie(self.pid, last_signal)
 
     @property
@@ -98,8 +98,8 @@ class Child:
 
     def _reap(self) -> int:
         """Kill what is left of the group, once: later its number may be that of a stranger's."""
-        if not self._buried:
-            self._buried = True
+        if not self._reaped:
+            self._reaped = True
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
             _reaper().untie(self.pid)
@@ -168,11 +168,11 @@ def wait_ready(
     if not ready and not given_up():
         code = service.poll()
         service.kill()
-        how = f"is not ready after {timeout_s:.0f} s" if code is None else fate(code)
+        how = f"is not ready after {timeout_s:.0f} s" if code is None else exit_reason(code)
         raise LocalError(f"{service.name} {how}: {reason(service.log, code, log_from)} (log: {service.log})")
 
 
-def fate(code: int) -> str:
+def exit_reason(code: int) -> str:
     """How a process ended, in words."""
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from worker.local.errors import LocalError
-from worker.local.process import fate, log_size, reason, wait_ready
+from worker.local.process import exit_reason, log_size, reason, wait_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,7 +156,7 @@ class Supervisor:
                 return
             pause_s = watched.next_pause_s(now - watched.started_at)
             why = reason(service.log, code, watched.log_from)
-            self._say(f"{service.name} {fate(code)}, starts again in {pause_s:g} s: {why}")
+            self._say(f"{service.name} {exit_reason(code)}, starts again in {pause_s:g} s: {why}")
             watched.due_at = now + pause_s
         elif now >= watched.due_at:
             watched.due_at, watched.started_at, watched.log_from = None, now, log_size(service.log)

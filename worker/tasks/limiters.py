@@ -53,7 +53,7 @@ class ResizableSemaphore:
                 self._changed.wait(0.25)
                 guard.check()
                 if guard.remaining_s() <= give_up_before_s:
-                    raise Interrupted(Stop.OVERTAKEN)
+                    raise Interrupted(Stop.SLOT_WAIT_TIMEOUT)
             self._inside += 1
             self._slow += slow
         try:

@@ -1,4 +1,4 @@
-"""What is an answer of the API, and what is a stranger's."""
+"""Which answer is the API's, which is another server's, and which failures are retried."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from worker.client.answers import ACCEPTED, JOB, PAGE, NotTheApi, RefusedByApi, fits, read
 from worker.client.environment import Unreachable
-from worker.client.retry import passing, wait_out
+from worker.client.retry import is_temporary, retry_temporary
 from worker.errors import SettingsError, SlicewayError
 
 URL = "http://127.0.0.1:8080"
@@ -24,7 +24,7 @@ JSON = st.recursive(
 
 
 def refusal(status: int, document: Any = PROBLEM, **headers: str) -> SlicewayError:
-    """What is raised for an answer."""
+    """Return the error that `read` raises for an answer."""
     answer = httpx.Response(status, json=document, headers=headers)
     with pytest.raises(SlicewayError) as raised:
         read(answer, ACCEPTED, URL)
@@ -32,7 +32,7 @@ def refusal(status: int, document: Any = PROBLEM, **headers: str) -> SlicewayErr
 
 
 @given(JSON)
-def test_whatever_a_stranger_answers_is_said_in_one_sentence(document: Any) -> None:
+def test_any_answer_of_another_server_raises_not_the_api(document: Any) -> None:
     for shape in (ACCEPTED, JOB, PAGE):
         if not fits(document, shape):
             with pytest.raises(NotTheApi, match=r"127\.0\.0\.1:8080 is not the API \(HTTP 200\)"):
@@ -43,18 +43,18 @@ def test_whatever_a_stranger_answers_is_said_in_one_sentence(document: Any) -> N
 @pytest.mark.parametrize(
     "body", [b"", b"<html>", b"\xff", b"[" * 100_000, b'{"id": "1", "state"', b'{"id": 1, "state": ""}']
 )
-def test_what_is_no_json_is_no_answer(body: bytes) -> None:
+def test_a_body_that_is_no_json_raises_not_the_api(body: bytes) -> None:
     for status in (200, 204, 301, 404):
         with pytest.raises(NotTheApi):
             read(httpx.Response(status, content=body), ACCEPTED, URL)
 
 
-def test_a_later_release_may_say_more() -> None:
+def test_further_members_of_a_later_release_are_accepted() -> None:
     document = {"id": "1", "state": "queued", "more": {"a": 1}}
     assert read(httpx.Response(202, content=json.dumps(document)), ACCEPTED, URL) == document
 
 
-def test_a_refusal_keeps_what_the_api_has_said() -> None:
+def test_a_refusal_keeps_the_problem_document() -> None:
     refused = refusal(409, **{"Retry-After": "7"})
     assert isinstance(refused, RefusedByApi)
     assert (refused.code, refused.advice, refused.document["job_id"]) == ("key_busy", "Wait.", "17")
@@ -62,62 +62,62 @@ def test_a_refusal_keeps_what_the_api_has_said() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 520])
-def test_what_passes_is_waited_for(status: int) -> None:
-    assert passing(refusal(status))
-    assert passing(refusal(status, ["a gateway's page"]))
+def test_rate_limits_and_server_errors_are_temporary(status: int) -> None:
+    assert is_temporary(refusal(status))
+    assert is_temporary(refusal(status, ["a gateway's page"]))
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 501])
-def test_what_does_not_pass_is_not_waited_for(status: int) -> None:
-    assert not passing(refusal(status))
+def test_client_errors_are_not_temporary(status: int) -> None:
+    assert not is_temporary(refusal(status))
 
 
-def test_what_was_never_reached_may_come_back_but_wrong_settings_do_not() -> None:
-    assert passing(Unreachable("away"))
-    assert not passing(SettingsError("wrong"))
-    assert not passing(NotTheApi(URL, 200, 0))
+def test_an_unreachable_api_is_temporary_and_wrong_settings_are_not() -> None:
+    assert is_temporary(Unreachable("away"))
+    assert not is_temporary(SettingsError("wrong"))
+    assert not is_temporary(NotTheApi(URL, 200, 0))
 
 
 class Flaky:
-    """Fails with each of these, then answers; its clock goes on by the pauses alone."""
+    """Raises each of the failures once, then returns. Only the pauses move its clock."""
 
     def __init__(self, *failures: SlicewayError) -> None:
         self.failures = list(failures)
         self.pauses: list[float] = []
-        self.noted: list[SlicewayError] = []
+        self.failed: list[SlicewayError] = []
 
-    def ask(self) -> str:
+    def send(self) -> str:
         if self.failures:
             raise self.failures.pop(0)
         return "done"
 
-    def run(self, for_s: float) -> str:
-        return wait_out(
-            self.ask,
-            for_s=for_s,
-            note=self.noted.append,
+    def run(self, timeout_s: float) -> str:
+        return retry_temporary(
+            self.send,
+            timeout_s=timeout_s,
+            on_failure=self.failed.append,
             pause=self.pauses.append,
             clock=lambda: sum(self.pauses),
         )
 
 
-def test_pauses_grow_and_the_api_may_ask_for_longer_ones() -> None:
+def test_pauses_grow_and_retry_after_lengthens_them() -> None:
     flaky = Flaky(
         *[Unreachable("away")] * 6, refusal(503, **{"Retry-After": "20"}), refusal(429, **{"Retry-After": "9999"})
     )
     assert flaky.run(300) == "done"
     assert flaky.pauses == [0.25, 0.5, 1, 2, 4, 5, 20, 60]
-    assert len(flaky.noted) == 8
+    assert len(flaky.failed) == 8
 
 
-def test_patience_ends_with_the_last_failure() -> None:
+def test_the_timeout_raises_the_last_failure() -> None:
     flaky = Flaky(*[Unreachable(f"away {number}") for number in range(100)])
     with pytest.raises(Unreachable, match="away 4"):
         flaky.run(3)
     assert flaky.pauses == [0.25, 0.5, 1, 1.25]
 
 
-def test_what_does_not_pass_is_raised_at_once() -> None:
+def test_a_permanent_failure_is_raised_at_once() -> None:
     flaky = Flaky(Unreachable("away"), refusal(409))
     with pytest.raises(RefusedByApi):
         flaky.run(300)

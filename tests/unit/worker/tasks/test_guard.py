@@ -206,5 +206,5 @@ def test_who_gets_no_room_in_half_the_claims_time_blames_nobody() -> None:
     guard, _ = a_guard(2.0)
     with room.enter(a_guard()[0]), pytest.raises(Interrupted) as interrupted, room.enter(guard):
         pytest.fail("there was no room")
-    assert interrupted.value.stop is Stop.OVERTAKEN
+    assert interrupted.value.stop is Stop.SLOT_WAIT_TIMEOUT
     assert guard.remaining_s() > 0.0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-class Narrator:
+class ProgressPrinter:
     """Tells what happens on standard output; usable by several threads."""
 
     def __init__(self, console: Console | None = None) -> None:
@@ -31,7 +31,7 @@ class Narrator:
         """A line that stands out."""
         self._console.print(f"[bold]{escape(text)}[/bold]")
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """A line of the story."""
         self._console.print(f"  {escape(text)}")
 
@@ -51,8 +51,8 @@ class Narrator:
 
 
 class _Lines:
-    def __init__(self, narrator: Narrator, total_bytes: int) -> None:
-        self._narrator = narrator
+    def __init__(self, printer: ProgressPrinter, total_bytes: int) -> None:
+        self._printer = printer
         self._total = total_bytes
         self._last_tenth = -1
         self._began = time.monotonic()
@@ -61,4 +61,4 @@ class _Lines:
         if (tenth := 10 * done // self._total) > self._last_tenth:
             self._last_tenth = tenth
             rate = done / 1e6 / max(time.monotonic() - self._began, 1e-3)
-            self._narrator.say(f"{done / self._total:4.0%}  {done:>13,} bytes  {rate:5.1f} MB/s")
+            self._printer.print_line(f"{done / self._total:4.0%}  {done:>13,} bytes  {rate:5.1f} MB/s")

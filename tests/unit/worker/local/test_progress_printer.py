@@ -4,17 +4,17 @@ import io
 
 from rich.console import Console
 
-from worker.local.narrator import Narrator
+from worker.local.progress_printer import ProgressPrinter
 
 
-def story(*, terminal: bool) -> tuple[Narrator, io.StringIO]:
+def story(*, terminal: bool) -> tuple[ProgressPrinter, io.StringIO]:
     text = io.StringIO()
-    return Narrator(Console(file=text, force_terminal=terminal, width=80, highlight=False, soft_wrap=True)), text
+    return ProgressPrinter(Console(file=text, force_terminal=terminal, width=80, highlight=False, soft_wrap=True)), text
 
 
 def test_without_a_terminal_progress_is_a_line_every_tenth() -> None:
-    narrator, text = story(terminal=False)
-    with narrator.progress(1000) as show:
+    printer, text = story(terminal=False)
+    with printer.progress(1000) as show:
         for done in range(0, 1001, 20):
             show(done)
     shares = [line.split()[0] for line in text.getvalue().splitlines()]
@@ -22,8 +22,8 @@ def test_without_a_terminal_progress_is_a_line_every_tenth() -> None:
 
 
 def test_a_leap_is_one_line() -> None:
-    narrator, text = story(terminal=False)
-    with narrator.progress(1000) as show:
+    printer, text = story(terminal=False)
+    with printer.progress(1000) as show:
         for done in (0, 550, 560, 1000, 1000):
             show(done)
     assert [line.split()[:2] for line in text.getvalue().splitlines()] == [
@@ -34,17 +34,17 @@ def test_a_leap_is_one_line() -> None:
 
 
 def test_on_a_terminal_progress_is_a_bar_and_the_story_goes_on_above_it() -> None:
-    narrator, text = story(terminal=True)
-    with narrator.progress(1000) as show:
+    printer, text = story(terminal=True)
+    with printer.progress(1000) as show:
         show(500)
-        narrator.say("in between")
+        printer.print_line("in between")
         show(1000)
     assert "in between" in text.getvalue()
     assert "100%" in text.getvalue()
 
 
 def test_text_is_shown_as_it_is() -> None:
-    narrator, text = story(terminal=False)
-    narrator.title("[bold]not a style[/bold]")
-    narrator.say("x" * 200)
+    printer, text = story(terminal=False)
+    printer.title("[bold]not a style[/bold]")
+    printer.print_line("x" * 200)
     assert text.getvalue() == "[bold]not a style[/bold]\n  " + "x" * 200 + "\n"

@@ -1,6 +1,6 @@
-"""The canary of a drill: a whole worker that kills itself in the middle of the first slice of the drill's own job.
+"""The program of the canary: a whole worker that kills itself in the middle of the first slice of the drill's job.
 
-Only `sliceway drill` runs it, as `celery -A worker.drill.victim worker`. Nothing of it is in an ordinary worker.
+Only `sliceway drill` runs it, as `celery -A worker.drill.canary_worker worker`. An ordinary worker imports none of it.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ if TYPE_CHECKING:
     from worker.stores.base import Handle, SliceAck, Stored, StoreDriver
 
 PREFIX_VARIABLE = "SLICEWAYDRILL_PREFIX"
-"""What the keys of the drill's own jobs begin with."""
+"""Prefix of the keys of the drill's own jobs."""
 NOTES_VARIABLE = "SLICEWAYDRILL_NOTES"
-"""The file in which the canary says, a line of JSON each, that it is ready and what it died of."""
+"""File of the canary's notes, a line of JSON each: that it is ready, and the claim that it dies with."""
 _BEFORE_CONTENT = 2
-"""How often a driver asks its guard before the first bytes of a slice: before the request, and before its head."""
+"""How often a driver checks its guard before the first bytes of a slice: before the request, and before its head."""
 
 
-class Fuse:
-    """The guard of the slice in which the canary dies: lets half of its bytes pass."""
+class CrashingGuard:
+    """The guard of the slice in which the canary dies. It kills the process after half of the slice's pieces."""
 
     def __init__(self, guard: ClaimGuard, size_bytes: int) -> None:
         self._guard, self._size_bytes = guard, size_bytes
-        self._asked = 0
+        self._checks = 0
         self._half = max(1, -(-size_bytes // PIECE_BYTES) // 2)
 
     def check(self) -> None:
-        """As the guard; dies when half of the pieces are on their way."""
+        """Check the guard; kill the process when half of the pieces are on their way."""
         self._guard.check()
-        self._asked += 1
-        if self._asked > _BEFORE_CONTENT + self._half:
-            self.blow(min(self._half * PIECE_BYTES, self._size_bytes))
+        self._checks += 1
+        if self._checks > _BEFORE_CONTENT + self._half:
+            self.crash(min(self._half * PIECE_BYTES, self._size_bytes))
 
     def remaining_s(self) -> float:
-        """As the guard."""
+        """Return the guard's remaining seconds."""
         return self._guard.remaining_s()
 
     def acknowledged(self, size_bytes: int) -> None:
-        """As the guard."""
+        """Report acknowledged bytes to the guard."""
         self._guard.acknowledged(size_bytes)
 
-    def blow(self, sent_bytes: int) -> None:
-        """Say what was being done, and kill this process."""
+    def crash(self, sent_bytes: int) -> None:
+        """Note the claim, and kill this process."""
         claim = self._guard.claim
         note(
             died=str(claim.worker),
@@ -70,8 +70,8 @@ class Fuse:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Doomed:
-    """A store's driver, with which a slice of the drill's job ends the process."""
+class CrashingDriver:
+    """A store's driver that kills the process in a slice of the drill's job."""
 
     def __init__(self, store: StoreDriver) -> None:
         self._store = store
@@ -82,31 +82,31 @@ class Doomed:
     def put_slice(
         self, key: str, handle: Handle, offset_bytes: int, body: memoryview, guard: Guard
     ) -> SliceAck | Stored:
-        """Send the slice of any other job; a failure of the store is no crash, so one of ours then comes back too."""
+        """Send the slice; die in it if it is the drill's. A failure of the store is raised as in any worker."""
         if not key.startswith(os.environ[PREFIX_VARIABLE]):
             return self._store.put_slice(key, handle, offset_bytes, body, guard)
         assert isinstance(guard, ClaimGuard)
-        fuse = Fuse(guard, body.nbytes)
-        put = self._store.put_slice(key, handle, offset_bytes, body, fuse)
-        fuse.blow(body.nbytes)  # a driver with larger pieces: all is sent, and not yet recorded
+        crashing_guard = CrashingGuard(guard, body.nbytes)
+        put = self._store.put_slice(key, handle, offset_bytes, body, crashing_guard)
+        crashing_guard.crash(body.nbytes)  # a driver with larger pieces has sent all, and nothing is recorded yet
         return put
 
 
 class CanaryRuntime(Runtime):
-    """What its tasks share: as everywhere, but for the drivers."""
+    """The runtime of the canary's tasks: that of any worker, with other drivers."""
 
     def store(self, profile: StoreProfile) -> StoreDriver:
-        """Return the driver in which the canary dies."""
-        return cast("StoreDriver", Doomed(super().store(profile)))
+        """Return the store's driver, which kills the process."""
+        return cast("StoreDriver", CrashingDriver(super().store(profile)))
 
 
 class CanaryEngine(Engine):
-    """The engine without a dispatcher: were it the leader that dies, the others would have to wait for a new one."""
+    """The engine without a dispatcher. If a leader died, the drill would also measure the election of a new one."""
 
     runtime_type: ClassVar[type[Runtime]] = CanaryRuntime
 
     def start(self, parent: Any) -> None:
-        """Start as every worker, and leave the dispatch to the others."""
+        """Start like every worker, then stop the dispatcher."""
         super().start(parent)
         self.dispatcher.stop()
 
@@ -116,7 +116,7 @@ def _on_ready(**_: Any) -> None:
 
 
 def note(**what: object) -> None:
-    """Write a line for the drill; in the kernel's hands when this returns, so that it outlives us."""
+    """Write a line for the drill. The kernel has it when this returns, so that it survives the SIGKILL."""
     file = os.open(os.environ[NOTES_VARIABLE], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.write(file, json.dumps(what).encode() + b"\n")
     os.close(file)
