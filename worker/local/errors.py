@@ -1,4 +1,4 @@
-"""What can be in the way of running everything on one machine."""
+"""The error of `sliceway up` and `sliceway demo`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from worker.errors import SlicewayError
 
 
 class LocalError(SlicewayError):
-    """Something on this machine is in the way of running everything here."""
+    """Something on this machine prevents running everything here."""
 
     code = "local"
     advice = "See the log named, correct the cause and start again."

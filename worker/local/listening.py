@@ -1,4 +1,4 @@
-"""Which process listens on a port, as the kernel has it: an answer alone may be a stranger's."""
+"""Which process listens on a port, by the kernel's tables: an answer at the port may be another program's."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _LISTEN = "0A"
 
 
 def listens(pid: int, port: int) -> bool:
-    """Say whether a process listens on a TCP port; true where the system does not tell (it has no /proc)."""
+    """Say whether a process listens on a TCP port; true on a system without /proc."""
     tables = [_PROC / str(pid) / "net" / name for name in ("tcp", "tcp6")]
     if not (_PROC / "self/net/tcp").exists():
         return True
     try:
         listening = {f"socket:[{inode}]" for table in tables if table.exists() for inode in _listeners(table, port)}
         return any(_target(file) in listening for file in (_PROC / str(pid) / "fd").iterdir())
-    except OSError:  # it has ended meanwhile
+    except OSError:  # the process has ended meanwhile
         return False
 
 
@@ -36,5 +36,5 @@ def _listeners(table: Path, port: int) -> Iterator[str]:
 def _target(file: Path) -> str:
     try:
         return os.readlink(file)  # noqa: PTH115 - `socket:[17]` is no path
-    except OSError:  # it was closed meanwhile
+    except OSError:  # the process has closed it meanwhile
         return ""

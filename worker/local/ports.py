@@ -1,4 +1,4 @@
-"""Ports on loopback for servers that must know theirs before they start."""
+"""Chooses ports on loopback for servers that must know their port before they start."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import socket
 import sys
 from collections import OrderedDict
 
-#: Below the range from which the kernel takes ports for outgoing connections: nothing grabs one of these by chance
-#: while a server is down for a restart.
+#: Below the kernel's range for outgoing connections: no connection takes such a port while a server restarts.
 _RANGE = range(15_000, 32_000)
-_KEPT = 64
-"""Reservations that a process holds, each a file of it; a server listens long before so many came after its own."""
+_MAX_RESERVED = 64
+"""Reservations that a process holds, each an open file. The oldest is released first: its server listens by then."""
 _reserved: OrderedDict[int, socket.socket] = OrderedDict()
 
 
 def free_port(wanted: int = 0, *, host: str = "127.0.0.1") -> int:
-    """`wanted` if it is free, else any free port; reserved among all that ask here, until its server listens.
+    """`wanted` if it is free, else any free port; reserved against other callers on this machine.
 
-    Between the look and the server's start lie seconds, in which another `sliceway up` would be given the same.
+    Seconds pass between this check and the server's start. Without the reservation another `sliceway up` could get
+    the same port meanwhile.
     """
     chooser = random.SystemRandom()
     candidates = [wanted] if wanted else []
@@ -28,7 +28,7 @@ def free_port(wanted: int = 0, *, host: str = "127.0.0.1") -> int:
 
 
 def is_taken(host: str, port: int) -> bool:
-    """Whether another program listens on a port; a host that is not here is another error, and not this one."""
+    """Whether another program listens on a port. False for a host that is not this machine's: the server reports it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -50,11 +50,11 @@ def _is_free(host: str, port: int) -> bool:
 
 
 def _reserve(port: int) -> bool:
-    """Say whether a port is this process's from now on.
+    """Reserve a port for this process; False if another process has reserved it.
 
-    The kernel keeps the reservation, as a name in the abstract namespace of Unix sockets: it is seen by all users of
-    the same network, and gone with its process. Other systems have no reservation: there the later server reports that
-    its address is in use.
+    A reservation is a name in the abstract namespace of Unix sockets. All users of the network namespace see it, and
+    the kernel releases it at the end of the process. Other systems than Linux have no reservation: there the later
+    server reports that its address is in use.
     """
     if port not in _reserved and sys.platform == "linux":
         name = socket.socket(socket.AF_UNIX)
@@ -64,6 +64,6 @@ def _reserve(port: int) -> bool:
             name.close()
             return False
         _reserved[port] = name
-        while len(_reserved) > _KEPT:
+        while len(_reserved) > _MAX_RESERVED:
             _reserved.popitem(last=False)[1].close()
     return True

