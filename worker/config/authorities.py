@@ -1,4 +1,4 @@
-"""The files of authorities that profiles name, judged before any of them is needed."""
+"""Checks the CA files that store profiles name, before a driver needs one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def check_authorities(profiles: Profiles) -> None:
-    """See that each store's `ca_file` holds certificates: where workers start, for the API needs none of them.
+    """Check that each store's `ca_file` holds certificates. Workers need it at their start; the API does not.
 
     Raises:
-        SettingsError: one cannot be used; names it.
+        SettingsError: a file cannot be used; the message names it.
     """
     for profile in profiles.stores.values():
         if (why := unusable_authorities(profile.ca_file)) is not None:
@@ -25,12 +25,12 @@ def check_authorities(profiles: Profiles) -> None:
 
 
 def unusable_authorities(ca_file: Path | None) -> str | None:
-    """Say why a file of authorities cannot be used; None if it can, or there is none."""
+    """Say why a CA file cannot be used; None if it can, or if there is none."""
     if ca_file is None:
         return None
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
-    except ssl.SSLError:  # an OSError, too
+    except ssl.SSLError:  # a subclass of OSError
         return "holds no certificate in PEM"
     except OSError as error:
         return f"cannot be read: {error.strerror}"

@@ -1,4 +1,4 @@
-"""TLS to the broker: its options from URL and settings, judged at start, for each library, and its failures."""
+"""TLS to the broker: checks its files at start, makes the options of each library, and explains failures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ssl
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from worker.config.broker_url import FILE_OPTIONS
 from worker.errors import SettingsError
 from worker.telemetry.redact import chain
 
@@ -15,24 +16,20 @@ if TYPE_CHECKING:
 
     from worker.config.broker_url import BrokerTls, BrokerUrl
 
-_FILES = {
-    "ca_file": ("SLICEWAY_BROKER_CA_FILE", "ssl_ca_certs"),
-    "cert_file": ("SLICEWAY_BROKER_CERT_FILE", "ssl_certfile"),
-    "key_file": ("SLICEWAY_BROKER_KEY_FILE", "ssl_keyfile"),
-}
+_VARIABLES = {name: f"SLICEWAY_BROKER_{name.upper()}" for name in FILE_OPTIONS}
 _VERIFY = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 
 
 def completed(url: BrokerUrl, files: Mapping[str, Path | None]) -> BrokerUrl:
-    """Return the URL with the files of the settings, and see that all of its files can be used.
+    """Return the URL with the files of the settings, after a check that all of its files can be used.
 
     Raises:
-        SettingsError: a file is named twice, cannot be used, or is named although no TLS is spoken; says which.
+        SettingsError: a file is named twice, cannot be used, or is named for a URL without TLS; names the variable.
     """
     given: dict[str, Any] = {name: str(path) for name, path in files.items() if path is not None}
     if url.tls is None:
         if given:
-            variable = _FILES[next(iter(given))][0]
+            variable = _VARIABLES[next(iter(given))]
             raise SettingsError(
                 f"{variable} is set, but SLICEWAY_BROKER_URL begins with {url.scheme}://, which speaks no TLS",
                 advice="Write rediss:// (RabbitMQ: amqps://), or unset it.",
@@ -40,16 +37,17 @@ def completed(url: BrokerUrl, files: Mapping[str, Path | None]) -> BrokerUrl:
         return url
     for name in given:
         if getattr(url.tls, name) is not None:
-            variable, option = _FILES[name]
-            raise SettingsError(f"{variable} is set, and SLICEWAY_BROKER_URL has {option}", advice="Keep one of them.")
+            raise SettingsError(
+                f"{_VARIABLES[name]} is set, and SLICEWAY_BROKER_URL has {FILE_OPTIONS[name]}",
+                advice="Keep one of them.",
+            )
     tls = replace(url.tls, **given)
-    _judge(
-        tls, {name: _FILES[name][0] if name in given else f"SLICEWAY_BROKER_URL: {_FILES[name][1]}" for name in _FILES}
-    )
+    in_url = {name: f"SLICEWAY_BROKER_URL: {option}" for name, option in FILE_OPTIONS.items() if name not in given}
+    _check_files(tls, _VARIABLES | in_url)
     return replace(url, tls=tls, others=tuple(replace(each, tls=tls) for each in url.others))
 
 
-def _judge(tls: BrokerTls, names: Mapping[str, str]) -> None:
+def _check_files(tls: BrokerTls, names: Mapping[str, str]) -> None:
     if tls.ca_file is not None:
         try:
             ssl.create_default_context(cafile=tls.ca_file)
@@ -88,13 +86,13 @@ def for_kombu(url: BrokerUrl) -> dict[str, Any] | bool:
     if url.is_redis:
         return tls.for_redis()
     named = {"ca_certs": tls.ca_file, "certfile": tls.cert_file, "keyfile": tls.key_file}
-    if tls.check_hostname and tls.verify != "none":  # py-amqp compares the name with the one that it is given, if any
+    if tls.check_hostname and tls.verify != "none":  # py-amqp checks the host name only if it gets one
         named["server_hostname"] = url.host
     return {"cert_reqs": _VERIFY[tls.verify]} | {name: value for name, value in named.items() if value is not None}
 
 
 def failure(error: BaseException) -> tuple[str, str] | None:
-    """Return what a failure of TLS is and what to do about it; None if it is another failure."""
+    """Return the text and the advice for a failure of TLS; None for any other failure."""
     for each in chain(error):
         if isinstance(each, ssl.SSLCertVerificationError):
             if "ostname mismatch" in each.verify_message or "IP address mismatch" in each.verify_message:

@@ -1,4 +1,4 @@
-"""The broker's URL in parts, TLS included: what workers, dispatcher, Flower and doctor connect with. Pure."""
+"""The broker's URL in parts, TLS included. Workers, dispatcher, Flower and doctor connect with them. Pure."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ SOCKET_EXAMPLE = "redis+socket:///path/of/the/socket?virtual_host=0"
 SENTINEL_EXAMPLE = "sentinel://:password@host:26379/0;sentinel://host2:26379"
 REDIS, REDIS_TLS, REDIS_SOCKET, SENTINEL = "redis", "rediss", "redis+socket", "sentinel"
 REDIS_SCHEMES = (REDIS, REDIS_TLS, REDIS_SOCKET, SENTINEL)
-"""All that lead to a server of Redis's protocol."""
+"""The schemes that lead to a server of Redis's protocol."""
 _TLS = frozenset({REDIS_TLS, "amqps"})
 _SEVERAL = re.compile(r";(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 _PARSED = frozenset({*REDIS_SCHEMES, "amqp", "amqps", "pyamqp", "librabbitmq"})
 _PORTS = {REDIS: 6379, REDIS_TLS: 6379, SENTINEL: 26379, "amqps": 5671}
-AS_THEY_ARE = frozenset(
+UNPARSED_SCHEMES = frozenset(
     (
         *("azureservicebus", "azurestoragequeues", "confluentkafka", "consul", "etcd", "filesystem", "gcpubsub"),
         *("kafka", "memory", "mongodb", "pgmq", "pyro", "qpid", "slmq", "sqla", "sqlalchemy", "sqs", "zookeeper"),
     )
 )
-"""Schemes of kombu whose URLs have forms of their own: kombu gets them as they are."""
+"""Schemes of kombu whose URLs have other forms: kombu gets the whole URL."""
 Verify = Literal["required", "optional", "none"]
 _VERIFY: dict[str, Verify] = {
     "CERT_REQUIRED": "required",
@@ -36,19 +36,20 @@ _VERIFY: dict[str, Verify] = {
     "optional": "optional",
     "none": "none",
 }
-_FILES = {"ssl_ca_certs": "ca_file", "ssl_certfile": "cert_file", "ssl_keyfile": "key_file"}
+FILE_OPTIONS = {"ca_file": "ssl_ca_certs", "cert_file": "ssl_certfile", "key_file": "ssl_keyfile"}
+"""Field of `BrokerTls` -> the option of a URL and of redis-py that names the file."""
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerTls:
-    """How the broker is to prove who it is, and how we do.
+    """How the client checks the broker's certificate, and the client's own certificate.
 
     Attributes:
-        verify: whether its certificate must be one that is trusted.
-        check_hostname: whether it must be for the URL's host.
-        ca_file: whom to trust beside the system's authorities.
-        cert_file: our own certificate, and ``key_file`` its key, where the broker asks for one.
+        verify: whether the broker's certificate must be trusted.
+        check_hostname: whether the certificate must be for the URL's host.
+        ca_file: authorities to trust beside the system's.
+        cert_file: the client's certificate, if the broker asks for one; ``key_file`` is its key.
     """
 
     verify: Verify = "required"
@@ -58,15 +59,15 @@ class BrokerTls:
     key_file: str | None = None
 
     def for_redis(self) -> dict[str, Any]:
-        """Return the options as redis-py and kombu's Redis transport call them."""
-        named = {"ssl_ca_certs": self.ca_file, "ssl_certfile": self.cert_file, "ssl_keyfile": self.key_file}
+        """Return the options of redis-py and of kombu's Redis transport."""
         checks = {"ssl_cert_reqs": self.verify, "ssl_check_hostname": self.check_hostname and self.verify != "none"}
-        return checks | {name: path for name, path in named.items() if path is not None}
+        files = {option: getattr(self, name) for name, option in FILE_OPTIONS.items()}
+        return checks | {option: path for option, path in files.items() if path is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Master:
-    """What is asked of the sentinels: the name that they know the server by, and the password that they want."""
+    """The name of the master at the sentinels, and the sentinels' own password."""
 
     name: str
     password: Secret | None = None
@@ -74,15 +75,15 @@ class Master:
 
 @dataclass(frozen=True, slots=True)
 class BrokerUrl:
-    """Where the broker is and who asks; as text it has neither user, password nor options.
+    """The broker's address and credentials. As text it has neither user, password nor options.
 
     Attributes:
-        place: of Redis the number of its database, of RabbitMQ the virtual host.
-        tls: None: it is not spoken.
-        others: further brokers, one of which is used when this one does not answer; further sentinels.
-        socket: the path of the Unix socket; None: it is reached by host and port.
-        master: which server the sentinels at host and port are asked for; None: host and port are the server's own.
-        whole: the URL itself, where it is handed to kombu as it is.
+        place: the number of the database (Redis), or the virtual host (RabbitMQ).
+        tls: None: without TLS.
+        others: further brokers for a failover; further sentinels.
+        socket: the path of the Unix socket; None: host and port.
+        master: the server to ask the sentinels at host and port for; None: host and port are the server's own.
+        whole: the unparsed URL, for kombu.
     """
 
     scheme: str
@@ -99,10 +100,10 @@ class BrokerUrl:
 
     @classmethod
     def of(cls, url: str | BrokerUrl) -> BrokerUrl:
-        """Parse it, or several that a semicolon parts, as Celery has it.
+        """Parse a URL, or several that semicolons separate, which is Celery's syntax.
 
         Raises:
-            UrlError: its scheme is none of kombu's, or a part of it is wrong.
+            UrlError: the scheme is none of kombu's, or a part of the URL is wrong.
         """
         if isinstance(url, BrokerUrl):
             return url
@@ -114,31 +115,31 @@ class BrokerUrl:
                 f"several brokers are not served over {first.scheme}; write one, whose name leads to each of them"
             )
         if first.scheme == SENTINEL:
-            first, *others = _alike([first, *others])
+            first, *others = _with_same_credentials([first, *others])
         return replace(first, others=tuple(others))
 
     @property
     def is_redis(self) -> bool:
-        """Whether it speaks Redis's protocol, by whatever way it is reached: what transport and messages go by."""
+        """Whether the broker speaks Redis's protocol. Transport and message format depend on it."""
         return self.scheme in REDIS_SCHEMES
 
     @property
     def address(self) -> Host:
-        """Where it listens."""
+        """Host and port, with the scheme's default port."""
         return Host(self.host, self.port or _PORTS.get(self.scheme, 5672))
 
     def for_kombu(self) -> str:
-        """Return the URLs as kombu parses them.
+        """Return the URLs in kombu's syntax.
 
-        Those of Redis have all options of TLS: kombu verifies nothing where one with `rediss://` comes to it alone.
+        Those of Redis have all options of TLS: kombu verifies nothing for a `rediss://` URL without options.
         """
         return ";".join(_text(each) for each in (self, *self.others))
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """What must never show."""
-        asked = self.master.password if self.master is not None else None
-        own = [secret for secret in (self.password, asked, self.whole) if secret is not None]
+        """The secrets in the URL."""
+        sentinel = self.master.password if self.master is not None else None
+        own = [secret for secret in (self.password, sentinel, self.whole) if secret is not None]
         return (*own, *(secret for each in self.others for secret in each.secrets))
 
     def __str__(self) -> str:
@@ -164,9 +165,9 @@ def _text(url: BrokerUrl) -> str:
 
 def _one(text: str) -> BrokerUrl:
     scheme = text.partition("://")[0].lower()
-    if "://" in text and (scheme in AS_THEY_ARE or scheme.partition("+")[0] in {"sqla", "sqlalchemy"}):
+    if "://" in text and (scheme in UNPARSED_SCHEMES or scheme.partition("+")[0] in {"sqla", "sqlalchemy"}):
         password = None
-        with suppress(UrlError):  # it may have a form of its own
+        with suppress(UrlError):  # the URL may have another form
             password = Parts.of(text, EXAMPLE).password
         return BrokerUrl(scheme, password=password, whole=Secret(text))
     parts = Parts.of(text, EXAMPLE)
@@ -201,11 +202,11 @@ def _socket(parts: Parts) -> BrokerUrl:
     return BrokerUrl(parts.scheme, parts.user, parts.password, host="", place=place, socket=path)
 
 
-def _alike(sentinels: list[BrokerUrl]) -> list[BrokerUrl]:
-    """Give all the user, password and database that any of them has: kombu goes by those of whichever it is at.
+def _with_same_credentials(sentinels: list[BrokerUrl]) -> list[BrokerUrl]:
+    """Give all sentinels the user, password and database of the one that has them: kombu uses those of any sentinel.
 
     Raises:
-        UrlError: they differ.
+        UrlError: the sentinels differ.
     """
     found = {(each.user, each.password) for each in sentinels if each.user or each.password} or {(None, None)}
     places = {each.place for each in sentinels if each.place} or {""}
@@ -216,15 +217,16 @@ def _alike(sentinels: list[BrokerUrl]) -> list[BrokerUrl]:
 
 
 def _tls(parts: Parts) -> BrokerTls | None:
-    """Read the options of TLS, in Celery's spelling.
+    """Read the options of TLS, by Celery's names.
 
     Raises:
-        UrlError: there is another option, or one that has another value, or the scheme has no TLS.
+        UrlError: an option or its value is unknown, or the scheme has no TLS.
     """
     given: dict[str, Any] = {}
+    fields = {option: field for field, option in FILE_OPTIONS.items()}
     for name, value in parts.query:
-        if name in _FILES:
-            given[_FILES[name]] = value
+        if name in fields:
+            given[fields[name]] = value
         elif name == "ssl_cert_reqs" and value in _VERIFY:
             given["verify"] = _VERIFY[value]
         elif name == "ssl_check_hostname" and value.lower() in _TRUTH:
@@ -233,7 +235,7 @@ def _tls(parts: Parts) -> BrokerTls | None:
             wanted = "required, optional or none" if name == "ssl_cert_reqs" else "true or false"
             raise UrlError(f"its option {name} is none of {wanted}")
         else:
-            known = ", ".join(["ssl_cert_reqs", "ssl_check_hostname", *_FILES])
+            known = ", ".join(["ssl_cert_reqs", "ssl_check_hostname", *fields])
             raise UrlError(f"it has an option that is not served; there are {known}")
     if parts.scheme in _TLS:
         return BrokerTls(**given)

@@ -1,4 +1,4 @@
-"""What the control groups of this process allow, by version 1 or 2: in a container less than the machine has."""
+"""The limits of this process's control groups (version 1 or 2), which a container may set below the machine's."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _SELF = Path("/proc/self")
 
 
 def processors(proc: Path = _SELF) -> int:
-    """Return how many processors this process may use: at most those it may run on, and at most its groups' quota.
+    """Return how many processors this process may use, by its CPU affinity and the quotas of its groups.
 
     Args:
-        proc: folder of the process in /proc, whose `cgroup` and `mountinfo` are read; for tests.
+        proc: folder of the process in /proc, with `cgroup` and `mountinfo`; another one in tests.
     """
     quotas = [quota for quota in map(_quota, _folders("cpu", proc)) if quota is not None]
     return max(1, min([len(os.sched_getaffinity(0)), *map(math.ceil, quotas)]))
 
 
 def killed_for_memory(proc: Path = _SELF) -> int:
-    """Return how many processes of this process's group the kernel has killed so far for want of memory; 0 if unknown.
+    """Return how many processes of this process's group the kernel has killed for lack of memory; 0 if unknown.
 
-    A group above with the limit counts here, too: the kernel counts where the killed process was.
+    The kernel counts in the group of the killed process, also when the limit is that of a group above.
     """
     for folder in _folders("memory", proc):
         for name in ("memory.events", "memory.oom_control"):  # version 2, version 1
@@ -39,17 +39,17 @@ def killed_for_memory(proc: Path = _SELF) -> int:
 
 
 def _quota(folder: Path) -> float | None:
-    """Return the processors' time that a group has, in processors; None: as much as there is."""
+    """Return the CPU quota of a group, in processors; None: unlimited."""
     with suppress(ValueError):
-        if words := _text(folder / "cpu.max").split():
-            return None if words[0] == "max" else int(words[0]) / int(words[1])
+        if fields := _text(folder / "cpu.max").split():
+            return None if fields[0] == "max" else int(fields[0]) / int(fields[1])
         quota_us = int(_text(folder / "cpu.cfs_quota_us"))
         return quota_us / int(_text(folder / "cpu.cfs_period_us")) if quota_us > 0 else None
     return None
 
 
 def _folders(controller: str, proc: Path) -> Iterator[Path]:
-    """Yield the folders of the process's groups that may limit it: its own, then those above that are to be seen."""
+    """Yield the folders of the groups that may limit the process: its own group, then the visible groups above."""
     groups = dict(_groups(proc))
     for kind, options, root, place in _mounts(proc):
         if kind == "cgroup" and controller in options:
@@ -60,13 +60,13 @@ def _folders(controller: str, proc: Path) -> Iterator[Path]:
             continue
         if group is None:
             continue
-        # in a container the mount shows a part of the tree only, and the path may be that of the whole
+        # in a container the mount shows a part of the tree only, and the path may be that in the whole tree
         own = place / os.path.relpath(group, root) if Path(group).is_relative_to(root) else place
         yield from [folder for folder in (own, *own.parents) if folder.is_relative_to(place)]
 
 
 def _groups(proc: Path) -> Iterator[tuple[str, str]]:
-    """Yield controller and path of each line of `cgroup`; version 2 has one line, without a controller."""
+    """Yield controller and path of each line of `cgroup`; the line of version 2 has no controller."""
     for line in _text(proc / "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
@@ -74,12 +74,12 @@ def _groups(proc: Path) -> Iterator[tuple[str, str]]:
 
 
 def _mounts(proc: Path) -> Iterator[tuple[str, list[str], str, Path]]:
-    """Yield kind, options, root within the file system, and place of each mount of control groups."""
+    """Yield type, options, root within the file system, and mount point of each mount of control groups."""
     for line in _text(proc / "mountinfo").splitlines():
         left, _, right = line.partition(" - ")
-        words, (kind, _, options) = left.split(), right.split(" ", 2)
+        fields, (kind, _, options) = left.split(), right.split(" ", 2)
         if kind.startswith("cgroup"):
-            yield kind, options.split(","), words[3], Path(words[4])
+            yield kind, options.split(","), fields[3], Path(fields[4])
 
 
 def _text(file: Path) -> str:

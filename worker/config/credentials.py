@@ -1,6 +1,6 @@
-"""Finds the secrets in settings as they are written, right or wrong: what refuses a setting must not show it either.
+"""Finds the secrets in settings, also in wrong ones: the error that refuses a setting must not show its secret.
 
-A URL that cannot be parsed still has its password somewhere, so each place where one may stand is taken.
+A URL that cannot be parsed may still have a password, so this module takes each place where one can stand.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BY_REFERENCE = ("secret_id", "secret_key")
-"""Secrets of a store's profile that may be given as `…_file` or `…_env`."""
+"""Secrets of a store's profile that the stores file may name as `…_file` or `…_env`."""
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 _WHOLE = frozenset({"secret_id", "secret_key", "api_key", "broker_sentinel_password"})
-"""Settings that are a secret, all of them."""
+"""Settings whose whole value is a secret."""
 _USER_AND_PASSWORD = frozenset({"flower_basic_auth"})
 _LIKE_A_URL = re.compile(r"(?:url|proxy|endpoint)$|://")
 _SECRET_OPTION = re.compile(r"pass|secret|token|api_?key", re.IGNORECASE)
 _NAMES_A_ROLE = re.compile(r"\s*postgres", re.IGNORECASE)
-"""A database URL may name its role and no password; elsewhere what stands alone before the @ may be a token."""
+"""A database URL may have a role without a password. In other URLs, text without a colon before @ may be a token."""
 _TOKEN_MIN_CHARS = 16
 SHORT = "a secret of fewer than 8 characters is blanked as a whole word, even where that is an ordinary one"
 SHORT_ADVICE = "Choose a random secret of 24 characters or more."
@@ -36,33 +36,33 @@ log = get_log(__name__)
 
 
 def hide_environment(environ: Mapping[str, str]) -> None:
-    """Let no secret of our variables pass from now on. Do it before they are judged: a refusal must show none."""
+    """Hide the secrets of our variables from logs and errors. Call it before the variables are validated."""
     hide_secrets({name: value for name, value in environ.items() if name.startswith(PREFIX)}, prefix=PREFIX)
 
 
 def hide_secrets(settings: Mapping[str, Any], *, prefix: str = "", where: str = "") -> None:
-    """Let no secret of these settings pass from now on.
+    """Hide the secrets of these settings from logs and errors.
 
     Args:
-        settings: by name, as they were given.
-        prefix: what each name begins with.
-        where: what to write before the name of one, to say where it stands.
+        settings: name -> unvalidated value.
+        prefix: the prefix of each name.
+        where: the location for messages, before the name.
     """
     for name, value in settings.items():
         hide(*secrets_in(name.removeprefix(prefix).lower(), value), setting=f"{where}{name}")
 
 
 def warn_of_short_secrets() -> None:
-    """Say once, when a role starts, which settings have a secret that is too short to be found in pieces."""
+    """Log at the start of a role which settings have a secret that is too short to be found in pieces."""
     if short := short_settings():
         log.warning("settings.short_secret", settings=short, message=SHORT, advice=SHORT_ADVICE)
 
 
 def read_secrets(file: Path, store: str, table: Any, environ: Mapping[str, str]) -> Any:
-    """Return a store's table with its secrets in the place of `secret_key_file` and `secret_key_env`, and hide them.
+    """Return a store's table with its secrets instead of `secret_key_file` and `secret_key_env`, and hide them.
 
     Raises:
-        SettingsError: a secret cannot be read, or is given more than once.
+        SettingsError: a secret cannot be read, or the table has it more than once.
     """
     if not isinstance(table, dict):
         return table
@@ -81,7 +81,7 @@ def read_secrets(file: Path, store: str, table: Any, environ: Mapping[str, str])
             values[secret] = _usable(text, f"{where}_file: {path}")
         elif env is not None:
             if not environ.get(env):
-                # what is no variable's name may be the secret itself
+                # a value that is no variable's name may be the secret itself
                 named = env if _VARIABLE.fullmatch(str(env)) else "that it names"
                 raise SettingsError(f"{where}_env: the variable {named} is not set")
             values[secret] = _usable(environ[env], f"{where}_env: the variable {env}")
@@ -90,10 +90,10 @@ def read_secrets(file: Path, store: str, table: Any, environ: Mapping[str, str])
 
 
 def checked_secret(text: str) -> str:
-    """Return a secret without what is around it.
+    """Return a secret without the white space around it.
 
     Raises:
-        ValueError: nothing is left, or there is a character in it that none has.
+        ValueError: the secret is empty, or has a control character.
     """
     secret = stripped(text)
     if not secret:
@@ -115,8 +115,8 @@ def secrets_in(name: str, value: Any) -> Iterator[str]:
     """Yield every secret that a setting may hold, as written and decoded.
 
     Args:
-        name: of the setting, in small letters, without a prefix.
-        value: as it was given; of any type, for it may be wrong.
+        name: name of the setting, in lower case, without a prefix.
+        value: the unvalidated value, of any type.
     """
     if isinstance(value, dict):
         for key, part in value.items():
@@ -135,7 +135,7 @@ def _secrets_in_text(name: str, text: str) -> Iterator[str]:
         user, colon, password = text.partition(":")
         yield password if colon else user
     elif _LIKE_A_URL.search(name) or _LIKE_A_URL.search(text):
-        several = text.split(";")  # Celery takes a list of brokers
+        several = text.split(";")  # Celery accepts a list of brokers
         for url in several if all("://" in each for each in several) else [text]:
             for secret in _secrets_in_url(url):
                 yield secret
@@ -146,7 +146,7 @@ def _secrets_in_url(url: str) -> Iterator[str]:
     scheme, marked, rest = url.partition("://")
     if not marked:
         scheme, rest = "", url
-    # up to the last @: a password that was not encoded may have any character, and a file's name in the path an @
+    # up to the last @: an unencoded password may have any character, and a file's name in the path may have an @
     userinfo, at, _ = rest.rpartition("@")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     for given in {userinfo, authority.rpartition("@")[0]}:

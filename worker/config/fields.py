@@ -1,4 +1,4 @@
-"""What the settings and the profiles are made of."""
+"""Field types and the base class of the settings and the profiles."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SecretValue = Annotated[SecretStr, AfterValidator(lambda value: SecretStr(checke
 
 
 class Frozen(BaseModel):
-    """A profile: what it is given never changes, and nothing that it does not know is taken."""
+    """The base of settings and profiles: immutable, and refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 

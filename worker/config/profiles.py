@@ -1,4 +1,4 @@
-"""The profiles file: the stores that uploads go to, and the roots that files are read from."""
+"""The stores file: the stores that uploads go to, and the roots that workers read files from."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ PROTOCOLS: Mapping[str, ProtocolLimits] = {"cos-json": cos_json.LIMITS}
 
 
 class StoreProfile(Frozen, Prefixed):
-    """A place that jobs may be written to: `[stores.NAME]` in the stores file.
+    """A store that jobs may upload to: `[stores.NAME]` in the stores file.
 
-    Each secret is given by value, or as `secret_key_file` (a path), or as `secret_key_env` (a variable's name).
+    Each secret stands there by value, as `secret_key_file` (a path), or as `secret_key_env` (a variable's name).
     """
 
     name: str
@@ -71,10 +71,10 @@ class StoreProfile(Frozen, Prefixed):
             raise ValueError(refused.message) from None
 
     def target(self, key: str) -> str:
-        """Return the canonical name of the place that ``key`` has in this store; checks the key.
+        """Return the canonical target of ``key`` in this store.
 
         Raises:
-            Refused: ``bad_key``.
+            Refused: ``bad_key``, the key is not allowed.
         """
         return canonical_target(
             protocol=self.protocol,
@@ -91,12 +91,12 @@ class StoreProfile(Frozen, Prefixed):
 
     @property
     def whole_bytes(self) -> int:
-        """The largest file, in bytes, that goes up in one request."""
+        """Size in bytes of the largest file that is uploaded in one request."""
         return min(self.slice_bytes, self.limits.max_whole_bytes)
 
 
 class RootProfile(Frozen, Tenanted):
-    """A folder that files may be read from: `[roots.NAME]` in the stores file."""
+    """A folder that workers may read files from: `[roots.NAME]` in the stores file."""
 
     name: str
     path: Path
@@ -119,7 +119,7 @@ class Profiles(Frozen):
 
     @cached_property
     def places(self) -> dict[str, str]:
-        """What the targets in each store begin with; the key follows."""
+        """Store name -> prefix of the targets in it, before the key."""
         return {name: profile.target("-").removesuffix("-") for name, profile in self.stores.items()}
 
 
@@ -130,7 +130,7 @@ def load_profiles(file: Path, environ: Mapping[str, str]) -> Profiles:
     """Read the stores file.
 
     Raises:
-        SettingsError: the file cannot be read, or a table in it is wrong; names the table and the key.
+        SettingsError: the file cannot be read, or a table is wrong; the message names table and key.
     """
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8-sig"))
@@ -156,7 +156,7 @@ def _profile(kind: type[_P], file: Path, table: str, name: str, values: Any) -> 
     try:
         return kind.model_validate({**values, "name": name})
     except ValidationError as error:
-        # a misspelt key first: what then seems to be missing is there under another name
+        # report a misspelt key first: a missing key may be the one that is misspelt
         first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         key, what = ".".join(str(part) for part in first["loc"]), plain(first["msg"])
         if first["type"] == "extra_forbidden":
@@ -165,6 +165,6 @@ def _profile(kind: type[_P], file: Path, table: str, name: str, values: Any) -> 
 
 
 def _keys_of(kind: type[BaseModel]) -> list[str]:
-    """Return what may stand in a table of the stores file."""
+    """Return the keys that a table of the stores file may have."""
     referred = [f"{secret}_{how}" for secret in BY_REFERENCE for how in ("file", "env") if secret in kind.model_fields]
     return [*(name for name in kind.model_fields if name != "name"), *referred]

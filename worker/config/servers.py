@@ -1,4 +1,4 @@
-"""The settings that say where the servers are, and how they are reached: a part of `Settings`."""
+"""The settings of the servers' addresses and credentials: a part of `Settings`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr
+from pydantic import Field, PlainValidator, SecretStr
 
 from worker.config.broker_tls import completed
 from worker.config.broker_url import SENTINEL, SENTINEL_EXAMPLE, BrokerUrl, Master
 from worker.config.credentials import secrets_in
+from worker.config.fields import Frozen
 from worker.db.url import DatabaseUrl
 from worker.errors import SettingsError
 from worker.urls import Secret
 
 
-class ServerSettings(BaseModel):
-    """Where database, broker and API are; each URL is parsed once, here, into parts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+class ServerSettings(Frozen):
+    """Addresses of database and broker. Each URL is parsed once, here, into parts."""
 
     database_url: Annotated[DatabaseUrl, PlainValidator(DatabaseUrl.of)] = Field(
         description="Where jobs live: `postgresql+psycopg://user:password@host/database`."
@@ -46,16 +45,16 @@ class ServerSettings(BaseModel):
 
     @cached_property
     def broker(self) -> BrokerUrl:
-        """The broker's URL, completed by the files that the settings name, and by what the sentinels are asked for.
+        """The broker's URL with the files that the settings name, and with the master for the sentinels.
 
         Raises:
-            SettingsError: one of them is missing, cannot be used, or is not needed.
+            SettingsError: a file or the master is missing, cannot be used, or does not fit the URL.
         """
         names = ("ca_file", "cert_file", "key_file")
         url = completed(self.broker_url, {name: getattr(self, f"broker_{name}") for name in names})
-        return self._asking_sentinels(url)
+        return self._with_master(url)
 
-    def _asking_sentinels(self, url: BrokerUrl) -> BrokerUrl:
+    def _with_master(self, url: BrokerUrl) -> BrokerUrl:
         name, password = self.broker_sentinel_master, self.broker_sentinel_password
         if url.scheme != SENTINEL:
             if name is not None or password is not None:
@@ -75,7 +74,7 @@ class ServerSettings(BaseModel):
 
     @property
     def secrets(self) -> frozenset[str]:
-        """The secrets of all settings as they are; a store's are in its profile."""
+        """The secrets of all settings. A store's profile has the store's own."""
         found: set[str] = set()
         for name in type(self).model_fields:
             value = getattr(self, name)

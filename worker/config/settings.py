@@ -1,4 +1,4 @@
-"""What the installation is: one frozen class, read once at start, from `SLICEWAY_…` variables and the stores file."""
+"""The settings: one frozen class, read once at start from the `SLICEWAY_…` variables and the stores file."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ RootPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)+$")]
 
 
 class Settings(ServerSettings, ApiLimits):
-    """Everything that can be set; `docs/settings.md` has the same table, and a test compares the two.
+    """All settings. `docs/settings.md` has the same table, and a test compares the two.
 
-    A field named `api_port` is read from `SLICEWAY_API_PORT`. Durations are seconds, sizes bytes.
+    The field `api_port` has the value of `SLICEWAY_API_PORT`. Durations are seconds, sizes bytes.
     """
 
     stores_file: Path | None = Field(default=None, description="TOML file with `[stores.NAME]` and `[roots.NAME]`.")
@@ -104,7 +104,7 @@ class Settings(ServerSettings, ApiLimits):
 
     @cached_property
     def timers(self) -> Timers:
-        """The durations that the engine goes by."""
+        """The durations of the engine."""
         return Timers(self.heartbeat_s, self.dead_after_s, self.lead_s).scaled(self.time_scale)
 
     @cached_property
@@ -112,7 +112,7 @@ class Settings(ServerSettings, ApiLimits):
         """The stores and roots, read from the stores file once.
 
         Raises:
-            SettingsError: the file cannot be read, or names the table and key that is wrong.
+            SettingsError: the file cannot be read, or a table is wrong; the message names table and key.
         """
         return load_profiles(self.stores_file, os.environ) if self.stores_file else Profiles(stores={}, roots={})
 
@@ -121,7 +121,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings from the environment.
 
     Raises:
-        SettingsError: a variable is missing, wrong or unknown; names it.
+        SettingsError: a variable is missing, wrong or unknown; the message names it.
     """
     hide_environment(environ)
     known = {variable(field): field for field in Settings.model_fields}
@@ -137,5 +137,5 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         what = "is not set" if first["type"] == "missing" else f"is wrong: {plain(first['msg'])}"
         raise SettingsError(f"{variable(field)} {what}") from None
     hide(*made.secrets)
-    made.broker  # noqa: B018 - judged now, and not where a worker connects
+    made.broker  # noqa: B018 - a wrong file or master is reported at start, and not when a worker connects
     return made

@@ -1,4 +1,4 @@
-"""Which tenants a store or a root is for, and where each may write. Parts of the profiles."""
+"""Which tenants may use a store or a root, and under which prefix. Base classes of the profiles."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 EVERYBODY = "*"
-"""In a list of tenants: whoever has a key, tenants that come later too."""
+"""In a list of tenants: all tenants, future ones included."""
 _TENANT = "{tenant}"
 
 
@@ -22,12 +22,12 @@ class Tenanted:
 
 
 class Prefixed(Tenanted):
-    """A profile under which each tenant may have a folder of its own."""
+    """A profile that may give each tenant a folder of its own."""
 
     prefix: str | None
 
     def key_prefix(self, tenant: str) -> str:
-        """Return what the tenant's keys must begin with."""
+        """Return the prefix that the tenant's keys must have."""
         return _fill(self.prefix or "", tenant)
 
 
@@ -45,4 +45,4 @@ def _check(prefix: str) -> str:
 
 
 Prefix = Annotated[str, AfterValidator(_check)]
-"""Folders, each with a `/` after it, lest `shop` write to `shop2`; `{tenant}` is the tenant's name."""
+"""Folders, each with a `/` after it, so that `shop` cannot write to `shop2`; `{tenant}` is the tenant's name."""

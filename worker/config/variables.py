@@ -1,4 +1,4 @@
-"""Variables of the environment as they reach us: some are of Kubernetes, some have a newline or more around them."""
+"""Reads our environment variables: without those of Kubernetes, and without white space around the values."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 
 def without_service_links(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without the variables that Kubernetes makes of each Service in the namespace.
+    """Return the environment without the variables that Kubernetes sets for each Service in the namespace.
 
-    A Service `sliceway-api` gives `SLICEWAY_API_SERVICE_HOST`, and `SLICEWAY_API_PORT=tcp://10.0.0.1:8080` beside it,
+    For a Service `sliceway-api` it sets `SLICEWAY_API_SERVICE_HOST`, and `SLICEWAY_API_PORT=tcp://10.0.0.1:8080`,
     which has the name of a setting.
     """
     return {name: value for name, value in environ.items() if not _is_service_link(name, value)}
@@ -33,7 +33,7 @@ def _is_service_link(name: str, value: str) -> bool:
 
 
 def given(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return our variables by name, their values stripped; one that is empty as it stands counts as unset."""
+    """Return our variables by name with stripped values. An empty variable counts as unset."""
     ours = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}
     return {name: stripped(value) for name, value in without_service_links(ours).items()}
 
@@ -44,6 +44,6 @@ def stripped(text: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return what to add to the refusal of an unknown name: the one that was probably meant, if there is one."""
+    """Return the end of an error about an unknown name: the nearest known name, or ""."""
     near = difflib.get_close_matches(name, list(known), 1)
     return f"; did you mean {near[0]}?" if near else ""

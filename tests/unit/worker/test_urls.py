@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
 from worker.broker.redis_transport import options
-from worker.config.broker_url import AS_THEY_ARE, REDIS_SCHEMES, BrokerTls, BrokerUrl, Master
+from worker.config.broker_url import REDIS_SCHEMES, UNPARSED_SCHEMES, BrokerTls, BrokerUrl, Master
 from worker.config.settings import load_settings
 from worker.db.pool import conninfo
 from worker.db.url import LIBPQ, DatabaseUrl
@@ -126,7 +126,7 @@ def test_the_options_of_libpq_are_those_that_it_has_here() -> None:
 
 
 def test_the_schemes_of_brokers_are_kombus() -> None:
-    ours = {each.partition("+")[0] for each in AS_THEY_ARE} | {"amqp", "amqps", "pyamqp", "librabbitmq"}
+    ours = {each.partition("+")[0] for each in UNPARSED_SCHEMES} | {"amqp", "amqps", "pyamqp", "librabbitmq"}
     ours |= set(REDIS_SCHEMES) - {"redis+socket"}
     assert ours == {each.lower() for each in TRANSPORT_ALIASES}
 
