@@ -1,7 +1,7 @@
-"""The Celery application: `celery -A worker worker` is a whole worker, with heartbeat and dispatcher.
+"""The Celery application: `celery -A worker worker` runs a whole worker, with heartbeat and dispatcher.
 
-Configured for one thing: Postgres decides, Celery executes. A message is acknowledged when it is taken, for the row
-is the acknowledgement that counts; nothing is delayed, retried, chained or stored as a result here.
+Postgres decides, Celery executes. Celery acknowledges a message before it runs the task, because the claim in the
+database replaces the acknowledgement. Celery does not delay, retry or chain tasks, and stores no results.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ POOL = "worker.runtime.task_pool:TaskPool"
 
 
 def make_app(settings: Settings) -> Celery:
-    """Return the application for an installation; connects to nothing."""
+    """Return the application for these settings, without a connection."""
     made = Celery("sliceway", broker=settings.broker.for_kombu(), set_as_current=True)
-    concurrency.ALIASES["threads"] = POOL  # `-P threads` is what it is
+    concurrency.ALIASES["threads"] = POOL  # `-P threads` means our pool, too
     control.register()
     redis = settings.broker.is_redis
     (redis_transport if redis else amqp_guard).register()
     made.conf.update(
         broker_use_ssl=broker_tls.for_kombu(settings.broker),
         task_default_queue=QUEUE,
-        # on Redis a message is gone once it is fetched: to keep a copy until the acknowledgement costs more than the
-        # fetch itself, and the row is what brings it back; elsewhere the prefetch limit needs acknowledgements
+        # on Redis without acknowledgements: a copy of each message until its acknowledgement would cost more than the
+        # fetch itself, and the dispatcher publishes a lost message again; on other brokers the prefetch limit needs
+        # acknowledgements
         task_queues=[Queue(QUEUE, routing_key=QUEUE, no_ack=redis)],
         task_serializer="json",
         accept_content=["json"],
@@ -53,14 +54,14 @@ def make_app(settings: Settings) -> Celery:
         worker_pool=POOL,
         worker_concurrency=most_tasks(settings.worker_threads),
         worker_prefetch_multiplier=1,
-        # a message that waits in a busy process is one that an idle one does not get; elsewhere Celery cannot do it
+        # an idle process cannot get a message that a busy one has prefetched; Celery supports this on Redis only
         worker_disable_prefetch=redis,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the upload does not need the broker
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_channel_error_retry=True,  # a server that refuses a command does not do so for ever
+        broker_channel_error_retry=True,  # a server may refuse a command only for a while
         broker_connection_timeout=2,
         broker_transport_options=redis_transport.options(settings.broker),
     )
@@ -73,20 +74,20 @@ def make_app(settings: Settings) -> Celery:
 
 @signals.setup_logging.connect
 def _on_setup_logging(**_: Any) -> None:
-    """Log as the whole installation does; Celery leaves the logging alone where somebody answers this."""
+    """Set up our logging. Celery does not set up its own if this signal has a receiver."""
     settings = load_settings()
     set_up(settings.log_format, settings.log_level)
-    for name in ("celery.worker.strategy", "celery.app.trace"):  # a line or two a slice; our own events say more
+    for name in ("celery.worker.strategy", "celery.app.trace"):  # they log each slice; our events say more
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _log_as_the_rest(settings: Settings) -> None:
-    """Set the logging up where nothing has yet: Flower has no signal for it, and leaves it alone if it is there."""
+def _set_up_logging(settings: Settings) -> None:
+    """Set up our logging if there is none yet: Flower sends no signal, and keeps a logging that is set up."""
     if not logging.getLogger().handlers:
         set_up(settings.log_format, settings.log_level)
 
 
-warnings.filterwarnings("ignore", category=SecurityWarning)  # of pickle under root, which is not accepted here
+warnings.filterwarnings("ignore", category=SecurityWarning)  # about pickle under root; pickle is not accepted here
 settings = load_settings()
-_log_as_the_rest(settings)
+_set_up_logging(settings)
 app = make_app(settings)

@@ -1,18 +1,18 @@
 """Every error of Sliceway, in one tree.
 
-    SlicewayError                  code, message, advice: what people meet
+    SlicewayError                  code, message, advice
       SettingsError                a setting is missing or wrong; names the variable or the line
-      Refused                      a request that cannot be served; rendered as a problem document
+      Refused                      a request that the API cannot serve; rendered as a problem document
         NotFound · Conflict · QuotaExceeded · NotSupported · Forbidden
-      StaleClaim                   the claim is no longer ours: do nothing more for it
-      Interrupted                  our own stop, cancel, deadline or revoke cut the work short
+      StaleClaim                   another worker has the claim: do nothing more for it
+      Interrupted                  the worker itself stopped the work: shutdown, cancel, deadline or revoke
       SourceError
         SourceChanged · SourceGone · SourceRefused · RootUnavailable
-      StoreError                   what a store answered, in the classes that the retry decision knows
+      StoreError                   a store's failure, in the classes of the retry decision
         Transient · Throttled · StoreUnusable · SessionGone · Permanent · Unknown
-        ObjectExists · Incomplete  answers with a meaning of their own to init and finish
+        ObjectExists · Incomplete  have a meaning of their own for init and finish
 
-A store or source maps what it meets to this tree at one seam of its own and keeps the cause as ``__cause__``.
+Each driver and source maps its failures to this tree in one module and keeps the cause as ``__cause__``.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 class SlicewayError(Exception):
-    """Something a person may have to act on: a stable ``code``, one line of text, and the next step.
+    """A failure that an operator may have to act on.
 
     Attributes:
         code: stable identifier, part of the API.
-        message: what happened, to which thing; one line, free of secrets.
+        message: what failed; one line without secrets.
         advice: what to do next; one line.
     """
 
@@ -53,11 +53,11 @@ class SettingsError(SlicewayError):
 
 
 class Refused(SlicewayError):
-    """A request that cannot be served as it stands.
+    """A request that the API cannot serve.
 
     Attributes:
         status: the HTTP status of the problem document.
-        extra: further members of the problem document, such as the id of the job in the way.
+        extra: further members of the problem document, such as the id of a conflicting job.
     """
 
     status: ClassVar[int] = 422
@@ -77,7 +77,7 @@ class Refused(SlicewayError):
 
 
 class NotFound(Refused):
-    """There is no such thing, or none that this key may see."""
+    """The object does not exist, or the key may not see it."""
 
     status = 404
     code = "not_found"
@@ -85,7 +85,7 @@ class NotFound(Refused):
 
 
 class Conflict(Refused):
-    """The state of things does not allow it: another job holds the target, or the job is in another state."""
+    """Another job holds the target, or the job's state does not allow the action."""
 
     status = 409
     code = "conflict"
@@ -93,7 +93,7 @@ class Conflict(Refused):
 
 
 class QuotaExceeded(Refused):
-    """The tenant has as many live jobs as it may have."""
+    """The tenant has its maximum of live jobs."""
 
     status = 429
     code = "quota_exceeded"
@@ -101,7 +101,7 @@ class QuotaExceeded(Refused):
 
 
 class NotSupported(Refused):
-    """A field or action that this release does not serve."""
+    """This release does not support the field or action."""
 
     status = 422
     code = "not_supported"
@@ -109,7 +109,7 @@ class NotSupported(Refused):
 
 
 class Forbidden(Refused):
-    """The key is good but lacks the scope."""
+    """The key is valid and lacks the scope."""
 
     status = 403
     code = "forbidden"
@@ -117,14 +117,14 @@ class Forbidden(Refused):
 
 
 class StaleClaim(SlicewayError):
-    """The claim named by token, worker and epoch is not (or no longer) ours; nothing was changed."""
+    """This worker does not have the claim (any more); the statement changed nothing."""
 
     code = "stale_claim"
     advice = "Nothing: whoever holds the newer claim goes on."
 
 
 class Stop(StrEnum):
-    """Why we ourselves cut work short."""
+    """Why the worker itself stopped the work."""
 
     SHUTDOWN = "shutdown"
     CANCELLED = "cancelled"
@@ -134,7 +134,7 @@ class Stop(StrEnum):
 
 
 class Interrupted(SlicewayError):
-    """Work was cut short by us, not by the store or the file; it uses up no attempt."""
+    """The worker itself stopped the work. It does not count as an attempt."""
 
     code = "interrupted"
     advice = "Nothing: the work is dispatched again."
@@ -145,14 +145,14 @@ class Interrupted(SlicewayError):
 
 
 class SourceError(SlicewayError):
-    """The bytes cannot be read as they were promised."""
+    """The source cannot be read."""
 
 
 class SourceChanged(SourceError):
-    """The file is not the one that was opened first: other size, time or identity.
+    """The file has another fingerprint than at the init: size, time or identity.
 
     Attributes:
-        replaced: only the identity differs, as after a remount: size and time are those of the file opened first.
+        replaced: only the identity differs, as after a remount; size and time are the same.
     """
 
     code = "source_changed"
@@ -170,7 +170,7 @@ class SourceChanged(SourceError):
 
 
 class SourceGone(SourceError):
-    """The file is not there, in a root that is."""
+    """The root is there, and the file is not in it."""
 
     code = "source_gone"
     advice = "Put the file back and retry, or cancel the job."
@@ -184,7 +184,7 @@ class SourceRefused(SourceError):
 
 
 class RootUnavailable(SourceError):
-    """The root is missing, empty or unreadable here, as an unmounted volume is; the job waits."""
+    """The root is missing, empty or unreadable on this worker, like an unmounted volume. The job waits."""
 
     code = "root_unavailable"
     advice = "Mount the volume on the workers; waiting jobs go on by themselves."
@@ -194,8 +194,8 @@ class StoreError(SlicewayError):
     """A failure at a store.
 
     Attributes:
-        answer: the store's own words for it (a code, an HTTP status), for the operator; free of secrets.
-        unanswered: the request was sent, or a part of it, and no whole answer came: it may have had its effect.
+        answer: the store's own code or HTTP status, for the operator; without secrets.
+        unanswered: at least a part of the request was sent, and no whole answer came: it may have had its effect.
     """
 
     code = "store_error"
@@ -210,9 +210,9 @@ class StoreError(SlicewayError):
 
 
 class Transient(StoreError):
-    """Not now: an outage, an overload, a cut connection. The same request may be sent again later.
+    """An outage, an overload, a cut connection: the same request may succeed later.
 
-    ``counts_as_attempt`` says that the answer was about this very slice or step and counts as an attempt.
+    ``counts_as_attempt`` says that the answer was about this slice or step and counts as an attempt.
     """
 
     code = "store_unavailable"
@@ -232,7 +232,7 @@ class Transient(StoreError):
 
 
 class Throttled(Transient):
-    """The store asks us to slow down; ``retry_after`` is its wish, if it gave one."""
+    """The store asks for fewer requests; ``retry_after`` is the pause that it asks for, if any."""
 
     code = "store_throttled"
     advice = "Nothing: it is tried again by itself; lower the store's max_in_flight if it goes on."
@@ -243,7 +243,7 @@ class Throttled(Transient):
 
 
 class StoreUnusable(StoreError):
-    """The profile, not the file, is wrong: credentials, bucket or clock. Its jobs wait and use nothing up."""
+    """The store's profile is wrong (credentials, bucket) or the clock. Its jobs wait and use up no attempts."""
 
     code = "store_unusable"
     advice = (
@@ -252,7 +252,7 @@ class StoreUnusable(StoreError):
 
 
 class SessionGone(StoreError):
-    """The store no longer knows the session: a fresh one is needed."""
+    """The store no longer has the session: the job needs a new one."""
 
     code = "session_lost"
     advice = "Nothing: the upload starts afresh by itself."
@@ -266,25 +266,25 @@ class Permanent(StoreError):
 
 
 class Unknown(StoreError):
-    """The request may have had its effect: look before doing anything else."""
+    """The request may have had its effect: ask the store before any other request."""
 
     code = "store_unknown"
-    advice = "Nothing: the service looks what the store holds and goes on from there."
+    advice = "Nothing: the service asks the store what it holds and continues from there."
 
 
 class ObjectExists(Permanent):
-    """An object is at the key and the request was not to replace it."""
+    """An object is at the key, and the request must not replace it."""
 
     code = "object_exists"
     advice = "Choose another key, or set overwrite if the object there is to be replaced."
 
 
 class Incomplete(StoreError):
-    """The store says at finish that bytes are missing: list, send what is missing, finish again."""
+    """The store says at the finish that bytes are missing. The finish lists them, sends them and repeats itself."""
 
     code = "incomplete"
     advice = "Nothing: what is missing is sent again by itself."
 
 
 TIMEOUT_CODES = frozenset({"store_stalled", "store_silent"})
-"""Store errors that say that bytes or an answer took too long: fewer requests are then sent at once."""
+"""Store errors for slow bytes or a slow answer: workers then send fewer requests at once."""

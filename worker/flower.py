@@ -1,10 +1,10 @@
-"""Flower, behind its password as a whole: `python -m worker.flower`.
+"""Flower with a password for every page: `python -m worker.flower`.
 
-Flower lets some of its pages pass without one, `/metrics` with the names of workers and tasks among them. Here each
-handler asks first, those of a later version too, but for those that `OPEN` names.
+Flower itself serves some pages without a password, among them `/metrics` with the names of workers and tasks. Here
+each handler asks for it, those of later versions included, except the handlers in `OPEN`.
 
-The lengths of queues are asked for by the way that the workers take. Flower's own ways know no number of a database
-behind a Unix socket, one sentinel of several, and RabbitMQ by the plugin for its management only.
+The queue lengths come over a connection like that of the workers. Flower's own code ignores the number of the database
+behind a Unix socket, knows only one of several sentinels, and needs the management plugin of RabbitMQ.
 
 Written for Flower 2.2 (its handlers and their `prepare`) and kombu 5.7 (`Channel._size`).
 """
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
     from kombu.connection import Connection
 
 COLUMNS = "name,args,state,received,started,runtime,worker,uuid"
-"""Of the list of tasks; `args` is where job, target and range stand. FLOWER_TASKS_COLUMNS names others."""
+"""Columns of the list of tasks; `args` has job, target and range. FLOWER_TASKS_COLUMNS names others."""
 OPEN = (Healthcheck, StaticFileHandler)
-"""What anybody may see: that it runs, for whoever watches its health; style sheets and scripts, the same everywhere."""
+"""Handlers without a password: the health check, style sheets and scripts. They show nothing of an installation."""
 
 
 def main() -> None:
-    """Serve Flower as the settings have it; `sliceway flower` has seen to it that there is a password."""
+    """Serve Flower by the settings. `sliceway flower` has checked that there is a password."""
     settings = load_settings()
     assert settings.flower_basic_auth is not None
-    # not by FLOWER_BASIC_AUTH: a comma in a password would make two of it, the second of them enough to get in
+    # not by FLOWER_BASIC_AUTH: Flower splits it at a comma in the password, and would accept the second part alone
     os.environ.pop("FLOWER_BASIC_AUTH", None)
     options.basic_auth = [settings.flower_basic_auth.get_secret_value()]
     handlers[:] = [guarded for entry in handlers if (guarded := _guarded(entry)) is not None]
@@ -61,38 +61,38 @@ def main() -> None:
 def _guarded(entry: Any) -> URLSpec | None:
     given = entry if isinstance(entry, URLSpec) else URLSpec(*entry)
     if issubclass(given.handler_class, LoginHandler):
-        return None  # of OAuth; without it no handler at all comes of the class
+        return None  # only OAuth needs it, and without OAuth Flower cannot create it
     if issubclass(given.handler_class, OPEN):
         return given
-    return URLSpec(given.regex.pattern, _asking(given.handler_class), given.kwargs, given.name)
+    return URLSpec(given.regex.pattern, _with_password(given.handler_class), given.kwargs, given.name)
 
 
-def _asking(handler: Any) -> Any:
-    class Asking(handler):  # type: ignore[misc]
-        """The handler, asking for the password before anything else."""
+def _with_password(handler: Any) -> Any:
+    class WithPassword(handler):  # type: ignore[misc]
+        """The handler behind the password."""
 
         def prepare(self) -> Any:
-            """Refuse whoever gives none, or a wrong one."""
+            """Refuse a request without the password."""
             if not self.current_user:
                 raise HTTPError(401)
             return super().prepare()
 
         def get_broker(self) -> Any:
-            """Return what is asked for the lengths of queues: RabbitMQ's management only where it is named."""
+            """Return the source of queue lengths: RabbitMQ's management API only if FLOWER_BROKER_API names it."""
             return super().get_broker() if options.broker_api else Queues(self.capp)
 
-    Asking.__name__ = handler.__name__
-    return Asking
+    WithPassword.__name__ = handler.__name__
+    return WithPassword
 
 
 class Queues:
-    """The queues of a broker, counted over a connection such as the workers have."""
+    """The lengths of the queues, over a connection like that of the workers."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
 
     async def queues(self, names: Iterable[str]) -> list[dict[str, Any]]:
-        """Return what Flower shows of each queue; one that is not there yet, or no more, holds no messages."""
+        """Return Flower's row for each queue. A queue that does not exist has no messages."""
         return await asyncio.get_running_loop().run_in_executor(None, self._counted, list(names))
 
     def _counted(self, names: list[str]) -> list[dict[str, Any]]:
@@ -103,7 +103,7 @@ class Queues:
 
 def _counts(connection: Connection, queue: str) -> dict[str, int]:
     with connection.channel() as channel:
-        if connection.transport.driver_type == "redis":  # nothing that its user in the manual may not ask
+        if connection.transport.driver_type == "redis":  # the Redis user of docs/operating.md may run this
             return {"messages": channel._size(queue)}  # noqa: SLF001
         try:
             found = channel.queue_declare(queue, passive=True)

@@ -1,4 +1,4 @@
-"""Identities: job ids that sort by age, and task ids that an operator sees again."""
+"""Ids: job ids that sort by time, and task ids that stay the same across attempts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TASKS = UUID("6f0b7f52-3d0e-4f0c-9a53-5b5b8f6d2c11")  # any namespace of our own
 
 
 class Stamps:
-    """Moments of which each is later than the one before, whatever the clock does. Safe for several threads."""
+    """Strictly increasing timestamps, even if the clock goes back. Thread-safe."""
 
     def __init__(self, clock_ns: Callable[[], int] = time.time_ns) -> None:
         """Read Unix nanoseconds from ``clock_ns``."""
@@ -24,7 +24,7 @@ class Stamps:
         self._lock = threading.Lock()
 
     def take(self) -> int:
-        """Return Unix milliseconds in the upper bits, 1/4096 of one in the lower 12."""
+        """Return Unix milliseconds in the upper bits, and 1/4096 of a millisecond in the lower 12."""
         now = (self._clock_ns() << 12) // 1_000_000
         with self._lock:
             self._last = max(now, self._last + 1)
@@ -35,7 +35,7 @@ _STAMPS = Stamps()
 
 
 def new_id() -> UUID:
-    """Return a UUIDv7 that sorts after all that this process has made: jobs of one batch start in their order.
+    """Return a UUIDv7 that sorts after all earlier ones of this process, so that jobs of a batch start in order.
 
     48 bits of Unix milliseconds, 12 bits of their fraction, 62 random bits (RFC 9562, section 6.2, method 3).
     """
@@ -45,9 +45,9 @@ def new_id() -> UUID:
 
 
 def task_id(job_id: UUID, part: str, epoch: int, run: int) -> str:
-    """Return the Celery id of a job's step or slice: one id across all its attempts.
+    """Return the Celery id of a job's step or slice, the same for all its attempts.
 
-    ``part`` is the step's name or the slice's number; ``run`` grows with an operator's retry and after a revoke, since
-    a worker discards every later message with an id that was revoked.
+    ``part`` is the step's name or the slice's number. ``run`` grows with an operator's retry and after a revoke,
+    because a worker discards every later message with a revoked id.
     """
     return str(uuid5(TASKS, f"{job_id}/{part}/{epoch}/{run}"))

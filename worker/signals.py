@@ -1,4 +1,4 @@
-"""What a role does when a signal tells it to end while the database is away, or that its terminal was closed."""
+"""How a role handles SIGHUP of a closed terminal, and a signal to end while the database does not answer."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 DATABASE_TIMEOUT_S = 4.5
-"""How long a role that is to end waits for a database that does not answer: with the rest it has ended within 5 s."""
+"""How long a role waits at its end for a database that does not answer; it then ends within 5 s."""
 
 
 def run_on_after_hangup() -> None:
-    """Have a closed terminal (SIGHUP) cost one line in the log; `nohup` leaves nothing to be told of."""
+    """Log SIGHUP (a closed terminal) and run on. Under `nohup` SIGHUP stays ignored."""
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _note_hangup)
 
 
 def _note_hangup(*_: object) -> None:
-    # in a thread: the line that this one may be writing must be ended first
+    # in a thread: the interrupted code may be writing a line of the log
     advice = "Nothing: this process runs on; SIGTERM ends it."
     threading.Thread(target=log.info, args=("signal.hangup",), kwargs={"advice": advice}, daemon=True).start()
 
 
-def leave_if_database_is_away(settings: Settings, code: int) -> None:
-    """Leave this process soon if the database does not answer by then; call it when the process is told to end.
+def force_exit_if_database_is_away(settings: Settings, code: int) -> None:
+    """End the process if the database does not answer within `DATABASE_TIMEOUT_S`; for a process that is to end.
 
-    What it still does would wait for the database, each statement for seconds; nothing of it could be recorded.
+    Otherwise each of its last statements would wait for the database for seconds, and record nothing.
     """
     answered = threading.Event()
 
@@ -46,10 +46,10 @@ def leave_if_database_is_away(settings: Settings, code: int) -> None:
             connect(settings.database_url, pooled=settings.database_direct_url is not None).close()
             answered.set()
 
-    def leave() -> None:
+    def force_exit() -> None:
         if not answered.wait(DATABASE_TIMEOUT_S):
-            log.warning("signal.left", advice="The database did not answer; what was under way is found again.")
+            log.warning("signal.left", advice="The database did not answer; the work in progress is dispatched again.")
             os._exit(code)
 
-    for target in (leave, probe):
+    for target in (force_exit, probe):
         threading.Thread(target=target, name=f"stop-{target.__name__}", daemon=True).start()

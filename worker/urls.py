@@ -1,8 +1,8 @@
-"""The one parser of the settings' URLs: it makes frozen parts of them, whose secrets show nowhere. Pure.
+"""The parser of all URLs in settings: it makes frozen parts of them, which print no secret. Pure.
 
-Connections are made from the parts, each library getting them as its own arguments, so that no password is quoted and
-unquoted on its way. An error says what is wrong and what to write; it repeats nothing of the URL but its scheme, for
-any other piece may be the password.
+Each library gets the parts as its own arguments, so that no password is quoted and unquoted on its way. An error says
+what is wrong and what to write. It repeats nothing of the URL but the scheme, because any other piece may be the
+password.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class UrlError(ValueError):
 
 
 class Secret:
-    """Text that shows nowhere; `reveal` returns it."""
+    """Text that `str` and `repr` do not show; `reveal` returns it."""
 
     __slots__ = ("_text",)
 
@@ -48,7 +48,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A name or address, and a port if one is named."""
+    """A name or address, and an optional port."""
 
     name: str
     port: int | None = None
@@ -60,15 +60,15 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What every URL consists of: percent-encoding undone, but for the path.
+    """The parts of any URL, percent-decoded except for the path.
 
     Attributes:
-        scheme: in small letters.
-        user: None where there is none; so is the password.
-        hosts: none, one, or several that a comma parts.
-        path: as it stands, slash included.
-        query: its names and values in their order.
-        fragment: whether there is one.
+        scheme: in lower case.
+        user: None if the URL has none; likewise the password.
+        hosts: none, one, or several that commas separate.
+        path: as written, slash included.
+        query: names and values in their order.
+        fragment: whether the URL has one.
     """
 
     scheme: str
@@ -85,10 +85,10 @@ class Parts:
 
         Args:
             text: the URL.
-            example: what to write instead, for the error.
+            example: a correct URL for the error.
 
         Raises:
-            UrlError: it is none.
+            UrlError: the text is no URL.
         """
         if any(not char.isprintable() for char in text):
             raise UrlError(f"it has a line break or another control character; write {example}")
@@ -110,10 +110,10 @@ class Parts:
         )
 
     def host(self, example: str) -> Host:
-        """Return the one host that there must be.
+        """Return the only host.
 
         Raises:
-            UrlError: there is none, or more than one.
+            UrlError: the URL has no host or several.
         """
         if len(self.hosts) != 1:
             raise UrlError(f"it names {'several hosts' if self.hosts else 'no host'}; write {example}")
@@ -121,10 +121,10 @@ class Parts:
 
 
 def decoded(text: str, example: str) -> str:
-    """Return the text with its percent-encoding undone.
+    """Return the text percent-decoded.
 
     Raises:
-        UrlError: what is encoded is no UTF-8.
+        UrlError: the decoded bytes are not UTF-8.
     """
     try:
         return unquote(text, errors="strict")
@@ -133,15 +133,15 @@ def decoded(text: str, example: str) -> str:
 
 
 def encoded(text: str) -> str:
-    """Return the text with everything percent-encoded that could mean something in a URL."""
+    """Return the text with every reserved character percent-encoded."""
     return quote(text, safe="")
 
 
 def _cut(rest: str) -> tuple[str | None, str]:
-    """Cut user and password from the rest of a URL.
+    """Separate user and password from the rest of a URL.
 
-    A password that was not encoded is taken as it stands as far as it can be told from what follows: its user and the
-    colon come before any slash, and it reaches to the last @ before the query.
+    An unencoded password is accepted if it can be separated: user and colon stand before any slash, and the password
+    ends at the last @ before the query.
     """
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" not in authority and ":" in authority:
@@ -177,7 +177,7 @@ _HTTP_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where an HTTP server is found: a store, or the API. As text it is the URL, which has no secret."""
+    """The URL of an HTTP server (a store or the API), which has no secret."""
 
     scheme: str
     host: str
@@ -186,10 +186,10 @@ class Endpoint:
 
     @classmethod
     def of(cls, url: str | Self) -> Self:
-        """Parse it.
+        """Parse the URL.
 
         Raises:
-            UrlError: it is no http:// or https://, or has more than host, port and path.
+            UrlError: the scheme is not http:// or https://, or the URL has more than host, port and path.
         """
         if isinstance(url, cls):
             return url
@@ -210,12 +210,12 @@ class Endpoint:
 
     @property
     def netloc(self) -> str:
-        """Host and port; without the port where it is the usual one."""
+        """Host and port, without the scheme's default port."""
         return str(Host(self.host, None if self.port == _HTTP_PORTS[self.scheme] else self.port))
 
     @property
     def address(self) -> tuple[str, int]:
-        """What to connect to."""
+        """Host and port to connect to."""
         return self.host, self.port or _HTTP_PORTS[self.scheme]
 
     def __str__(self) -> str:
@@ -224,7 +224,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class ProxyUrl:
-    """A proxy, and what it is shown; as text it has neither user nor password."""
+    """The URL of a proxy with its credentials; as text it has neither user nor password."""
 
     scheme: str
     host: str
@@ -234,10 +234,10 @@ class ProxyUrl:
 
     @classmethod
     def of(cls, url: str | Self) -> Self:
-        """Parse it.
+        """Parse the URL.
 
         Raises:
-            UrlError: it is no http:// or https://, or has a path, a query or a fragment.
+            UrlError: the scheme is not http:// or https://, or the URL has a path, a query or a fragment.
         """
         if isinstance(url, cls):
             return url
@@ -251,7 +251,7 @@ class ProxyUrl:
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """What must never show."""
+        """The secrets in the URL."""
         return () if self.password is None else (self.password,)
 
     def __str__(self) -> str:

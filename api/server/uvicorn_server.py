@@ -9,7 +9,7 @@ import uvicorn
 
 from api.server.acceptor import Acceptor
 from api.server.connection_table import connection_table_of
-from worker.signals import leave_if_database_is_away
+from worker.signals import force_exit_if_database_is_away
 
 if TYPE_CHECKING:
     import socket
@@ -46,7 +46,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; if the database is away, exit within seconds without the requests that wait for it."""
         if not self.should_exit:
-            leave_if_database_is_away(self.app_state.settings, 0)
+            force_exit_if_database_is_away(self.app_state.settings, 0)
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -29,7 +29,7 @@ from worker.jobs.task_names import QUEUE
 from worker.runtime.cpu_priority import stop_yielding, yield_to_others
 from worker.runtime.heartbeat import EXIT_STUCK, PARENT_VARIABLE, Liveness
 from worker.runtime.task_pool import TaskPool
-from worker.signals import leave_if_database_is_away, run_on_after_hangup
+from worker.signals import force_exit_if_database_is_away, run_on_after_hangup
 from worker.tasks import celery_tasks
 from worker.tasks.context import Runtime
 from worker.telemetry.log import get_log
@@ -162,7 +162,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         if not rt.stopping.is_set():
             rt.stopping.set()
             stop_yielding(rt.settings.worker_nice)
-            leave_if_database_is_away(rt.settings, EXIT_STUCK)
+            force_exit_if_database_is_away(rt.settings, EXIT_STUCK)
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Give back what is held, stop leading, and say goodbye."""

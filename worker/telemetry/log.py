@@ -1,11 +1,11 @@
-"""Log lines: a fixed event name plus keys, as JSON or text; nothing secret passes.
+"""Log lines: a fixed event name plus keys, as JSON or text, without secrets.
 
     log = get_log(__name__)
     with bound(job_id=job.id):
         log.info("slice.checkpointed", number=7, took_s=0.4)
 
-The standard library's logging carries them, so that lines of Celery, uvicorn and Alembic take the same way out. (The
-packages for structured logging cost a fifth of a second at every start.)
+The standard library's logging writes them, so that lines of Celery, uvicorn and Alembic have the same format.
+(Packages for structured logging cost a fifth of a second at every start.)
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _context: ContextVar[Mapping[str, object]] = ContextVar("sliceway_log_context", 
 
 @contextmanager
 def bound(**keys: object) -> Iterator[None]:
-    """Give every line logged inside these keys too."""
+    """Add these keys to every line that is logged inside the `with`."""
     token = _context.set({**_context.get(), **keys})
     try:
         yield
@@ -48,19 +48,19 @@ class Log:
         self._logger = logger
 
     def debug(self, event: str, **keys: object) -> None:
-        """Log what only a developer wants to see."""
+        """Log a detail for developers."""
         self._write(logging.DEBUG, event, keys)
 
     def info(self, event: str, **keys: object) -> None:
-        """Log what happened as it should."""
+        """Log a normal event."""
         self._write(logging.INFO, event, keys)
 
     def warning(self, event: str, **keys: object) -> None:
-        """Log what an operator may want to know."""
+        """Log an event that an operator may need to know."""
         self._write(logging.WARNING, event, keys)
 
     def error(self, event: str, **keys: object) -> None:
-        """Log what an operator has to know."""
+        """Log an event that an operator must know."""
         self._write(logging.ERROR, event, keys)
 
     def exception(self, event: str, **keys: object) -> None:
@@ -79,7 +79,7 @@ def get_log(name: str) -> Log:
 
 
 class _Formatter(logging.Formatter):
-    """What both formats share: the moment, the parts of a line, its traceback."""
+    """What both formats share: the time, the parts of a line, its traceback."""
 
     def _parts(self, record: logging.LogRecord) -> dict[str, Any]:
         keys: dict[str, Any] = getattr(record, "keys", None) or dict(_context.get())
@@ -101,7 +101,7 @@ class JsonFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         line = {"at": self._at(record), "level": record.levelname.lower(), **self._parts(record)}
-        return json.dumps(line, ensure_ascii=False, default=_shown)
+        return json.dumps(line, ensure_ascii=False, default=_redacted)
 
 
 class TextFormatter(_Formatter):
@@ -112,8 +112,8 @@ class TextFormatter(_Formatter):
         parts = self._parts(record)
         event, traceback = parts.pop("event"), parts.pop("traceback", None)
         if hasattr(record, "keys"):
-            del parts["logger"]  # our event names say where they come from
-        keys = "".join(f" {name}={_word(part)}" for name, part in parts.items())
+            del parts["logger"]  # our event names begin with the component
+        keys = "".join(f" {name}={_quoted(part)}" for name, part in parts.items())
         line = f"{self._at(record)} {record.levelname.lower():7} {event}{keys}"
         return f"{line}\n{traceback}" if traceback else line
 
@@ -121,12 +121,12 @@ class TextFormatter(_Formatter):
 def set_up(
     form: Literal["auto", "json", "text"] = "auto", level: str = "info", *, stream: IO[str] | None = None
 ) -> None:
-    """Send every line of this process to the stream (standard error), once, in this form.
+    """Write all log lines of this process to the stream (default: standard error) in this format.
 
     Args:
         form: `auto` is text on a terminal and JSON elsewhere.
-        level: the least level that is written.
-        stream: for tests.
+        level: the lowest level that is written.
+        stream: another stream, in tests.
     """
     stream = stream or sys.stderr
     show_failures_without_secrets()
@@ -136,21 +136,21 @@ def set_up(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("httpx", "httpcore", "alembic"):  # a line a request, with its URL
+    for noisy in ("httpx", "httpcore", "alembic"):  # at info they log each request with its URL
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
 
 class _Handler(logging.StreamHandler[IO[str]]):
-    """Shows a line that cannot be formatted as little as any other with a secret in it."""
+    """Reports a line that cannot be formatted without its secrets."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Say which line it was; logging itself would print its arguments as they are."""
-        with suppress(OSError):  # a terminal that was closed, a full disk: no reason to do less work
+        """Print the failure, redacted; the standard library would print the line's arguments unredacted."""
+        with suppress(OSError):  # a closed terminal or a full disk must not stop the work
             sys.stderr.write(redact(f"a line of {record.name} cannot be logged: {traceback.format_exc()}"))
 
 
 def show_failures_without_secrets() -> None:
-    """Have redacted what Python itself prints of an exception that nothing has caught, in any thread."""
+    """Redact what Python itself prints of an uncaught exception, in any thread."""
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = lambda _kind, error, _trace: _print_exception(error)
     if threading.excepthook is threading.__excepthook__:
@@ -164,7 +164,7 @@ def _print_exception(error: BaseException | None) -> None:
         sys.stderr.write(redact("".join(traceback.format_exception(error))))
 
 
-def _shown(value: object) -> str:
+def _redacted(value: object) -> str:
     return redact(str(value))
 
 
@@ -172,8 +172,8 @@ def _plain(value: object) -> bool:
     return value is None or isinstance(value, (str, int, float, bool, dict, list, tuple))
 
 
-def _word(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_shown)
+def _quoted(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_redacted)
     return (
         text
         if text and text.isprintable() and not re.search(r"[\s\"=]", text)

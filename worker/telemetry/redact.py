@@ -1,6 +1,6 @@
-"""Nothing secret passes: every text that leaves a process goes through `redact` (log lines, rows, events, answers).
+"""Redacts secrets: every text that leaves a process goes through `redact` (log lines, rows, events, answers).
 
-A process tells `hide` the secrets of its settings once. Beside those, what stands where secrets stand is blanked:
+`hide` takes the secrets of the settings once. `redact` also blanks unknown values where secrets usually stand:
 passwords in URLs, values of Authorization headers, signatures, keys.
 """
 
@@ -10,10 +10,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from worker.telemetry.secret_matcher import WINDOW_CHARS, SecretMatcher
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +26,7 @@ _NAMES = (
     r"|sign|signature|q-signature|q-ak|x-amz-(?:signature|credential|security-token)|x-cos-security-token"
 )
 _PATTERNS = (
-    # scheme://user:secret@host, and scheme://:secret@host; "password" stands in the examples of our own advice
+    # scheme://user:secret@host, and scheme://:secret@host; our own advice has "password" in its examples
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/@:'\"]*:)(?!password@)[^\s/@'\"]+(?=@)", re.IGNORECASE), rf"\1{HIDDEN}"),
     # Authorization: Bearer abc, 'Authorization': 'abc', sign=abc, "secret_key": "abc"
     (
@@ -41,7 +37,7 @@ _PATTERNS = (
         rf"\1{HIDDEN}",
     ),
     (re.compile(r"\b(bearer\s+)(?!\*\*\*)[a-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1{HIDDEN}"),
-    # Basic dTpw: what follows is no word, but has a digit, a capital after its beginning, or an end of Base64
+    # Basic dTpw: Base64 has a digit, a capital after its first letter, or the padding, which an ordinary word has not
     (
         re.compile(r"(?i:\b(basic\s+))(?=[A-Za-z0-9+/_-]+(?:[0-9+/=_]|(?<=.)[A-Z]))[A-Za-z0-9+/_-]{3,}={0,2}"),
         rf"\1{HIDDEN}",
@@ -54,28 +50,28 @@ _short: dict[str, None] = {}
 
 
 def hide(*secrets: str, setting: str | None = None) -> None:
-    """Let no eight characters of these secrets pass from now on; shorter ones not as a word of their own.
+    """Redact these secrets from now on, and all pieces of eight characters; shorter secrets as whole words only.
 
     Args:
-        secrets: from the settings. Each is kept as long as the process lives.
-        setting: where they come from, for `short_settings`.
+        secrets: from the settings. The process keeps each until its end.
+        setting: the name of their setting, for `short_settings`.
     """
-    global _known  # noqa: PLW0603 - one matcher a process, exchanged whole: other threads are reading it
+    global _known  # noqa: PLW0603 - one matcher a process, replaced as a whole: other threads read it
     _known = _known.knowing(secrets)
     if setting is not None and any(0 < len(secret) < WINDOW_CHARS for secret in secrets):
         _short[setting] = None
 
 
 def short_settings() -> list[str]:
-    """Return the settings whose secrets are so short that they are blanked as whole words only."""
+    """Return the settings whose secrets are so short that `redact` blanks them as whole words only."""
     return list(_short)
 
 
 def redact(text: str) -> str:
-    """Return the text without the secrets of `hide`, and without what stands where secrets stand."""
+    """Return the text without the secrets of `hide`, and without values where secrets usually stand."""
     text = _known.blank(text, HIDDEN)
     lowered = text.lower()
-    for hint in _HINTS:  # a loop and no `any`: most texts end here
+    for hint in _HINTS:  # a loop is faster than `any`, and most texts return here
         if hint in lowered:
             break
     else:
@@ -86,7 +82,7 @@ def redact(text: str) -> str:
 
 
 def redact_json(value: Any) -> Any:
-    """Return JSON with every string in it redacted, and whatever a secret's name stands before."""
+    """Return JSON with every string redacted, and with every value blanked whose name is that of a secret."""
     match value:
         case str():
             return redact(value)
@@ -102,13 +98,13 @@ def redact_json(value: Any) -> Any:
 
 
 def scrub(error: BaseException, blank: Callable[[str], str] = redact) -> None:
-    """Take secrets out of the texts of an error and of all that led to it, for tracebacks that others print."""
+    """Redact the arguments of an error and of its causes, for tracebacks that other code prints."""
     for each in chain(error):
         each.args = tuple(blank(arg) if isinstance(arg, str) else arg for arg in each.args)
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what led to it, also where a pool hid that from tracebacks (`from None`)."""
+    """Yield an error and its causes, also causes that `from None` hides from tracebacks."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -117,6 +113,6 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def first_line(error: BaseException) -> str:
-    """Return an error's text as one line, free of secrets."""
+    """Return the first line of an error's text, redacted."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return redact(lines[0] if lines else type(error).__name__)

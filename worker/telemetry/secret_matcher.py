@@ -1,7 +1,7 @@
-"""Finds secrets in a text: raw, percent-encoded, in Base64, escaped, or any eight characters of one of these.
+"""Finds secrets in a text: raw, percent-encoded, in Base64, escaped, or any eight characters of one of these forms.
 
-A peer may echo a secret cut into pieces, so that a search for the whole finds nothing. Whatever has eight characters in
-sequence in common with a form of a secret is found. Pure; standard library only.
+A peer may echo a piece of a secret, which a search for the whole does not find. The matcher finds every eight
+consecutive characters of a form of a secret. Pure; standard library only.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 WINDOW_CHARS = 8
-"""So many characters of a secret in sequence may not show."""
+"""So many consecutive characters of a secret are found."""
 _QUAD_BYTES = 4
-"""Eight characters in sequence hold, whole, four bytes that begin at a multiple of four. Of a text without any secret
-only these are looked up, as numbers, a quarter as many as it has bytes."""
+"""Eight consecutive characters contain four bytes that begin at a multiple of four. For a text without a secret it is
+enough to look up these, as numbers: a quarter as many as the text has bytes."""
 _ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _DECODINGS_MAX = 3
-"""A URL within the query of a URL is encoded twice."""
+"""A URL in the query of a URL is encoded twice."""
 _URL_SAFE = str.maketrans("+/", "-_")
 _SEPARATOR = "\0"
 
@@ -31,14 +31,14 @@ Span = tuple[int, int]
 
 
 class SecretMatcher:
-    """Knows some secrets, and takes them out of texts. Never changes."""
+    """Blanks known secrets in texts. Immutable."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         """Prepare to find these secrets.
 
         Args:
-            secrets: those shorter than eight characters are found whole and as a word of their own only: they would
-                blot out parts of ordinary words.
+            secrets: the matcher finds those shorter than eight characters only as whole words, because they may be
+                part of ordinary words.
         """
         self.secrets = frozenset(filter(None, secrets))
         long = [secret for secret in self.secrets if len(secret) >= WINDOW_CHARS]
@@ -50,13 +50,13 @@ class SecretMatcher:
         self._short = re.compile(rf"(?<![A-Za-z0-9])(?:{words})(?![A-Za-z0-9])") if short else None
 
     def knowing(self, secrets: Iterable[str]) -> Self:
-        """Return a matcher that knows these, too."""
+        """Return a matcher that also finds these."""
         more = self.secrets.union(filter(None, secrets))
         return self if more == self.secrets else type(self)(more)
 
     def blank(self, text: str, mark: str) -> str:
-        """Return the text with ``mark`` in the place of every secret and every piece of one."""
-        # most texts end here, so no call is spent on them
+        """Return the text with ``mark`` instead of every secret and every piece of one."""
+        # inline, without calls: most texts have no secret and are done after this
         raw = text.encode("utf-8", "surrogatepass")
         if "%" in text or not self._quads.isdisjoint(memoryview(raw)[: len(raw) & -_QUAD_BYTES].cast("I")):
             text = _blanked(text, self._found(text), mark)
@@ -77,7 +77,7 @@ class SecretMatcher:
         return spans
 
     def _windows(self, text: str) -> list[Span]:
-        """Return where eight characters of a form stand."""
+        """Return the spans of eight characters that are part of a form."""
         quads = _aligned_quads(_encoded(text))
         if self._quads.isdisjoint(quads):
             return []
@@ -103,10 +103,10 @@ def _quads_anywhere(raw: bytes) -> Iterator[int]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Yield what stands in a text for a secret.
+    """Yield the forms that a secret may have in a text.
 
-    Percent-encoding is also undone in the text, since each library does it for other characters; what is yielded of it
-    here is for pieces that were cut in the middle of an escape.
+    `_found` also decodes percent-encoding in the text, because each library encodes other characters. The encoded
+    forms here find pieces that are cut in the middle of an escape.
     """
     yield secret
     yield secret.replace(" ", "+")
@@ -124,7 +124,7 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _in_base64(raw: bytes) -> Iterator[str]:
-    """Yield Base64 of the bytes alone, and the characters that they alone decide inside a longer text."""
+    """Yield Base64 of the bytes, and the characters that depend on them alone inside a longer text."""
     yield base64.b64encode(raw).decode()
     for before in range(3):
         coded = base64.b64encode(bytes(before) + raw).decode()
@@ -132,14 +132,14 @@ def _in_base64(raw: bytes) -> Iterator[str]:
 
 
 def _percent_encoded(secret: str) -> set[str]:
-    """Return what three usual functions make of it, with escapes in capitals and in small letters."""
+    """Return the results of three usual functions, with escapes in upper and lower case."""
     raw = secret.encode("utf-8", "backslashreplace")
     encoded = {quote(raw, safe=""), quote(raw), quote_plus(raw)}
     return encoded | {_ESCAPES.sub(lambda run: run[0].lower(), each) for each in encoded}
 
 
 def _decoded(text: str) -> tuple[str, list[int]]:
-    """Undo percent-encoding; returns where each character of the result began, and the text's end."""
+    """Decode percent-encoding; returns also the start of each character in the text, and the text's end."""
     pieces: list[str] = []
     starts: list[int] = []
     end = 0

@@ -1,4 +1,4 @@
-"""A role that is to end does not wait for a database that is away, and outlives the terminal that it was started in."""
+"""A role does not wait at its end for a database that is away, and survives the end of its terminal."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 LEAVES = """
 import signal, sys
 from worker.config.settings import load_settings
-from worker.signals import leave_if_database_is_away
+from worker.signals import force_exit_if_database_is_away
 url = {"SLICEWAY_DATABASE_URL": f"postgresql://me:fake-secret-1@127.0.0.1:{sys.argv[1]}/x"}
-leave_if_database_is_away(load_settings(url | {"SLICEWAY_BROKER_URL": "redis://127.0.0.1:1/0"}), 7)
+force_exit_if_database_is_away(load_settings(url | {"SLICEWAY_BROKER_URL": "redis://127.0.0.1:1/0"}), 7)
 signal.pause()
 """
 RUNS_ON = """
@@ -35,7 +35,7 @@ print("ran on")
 """
 
 
-def test_a_database_that_says_nothing_holds_up_no_end() -> None:
+def test_a_silent_database_does_not_delay_the_end() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = str(silent.getsockname()[1])
         assert subprocess.run([sys.executable, "-c", LEAVES, port], check=False, timeout=240).returncode == 7
