@@ -38,7 +38,7 @@ path = "{root}"
 
 @dataclass
 class CommandLine:
-    """Runs commands and looks at what they say."""
+    """Runs commands and keeps their output."""
 
     capsys: pytest.CaptureFixture[str]
     out: str = ""
@@ -50,7 +50,7 @@ class CommandLine:
         return code
 
     def fails(self, line: str, code: int, *says: str) -> None:
-        """It ends with this code and one line on standard error, in which all of this stands."""
+        """Assert that the command ends with this code and one line on standard error that has all these texts."""
         assert (self(line), self.err.count("\n")) == (code, 1), self.err
         assert self.err.startswith("sliceway: ")
         for text in says:
@@ -61,7 +61,7 @@ class CommandLine:
 def sliceway(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[CommandLine]:
-    """The command line where no setting is given and nothing runs."""
+    """The command line without settings, where nothing runs."""
     for name in os.environ:
         if name.startswith("SLICEWAY_"):
             monkeypatch.delenv(name)
@@ -77,7 +77,7 @@ def sliceway(
 def installation(
     sliceway: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str
 ) -> CommandLine:
-    """The command line where settings name a database, a stores file and a root; the broker is nowhere."""
+    """The command line with settings for a database, a stores file and a root, and for a broker that does not run."""
     (tmp_path / "media").mkdir()
     (tmp_path / "media/a.bin").write_bytes(b"x")
     (tmp_path / "stores.toml").write_text(STORES.format(root=tmp_path / "media"))
@@ -90,7 +90,7 @@ def installation(
 
 @pytest.fixture
 def serving(installation: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
-    """The command line with a key for an API that runs."""
+    """The command line with a key for a running API."""
     port = free_port()
     monkeypatch.setenv("SLICEWAY_API_PORT", str(port))
     monkeypatch.setenv("SLICEWAY_API_URL", f"http://127.0.0.1:{port}")
@@ -119,4 +119,4 @@ def until(true: Any) -> None:
         if true():
             return
         pause.wait(0.05)
-    raise AssertionError("it never came true")
+    raise AssertionError("the condition was not met in time")

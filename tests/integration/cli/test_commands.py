@@ -1,4 +1,4 @@
-"""Every command does what it says, or says in one line what to do."""
+"""Every command works, or fails with one line that says what to do."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def sql(url: str, statement: str) -> list[dict[str, Any]]:
 
 
 def reads_jobs(url: str) -> bool:
-    """Whether the API's last statement was a look at a job."""
-    said = sql(url, "SELECT query FROM pg_stat_activity WHERE application_name = 'sliceway api'")
-    return any("progress" in row["query"] or "job.id" in row["query"] for row in said)
+    """Whether the API's last statement read a job."""
+    sessions = sql(url, "SELECT query FROM pg_stat_activity WHERE application_name = 'sliceway api'")
+    return any("progress" in row["query"] or "job.id" in row["query"] for row in sessions)
 
 
 def test_help_loads_nothing_that_it_does_not_need() -> None:
@@ -88,12 +88,12 @@ def test_a_wrong_url_is_a_wrong_setting_of_every_role(
     if line == "doctor":
         assert installation(line) == 1
         assert f"SLICEWAY_{name} is wrong" in installation.out
-    elif line != "jobs list" or name == "API_URL":  # which needs no other
+    elif line != "jobs list" or name == "API_URL":  # it reads no other setting
         installation.fails(line, 2, f"SLICEWAY_{name} is wrong")
     assert "fake-secret-1" not in installation.out + installation.err
 
 
-def test_keys_are_made_listed_and_revoked(installation: Any, database_url: str) -> None:
+def test_keys_are_created_listed_and_revoked(installation: Any, database_url: str) -> None:
     assert installation("keys create --tenant acme --scope submit --scope read --name 'web backend'") == 0
     text = installation.out.strip()
     with closing(Database(database_url)) as database, database.connection() as connection:
@@ -113,7 +113,7 @@ def test_keys_are_made_listed_and_revoked(installation: Any, database_url: str) 
     installation.fails("keys create --tenant 'a b'", 1, "tenant")
 
 
-def test_a_database_that_is_away_or_empty_is_said_to_be(
+def test_a_database_that_is_away_or_empty_is_reported(
     installation: Any, monkeypatch: pytest.MonkeyPatch, empty_database_url: str
 ) -> None:
     monkeypatch.setenv("SLICEWAY_DATABASE_URL", empty_database_url)
@@ -141,7 +141,7 @@ def test_a_database_that_cannot_keep_every_text_is_not_migrated(
         sql(postgres.url, "DROP DATABASE other_encoding WITH (FORCE)")
 
 
-def test_an_api_that_is_away_is_said_to_be(installation: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_api_that_is_away_is_reported(installation: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SLICEWAY_API_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("SLICEWAY_API_KEY", "slw_fake-secret")
     installation.fails("jobs list", 3, "http://127.0.0.1:1 cannot be reached", "sliceway up")
@@ -185,13 +185,13 @@ def test_a_job_behind_a_breaker_that_it_has_not_met_is_printed_with_the_reason(
     assert serving("jobs list") == 0
     assert serving.out.splitlines()[1].split() == [job, "queued", "main:a", "store_unusable"]
     assert serving(f"jobs show {job}") == 0
-    shown = [line.split(maxsplit=1) for line in serving.out.splitlines()]
-    assert ["error", "store_unusable: the secret id is wrong"] in shown
-    assert ["advice", "Correct it."] in shown
-    assert ["failing_since", "2026-01-02T03:04:05Z"] in shown
+    lines = [line.split(maxsplit=1) for line in serving.out.splitlines()]
+    assert ["error", "store_unusable: the secret id is wrong"] in lines
+    assert ["advice", "Correct it."] in lines
+    assert ["failing_since", "2026-01-02T03:04:05Z"] in lines
 
 
-def test_a_list_goes_on_over_pages(serving: Any, database_url: str) -> None:
+def test_a_list_continues_over_pages(serving: Any, database_url: str) -> None:
     sql(
         database_url,
         "INSERT INTO job"
@@ -210,7 +210,7 @@ def test_a_list_goes_on_over_pages(serving: Any, database_url: str) -> None:
     assert len(serving.out.splitlines()) == 1 + 1203
 
 
-def test_a_list_is_of_the_time_asked_for(serving: Any, tmp_path: Path) -> None:
+def test_a_list_is_filtered_by_time_and_label(serving: Any, tmp_path: Path) -> None:
     assert serving(f"put {tmp_path}/media/a.bin main:a --no-wait --label of:1=2 --label a=b:c") == 0
     job = serving.out.strip()
 
@@ -256,7 +256,7 @@ def test_put_follows_a_job_to_its_end(
     assert ends[1] in serving.out + serving.err
 
 
-def test_ctrl_c_leaves_the_upload_running_and_says_how_to_end_it(
+def test_ctrl_c_leaves_the_upload_running_and_prints_how_to_cancel_it(
     serving: Any, database_url: str, tmp_path: Path
 ) -> None:
     argv = [sys.executable, "-m", "worker.cli", "put", f"{tmp_path}/media/a.bin", "main:a"]
@@ -268,11 +268,11 @@ def test_ctrl_c_leaves_the_upload_running_and_says_how_to_end_it(
     while put.poll() is None and not reads_jobs(database_url):
         pause.wait(0.05)
     put.send_signal(signal.SIGINT)
-    _, said = put.communicate(timeout=240)
+    _, error = put.communicate(timeout=240)
     [job] = sql(database_url, "SELECT id, state FROM job")
     assert (put.returncode, job["state"]) == (130, "queued")
-    assert f"sliceway jobs cancel {job['id']}" in said
-    assert said.count("\n") == 1
+    assert f"sliceway jobs cancel {job['id']}" in error
+    assert error.count("\n") == 1
     assert serving(f"jobs cancel {job['id']}") == 0
 
 

@@ -1,4 +1,4 @@
-"""The doctor looks at everything, whatever it finds, and says what to do."""
+"""The doctor runs every check, whatever the others find, and says what to do."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def healthy(
     broker_url: str,
     store_profile: StoreProfile,
 ) -> Any:
-    """An installation in which everything is right, but that no worker runs."""
+    """An installation without a fault, except that no worker runs."""
     (tmp_path / "state").mkdir()
     store = {
         **{name: str(getattr(store_profile, name)) for name in ("protocol", "endpoint", "appid", "bucket")},
@@ -50,7 +50,7 @@ def healthy(
 
 @pytest.fixture
 def durable_url(server_folder: Path) -> Iterator[str]:
-    """A migrated database on a server that keeps what it promises; that of the other tests does not, to be quick."""
+    """A migrated database on a durable server. The other tests' server is not durable, for speed."""
     server = EmbeddedPostgres(server_folder / "durable")
     server.start()
     migrate(server.url)
@@ -58,17 +58,17 @@ def durable_url(server_folder: Path) -> Iterator[str]:
     server.stop("immediate")
 
 
-def test_a_healthy_installation_is_said_to_be(healthy: Any, monkeypatch: pytest.MonkeyPatch, durable_url: str) -> None:
+def test_a_healthy_installation_passes(healthy: Any, monkeypatch: pytest.MonkeyPatch, durable_url: str) -> None:
     for name in ("SLICEWAY_DATABASE_URL", "SLICEWAY_DATABASE_DIRECT_URL"):
         monkeypatch.setenv(name, durable_url)
     assert found(healthy, 0)["database session"][0] == "note"  # jit costs time only
     assert healthy("migrate") == 0
-    looked = found(healthy, 0)
-    assert looked.pop("workers")[0] == "note"
-    assert {level for level, _ in looked.values()} == {"ok"}
-    assert {"settings", "database", "database session", "database, directly", "migrations"} <= set(looked)
+    found_by_check = found(healthy, 0)
+    assert found_by_check.pop("workers")[0] == "note"
+    assert {level for level, _ in found_by_check.values()} == {"ok"}
+    assert {"settings", "database", "database session", "database, directly", "migrations"} <= set(found_by_check)
     assert {"broker", "broker memory", "state folder", "store main", "clock against store main", "root media"} <= set(
-        looked
+        found_by_check
     )
     assert healthy("doctor") == 0
     assert healthy("stores check") == 0
@@ -76,17 +76,15 @@ def test_a_healthy_installation_is_said_to_be(healthy: Any, monkeypatch: pytest.
     healthy.fails("stores check other", 2, "no store 'other'", "main")
 
 
-def test_everything_is_looked_at_even_if_all_of_it_is_wrong(
-    installation: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_every_check_runs_even_if_all_fail(installation: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "media/a.bin").unlink()  # an empty root, as of a volume that is not mounted
     monkeypatch.setenv("SLICEWAY_DATABASE_URL", "postgresql+psycopg://sliceway:fake-secret-1@127.0.0.1:1/sliceway")
     monkeypatch.setenv("SLICEWAY_STATE_DIR", str(tmp_path / "none"))
-    looked = found(installation, 1)
-    failed = {check for check, (level, _) in looked.items() if level == "failed"}
+    found_by_check = found(installation, 1)
+    failed = {check for check, (level, _) in found_by_check.items() if level == "failed"}
     assert failed == {"database", "broker", "state folder", "store main", "root media"}
     assert "fake-secret-1" not in installation.out
-    assert all(text.partition("; ")[2] for check, (level, text) in looked.items() if level == "failed")
+    assert all(text.partition("; ")[2] for check, (level, text) in found_by_check.items() if level == "failed")
     assert installation("doctor") == 1
     assert "5 of 6 checks failed" in installation.err
     assert installation("stores check") == 1
@@ -105,13 +103,13 @@ def test_a_broker_that_evicts_is_unsafe(healthy: Any, broker_url: str) -> None:
         client.config_set("maxmemory-policy", "allkeys-lru")
         client.config_set("timeout", "5")
         try:
-            looked = found(healthy, 1)
+            found_by_check = found(healthy, 1)
         finally:
             client.config_set("maxmemory-policy", "noeviction")
             client.config_set("timeout", "0")
-    assert looked["broker memory"][0] == "failed"
-    assert "noeviction" in looked["broker memory"][1]
-    assert looked["broker timeout"][0] == "note"
+    assert found_by_check["broker memory"][0] == "failed"
+    assert "noeviction" in found_by_check["broker memory"][1]
+    assert found_by_check["broker timeout"][0] == "note"
 
 
 def test_wrong_credentials_of_a_store_are_found(healthy: Any, tmp_path: Path) -> None:
@@ -124,27 +122,27 @@ def test_wrong_credentials_of_a_store_are_found(healthy: Any, tmp_path: Path) ->
 
 @pytest.fixture
 def silence() -> Iterator[int]:
-    """A port at which connections are taken and nothing is ever said."""
+    """A port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
-def test_what_never_answers_does_not_hold_the_others_up(
+def test_a_server_that_never_answers_does_not_delay_the_other_checks(
     healthy: Any, monkeypatch: pytest.MonkeyPatch, silence: int
 ) -> None:
     monkeypatch.setenv("SLICEWAY_BROKER_URL", f"redis://127.0.0.1:{silence}/0")
     monkeypatch.setenv("SLICEWAY_DATABASE_URL", f"postgresql+psycopg://sliceway:x@127.0.0.1:{silence}/sliceway")
-    looked = found(healthy, 1)
-    assert {check for check, (level, _) in looked.items() if level == "failed"} == {"database", "broker"}
-    assert looked["store main"][0] == "ok"
+    found_by_check = found(healthy, 1)
+    assert {check for check, (level, _) in found_by_check.items() if level == "failed"} == {"database", "broker"}
+    assert found_by_check["store main"][0] == "ok"
 
 
 def test_a_wrong_setting_or_stores_file_is_a_finding(
     healthy: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "stores.toml").write_text("[stores.main]\n")
-    looked = found(healthy, 1)
-    assert (looked["stores file"][0], looked["database"][0]) == ("failed", "ok")
+    found_by_check = found(healthy, 1)
+    assert (found_by_check["stores file"][0], found_by_check["database"][0]) == ("failed", "ok")
     monkeypatch.setenv("SLICEWAY_API_PORT", "many")
     level, text = found(healthy, 1)["settings"]
     assert (level, "SLICEWAY_API_PORT" in text) == ("failed", True)

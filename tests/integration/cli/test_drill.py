@@ -1,4 +1,4 @@
-"""`sliceway drill` where it cannot begin: one line says why, and nothing was touched."""
+"""`sliceway drill` that cannot begin: one line says why, and the drill changes nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         ("drill --timeout soon", "--timeout"),
     ],
 )
-def test_what_is_wrong_is_said(installation: Any, line: str, says: str) -> None:
+def test_a_wrong_option_or_setting_is_reported(installation: Any, line: str, says: str) -> None:
     installation.fails(line, 2, says)
 
 
@@ -44,7 +44,7 @@ def test_a_root_that_is_not_mounted_gets_no_file(installation: Any, tmp_path: Pa
     assert list((tmp_path / "media").iterdir()) == []
 
 
-def test_servers_that_are_away_are_told_before_anything_is_begun(
+def test_servers_that_are_away_are_reported_before_the_drill_begins(
     installation: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SLICEWAY_API_KEY", "slw_fake-secret")

@@ -1,4 +1,4 @@
-"""Workers that live and take nothing are found."""
+"""The doctor finds live workers that consume nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import pytest
 
 
-def test_workers_that_answer_and_take_nothing(tmp_path: Path, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_answer_and_consume_nothing(
+    tmp_path: Path, broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(consumers, "ANSWER_S", 5.0)  # a busy machine is no failure
     url = BrokerUrl.of(broker_url)
     assert list(consumers.consumers(url)) == []

@@ -1,4 +1,4 @@
-"""What the doctor says of real servers that are in the condition it looks for."""
+"""The doctor's findings on real servers, each with one fault."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.config.profiles import Profiles
 from worker.config.settings import load_settings
 from worker.db.migrate import migrate
 from worker.db.pool import conninfo
-from worker.doctor import database as looked_at
+from worker.doctor import database as database_check
 from worker.doctor.database import database
 from worker.doctor.findings import Level
 from worker.doctor.servers import broker
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
     from worker.doctor.findings import Finding
 
-Told = dict[str, tuple[Level, str]]
+Findings = dict[str, tuple[Level, str]]
 
 
-def told(findings: Iterable[Finding]) -> Told:
+def by_check(findings: Iterable[Finding]) -> Findings:
     return {each.check: (each.level, f"{each.text}; {each.advice}") for each in findings}
 
 
-def look(url: str, **settings: str) -> Told:
+def examine(url: str, **settings: str) -> Findings:
     environ = {"SLICEWAY_DATABASE_URL": url, "SLICEWAY_BROKER_URL": "redis://127.0.0.1:1/0"} | settings
-    return told(database(load_settings(environ), Profiles(stores={}, roots={})))
+    return by_check(database(load_settings(environ), Profiles(stores={}, roots={})))
 
 
 @pytest.fixture
@@ -52,9 +52,9 @@ def set_for_database(connection: psycopg.Connection, setting: str, value: str) -
 
 
 def test_a_database_that_takes_no_writes(database_url: str, here: psycopg.Connection) -> None:
-    assert look(database_url)["database writes"][0] is Level.OK
+    assert examine(database_url)["database writes"][0] is Level.OK
     set_for_database(here, "default_transaction_read_only", "on")
-    level, text = look(database_url)["database writes"]
+    level, text = examine(database_url)["database writes"]
     assert (level, "default_transaction_read_only is on" in text) == (Level.FAILED, True)
 
 
@@ -75,14 +75,14 @@ def test_a_standby(server_folder: Path) -> None:
         (server.folder / "data" / "standby.signal").touch()
         server.launch()
         assert wait_until(lambda: answers(server.url), timeout_s=30)
-        level, text = look(server.url)["database writes"]
+        level, text = examine(server.url)["database writes"]
     finally:
         server.stop("immediate")
     assert (level, "it is a standby" in text, "primary" in text) == (Level.FAILED, True, True)
 
 
 def test_a_server_that_loses_commits_in_a_crash(database_url: str) -> None:
-    level, text = look(database_url)["database durability"]
+    level, text = examine(database_url)["database durability"]
     assert (level, "fsync, full_page_writes off" in text) == (Level.FAILED, True)
     assert "Set fsync and full_page_writes to on." in text
 
@@ -90,8 +90,8 @@ def test_a_server_that_loses_commits_in_a_crash(database_url: str) -> None:
 def test_what_a_session_has_through_each_url(database_url: str, here: psycopg.Connection) -> None:
     for setting, value in (("DateStyle", "German"), ("synchronous_commit", "off"), ("search_path", "media")):
         set_for_database(here, setting, value)
-    assert look(database_url)["database session"][0] is Level.OK  # our own connections have what they need
-    behind_pooler = look(database_url, SLICEWAY_DATABASE_DIRECT_URL=f"{database_url}?options=-csearch_path%3Dpublic")
+    assert examine(database_url)["database session"][0] is Level.OK  # our own connections have what they need
+    behind_pooler = examine(database_url, SLICEWAY_DATABASE_DIRECT_URL=f"{database_url}?options=-csearch_path%3Dpublic")
     level, text = behind_pooler["database session"]
     assert (level, "synchronous_commit is off and should be on" in text) == (Level.FAILED, True)
     assert "DateStyle is German, DMY and should be ISO" in text
@@ -105,7 +105,7 @@ def test_a_database_that_cannot_keep_every_key(postgres: EmbeddedPostgres) -> No
     with psycopg.connect(conninfo(postgres.url_of("postgres")), autocommit=True) as connection:
         connection.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
         try:
-            level, text = look(postgres.url_of("latin"))["database encoding"]
+            level, text = examine(postgres.url_of("latin"))["database encoding"]
         finally:
             connection.execute("DROP DATABASE latin WITH (FORCE)")
     assert (level, "it keeps LATIN1" in text, "ENCODING 'UTF8'" in text) == (Level.FAILED, True, True)
@@ -116,40 +116,40 @@ def test_a_transaction_that_stays_open(
 ) -> None:
     with here.transaction():
         here.execute("SELECT 1")
-        assert "database transactions" not in look(database_url)
-        monkeypatch.setattr(looked_at, "LONG_S", 0.0)
-        level, text = look(database_url)["database transactions"]
+        assert "database transactions" not in examine(database_url)
+        monkeypatch.setattr(database_check, "LONG_S", 0.0)
+        level, text = examine(database_url)["database transactions"]
     assert (level, f"pg_terminate_backend({here.info.backend_pid})" in text) == (Level.NOTE, True)
-    assert "database transactions" not in look(database_url)
+    assert "database transactions" not in examine(database_url)
 
 
 def test_a_database_of_a_newer_release(database_url: str, here: psycopg.Connection) -> None:
     here.execute("UPDATE alembic_version SET version_num = '9999'")
-    level, text = look(database_url)["migrations"]
+    level, text = examine(database_url)["migrations"]
     assert (level, "does not know" in text) == (Level.FAILED, True)
 
 
 def test_too_few_connections(database_url: str, here: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert look(database_url)["database connections"][0] is Level.OK
+    assert examine(database_url)["database connections"][0] is Level.OK
     here.execute("INSERT INTO worker (id, name, slots, roots) VALUES (gen_random_uuid(), 'a:1', 100, '{}')")
-    level, text = look(database_url)["database connections"]
+    level, text = examine(database_url)["database connections"]
     assert (level, "may open 241" in text) == (Level.NOTE, True)
-    behind_pooler = look(database_url, SLICEWAY_DATABASE_DIRECT_URL=database_url)
+    behind_pooler = examine(database_url, SLICEWAY_DATABASE_DIRECT_URL=database_url)
     assert behind_pooler["database connections"][0] is Level.OK
-    monkeypatch.setattr(looked_at, "_NEARLY_ALL", 0.0)
-    level, text = look(database_url)["database connections"]
+    monkeypatch.setattr(database_check, "_NEARLY_ALL", 0.0)
+    level, text = examine(database_url)["database connections"]
     assert (level, "max_connections" in text) == (Level.FAILED, True)
 
 
 def test_a_broker_that_is_nearly_full(broker_url: str) -> None:
-    assert "broker room" not in told(broker(BrokerUrl.of(broker_url)))
+    assert "broker room" not in by_check(broker(BrokerUrl.of(broker_url)))
     levels = []
     with redis.Redis.from_url(broker_url) as client:
         used = int(client.info("memory")["used_memory"])
         try:
             for part in (0.3, 0.8, 0.95):
                 client.config_set("maxmemory", str(int(used / part)))
-                levels.append(told(broker(BrokerUrl.of(broker_url)))["broker room"][0])
+                levels.append(by_check(broker(BrokerUrl.of(broker_url)))["broker room"][0])
         finally:
             client.config_set("maxmemory", "0")
     assert levels == [Level.OK, Level.NOTE, Level.FAILED]

@@ -1,4 +1,4 @@
-"""What the doctor reads from the tables: workers, their dispatcher, their roots, and the jobs that need somebody."""
+"""The doctor's findings in the tables: workers, dispatcher, roots, and jobs that need an operator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROFILES = Profiles(stores={}, roots={name: RootProfile(name=name, path=Path("/s
 
 
 class Tables:
-    """A database into which rows are put as an installation would have them."""
+    """Inserts rows like those of an installation, and runs the checks."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -64,7 +64,7 @@ class Tables:
             columns.get("paused", False),
         )
 
-    def told(self) -> dict[str, tuple[Level, str]]:
+    def findings(self) -> dict[str, tuple[Level, str]]:
         with self._database.connection() as tx:
             return {each.check: (each.level, f"{each.text}; {each.advice}") for each in work(tx, 10.0, PROFILES)}
 
@@ -76,12 +76,12 @@ def tables(database_url: str) -> Iterator[Tables]:
     database.close()
 
 
-def test_where_all_is_well_little_is_said(tables: Tables) -> None:
-    assert set(tables.told()) == {"workers"}
+def test_a_healthy_installation_has_few_findings(tables: Tables) -> None:
+    assert set(tables.findings()) == {"workers"}
     tables.worker("host:1", ["a", "b"])
     tables.lead("host:1")
-    told = tables.told()
-    assert told == {
+    found = tables.findings()
+    assert found == {
         "workers": (Level.OK, "1 process running; "),
         "dispatcher": (Level.OK, "host:1 leads; "),
     }
@@ -90,26 +90,26 @@ def test_where_all_is_well_little_is_said(tables: Tables) -> None:
 def test_silent_workers_and_no_dispatcher(tables: Tables) -> None:
     tables.worker("host:1", ["a", "b"])
     tables.worker("host:2", ["a", "b"], silent_s=60)
-    told = tables.told()
-    assert told["worker heartbeats"][0] is Level.FAILED
-    assert "host:2 is silent for 60 s" in told["worker heartbeats"][1]
-    assert told["dispatcher"][0] is Level.FAILED
+    found = tables.findings()
+    assert found["worker heartbeats"][0] is Level.FAILED
+    assert "host:2 is silent for 60 s" in found["worker heartbeats"][1]
+    assert found["dispatcher"][0] is Level.FAILED
     tables.lead("host:2")
-    assert tables.told()["dispatcher"][1].startswith("a worker that has just ended")
+    assert tables.findings()["dispatcher"][1].startswith("a worker that has just ended")
     tables.lead("host:2", for_s=-1)
-    assert tables.told()["dispatcher"][0] is Level.FAILED
+    assert tables.findings()["dispatcher"][0] is Level.FAILED
     tables.worker("host:3", ["a", "b"], silent_s=90)
-    assert "host:2 and 1 more are silent for 90 s" in tables.told()["worker heartbeats"][1]
+    assert "host:2 and 1 more are silent for 90 s" in tables.findings()["worker heartbeats"][1]
 
 
 def test_roots_that_workers_lack(tables: Tables) -> None:
     tables.worker("host:1", ["a"])
     tables.worker("host:2", [])
-    told = tables.told()
-    assert told["root a at the workers"][0] is Level.NOTE
-    assert "1 of 2 workers cannot read it" in told["root a at the workers"][1]
-    assert told["root b at the workers"][0] is Level.FAILED
-    assert "no worker process can read it" in told["root b at the workers"][1]
+    found = tables.findings()
+    assert found["root a at the workers"][0] is Level.NOTE
+    assert "1 of 2 workers cannot read it" in found["root a at the workers"][1]
+    assert found["root b at the workers"][0] is Level.FAILED
+    assert "no worker process can read it" in found["root b at the workers"][1]
 
 
 def test_stores_that_are_unusable_and_jobs_that_wait(tables: Tables) -> None:
@@ -118,15 +118,15 @@ def test_stores_that_are_unusable_and_jobs_that_wait(tables: Tables) -> None:
     tables.run("INSERT INTO breaker (store, error, probe_at) VALUES ('main', %s, now())", json.dumps(wrong))
     tables.job("queued", error=error, ago="10 minutes")
     tables.job("queued", error=error, ago="2 hours")
-    told = tables.told()
-    level, text = told["store main at the workers"]
+    found = tables.findings()
+    level, text = found["store main at the workers"]
     assert (level, "the signature is refused; Correct the profile." in text) == (Level.FAILED, True)
-    assert told["jobs that wait"] == (Level.NOTE, "2, root_unavailable, the first for 120 min; Mount it.")
+    assert found["jobs that wait"] == (Level.NOTE, "2, root_unavailable, the first for 120 min; Mount it.")
 
 
 def test_paused_jobs(tables: Tables) -> None:
     tables.job("queued", paused=True)
-    level, text = tables.told()["jobs that wait"]
+    level, text = tables.findings()["jobs that wait"]
     assert (level, text.startswith("1, paused"), "jobs retry" in text) == (Level.NOTE, True, True)
 
 
@@ -137,10 +137,10 @@ def test_quarantine_and_sessions_left_open_are_counted_for_a_week(tables: Tables
         tables.job("cancelled", tenant=tenant, result={"session_left_open": "why"})
     tables.job("failed", error={"code": "quarantined"}, id=old)
     tables.job("failed", error={"code": "source_gone"})
-    told = tables.told()
-    assert told["jobs in quarantine"][1].startswith("2 in the last 7 days")
-    assert told["sessions left open"][1].startswith("2 in the last 7 days")
-    assert {told[check][0] for check in ("jobs in quarantine", "sessions left open")} == {Level.NOTE}
+    found = tables.findings()
+    assert found["jobs in quarantine"][1].startswith("2 in the last 7 days")
+    assert found["sessions left open"][1].startswith("2 in the last 7 days")
+    assert {found[check][0] for check in ("jobs in quarantine", "sessions left open")} == {Level.NOTE}
 
 
 def test_links_are_shown_as_long_as_they_are_known(tables: Tables) -> None:
@@ -151,7 +151,7 @@ def test_links_are_shown_as_long_as_they_are_known(tables: Tables) -> None:
             answer_s,
             age_s,
         )
-    found = {name: told for name, told in tables.told().items() if name.startswith("link")}
+    found = {name: each for name, each in tables.findings().items() if name.startswith("link")}
     slow = "12.3 MB/s, a slice takes 3 s: it counts as slow, and holds half of the slots at most; "
     assert found == {
         "link to store fast": (Level.OK, "12.3 MB/s, a slice takes 0.2 s; "),

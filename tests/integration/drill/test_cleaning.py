@@ -1,4 +1,4 @@
-"""What a drill could not remove it names, with the way to do it; what is not its own it leaves alone."""
+"""The clean-up of a drill reports what it could not remove, with a command, and leaves foreign objects."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ DRILL, KEY = "fake1", "sliceway-drill/fake1-1"
 
 
 class Scene:
-    """A drill's rows and objects, an API that is away, and what the cleaning says."""
+    """A drill's rows and objects, an API that is away, and the report of the clean-up."""
 
     def __init__(self, database: Database, profile: StoreProfile, file: Path) -> None:
         self.database, self.store, self.file = database, open_store(profile), file
         self.report = Report(lambda _: None)
 
     def job(self, state: str) -> UUID:
-        """A job of the drill in this state."""
+        """Insert a job of the drill in this state."""
         made = new_id()
         with self.database.connection() as tx:
             tx.execute(
@@ -50,19 +50,19 @@ class Scene:
         return made
 
     def put(self, mark: str) -> None:
-        """An object at the drill's key."""
+        """Put an object at the drill's key."""
         intent = Intent(KEY, 1, overwrite=True, attributes=None, mark=mark)
         self.store.put_whole(intent, memoryview(b"x"), Deadline(20))
 
     def clean(self) -> dict[str, list[str]]:
-        """What is said: level -> lines."""
+        """Run the clean-up; returns level -> reported lines."""
         away = Client(httpx.Client(base_url="http://127.0.0.1:1", trust_env=False))
         with away as client:
             Cleaning(DRILL, client, self.database, self.store, self.report, end_s=0.5).run(None, None, self.file)
-        told: dict[str, list[str]] = {}
+        reported: dict[str, list[str]] = {}
         for step in self.report.steps:
-            told.setdefault(step.level, []).append(f"{step.check}: {step.text}; {step.advice}")
-        return told
+            reported.setdefault(step.level, []).append(f"{step.check}: {step.text}; {step.advice}")
+        return reported
 
     def there(self) -> Any:
         """The object at the drill's key."""
@@ -83,12 +83,12 @@ def scene(database_url: str, emulator: Emulator, store_profile: StoreProfile, tm
 def test_its_own_object_and_file_go(scene: Scene) -> None:
     job = scene.job("succeeded")
     scene.put(f"sliceway/{job}/1")
-    told = scene.clean()
-    assert list(told) == [Level.OK]
+    reported = scene.clean()
+    assert list(reported) == [Level.OK]
     assert (scene.there(), scene.file.exists()) == (None, False)
 
 
-def test_a_strangers_object_stays_and_is_named(scene: Scene) -> None:
+def test_a_foreign_object_stays_and_is_reported(scene: Scene) -> None:
     scene.job("succeeded")
     scene.put("sliceway/other/1")
     [line] = scene.clean()[Level.FAILED]
@@ -104,7 +104,7 @@ def test_a_job_that_cannot_be_cancelled_is_named_with_the_command(scene: Scene) 
     assert not scene.file.exists()
 
 
-def test_what_is_still_handed_out_is_named(scene: Scene) -> None:
+def test_a_step_that_is_still_dispatched_is_reported(scene: Scene) -> None:
     job = scene.job("succeeded")
     with scene.database.connection() as tx:
         tx.execute("UPDATE job SET step = 'dispatched' WHERE id = %s", [job])

@@ -1,4 +1,4 @@
-"""What a drill says of the object: all of it is looked at, and each thing that is not right is told."""
+"""The drill's comparison of the object: presence, size, mark and bytes, each with its own report."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_right_object_is_read_back(verified: Callable[[Expected], Finding]) 
         (replace(WANTED, sha1="0" * 40), "but the file has 0000"),
     ],
 )
-def test_every_other_is_told(verified: Callable[[Expected], Finding], wanted: Expected, says: str) -> None:
+def test_any_other_object_is_reported(verified: Callable[[Expected], Finding], wanted: Expected, says: str) -> None:
     found = verified(wanted)
     assert (found.level, says in found.text, found.advice != "") == (Level.FAILED, True, True)
 
@@ -68,7 +68,7 @@ def test_an_object_that_cannot_be_read_back_is_a_note_that_says_why(
     assert (found.level, found.text.endswith(f"/{WANTED.key} answers HTTP 403")) == (Level.NOTE, True)
 
 
-def test_a_store_that_is_away_is_told(store: StoreDriver, store_profile: StoreProfile) -> None:
+def test_a_store_that_is_away_is_reported(store: StoreDriver, store_profile: StoreProfile) -> None:
     nowhere = store_profile.model_copy(update={"endpoint": Endpoint.of("http://127.0.0.1:1")})
     away = open_store(nowhere)
     found = verify(away, nowhere, WANTED)

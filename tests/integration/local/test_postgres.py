@@ -54,7 +54,7 @@ def test_password_and_log_are_ours_alone(postgres: EmbeddedPostgres) -> None:
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_it_is_back_where_it_was(durable: EmbeddedPostgres, end: str) -> None:
+def test_it_keeps_its_data(durable: EmbeddedPostgres, end: str) -> None:
     url = durable.url
     with connect(durable) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 7 AS seven")
@@ -103,7 +103,7 @@ def test_interrupted_first_start_is_made_again(server_folder: Path) -> None:
     server.stop("immediate")
 
 
-def test_port_in_use_is_told_in_one_line(server_folder: Path) -> None:
+def test_port_in_use_is_reported_in_one_line(server_folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         server = EmbeddedPostgres(server_folder / "taken", port=taken.getsockname()[1], durable=False)
         with pytest.raises(LocalError, match=r"postgres ended with code 1: .*log: ") as caught:

@@ -48,31 +48,31 @@ def runs(pid: int | None) -> bool:
 
 def test_stages_are_ready_in_order_and_stop_in_reverse(tmp_path: Path) -> None:
     order = tmp_path / "order"
-    teller = (
+    program_text = (
         "import signal, sys; note = open(sys.argv[1], 'a', buffering=1); name = sys.argv[2];"
         "signal.signal(signal.SIGTERM, lambda *_: (note.write(name + ' down\\n'), sys.exit()));"
         "note.write(name + ' up\\n'); print('up', flush=True); signal.pause()"
     )
 
-    def told(name: str) -> Program:
-        return program(tmp_path, name, [sys.executable, "-c", teller, str(order), name])
+    def noting(name: str) -> Program:
+        return program(tmp_path, name, [sys.executable, "-c", program_text, str(order), name])
 
     with Supervisor(tmp_path) as supervisor:
-        supervisor.start(told("base"))
-        supervisor.start(told("top"))
+        supervisor.start(noting("base"))
+        supervisor.start(noting("top"))
     assert order.read_text().splitlines() == ["base up", "top up", "top down", "base down"]
 
 
-def test_what_dies_is_started_again_and_said_in_one_line(tmp_path: Path) -> None:
+def test_a_service_that_dies_is_restarted_with_one_line(tmp_path: Path) -> None:
     said: list[str] = []
     with Supervisor(tmp_path, say=said.append) as supervisor:
-        service = program(tmp_path, "victim")
+        service = program(tmp_path, "sleeper")
         supervisor.start(service)
         first = service.pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
         assert wait_until(lambda: service.pid != first and service.poll() is None, timeout_s=120)
-    assert said == ["victim was killed by SIGKILL, starts again in 0.5 s: up"]
+    assert said == ["sleeper was killed by SIGKILL, starts again in 0.5 s: up"]
 
 
 def test_pause_before_the_next_start_doubles(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_pause_before_the_next_start_doubles(tmp_path: Path) -> None:
 
 
 def test_pause_does_not_grow_over_deaths_that_are_far_apart(tmp_path: Path) -> None:
-    watched = _Watched(program(tmp_path, "victim"))
+    watched = _Watched(program(tmp_path, "sleeper"))
     assert [watched.next_pause_s(40) for _ in range(5)] == [0.5] * 5
     assert [watched.next_pause_s(1) for _ in range(8)] == [1, 2, 4, 8, 16, 30, 30, 30]
     assert [watched.next_pause_s(ran_s) for ran_s in (40, 1, 1)] == [0.5, 1, 2]
@@ -123,16 +123,16 @@ def test_reason_of_an_end_is_what_the_machine_refused(tmp_path: Path, log: list[
     assert reason(file, -signal.SIGKILL, len(before)) == (log[-1] if log else why)
 
 
-def test_what_answers_in_place_of_a_service_does_not_make_it_ready(tmp_path: Path) -> None:
+def test_another_program_at_the_port_does_not_make_a_service_ready(tmp_path: Path) -> None:
     listener = (
         "import socket, signal; server = socket.create_server(('127.0.0.1', 0));"
         "print(server.getsockname()[1], flush=True); signal.pause()"
     )
     ours = program(tmp_path, "ours", [sys.executable, "-c", listener])
     other = program(tmp_path, "other")
-    with Supervisor(tmp_path) as supervisor, socket.create_server(("127.0.0.1", 0)) as stranger:
+    with Supervisor(tmp_path) as supervisor, socket.create_server(("127.0.0.1", 0)) as foreign:
         supervisor.start(ours, other)
-        for service, port in ((ours, int(ours.log.read_text())), (other, stranger.getsockname()[1])):
+        for service, port in ((ours, int(ours.log.read_text())), (other, foreign.getsockname()[1])):
             service._port = port
         assert ours.is_ready()
         assert not other.is_ready()
@@ -140,7 +140,7 @@ def test_what_answers_in_place_of_a_service_does_not_make_it_ready(tmp_path: Pat
         assert not other.is_ready()
 
 
-def test_service_that_ends_while_starting_fails_the_start_with_its_last_words(tmp_path: Path) -> None:
+def test_service_that_ends_while_starting_fails_the_start_with_its_last_log_line(tmp_path: Path) -> None:
     broken = program(tmp_path, "broken", [sys.executable, "-c", "import sys; sys.exit('no such database')"])
     broken._ready = lambda: False
     healthy = program(tmp_path, "healthy")
@@ -170,12 +170,12 @@ def test_children_of_a_service_end_with_it(tmp_path: Path) -> None:
     assert wait_until(lambda: not runs(grandchild), timeout_s=120)
 
 
-def test_stage_of_nothing_is_ready(tmp_path: Path) -> None:
+def test_empty_stage_is_ready(tmp_path: Path) -> None:
     with Supervisor(tmp_path) as supervisor:
         supervisor.start()
 
 
-def test_what_a_dead_service_left_behind_ends_before_it_starts_again(tmp_path: Path) -> None:
+def test_children_of_a_dead_service_end_before_its_restart(tmp_path: Path) -> None:
     said: list[str] = []
     service = program(tmp_path, "parent", WITH_CHILD)
     with Supervisor(tmp_path, say=said.append) as supervisor:
@@ -210,7 +210,7 @@ def test_large_log_is_set_aside_at_the_next_start(tmp_path: Path, monkeypatch: p
 
 @pytest.fixture
 def owner(tmp_path: Path) -> Callable[[list[str]], subprocess.Popen[str]]:
-    """Start a supervisor as a process of its own that runs one service; its first line is the service's pid."""
+    """Start a supervisor with one service as a process of its own; its first line is the service's pid."""
 
     def start(argv: list[str]) -> subprocess.Popen[str]:
         script = textwrap.dedent(f"""
@@ -272,7 +272,7 @@ pathlib.Path(sys.argv[1]).touch()
 
 
 def test_closed_terminal_stops_everything_in_order(tmp_path: Path) -> None:
-    """Though nothing can be said any more, and shell and kernel both tell of it."""
+    """Although every write to the terminal fails, and both shell and kernel send SIGHUP."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", ON_A_TERMINAL, tmp_path, SLOW_TO_END],
@@ -299,7 +299,7 @@ def test_second_signal_does_not_wait_for_the_grace(owner: Callable[[list[str]], 
     assert not runs(pid)
 
 
-def test_killed_supervisor_leaves_nobody_behind(
+def test_killed_supervisor_leaves_no_process_behind(
     owner: Callable[[list[str]], subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     with owner(WITH_CHILD) as process:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import re
@@ -8,14 +7,14 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from tests.support.leaks import leaked
+from tests.support.other_server import other_server
 from worker.local.ports import free_port
 from worker.local.process import wait_until
 
@@ -27,7 +26,7 @@ PROGRAM = "import pathlib, sys; from worker.local.up import run; run(pathlib.Pat
 
 
 class Up:
-    """`sliceway up` as a process of its own, and what it has said."""
+    """`sliceway up` as a process of its own, and its output."""
 
     def __init__(self, folder: Path, environ: dict[str, str]) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
@@ -62,11 +61,11 @@ class Up:
         headers = {"Authorization": f"Bearer {Path(key[1]).read_text().strip()}"}
         return httpx.Client(base_url=url[1], headers=headers, trust_env=False, timeout=120)
 
-    def command(self, *words: str) -> str:
-        """What a command prints in another terminal in which what `up` says of that was done."""
+    def command(self, *arguments: str) -> str:
+        """Run a command as in another terminal, after the export that `up` prints; returns its output."""
         named = re.search(r"`export (SLICEWAY_STATE_DIR)=(\S+)`", self.said)
         assert named, self.said
-        argv = [Path(sys.executable).with_name("sliceway"), *words]
+        argv = [Path(sys.executable).with_name("sliceway"), *arguments]
         return subprocess.run(
             argv, env=os.environ | {named[1]: named[2]}, capture_output=True, text=True, check=True, timeout=240
         ).stdout
@@ -90,7 +89,7 @@ def start() -> Iterator[Callable[..., Up]]:
 
 
 def upload(up: Up, folder: Path, name: str) -> str:
-    """Upload a file as the example shows; returns the job's id."""
+    """Upload a file like the printed example; returns the job's id."""
     (folder / "files" / name).write_bytes(os.urandom(5_000_000))
     job = {"source": {"kind": "file", "root": "files", "path": name}, "store": "main", "key": name}
     with up.api() as api:
@@ -121,34 +120,15 @@ def test_next_start_is_back_where_it_was(start: Callable[..., Up], server_folder
     assert second.end(signal.SIGTERM).strip() == "Stopping."
 
 
-class Stranger(http.server.BaseHTTPRequestHandler):
-    """Answers everything with 200, and keeps what it was shown."""
-
-    shown: ClassVar[list[str]] = []
-
-    def do_GET(self) -> None:
-        self.shown.append(str(self.headers))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_POST = do_GET  # noqa: N815 - http.server's name
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port on which a stranger answers, that gets no key."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,)).start()
-        yield server.server_port
-        server.shutdown()
-    assert not [shown for shown in Stranger.shown if "slw_" in shown]
+    """A port at which another server answers, which must get no key."""
+    with other_server((200, "")) as (url, requests):
+        yield int(url.rpartition(":")[2])
+    assert not [headers for headers in requests if "slw_" in str(headers)]
 
 
-def test_port_that_is_taken_is_said_and_all_that_it_prints_leads_to_its_own(
+def test_taken_port_is_reported_and_all_printed_addresses_are_its_own(
     start: Callable[..., Up], server_folder: Path, taken: int
 ) -> None:
     folder = server_folder / "with space & 'quote'"
@@ -169,8 +149,8 @@ def test_port_that_is_taken_is_said_and_all_that_it_prints_leads_to_its_own(
         "SLICEWAY_STORES_FILE": "/nowhere",
     }
     command = f"{export}; {shlex.quote(str(Path(sys.executable).with_name('sliceway')))} jobs show {job} --wait 60"
-    shown = subprocess.run(["/bin/sh", "-ec", command], env=elsewhere, check=True, **shell).stdout  # type: ignore[call-overload]
-    assert ["state", "succeeded"] in [line.split() for line in shown.splitlines()]
+    job_text = subprocess.run(["/bin/sh", "-ec", command], env=elsewhere, check=True, **shell).stdout  # type: ignore[call-overload]
+    assert ["state", "succeeded"] in [line.split() for line in job_text.splitlines()]
     for log in ("api", "worker", "flower"):
         last = (folder / f"logs/{log}.log").read_text().splitlines()[-1]
         assert re.match(r"2[0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z ", last), last
@@ -186,15 +166,15 @@ def test_port_that_the_environment_names_and_that_is_taken_is_refused(
     assert not (server_folder / f"taken-{name}/postgres/data").exists()
 
 
-def test_killed_one_leaves_nobody_behind_and_starts_again(start: Callable[..., Up], server_folder: Path) -> None:
+def test_killed_up_leaves_no_process_behind_and_can_be_restarted(start: Callable[..., Up], server_folder: Path) -> None:
     folder = server_folder / "killed"
     up = start(folder)
     up.wait_until_up()
     up.end(signal.SIGKILL)
     assert wait_until(lambda: not processes_with(str(folder)), timeout_s=120), processes_with(str(folder))
-    again = start(folder)
-    again.wait_until_up()
-    upload(again, folder, "after.bin")
+    restarted = start(folder)
+    restarted.wait_until_up()
+    upload(restarted, folder, "after.bin")
 
 
 def test_servers_that_the_environment_names_are_used(
@@ -208,7 +188,7 @@ def test_servers_that_the_environment_names_are_used(
     assert not (folder / "valkey").exists()
 
 
-def test_database_that_does_not_answer_is_told_in_one_line(start: Callable[..., Up], server_folder: Path) -> None:
+def test_database_that_does_not_answer_is_reported_in_one_line(start: Callable[..., Up], server_folder: Path) -> None:
     nowhere = f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/nothing"
     up = start(server_folder / "nowhere", SLICEWAY_DATABASE_URL=nowhere)
     output, _ = up.process.communicate(timeout=240)
@@ -235,7 +215,7 @@ def test_wrong_setting_is_named_before_anything_starts(start: Callable[..., Up],
 
 
 def test_nothing_that_it_runs_shows_a_secret(start: Callable[..., Up], server_folder: Path) -> None:
-    """Neither a log, nor the arguments of any process, which everyone on the machine may read."""
+    """Neither a log, nor the arguments of any process, which every user of the machine may read."""
     folder = server_folder / "secretive"
     up = start(folder)
     up.wait_until_up()
@@ -249,11 +229,11 @@ def test_nothing_that_it_runs_shows_a_secret(start: Callable[..., Up], server_fo
     said = up.said.replace(secrets["api-key"], "", 1) + up.command("doctor") + arguments + up.end(signal.SIGTERM)
     logs = [*folder.glob("logs/*.log"), *folder.glob("*/*.log")]
     assert len(logs) >= len(files)
-    shown = {"output": said} | {log.name: log.read_text(errors="replace") for log in logs}
+    texts = {"output": said} | {log.name: log.read_text(errors="replace") for log in logs}
     assert {
-        (name, where) for name, secret in secrets.items() for where in shown if leaked(secret, shown[where])
+        (name, where) for name, secret in secrets.items() for where in texts if leaked(secret, texts[where])
     } == set()
-    assert not [where for where, text in shown.items() if "settings.short_secret" in text]
+    assert not [where for where, text in texts.items() if "settings.short_secret" in text]
 
 
 def processes_with(text: str) -> list[str]:
@@ -261,9 +241,9 @@ def processes_with(text: str) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            words = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-            if text.encode() in words:
+            given = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            if text.encode() in given:
                 found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:  # it ended meanwhile, or is not ours to look at
+        except OSError:  # the process has ended meanwhile, or belongs to another user
             continue
     return found

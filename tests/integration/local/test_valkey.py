@@ -28,8 +28,8 @@ def test_it_never_evicts_and_asks_for_the_password(valkey: EmbeddedValkey) -> No
     with redis.Redis.from_url(valkey.url) as client:
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
     port = int(valkey.url.rsplit(":", 1)[1].split("/")[0])
-    with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as stranger, pytest.raises(redis.AuthenticationError):
-        stranger.ping()
+    with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as client, pytest.raises(redis.AuthenticationError):
+        client.ping()
 
 
 def test_secrets_are_in_files_of_ours_alone(valkey: EmbeddedValkey) -> None:
@@ -40,7 +40,7 @@ def test_secrets_are_in_files_of_ours_alone(valkey: EmbeddedValkey) -> None:
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_durable_one_is_back_where_it_was(durable: EmbeddedValkey, end: str) -> None:
+def test_durable_one_keeps_its_data(durable: EmbeddedValkey, end: str) -> None:
     with redis.Redis.from_url(durable.url) as client:
         client.set("kept", "7")
     getattr(durable, end)()
@@ -76,7 +76,7 @@ def test_paused_one_can_be_stopped(tmp_path: Path) -> None:
     assert server.poll() == -signal.SIGKILL
 
 
-def test_broken_file_is_told_in_one_line(tmp_path: Path) -> None:
+def test_broken_file_is_reported_in_one_line(tmp_path: Path) -> None:
     server = EmbeddedValkey(tmp_path)
     server.start()
     server.kill()

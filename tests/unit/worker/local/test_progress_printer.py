@@ -7,13 +7,13 @@ from rich.console import Console
 from worker.local.progress_printer import ProgressPrinter
 
 
-def story(*, terminal: bool) -> tuple[ProgressPrinter, io.StringIO]:
+def printer_and_output(*, terminal: bool) -> tuple[ProgressPrinter, io.StringIO]:
     text = io.StringIO()
     return ProgressPrinter(Console(file=text, force_terminal=terminal, width=80, highlight=False, soft_wrap=True)), text
 
 
 def test_without_a_terminal_progress_is_a_line_every_tenth() -> None:
-    printer, text = story(terminal=False)
+    printer, text = printer_and_output(terminal=False)
     with printer.progress(1000) as show:
         for done in range(0, 1001, 20):
             show(done)
@@ -22,7 +22,7 @@ def test_without_a_terminal_progress_is_a_line_every_tenth() -> None:
 
 
 def test_a_leap_is_one_line() -> None:
-    printer, text = story(terminal=False)
+    printer, text = printer_and_output(terminal=False)
     with printer.progress(1000) as show:
         for done in (0, 550, 560, 1000, 1000):
             show(done)
@@ -33,8 +33,8 @@ def test_a_leap_is_one_line() -> None:
     ]
 
 
-def test_on_a_terminal_progress_is_a_bar_and_the_story_goes_on_above_it() -> None:
-    printer, text = story(terminal=True)
+def test_on_a_terminal_progress_is_a_bar_and_lines_are_printed_above_it() -> None:
+    printer, text = printer_and_output(terminal=True)
     with printer.progress(1000) as show:
         show(500)
         printer.print_line("in between")
@@ -44,7 +44,7 @@ def test_on_a_terminal_progress_is_a_bar_and_the_story_goes_on_above_it() -> Non
 
 
 def test_text_is_shown_as_it_is() -> None:
-    printer, text = story(terminal=False)
+    printer, text = printer_and_output(terminal=False)
     printer.title("[bold]not a style[/bold]")
     printer.print_line("x" * 200)
     assert text.getvalue() == "[bold]not a style[/bold]\n  " + "x" * 200 + "\n"
