@@ -80,7 +80,7 @@ def test_every_slice_can_be_done_and_none_leaves_the_table() -> None:
 
 def table() -> list[str]:
     """Return the rows of the manual's table."""
-    rows = ["| from | event | to | who moves it, and what the guard names |", "| --- | --- | --- | --- |"]
+    rows = ["| from | event | to | what makes the move, and what the guard names |", "| --- | --- | --- | --- |"]
     rows += [f"| {move.source or '(new)'} | `{move.event}` | {move.target} | {move.by} |" for move in MOVES]
     return rows
 
