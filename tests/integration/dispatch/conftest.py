@@ -1,4 +1,4 @@
-"""An office for dispatchers, on a database and a broker of the test's own."""
+"""A harness for dispatchers on a database and a broker of the test's own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from tests.integration.dispatch.office import Office
-from tests.integration.jobs.bench import Bench
+from tests.integration.dispatch.harness import DispatcherHarness
+from tests.integration.jobs.database import JobsDatabase
 from worker.db.pool import Database
 
 if TYPE_CHECKING:
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def office(database_url: str, broker_url: str) -> Iterator[Office]:
+def harness(database_url: str, broker_url: str) -> Iterator[DispatcherHarness]:
     database = Database(database_url)
     with redis.Redis.from_url(broker_url) as queue:
-        made = Office(Bench(database, database_url), database_url, broker_url, queue)
-        made.bench.know_link()
+        made = DispatcherHarness(JobsDatabase(database, database_url), database_url, broker_url, queue)
+        made.db.know_link()
         yield made
         made.stop()
     database.close()

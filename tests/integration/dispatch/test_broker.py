@@ -9,7 +9,7 @@ import pytest
 import redis
 from celery import Celery
 
-from tests.integration.dispatch.office import eventually, read_message
+from tests.integration.dispatch.harness import eventually, read_message
 from worker.broker.publisher import Broker, argsrepr, kwargs
 from worker.ids import new_id, task_id
 from worker.jobs.states import JobState
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from tests.integration.dispatch.office import Office
+    from tests.integration.dispatch.harness import DispatcherHarness
     from worker.local.valkey import EmbeddedValkey
 
 Row = dict[str, Any]
@@ -35,7 +35,7 @@ def row(state: str = "uploading", number: int | None = 3, *, deaths: int = 0, ke
 
 @pytest.fixture
 def app(broker_url: str) -> Celery:
-    made = Celery("office", broker=broker_url, set_as_current=False)
+    made = Celery("harness", broker=broker_url, set_as_current=False)
     made.conf.update(broker_transport="worker.broker.redis_transport:Transport", task_default_queue=QUEUE)
     return made
 
@@ -184,7 +184,7 @@ def test_so_is_one_that_is_gone(broker: Broker, valkey: EmbeddedValkey) -> None:
     assert broker.length() == 1
 
 
-def test_a_full_broker_is_waited_for_like_one_that_is_away(office: Office) -> None:
+def test_a_full_broker_is_waited_for_like_one_that_is_away(harness: DispatcherHarness) -> None:
     raised: list[Exception] = []
     foreign: list[Exception] = []
 
@@ -197,15 +197,15 @@ def test_a_full_broker_is_waited_for_like_one_that_is_away(office: Office) -> No
                 foreign.extend([] if isinstance(error, self.errors) else [error])
                 raise
 
-    office.bench.worker = office.bench.start_worker(slots=3)
-    office.bench.run("UPDATE worker SET heartbeat_at = now() + interval '1 hour'")
-    office.queue.config_set("maxmemory", 1)
+    harness.db.worker = harness.db.start_worker(slots=3)
+    harness.db.run("UPDATE worker SET heartbeat_at = now() + interval '1 hour'")
+    harness.queue.config_set("maxmemory", 1)
     try:
-        job = office.bench.enqueue()
-        office.start(broker=Watched)
+        job = harness.db.enqueue()
+        harness.start(broker=Watched)
         eventually(lambda: raised, "a broker without memory took a message")
     finally:
-        office.queue.config_set("maxmemory", 0)
-    (message,) = office.wait_for(1)
+        harness.queue.config_set("maxmemory", 0)
+    (message,) = harness.wait_for(1)
     assert message.job == job
     assert not foreign, "taken for a fault of the dispatcher's own"

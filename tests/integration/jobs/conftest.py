@@ -1,4 +1,4 @@
-"""Databases for the statements, each with the bench on which a test works."""
+"""Databases for the statements, each with the db on which a test works."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.integration.jobs.bench import Bench
+from tests.integration.jobs.database import JobsDatabase
 from worker.db.pool import Database, conninfo
 from worker.jobs.statements import texts
 
@@ -28,20 +28,22 @@ def jobs_database(postgres: EmbeddedPostgres, template_database: str) -> Iterato
 
 
 @pytest.fixture
-def bench(postgres: EmbeddedPostgres, jobs_database: Database) -> Bench:
-    """An empty bench with one worker."""
-    made = Bench(jobs_database, postgres.url_of(JOBS))
+def db(postgres: EmbeddedPostgres, jobs_database: Database) -> JobsDatabase:
+    """An empty db with one worker."""
+    made = JobsDatabase(jobs_database, postgres.url_of(JOBS))
     made.clear()
     made.worker = made.start_worker()
     return made
 
 
 @pytest.fixture(scope="module")
-def shared_bench(postgres: EmbeddedPostgres, template_database: str, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """A bench for a whole module whose tests commit nothing."""
+def shared_db(
+    postgres: EmbeddedPostgres, template_database: str, request: pytest.FixtureRequest
+) -> Iterator[JobsDatabase]:
+    """A db for a whole module whose tests commit nothing."""
     name = request.module.__name__.rpartition(".")[-1]
     for database in _database(postgres, template_database, name):
-        made = Bench(database, postgres.url_of(name))
+        made = JobsDatabase(database, postgres.url_of(name))
         made.worker = made.start_worker()
         yield made
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.jobs.bench import open_transaction, wait_until_blocked
+from tests.integration.jobs.database import ERROR, LEASE, wait_until_blocked
 from worker.errors import StaleClaim
 from worker.jobs import transitions
 from worker.jobs.leases import Acknowledged, Claim, Deferral
@@ -18,10 +17,8 @@ from worker.jobs.states import JobState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.integration.jobs.bench import Bench
+    from tests.integration.jobs.database import JobsDatabase
 
-LEASE = timedelta(minutes=1)
-ERROR = {"code": "store_refused", "message": "no", "advice": "look"}
 HOLD_BACK: dict[str, Callable[..., object]] = {
     "cancel": lambda tx, job: transitions.cancel(tx, job, "o"),
     "pause": lambda tx, job: transitions.pause(tx, job, "o", "why"),
@@ -29,102 +26,104 @@ HOLD_BACK: dict[str, Callable[..., object]] = {
 }
 
 
-def message_for(bench: Bench, what: str) -> tuple[Any, Claim, Callable[[Any], object]]:
+def message_for(db: JobsDatabase, what: str) -> tuple[Any, Claim, Callable[[Any], object]]:
     """Return a job, the claim that a message for it makes, and how it is made."""
     if what == "slice":
-        job = bench.uploading(2)
-        bench.dispatch(job, 0)
-        claim = bench.claim_of(job, 0)
+        job = db.uploading(2)
+        db.dispatch(job, 0)
+        claim = db.claim_of(job, 0)
         return job, claim, lambda tx: transitions.claim_slice(tx, claim, low_speed=1, slack=LEASE)
-    job = bench.enqueue()
-    bench.run("UPDATE job SET started_at = now()")  # it began once, so that a cancel has to clean up
-    bench.dispatch(job)
-    claim = bench.claim_of(job)
+    job = db.enqueue()
+    db.run("UPDATE job SET started_at = now()")  # it began once, so that a cancel has to clean up
+    db.dispatch(job)
+    claim = db.claim_of(job)
     return job, claim, lambda tx: transitions.claim_step(tx, claim, JobState.QUEUED, LEASE)
 
 
 @pytest.mark.parametrize("what", ["slice", "init"])
 @pytest.mark.parametrize("how", HOLD_BACK)
-def test_a_claim_that_waits_for_a_commit_that_holds_its_job_back_is_refused(bench: Bench, how: str, what: str) -> None:
-    job, _, claim = message_for(bench, what)
+def test_a_claim_that_waits_for_a_commit_that_holds_its_job_back_is_refused(
+    db: JobsDatabase, how: str, what: str
+) -> None:
+    job, _, claim = message_for(db, what)
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
-        tx = stack.enter_context(open_transaction(bench))
+        tx = stack.enter_context(db.transaction())
         HOLD_BACK[how](tx, job)
 
         def try_to_claim() -> object:
-            with bench.db.connection() as other:
+            with db.connection() as other:
                 return claim(other)
 
         waiting = pool.submit(try_to_claim)
-        wait_until_blocked(bench)
+        wait_until_blocked(db)
         stack.close()
         with pytest.raises(StaleClaim):
             waiting.result(120)
-    assert "sending" not in bench.states(job)
-    assert bench.row(job)["step"] != "running"
+    assert "sending" not in db.states(job)
+    assert db.row(job)["step"] != "running"
 
 
 @pytest.mark.parametrize("what", ["slice", "init"])
-def test_a_claim_that_was_first_is_seen_by_the_cancel_that_waited(bench: Bench, what: str) -> None:
-    job, claim, take = message_for(bench, what)
+def test_a_claim_that_was_first_is_seen_by_the_cancel_that_waited(db: JobsDatabase, what: str) -> None:
+    job, claim, take = message_for(db, what)
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
-        take(stack.enter_context(open_transaction(bench)))
+        take(stack.enter_context(db.transaction()))
 
         def cancel() -> JobState:
-            with bench.db.connection() as other:
+            with db.connection() as other:
                 return transitions.cancel(other, job, "o")
 
         waiting = pool.submit(cancel)
-        wait_until_blocked(bench)
+        wait_until_blocked(db)
         stack.close()
         assert waiting.result(120) is JobState.CANCELLING
-    with bench.db.connection() as tx:
+    with db.connection() as tx:
         assert not transitions.promote_due(tx)  # the claim has not ended
-    held = bench.row(job) if claim.number is None else bench.slices(job)[0]
-    assert held["worker"] == bench.worker
+    held = db.row(job) if claim.number is None else db.slices(job)[0]
+    assert held["worker"] == db.worker
 
 
-def test_a_claim_goes_on_when_the_cancel_is_rolled_back(bench: Bench) -> None:
-    job, _, take = message_for(bench, "slice")
+def test_a_claim_goes_on_when_the_cancel_is_rolled_back(db: JobsDatabase) -> None:
+    job, _, take = message_for(db, "slice")
     with ThreadPoolExecutor(1) as pool:
-        with bench.db.connection() as tx, tx.transaction(force_rollback=True):
+        with db.connection() as tx, tx.transaction(force_rollback=True):
             transitions.cancel(tx, job, "o")
 
             def claim() -> object:
-                with bench.db.connection() as other:
+                with db.connection() as other:
                     return take(other)
 
             waiting = pool.submit(claim)
-            wait_until_blocked(bench)
+            wait_until_blocked(db)
         assert waiting.result(120)
-    assert bench.states(job)[0] == "sending"
+    assert db.states(job)[0] == "sending"
 
 
-def test_the_last_checkpoint_and_a_cancel_leave_one_truth(bench: Bench) -> None:
+def test_the_last_checkpoint_and_a_cancel_leave_one_truth(db: JobsDatabase) -> None:
     """The cancel waits for the checkpoint that moved the job on, and cancels it where it is then."""
-    job = bench.uploading(1)
-    (claim,) = bench.take(job, 0)
+    job = db.uploading(1)
+    (claim,) = db.take(job, 0)
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
-        tx = stack.enter_context(open_transaction(bench))
+        tx = stack.enter_context(db.transaction())
         HOLD_BACK["cancel"](tx, job)
-        waiting = pool.submit(bench.checkpoint, claim)
-        wait_until_blocked(bench)
+        waiting = pool.submit(db.checkpoint, claim)
+        wait_until_blocked(db)
         stack.close()
         (answer,) = waiting.result(120).values()
     assert (answer["state"], answer["slices_left"]) == ("cancelling", 0)
-    assert bench.row(job)["state"] == "cancelling"
-    assert "slices_done" not in bench.kinds(job)
+    assert db.row(job)["state"] == "cancelling"
+    assert "slices_done" not in db.kinds(job)
 
 
-def test_the_dispatcher_waits_for_nobody(bench: Bench) -> None:
+def test_the_dispatcher_waits_for_nobody(db: JobsDatabase) -> None:
     """Whatever rows others hold, marking, publishing again and waking pass them by."""
-    job, other = bench.uploading(2), bench.enqueue()
-    bench.dispatch(job, 0)
-    with open_transaction(bench) as tx:
+    job, other = db.uploading(2), db.enqueue()
+    db.dispatch(job, 0)
+    with db.transaction() as tx:
         transitions.cancel(tx, other, "o")
         tx.execute("SELECT FROM job FOR UPDATE")
         tx.execute("SELECT FROM slice FOR UPDATE")
-        with bench.db.connection() as free:
+        with db.connection() as free:
             free.execute("SET lock_timeout = '5s'")
             assert transitions.dispatch(free, [other], [(job, 0), (job, 1)]) == []
             assert transitions.redispatch(free) == []
@@ -133,38 +132,40 @@ def test_the_dispatcher_waits_for_nobody(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("session_commit", ["on", "off"])
-def test_only_the_claim_and_the_checkpoint_of_a_slice_commit_asynchronously(bench: Bench, session_commit: str) -> None:
+def test_only_the_claim_and_the_checkpoint_of_a_slice_commit_asynchronously(
+    db: JobsDatabase, session_commit: str
+) -> None:
     """`synchronous_commit` is off for their own transaction and for nobody who uses the connection next."""
-    job = bench.uploading(2)
-    bench.dispatch(job, 0, 1)
-    with bench.db.connection() as tx:
+    job = db.uploading(2)
+    db.dispatch(job, 0, 1)
+    with db.connection() as tx:
 
         def setting() -> str:
             return str(tx.execute("SHOW synchronous_commit").fetchone()["synchronous_commit"])  # type: ignore[index]
 
         tx.execute(f"SET synchronous_commit = {session_commit}")
         for number in (0, 1):
-            claim = bench.claim_of(job, number)
+            claim = db.claim_of(job, number)
             with tx.transaction():
                 transitions.claim_slice(tx, claim, low_speed=1, slack=LEASE)
                 assert setting() == "off"
             assert setting() == session_commit
         transitions.release(tx, claim, Deferral(None, None))
         assert setting() == session_commit
-        claim = bench.claim_of(job, 0)
+        claim = db.claim_of(job, 0)
         with tx.transaction():
-            transitions.checkpoint(tx, [Acknowledged(claim, None, None)], bench.worker)
+            transitions.checkpoint(tx, [Acknowledged(claim, None, None)], db.worker)
             assert setting() == "off"
         assert setting() == session_commit
         tx.execute("RESET synchronous_commit")
 
 
-def test_every_other_move_commits_synchronously(bench: Bench) -> None:
-    with bench.db.connection() as tx, tx.transaction():
-        job = bench.new()
+def test_every_other_move_commits_synchronously(db: JobsDatabase) -> None:
+    with db.connection() as tx, tx.transaction():
+        job = db.new()
         transitions.enqueue(tx, [job], "o")
         transitions.dispatch(tx, [job.id], [])
-        transitions.claim_step(tx, Claim(job.id, None, 1, 1, bench.worker), JobState.QUEUED, LEASE)
+        transitions.claim_step(tx, Claim(job.id, None, 1, 1, db.worker), JobState.QUEUED, LEASE)
         transitions.rescue(tx)
         transitions.cancel(tx, job.id, "o")
         assert tx.execute("SHOW synchronous_commit").fetchone() == {"synchronous_commit": "on"}

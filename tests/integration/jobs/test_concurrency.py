@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from tests.integration.jobs.database import ERROR, LEASE
 from worker.db.pool import conninfo
 from worker.errors import Conflict, StaleClaim
 from worker.jobs import transitions
@@ -23,19 +24,17 @@ from worker.jobs.states import JobState, SliceState, Step
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from tests.integration.jobs.bench import Bench
+    from tests.integration.jobs.database import JobsDatabase
 
-LEASE = timedelta(minutes=1)
-ERROR = {"code": "store_refused", "message": "no", "advice": "look", "at": "2026-01-01T00:00:00+00:00"}
 JOBS, SLICES, HANDS, ACTIONS, AT_MOST_S = 5, 40, 6, 500, 10.0
 
 
 class Hand:
     """One worker process, dispatcher and operator in one; what it does next is left to chance."""
 
-    def __init__(self, bench: Bench, seed: int, *, harm: bool = True) -> None:
-        self.bench, self.chance, self.harm = bench, random.Random(seed), harm
-        self.worker = bench.start_worker()
+    def __init__(self, db: JobsDatabase, seed: int, *, harm: bool = True) -> None:
+        self.db, self.chance, self.harm = db, random.Random(seed), harm
+        self.worker = db.start_worker()
         self.held: list[Claim] = []
 
     def act(self) -> None:
@@ -45,18 +44,18 @@ class Hand:
         rare += [self.pause, self.lose_message]
         often = self.chance.random() < 0.85 or not self.harm
         action = self.chance.choice(usual if often else rare)
-        with suppress(StaleClaim, Conflict), self.bench.db.connection() as tx:
+        with suppress(StaleClaim, Conflict), self.db.connection() as tx:
             action(tx)
 
     def some(self, rows: list[Any], most: int) -> list[Any]:
         return self.chance.sample(rows, min(len(rows), self.chance.randint(1, most)))
 
     def jobs(self, *states: JobState) -> list[UUID]:
-        rows = self.bench.run("SELECT id FROM job WHERE state = ANY(%s)", [str(state) for state in states])
+        rows = self.db.run("SELECT id FROM job WHERE state = ANY(%s)", [str(state) for state in states])
         return [row["id"] for row in rows]
 
     def in_state(self, state: SliceState) -> list[Any]:
-        return self.bench.run(
+        return self.db.run(
             """SELECT s.job_id, s.number, s.token, j.epoch FROM slice s JOIN job j ON j.id = s.job_id
                WHERE s.state = %s""",
             state,
@@ -65,7 +64,7 @@ class Hand:
     def dispatch(self, tx: Any) -> None:
         transitions.promote_due(tx)
         pending = self.some(self.in_state(SliceState.PENDING), 24)
-        steps = self.bench.run("SELECT id FROM job WHERE step = 'pending'")
+        steps = self.db.run("SELECT id FROM job WHERE step = 'pending'")
         transitions.dispatch(tx, [row["id"] for row in steps], [(row["job_id"], row["number"]) for row in pending])
 
     def claim(self, tx: Any) -> None:
@@ -96,7 +95,7 @@ class Hand:
     def expire(self, _: Any) -> None:
         if self.held:
             claim = self.chance.choice(self.held)
-            self.bench.run(
+            self.db.run(
                 "UPDATE slice SET lease_until = now() WHERE job_id = %s AND number = %s AND state = 'sending'",
                 *(claim.job_id, claim.number),
             )
@@ -121,7 +120,7 @@ class Hand:
 
     def step(self, tx: Any) -> None:
         """Take a job's step and do it."""
-        rows = self.bench.run("SELECT id, state, token, epoch FROM job WHERE step = 'dispatched'")
+        rows = self.db.run("SELECT id, state, token, epoch FROM job WHERE step = 'dispatched'")
         for row in self.some(rows, 1) if rows else []:
             claim = Claim(row["id"], None, row["token"], row["epoch"], self.worker)
             job = transitions.claim_step(tx, claim, JobState(row["state"]), LEASE)
@@ -132,7 +131,7 @@ class Hand:
             elif job["session"] is None:
                 self.open(tx, claim)
             else:
-                done = self.bench.run("SELECT number FROM slice WHERE job_id = %s AND state = 'done'", job["id"])
+                done = self.db.run("SELECT number FROM slice WHERE job_id = %s AND state = 'done'", job["id"])
                 transitions.reconcile(tx, claim, [row["number"] for row in done])
 
     def finish(self, tx: Any, claim: Claim) -> None:
@@ -162,8 +161,8 @@ def watch(url: str, ended: threading.Event) -> list[Any]:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_many_hands_never_lock_up_and_always_add_up(bench: Bench, seed: int) -> None:
-    jobs = [bench.enqueue() for _ in range(JOBS)]
+def test_many_hands_never_lock_up_and_always_add_up(db: JobsDatabase, seed: int) -> None:
+    jobs = [db.enqueue() for _ in range(JOBS)]
     until, ended = time.monotonic() + AT_MOST_S, threading.Event()
 
     def work(hand: Hand) -> int:
@@ -174,23 +173,23 @@ def test_many_hands_never_lock_up_and_always_add_up(bench: Bench, seed: int) -> 
         return done
 
     with ThreadPoolExecutor(HANDS + 1) as pool:
-        watcher = pool.submit(watch, bench.url, ended)
+        watcher = pool.submit(watch, db.url, ended)
         try:
-            done = list(pool.map(work, [Hand(bench, seed * 100 + number) for number in range(HANDS)]))
+            done = list(pool.map(work, [Hand(db, seed * 100 + number) for number in range(HANDS)]))
         finally:
             ended.set()
         assert watcher.result() == []
     assert sum(done) > HANDS * 20
-    assert_history_adds_up(bench)
-    bring_to_an_end(bench, jobs)
-    assert_history_adds_up(bench)
+    assert_history_adds_up(db)
+    bring_to_an_end(db, jobs)
+    assert_history_adds_up(db)
 
 
-def assert_history_adds_up(bench: Bench) -> None:
+def assert_history_adds_up(db: JobsDatabase) -> None:
     """Each history is a walk, and a countdown reached nothing once between two entries into `uploading`."""
-    for job in bench.run("SELECT id, state FROM job"):
+    for job in db.run("SELECT id, state FROM job"):
         state, epochs_done = None, set()
-        for event in bench.events(job["id"]):
+        for event in db.events(job["id"]):
             if event["from_state"] is None and event["to_state"] is None:
                 continue
             assert event["from_state"] == state, event
@@ -203,78 +202,78 @@ def assert_history_adds_up(bench: Bench) -> None:
         assert job["state"] == state
 
 
-def bring_to_an_end(bench: Bench, jobs: list[UUID]) -> None:
+def bring_to_an_end(db: JobsDatabase, jobs: list[UUID]) -> None:
     """Whatever happened before: with workers that just work, every job ends, and its bytes add up."""
-    bench.run("UPDATE worker SET ended_at = now(), \"end\" = 'stopped'")
-    hand = Hand(bench, 1, harm=False)
+    db.run("UPDATE worker SET ended_at = now(), \"end\" = 'stopped'")
+    hand = Hand(db, 1, harm=False)
     until = time.monotonic() + 60
-    while bench.run("SELECT id FROM job WHERE state <> 'succeeded'"):
-        assert time.monotonic() < until, bench.run("SELECT state, step, slices_left, error FROM job")
-        with bench.db.connection() as tx:
+    while db.run("SELECT id FROM job WHERE state <> 'succeeded'"):
+        assert time.monotonic() < until, db.run("SELECT state, step, slices_left, error FROM job")
+        with db.connection() as tx:
             for act in (hand.rescue, hand.retry, hand.dispatch, hand.claim, hand.checkpoint):
                 act(tx)
             with suppress(StaleClaim):
                 hand.step(tx)
     for job in jobs:
-        row = bench.row(job)
+        row = db.row(job)
         assert (row["step"], row["slices_left"], row["bytes_done"]) == (Step.IDLE, 0, SLICES * 10)
         assert row["result"]["slices"]["slices"] == SLICES
-    assert bench.run("SELECT job_id FROM slice") == []
+    assert db.run("SELECT job_id FROM slice") == []
 
 
-def test_last_slices_that_end_together_are_not_missed(bench: Bench) -> None:
+def test_last_slices_that_end_together_are_not_missed(db: JobsDatabase) -> None:
     """Each of several threads has one of the last slices of several jobs: exactly one of them moves each job on."""
-    threads, jobs = 4, [bench.uploading(4) for _ in range(12)]
-    claims = {job: bench.take(job, *range(4)) for job in jobs}
+    threads, jobs = 4, [db.uploading(4) for _ in range(12)]
+    claims = {job: db.take(job, *range(4)) for job in jobs}
     together = threading.Barrier(threads, timeout=60)
 
     def end(number: int) -> list[Any]:
         mine = [claims[job][number] for job in jobs]
         random.Random(number).shuffle(mine)
         together.wait()
-        return [row for claim in mine for row in bench.checkpoint(claim).values()]
+        return [row for claim in mine for row in db.checkpoint(claim).values()]
 
     with ThreadPoolExecutor(threads) as pool:
         answers = [row for rows in pool.map(end, range(threads)) for row in rows]
     for job in jobs:
         assert sorted(row["slices_left"] for row in answers if row["job_id"] == job) == [0, 1, 2, 3]
-        assert bench.row(job)["state"] == JobState.FINISHING
-        assert bench.kinds(job).count("slices_done") == 1
+        assert db.row(job)["state"] == JobState.FINISHING
+        assert db.kinds(job).count("slices_done") == 1
 
 
-def test_the_same_batch_again_is_success_and_counts_nothing(bench: Bench) -> None:
-    job, other = bench.uploading(3), bench.uploading(3)
-    claims = [*bench.take(job, 0, 1), *bench.take(other, 2)]
-    assert len(bench.checkpoint(*claims)) == 3
-    again = bench.checkpoint(*claims)
+def test_the_same_batch_again_is_success_and_counts_nothing(db: JobsDatabase) -> None:
+    job, other = db.uploading(3), db.uploading(3)
+    claims = [*db.take(job, 0, 1), *db.take(other, 2)]
+    assert len(db.checkpoint(*claims)) == 3
+    again = db.checkpoint(*claims)
     assert {(row["state"], row["slices_left"]) for row in again.values()} == {(None, None)}
     assert again.keys() == {(claim.job_id, claim.number, claim.token) for claim in claims}
-    assert (bench.row(job)["slices_left"], bench.row(other)["slices_left"]) == (1, 2)
-    assert bench.row(job)["bytes_done"] == 20
+    assert (db.row(job)["slices_left"], db.row(other)["slices_left"]) == (1, 2)
+    assert db.row(job)["bytes_done"] == 20
 
 
-def test_a_batch_that_was_partly_recorded_records_the_rest(bench: Bench) -> None:
-    job = bench.uploading(3)
-    claims = bench.take(job, 0, 1)
-    bench.checkpoint(claims[0])
-    answers = bench.checkpoint(*claims)
+def test_a_batch_that_was_partly_recorded_records_the_rest(db: JobsDatabase) -> None:
+    job = db.uploading(3)
+    claims = db.take(job, 0, 1)
+    db.checkpoint(claims[0])
+    answers = db.checkpoint(*claims)
     assert len(answers) == 2
-    assert bench.row(job)["slices_left"] == 1
+    assert db.row(job)["slices_left"] == 1
 
 
-def test_a_stale_row_drops_out_of_its_batch_alone(bench: Bench) -> None:
-    job, lost = bench.uploading(3), bench.uploading(3)
-    good, stale = bench.take(job, 0)[0], bench.take(lost, 0)[0]
-    with bench.db.connection() as tx:
-        transitions.new_epoch(tx, bench.take(lost, 1)[0], ERROR, None)
-    assert bench.checkpoint(good, stale).keys() == {(job, 0, good.token)}
-    assert bench.states(job) == ["done", "pending", "pending"]
+def test_a_stale_row_drops_out_of_its_batch_alone(db: JobsDatabase) -> None:
+    job, lost = db.uploading(3), db.uploading(3)
+    good, stale = db.take(job, 0)[0], db.take(lost, 0)[0]
+    with db.connection() as tx:
+        transitions.new_epoch(tx, db.take(lost, 1)[0], ERROR, None)
+    assert db.checkpoint(good, stale).keys() == {(job, 0, good.token)}
+    assert db.states(job) == ["done", "pending", "pending"]
 
 
-def test_an_old_and_a_new_claim_of_one_slice_in_one_batch_are_told_apart(bench: Bench) -> None:
-    job = bench.uploading(2)
-    (old,) = bench.take(job, 0)
-    with bench.db.connection() as tx:
+def test_an_old_and_a_new_claim_of_one_slice_in_one_batch_are_told_apart(db: JobsDatabase) -> None:
+    job = db.uploading(2)
+    (old,) = db.take(job, 0)
+    with db.connection() as tx:
         transitions.release(tx, old, Deferral(None, None))
-    (new,) = bench.take(job, 0)
-    assert bench.checkpoint(old, new).keys() == {(job, 0, new.token)}
+    (new,) = db.take(job, 0)
+    assert db.checkpoint(old, new).keys() == {(job, 0, new.token)}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.integration.jobs.database import LEASE, UNAVAILABLE
 from worker.db.pool import Database
 from worker.jobs import due, leases, transitions
 from worker.jobs.leases import Acknowledged, Claim, Deferral
@@ -16,18 +16,17 @@ from worker.jobs.states import JobState, SliceState, Step
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.integration.jobs.bench import Bench
+    from tests.integration.jobs.database import JobsDatabase
     from worker.db.pool import Tx
 
 FINISHED, WAITING, UPLOADING, SLICES = 20_000, 5_000, 20, 1_000
 ROWS_MOST = 4_000
 """A statement may read what is live and near: far less than what is there."""
-LEASE, ERROR = timedelta(minutes=1), {"code": "store_unavailable", "message": "no", "advice": "wait"}
 
 
-def fill(bench: Bench) -> None:
+def fill(db: JobsDatabase) -> None:
     """Much that has ended, much that waits, and a few jobs that upload."""
-    bench.run(
+    db.run(
         """INSERT INTO job (id, tenant, state, step, priority, source, store, key, target, overwrite, verify,
              retry_for_s, size_bytes, started_at, finished_at, idempotency_key)
            SELECT gen_random_uuid(), 't' || n %% 7, (ARRAY['failed', 'cancelled', 'succeeded'])[n %% 3 + 1], 'idle', 5,
@@ -35,7 +34,7 @@ def fill(bench: Bench) -> None:
            FROM generate_series(1, %s) AS n""",
         FINISHED,
     )
-    bench.run(
+    db.run(
         """INSERT INTO job (id, tenant, state, step, priority, source, store, key, target, overwrite, verify,
              retry_for_s, not_before)
            SELECT gen_random_uuid(), 't' || n %% 7, 'queued', 'pending', n %% 9, '{}', 'main', 'k', 'new/' || n, false,
@@ -43,29 +42,29 @@ def fill(bench: Bench) -> None:
            FROM generate_series(1, %s) AS n""",
         WAITING,
     )
-    jobs = [bench.enqueue() for _ in range(UPLOADING)]
+    jobs = [db.enqueue() for _ in range(UPLOADING)]
     slices = [SliceState.DONE] * 200 + [SliceState.SENDING] * 2 + [SliceState.DISPATCHED] * 2
     slices += [SliceState.PENDING] * (SLICES - len(slices))
-    bench.force_all([(job, JobState.UPLOADING, Step.IDLE) for job in jobs], slices)
-    bench.run("ANALYZE")
+    db.force_all([(job, JobState.UPLOADING, Step.IDLE) for job in jobs], slices)
+    db.run("ANALYZE")
 
 
 @pytest.fixture(scope="module")
-def full_bench(shared_bench: Bench) -> Any:
-    fill(shared_bench)
-    return shared_bench
+def filled_db(shared_db: JobsDatabase) -> Any:
+    fill(shared_db)
+    return shared_db
 
 
 class Acts:
-    """The engine's statements, each on rows of the full bench."""
+    """The engine's statements, each on rows of the full db."""
 
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
-        rows = bench.run("SELECT id FROM job WHERE state = 'uploading' ORDER BY id")
+    def __init__(self, db: JobsDatabase) -> None:
+        self.db = db
+        rows = db.run("SELECT id FROM job WHERE state = 'uploading' ORDER BY id")
         self.jobs = [row["id"] for row in rows]
-        self.waiting = bench.run("SELECT id FROM job WHERE state = 'queued' AND not_before IS NULL LIMIT 1")[0]["id"]
-        self.sending = [Claim(self.jobs[0], number, 5, 1, bench.worker) for number in range(200, 202)]
-        self.step = Claim(self.waiting, None, 1, 1, bench.worker)
+        self.waiting = db.run("SELECT id FROM job WHERE state = 'queued' AND not_before IS NULL LIMIT 1")[0]["id"]
+        self.sending = [Claim(self.jobs[0], number, 5, 1, db.worker) for number in range(200, 202)]
+        self.step = Claim(self.waiting, None, 1, 1, db.worker)
 
     def initializing(self, tx: Tx) -> None:
         """Hand out a step and take it."""
@@ -86,17 +85,17 @@ ACTS: dict[str, Callable[[Tx, Acts], object]] = {
     "dispatch": lambda tx, a: transitions.dispatch(tx, [a.waiting], [(job, 240) for job in a.jobs]),
     "claim init": lambda tx, a: a.initializing(tx),
     "claim slice": lambda tx, a: transitions.claim_slice(
-        tx, Claim(a.jobs[1], 202, 5, 1, a.bench.worker), low_speed=1, slack=LEASE
+        tx, Claim(a.jobs[1], 202, 5, 1, a.db.worker), low_speed=1, slack=LEASE
     ),
-    "checkpoint": lambda tx, a: transitions.checkpoint(tx, a.batch(), a.bench.worker),
-    "release": lambda tx, a: transitions.release(tx, a.sending[0], Deferral(LEASE, ERROR)),
-    "lost claims": lambda tx, a: leases.lost_claims(tx, [(claim, False) for claim in a.sending], a.bench.worker),
-    "fail": lambda tx, a: transitions.fail(tx, a.sending[0], ERROR),
-    "new epoch": lambda tx, a: transitions.new_epoch(tx, a.sending[0], ERROR, None),
+    "checkpoint": lambda tx, a: transitions.checkpoint(tx, a.batch(), a.db.worker),
+    "release": lambda tx, a: transitions.release(tx, a.sending[0], Deferral(LEASE, UNAVAILABLE)),
+    "lost claims": lambda tx, a: leases.lost_claims(tx, [(claim, False) for claim in a.sending], a.db.worker),
+    "fail": lambda tx, a: transitions.fail(tx, a.sending[0], UNAVAILABLE),
+    "new epoch": lambda tx, a: transitions.new_epoch(tx, a.sending[0], UNAVAILABLE, None),
     "cancel": lambda tx, a: transitions.cancel(tx, a.jobs[2], "o"),
     "pause": lambda tx, a: transitions.pause(tx, a.jobs[2], "o", "why"),
     "retry": lambda tx, a: transitions.retry(tx, a.jobs[2], "o"),
-    "enqueue": lambda tx, a: transitions.enqueue(tx, [a.bench.new(idempotency_key="new"), a.bench.new()], "o"),
+    "enqueue": lambda tx, a: transitions.enqueue(tx, [a.db.new(idempotency_key="new"), a.db.new()], "o"),
 }
 
 
@@ -111,9 +110,9 @@ def reads(tx: Tx) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("plan_once", [False, True], ids=["planned each time", "planned once"])
-def test_no_statement_of_the_engine_reads_a_whole_table(full_bench: Bench, *, plan_once: bool) -> None:
-    acts = Acts(full_bench)
-    db = Database(full_bench.url, plan_once=plan_once, keep=texts())
+def test_no_statement_of_the_engine_reads_a_whole_table(filled_db: JobsDatabase, *, plan_once: bool) -> None:
+    acts = Acts(filled_db)
+    db = Database(filled_db.url, plan_once=plan_once, keep=texts())
     try:
         with db.connection() as tx:
             cost = {name: cost_of(tx, act, acts) for name, act in ACTS.items()}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.integration.jobs.database import UNAVAILABLE
 from worker.jobs import aborts, due, transitions
 from worker.jobs.leases import Deferral
 from worker.jobs.links import Link
@@ -15,20 +16,18 @@ from worker.jobs.states import JobState, SliceState, Step
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from tests.integration.jobs.bench import Bench
-
-ERROR = {"code": "store_unavailable", "message": "no", "advice": "wait"}
+    from tests.integration.jobs.database import JobsDatabase
 
 
-def steps(bench: Bench, *, per_lane: int = 100, blocked: tuple[str, ...] = ()) -> list[UUID]:
-    with bench.db.connection() as tx:
+def steps(db: JobsDatabase, *, per_lane: int = 100, blocked: tuple[str, ...] = ()) -> list[UUID]:
+    with db.connection() as tx:
         return [row["job_id"] for row in due.due_steps(tx, per_lane=per_lane, blocked=blocked, whole_bytes=0)]
 
 
 def slices(
-    bench: Bench, *, per_lane: int = 100, window: int = 100, blocked: tuple[str, ...] = ()
+    db: JobsDatabase, *, per_lane: int = 100, window: int = 100, blocked: tuple[str, ...] = ()
 ) -> list[tuple[UUID, int]]:
-    with bench.db.connection() as tx:
+    with db.connection() as tx:
         rows = due.due_slices(tx, per_lane=per_lane, window=window, blocked=blocked)
     return [(row["job_id"], row["number"]) for row in rows]
 
@@ -36,132 +35,132 @@ def slices(
 # --- steps ---
 
 
-def test_steps_come_by_priority_then_age(bench: Bench) -> None:
-    late, urgent, later = (bench.enqueue(priority=priority) for priority in (5, 1, 5))
-    assert steps(bench) == [urgent, late, later]
-    assert steps(bench, per_lane=2) == [urgent, late]
+def test_steps_come_by_priority_then_age(db: JobsDatabase) -> None:
+    late, urgent, later = (db.enqueue(priority=priority) for priority in (5, 1, 5))
+    assert steps(db) == [urgent, late, later]
+    assert steps(db, per_lane=2) == [urgent, late]
 
 
-def test_every_lane_shows_its_own_first_steps(bench: Bench) -> None:
+def test_every_lane_shows_its_own_first_steps(db: JobsDatabase) -> None:
     """Many lanes: every pair of store and tenant is seen, however many jobs the others have."""
     lanes = {(f"s{store}", f"t{tenant}") for store in range(4) for tenant in range(5)}
-    jobs = {lane: [bench.enqueue(store=lane[0], tenant=lane[1]) for _ in range(3)] for lane in lanes}
-    with bench.db.connection() as tx:
+    jobs = {lane: [db.enqueue(store=lane[0], tenant=lane[1]) for _ in range(3)] for lane in lanes}
+    with db.connection() as tx:
         rows = due.due_steps(tx, per_lane=2, blocked=[], whole_bytes=0)
     assert {(row["store"], row["tenant"]) for row in rows} == lanes
     for lane, made in jobs.items():
         assert [row["job_id"] for row in rows if (row["store"], row["tenant"]) == lane] == made[:2]
 
 
-def test_only_pending_steps_that_may_begin_are_due(bench: Bench) -> None:
-    due, dispatched, waiting, paused = (bench.enqueue() for _ in range(4))
-    bench.dispatch(dispatched)
-    bench.run("UPDATE job SET not_before = now() + interval '1 hour' WHERE id = %s", waiting)
-    finishing = bench.finishing(1)
-    with bench.db.connection() as tx:
+def test_only_pending_steps_that_may_begin_are_due(db: JobsDatabase) -> None:
+    due, dispatched, waiting, paused = (db.enqueue() for _ in range(4))
+    db.dispatch(dispatched)
+    db.run("UPDATE job SET not_before = now() + interval '1 hour' WHERE id = %s", waiting)
+    finishing = db.finishing(1)
+    with db.connection() as tx:
         transitions.pause(tx, paused, "o", "why")
         transitions.pause(tx, finishing, "o", "why")
-    assert steps(bench) == [due, finishing]  # what has nothing left to send still finishes
+    assert steps(db) == [due, finishing]  # what has nothing left to send still finishes
 
 
-def test_a_blocked_store_is_passed_by(bench: Bench) -> None:
-    here, there = bench.enqueue(store="a"), bench.enqueue(store="b")
-    assert steps(bench, blocked=("a",)) == [there]
-    assert steps(bench, blocked=("a", "b")) == []
-    assert steps(bench) == [here, there]
+def test_a_blocked_store_is_passed_by(db: JobsDatabase) -> None:
+    here, there = db.enqueue(store="a"), db.enqueue(store="b")
+    assert steps(db, blocked=("a",)) == [there]
+    assert steps(db, blocked=("a", "b")) == []
+    assert steps(db) == [here, there]
 
 
 # --- slices ---
 
 
-def test_slices_come_by_priority_then_age_then_number(bench: Bench) -> None:
-    late, urgent = bench.uploading(2, priority=5), bench.uploading(2, priority=1)
-    assert slices(bench) == [(urgent, 0), (urgent, 1), (late, 0), (late, 1)]
-    assert slices(bench, per_lane=3) == [(urgent, 0), (urgent, 1), (late, 0)]
+def test_slices_come_by_priority_then_age_then_number(db: JobsDatabase) -> None:
+    late, urgent = db.uploading(2, priority=5), db.uploading(2, priority=1)
+    assert slices(db) == [(urgent, 0), (urgent, 1), (late, 0), (late, 1)]
+    assert slices(db, per_lane=3) == [(urgent, 0), (urgent, 1), (late, 0)]
 
 
-def test_the_window_counts_what_is_in_flight(bench: Bench) -> None:
-    job, other = bench.uploading(6), bench.uploading(6)
-    assert slices(bench, window=2) == [(job, 0), (job, 1), (other, 0), (other, 1)]
-    (sending,) = bench.take(job, 0)
-    bench.dispatch(job, 4)
-    assert slices(bench, window=2) == [(other, 0), (other, 1)]
-    assert slices(bench, window=3)[0] == (job, 1)
-    bench.checkpoint(sending)
-    assert slices(bench, window=2)[0] == (job, 1)
+def test_the_window_counts_what_is_in_flight(db: JobsDatabase) -> None:
+    job, other = db.uploading(6), db.uploading(6)
+    assert slices(db, window=2) == [(job, 0), (job, 1), (other, 0), (other, 1)]
+    (sending,) = db.take(job, 0)
+    db.dispatch(job, 4)
+    assert slices(db, window=2) == [(other, 0), (other, 1)]
+    assert slices(db, window=3)[0] == (job, 1)
+    db.checkpoint(sending)
+    assert slices(db, window=2)[0] == (job, 1)
 
 
-def test_ordered_slices_go_one_after_the_other(bench: Bench) -> None:
-    job = bench.uploading(3, ordered=True)
-    assert slices(bench) == [(job, 0)]
-    (claim,) = bench.take(job, 0)
-    assert slices(bench) == []
-    with bench.db.connection() as tx:
-        transitions.release(tx, claim, Deferral(timedelta(hours=1), ERROR))
-    assert slices(bench) == []  # the next one in order waits, so all wait
-    bench.run("UPDATE slice SET not_before = NULL")
-    bench.checkpoint(*bench.take(job, 0))
-    assert slices(bench) == [(job, 1)]
+def test_ordered_slices_go_one_after_the_other(db: JobsDatabase) -> None:
+    job = db.uploading(3, ordered=True)
+    assert slices(db) == [(job, 0)]
+    (claim,) = db.take(job, 0)
+    assert slices(db) == []
+    with db.connection() as tx:
+        transitions.release(tx, claim, Deferral(timedelta(hours=1), UNAVAILABLE))
+    assert slices(db) == []  # the next one in order waits, so all wait
+    db.run("UPDATE slice SET not_before = NULL")
+    db.checkpoint(*db.take(job, 0))
+    assert slices(db) == [(job, 1)]
 
 
-def test_slices_that_wait_or_are_done_are_not_due(bench: Bench) -> None:
-    job = bench.uploading(4, held=[0])
-    (claim,) = bench.take(job, 1)
-    with bench.db.connection() as tx:
-        transitions.release(tx, claim, Deferral(timedelta(hours=1), ERROR))
-    assert slices(bench) == [(job, 2), (job, 3)]
+def test_slices_that_wait_or_are_done_are_not_due(db: JobsDatabase) -> None:
+    job = db.uploading(4, held=[0])
+    (claim,) = db.take(job, 1)
+    with db.connection() as tx:
+        transitions.release(tx, claim, Deferral(timedelta(hours=1), UNAVAILABLE))
+    assert slices(db) == [(job, 2), (job, 3)]
 
 
 @pytest.mark.parametrize("state", [state for state in JobState if state is not JobState.UPLOADING])
-def test_only_uploading_jobs_have_due_slices(bench: Bench, state: JobState) -> None:
-    job = bench.enqueue()
-    bench.force(job, state, Step.IDLE, slices=[SliceState.PENDING] * 2)
-    assert slices(bench) == []
+def test_only_uploading_jobs_have_due_slices(db: JobsDatabase, state: JobState) -> None:
+    job = db.enqueue()
+    db.force(job, state, Step.IDLE, slices=[SliceState.PENDING] * 2)
+    assert slices(db) == []
 
 
-def test_paused_jobs_and_blocked_stores_are_passed_by(bench: Bench) -> None:
-    paused, blocked, due = bench.uploading(1), bench.uploading(1, store="b"), bench.uploading(1, store="c")
-    with bench.db.connection() as tx:
+def test_paused_jobs_and_blocked_stores_are_passed_by(db: JobsDatabase) -> None:
+    paused, blocked, due = db.uploading(1), db.uploading(1, store="b"), db.uploading(1, store="c")
+    with db.connection() as tx:
         transitions.pause(tx, paused, "o", "why")
-    assert slices(bench, blocked=("b",)) == [(due, 0)]
-    assert slices(bench) == [(blocked, 0), (due, 0)]
+    assert slices(db, blocked=("b",)) == [(due, 0)]
+    assert slices(db) == [(blocked, 0), (due, 0)]
 
 
-def test_every_lane_shows_its_own_first_slices(bench: Bench) -> None:
+def test_every_lane_shows_its_own_first_slices(db: JobsDatabase) -> None:
     jobs = {
-        (store, tenant): bench.uploading(3, store=store, tenant=tenant) for store in ("a", "b") for tenant in ("x", "y")
+        (store, tenant): db.uploading(3, store=store, tenant=tenant) for store in ("a", "b") for tenant in ("x", "y")
     }
-    assert sorted(slices(bench, per_lane=2)) == sorted((job, number) for job in jobs.values() for number in (0, 1))
+    assert sorted(slices(db, per_lane=2)) == sorted((job, number) for job in jobs.values() for number in (0, 1))
 
 
 # --- what waited ---
 
 
-def test_what_waited_until_now_is_due(bench: Bench) -> None:
-    now, later = bench.enqueue(), bench.enqueue()
-    job = bench.uploading(2)
-    claims = bench.take(job, 0, 1)
-    with bench.db.connection() as tx:
-        transitions.release(tx, claims[0], Deferral(timedelta(0), ERROR))
-        transitions.release(tx, claims[1], Deferral(timedelta(hours=1), ERROR))
-        bench.run("UPDATE job SET not_before = now() WHERE id = %s", now)
-        bench.run("UPDATE job SET not_before = now() + interval '90 s' WHERE id = %s", later)
-        assert (steps(bench), slices(bench)) == ([], [])
+def test_what_waited_until_now_is_due(db: JobsDatabase) -> None:
+    now, later = db.enqueue(), db.enqueue()
+    job = db.uploading(2)
+    claims = db.take(job, 0, 1)
+    with db.connection() as tx:
+        transitions.release(tx, claims[0], Deferral(timedelta(0), UNAVAILABLE))
+        transitions.release(tx, claims[1], Deferral(timedelta(hours=1), UNAVAILABLE))
+        db.run("UPDATE job SET not_before = now() WHERE id = %s", now)
+        db.run("UPDATE job SET not_before = now() + interval '90 s' WHERE id = %s", later)
+        assert (steps(db), slices(db)) == ([], [])
         assert transitions.promote_due(tx)
-        assert (steps(bench), slices(bench)) == ([now], [(job, 0)])
+        assert (steps(db), slices(db)) == ([now], [(job, 0)])
         assert not transitions.promote_due(tx)
         assert 80 < due.snapshot(tx, whole_bytes=0).next_due_s <= 90  # type: ignore[operator]
 
 
-def test_the_survey_counts_what_is_in_flight_by_lane(bench: Bench) -> None:
-    bench.start_worker(slots=3)
-    bench.end_worker(bench.start_worker(slots=50), how="stopped")
-    job, other = bench.uploading(4), bench.enqueue(tenant="u", store="b")
-    bench.take(job, 0)
-    bench.dispatch(job, 1, 2)
-    bench.take(other)
-    bench.dispatch(bench.enqueue())
-    with bench.db.connection() as tx:
+def test_the_survey_counts_what_is_in_flight_by_lane(db: JobsDatabase) -> None:
+    db.start_worker(slots=3)
+    db.end_worker(db.start_worker(slots=50), how="stopped")
+    job, other = db.uploading(4), db.enqueue(tenant="u", store="b")
+    db.take(job, 0)
+    db.dispatch(job, 1, 2)
+    db.take(other)
+    db.dispatch(db.enqueue())
+    with db.connection() as tx:
         seen = due.snapshot(tx, whole_bytes=0)
     assert seen.slots == 4 + 3
     assert seen.in_flight == {("main", "t"): (4, 4), ("b", "u"): (1, 1)}
@@ -169,12 +168,12 @@ def test_the_survey_counts_what_is_in_flight_by_lane(bench: Bench) -> None:
     assert seen.next_due_s is None
 
 
-def test_what_carries_content_is_slices_and_inits_that_may_send_a_small_file(bench: Bench) -> None:
+def test_what_carries_content_is_slices_and_inits_that_may_send_a_small_file(db: JobsDatabase) -> None:
     """An init of a larger file asks for a session only, and the end of an upload carries nothing."""
-    small, large, unknown, ending = bench.enqueue(), bench.enqueue(), bench.enqueue(), bench.finishing()
-    bench.run("UPDATE job SET size_bytes = 100 WHERE id = %s", small)
-    bench.run("UPDATE job SET size_bytes = 101 WHERE id = %s", large)
-    with bench.db.connection() as tx:
+    small, large, unknown, ending = db.enqueue(), db.enqueue(), db.enqueue(), db.finishing()
+    db.run("UPDATE job SET size_bytes = 100 WHERE id = %s", small)
+    db.run("UPDATE job SET size_bytes = 101 WHERE id = %s", large)
+    with db.connection() as tx:
         rows = due.due_steps(tx, per_lane=9, blocked=[], whole_bytes=100)
         assert {row["job_id"]: row["carries"] for row in rows} == {
             small: True,
@@ -183,35 +182,35 @@ def test_what_carries_content_is_slices_and_inits_that_may_send_a_small_file(ben
             ending: False,
         }
         for job in (small, large, unknown, ending):
-            bench.dispatch(job)
+            db.dispatch(job)
         assert due.snapshot(tx, whole_bytes=100).in_flight == {("main", "t"): (4, 2)}
 
 
-def test_a_link_is_known_for_ten_minutes(bench: Bench) -> None:
-    bench.know_link("main", goodput=1e6, answer_s=0.5)
-    bench.know_link("old")
-    bench.run("UPDATE store_link SET measured_at = now() - interval '601 seconds' WHERE store = 'old'")
-    with bench.db.connection() as tx:
+def test_a_link_is_known_for_ten_minutes(db: JobsDatabase) -> None:
+    db.know_link("main", goodput=1e6, answer_s=0.5)
+    db.know_link("old")
+    db.run("UPDATE store_link SET measured_at = now() - interval '601 seconds' WHERE store = 'old'")
+    with db.connection() as tx:
         assert due.snapshot(tx, whole_bytes=0).links == {"main": Link(1e6, 1e6, 0.5)}
 
 
 # --- aborts behind a breaker ---
 
 
-def test_of_a_blocked_stores_aborts_those_are_due_that_it_need_not_be_usable_for(bench: Bench) -> None:
+def test_of_a_blocked_stores_aborts_those_are_due_that_it_need_not_be_usable_for(db: JobsDatabase) -> None:
     def cancelled(store: str = "b", step: Step = Step.PENDING) -> UUID:
-        job = bench.enqueue(store=store)
-        bench.force(job, JobState.CANCELLING, step)
+        job = db.enqueue(store=store)
+        db.force(job, JobState.CANCELLING, step)
         return job
 
     waits, sessionless, old, usable, running = (
         *(cancelled(), cancelled(), cancelled(), cancelled("c"), cancelled(step=Step.RUNNING)),
     )
-    bench.run("UPDATE job SET session = NULL WHERE id = ANY(%s)", [sessionless, usable, running])
-    bench.run("UPDATE job SET updated_at = now() - interval '25 hours' WHERE id = %s", old)
+    db.run("UPDATE job SET session = NULL WHERE id = ANY(%s)", [sessionless, usable, running])
+    db.run("UPDATE job SET updated_at = now() - interval '25 hours' WHERE id = %s", old)
 
     def due(*known: str, blocked: tuple[str, ...] = ("b",)) -> list[UUID]:
-        with bench.db.connection() as tx:
+        with db.connection() as tx:
             return [row["job_id"] for row in aborts.due_aborts(tx, blocked=blocked, known=known, most=9)]
 
     assert due("b", "c") == [sessionless, old]

@@ -15,85 +15,85 @@ from worker.jobs import transitions
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from tests.integration.jobs.bench import Bench
+    from tests.integration.jobs.database import JobsDatabase
 
 
-def made(bench: Bench, *jobs: Any) -> set[UUID]:
-    with bench.db.connection() as tx:
+def made(db: JobsDatabase, *jobs: Any) -> set[UUID]:
+    with db.connection() as tx:
         return transitions.enqueue(tx, jobs, "tester")
 
 
-def test_a_job_is_kept_as_it_was_asked_for(bench: Bench) -> None:
-    job = bench.new(
+def test_a_job_is_kept_as_it_was_asked_for(db: JobsDatabase) -> None:
+    job = db.new(
         priority=3, overwrite=True, attributes="a", labels={"order": "17"}, verify="file", slice_size=1024,
         idempotency_key="i", request_digest=b"\x00\xffdigest",
     )  # fmt: skip
-    assert made(bench, job) == {job.id}
-    row = bench.row(job.id)
+    assert made(db, job) == {job.id}
+    row = db.row(job.id)
     for column in (
         *("id", "tenant", "priority", "source", "store", "key", "target", "overwrite", "attributes", "labels"),
         *("verify", "slice_size", "retry_for_s", "idempotency_key", "request_digest"),
     ):
         assert row[column] == getattr(job, column), column
     assert (row["state"], row["step"], row["epoch"], row["token"]) == ("queued", "pending", 1, 0)
-    (event,) = bench.events(job.id)
+    (event,) = db.events(job.id)
     assert (event["kind"], event["from_state"], event["to_state"]) == ("enqueued", None, "queued")
     assert event["actor"] == "tester"
 
 
-def test_the_dispatcher_hears_of_it_at_the_commit(bench: Bench) -> None:
-    ear = listen(bench.url)
-    with bench.db.transaction() as tx:
-        transitions.enqueue(tx, [bench.new()], "tester")
+def test_the_dispatcher_hears_of_it_at_the_commit(db: JobsDatabase) -> None:
+    ear = listen(db.url)
+    with db.transaction() as tx:
+        transitions.enqueue(tx, [db.new()], "tester")
         assert list(ear.notifies(timeout=0)) == []
     (heard,) = ear.notifies(timeout=120, stop_after=1)
     assert heard.channel == WAKE_CHANNEL
     ear.close()
 
 
-def test_a_live_job_keeps_others_from_its_target_and_a_finished_one_does_not(bench: Bench) -> None:
-    first, second, third = (bench.new(key="k", tenant=tenant) for tenant in ("a", "b", "b"))
-    assert made(bench, first) == {first.id}
-    assert made(bench, second) == set()
-    with bench.db.connection() as tx:
+def test_a_live_job_keeps_others_from_its_target_and_a_finished_one_does_not(db: JobsDatabase) -> None:
+    first, second, third = (db.new(key="k", tenant=tenant) for tenant in ("a", "b", "b"))
+    assert made(db, first) == {first.id}
+    assert made(db, second) == set()
+    with db.connection() as tx:
         transitions.cancel(tx, first.id, "o")
-    assert made(bench, third) == {third.id}
-    assert bench.events(second.id) == []
+    assert made(db, third) == {third.id}
+    assert db.events(second.id) == []
 
 
-def test_an_idempotency_key_makes_one_job_a_tenant_for_ever(bench: Bench) -> None:
-    first = bench.new(tenant="a", idempotency_key="i")
-    again, others = bench.new(tenant="a", idempotency_key="i"), bench.new(tenant="b", idempotency_key="i")
-    assert made(bench, first) == {first.id}
-    with bench.db.connection() as tx:
+def test_an_idempotency_key_makes_one_job_a_tenant_for_ever(db: JobsDatabase) -> None:
+    first = db.new(tenant="a", idempotency_key="i")
+    again, others = db.new(tenant="a", idempotency_key="i"), db.new(tenant="b", idempotency_key="i")
+    assert made(db, first) == {first.id}
+    with db.connection() as tx:
         transitions.cancel(tx, first.id, "o")
-    assert made(bench, again, others) == {others.id}
+    assert made(db, again, others) == {others.id}
 
 
-def test_a_batch_that_collides_with_itself_is_made_once(bench: Bench) -> None:
+def test_a_batch_that_collides_with_itself_is_made_once(db: JobsDatabase) -> None:
     jobs = [
-        bench.new(key="same"),
-        bench.new(key="same"),
-        bench.new(idempotency_key="i"),
-        bench.new(idempotency_key="i"),
+        db.new(key="same"),
+        db.new(key="same"),
+        db.new(idempotency_key="i"),
+        db.new(idempotency_key="i"),
     ]
-    assert len(made(bench, *jobs)) == 2
+    assert len(made(db, *jobs)) == 2
 
 
-def test_what_collides_drops_out_alone(bench: Bench) -> None:
-    made(bench, bench.new(key="k1"), bench.new(key="k2", idempotency_key="i"))
-    batch = [bench.new(key="k1"), bench.new(idempotency_key="i"), bench.new(), bench.new(key="k1", idempotency_key="i")]
-    assert made(bench, *batch) == {batch[2].id}
+def test_what_collides_drops_out_alone(db: JobsDatabase) -> None:
+    made(db, db.new(key="k1"), db.new(key="k2", idempotency_key="i"))
+    batch = [db.new(key="k1"), db.new(idempotency_key="i"), db.new(), db.new(key="k1", idempotency_key="i")]
+    assert made(db, *batch) == {batch[2].id}
 
 
-def test_a_thousand_jobs_are_one_statement(bench: Bench) -> None:
-    jobs = [bench.new() for _ in range(1000)]
-    assert len(made(bench, *jobs)) == 1000
-    assert bench.run("SELECT count(*) AS n FROM event WHERE kind = 'enqueued'")[0]["n"] == 1000
+def test_a_thousand_jobs_are_one_statement(db: JobsDatabase) -> None:
+    jobs = [db.new() for _ in range(1000)]
+    assert len(made(db, *jobs)) == 1000
+    assert db.run("SELECT count(*) AS n FROM event WHERE kind = 'enqueued'")[0]["n"] == 1000
 
 
 @pytest.mark.parametrize("collide_on", ["target", "idempotency_key", "both"])
-def test_batches_that_collide_in_opposite_orders_do_not_lock_each_other_out(bench: Bench, collide_on: str) -> None:
+def test_batches_that_collide_in_opposite_orders_do_not_lock_each_other_out(db: JobsDatabase, collide_on: str) -> None:
     rounds, size, threads = 6, 300, 4
     together = threading.Barrier(threads, timeout=60)
 
@@ -103,7 +103,7 @@ def test_batches_that_collide_in_opposite_orders_do_not_lock_each_other_out(benc
             names = [f"{turn}/{place}" for place in range(size)]
             keys, words = chance.sample(names, size), chance.sample(names, size)
             batch = [
-                bench.new(
+                db.new(
                     **({"key": key} if collide_on != "idempotency_key" else {}),
                     **({"idempotency_key": word} if collide_on != "target" else {}),
                 )
@@ -111,7 +111,7 @@ def test_batches_that_collide_in_opposite_orders_do_not_lock_each_other_out(benc
             ]
             together.wait()
             try:
-                ids.append(made(bench, *batch))
+                ids.append(made(db, *batch))
             except Exception:
                 together.abort()
                 raise

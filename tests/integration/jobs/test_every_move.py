@@ -5,29 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
-from datetime import timedelta
 from itertools import product
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from tests.integration.jobs.bench import everything
+from tests.integration.jobs.database import AT_ONCE, ERROR, LEASE, SOON, everything
 from worker.errors import Conflict, StaleClaim
 from worker.jobs import transitions
-from worker.jobs.leases import Acknowledged, Claim, Deferral
+from worker.jobs.leases import Acknowledged, Claim
 from worker.jobs.states import FINAL, SLICE_MOVES, Event, JobState, SliceState, Step, may
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.jobs.bench import Bench
+    from tests.integration.jobs.database import JobsDatabase
     from worker.db.pool import Tx
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
 Act = Callable[["Tx", "Case"], object]
-LEASE, ERROR = timedelta(minutes=1), {"code": "store_refused", "message": "no", "advice": "look"}
 SLICES = (SliceState.PENDING, SliceState.DISPATCHED, SliceState.SENDING, SliceState.DONE)
 PENDING, DISPATCHED, SENDING, DONE = range(4)
 Q, I, U, F = JobState.QUEUED, JobState.INITIALIZING, JobState.UPLOADING, JobState.FINISHING  # noqa: E741
@@ -38,11 +36,11 @@ EVERYWHERE = frozenset(product(JobState, Step))
 class Case:
     """A job in one state and step, with a slice in each of its states, and the claims that its rows grant."""
 
-    def __init__(self, bench: Bench, job: UUID) -> None:
+    def __init__(self, db: JobsDatabase, job: UUID) -> None:
         self.job = job
-        self.step: Claim = bench.claim_of(job)
+        self.step: Claim = db.claim_of(job)
         self.dispatched, self.sending, self.done = (
-            Claim(job, number, 5, self.step.epoch, bench.worker) for number in (DISPATCHED, SENDING, DONE)
+            Claim(job, number, 5, self.step.epoch, db.worker) for number in (DISPATCHED, SENDING, DONE)
         )
 
     def with_claims(self, change: Callable[[Claim], Claim]) -> Case:
@@ -78,9 +76,6 @@ def open_session(held: int) -> Act:
 def taking(*states: JobState) -> set[tuple[JobState, Step]]:
     return {(state, Step.DISPATCHED) for state in states}
 
-
-SOON = Deferral(timedelta(seconds=1), ERROR, attempt=True)
-AT_ONCE = Deferral(None, None)
 
 #: The moves of a claim: what is called, and from where it is granted (paused jobs apart).
 CLAIM_MOVES: dict[str, tuple[Act, set[tuple[JobState, Step]]]] = {
@@ -167,21 +162,21 @@ def assert_slices(before: Rows, after: Rows) -> None:
 class Walk:
     """A job in each state and step; every call is made in a transaction that is rolled back."""
 
-    def __init__(self, bench: Bench, *, paused: bool = False) -> None:
-        self.bench, self.slices = bench, True
-        jobs = [bench.new() for _ in EVERYWHERE]
-        with bench.db.connection() as tx:
+    def __init__(self, db: JobsDatabase, *, paused: bool = False) -> None:
+        self.db, self.slices = db, True
+        jobs = [db.new() for _ in EVERYWHERE]
+        with db.connection() as tx:
             transitions.enqueue(tx, jobs, "o")
         self.wheres = dict(zip((job.id for job in jobs), sorted(EVERYWHERE), strict=True))
-        bench.force_all([(job, state, step) for job, (state, step) in self.wheres.items()], SLICES)
+        db.force_all([(job, state, step) for job, (state, step) in self.wheres.items()], SLICES)
         if paused:
-            bench.run("UPDATE job SET paused_at = now(), pause_reason = 'r'")
-        self.cases = {where: Case(bench, job) for job, where in self.wheres.items()}
+            db.run("UPDATE job SET paused_at = now(), pause_reason = 'r'")
+        self.cases = {where: Case(db, job) for job, where in self.wheres.items()}
         self.before = self.rows()
 
     def rows(self) -> dict[UUID, Rows]:
         """Return everything, by job."""
-        with self.bench.db.connection() as tx:
+        with self.db.connection() as tx:
             return {job: everything(tx, job) for job in self.wheres}
 
     def attempt(self, act: Act, case: Case) -> bool:
@@ -189,7 +184,7 @@ class Walk:
 
         A refusal has changed nothing at all; whatever was granted is in the table.
         """
-        with self.bench.db.connection() as tx, tx.transaction(force_rollback=True):
+        with self.db.connection() as tx, tx.transaction(force_rollback=True):
             if not self.slices:
                 tx.execute("DELETE FROM slice")
             try:
@@ -228,8 +223,8 @@ class Walk:
 
 
 @pytest.fixture(scope="module")
-def shared_walk(shared_bench: Bench) -> Walk:
-    return Walk(shared_bench)
+def shared_walk(shared_db: JobsDatabase) -> Walk:
+    return Walk(shared_db)
 
 
 @pytest.fixture
@@ -253,8 +248,8 @@ def test_every_other_move_obeys_the_table(walk: Walk, name: str) -> None:
     assert walk.granted(act) == granted_from
 
 
-def test_a_paused_job_obeys_the_table_too(bench: Bench) -> None:
-    walk = Walk(bench, paused=True)
+def test_a_paused_job_obeys_the_table_too(db: JobsDatabase) -> None:
+    walk = Walk(db, paused=True)
     for act, granted_from in OTHER_MOVES.values():
         assert walk.granted(act) >= granted_from
     for name in ("claim init", "claim slice"):
@@ -309,24 +304,24 @@ def test_nobody_stale_stores_a_session(walk: Walk, name: str, what: str) -> None
 def test_a_stale_checkpoint_changes_nothing(walk: Walk, what: str) -> None:
     for case in walk.cases.values():
         stale = case.with_claims(STALE[what])
-        with walk.bench.db.connection() as tx, tx.transaction(force_rollback=True):
+        with walk.db.connection() as tx, tx.transaction(force_rollback=True):
             assert checkpoint(tx, stale) == {}
             assert walk.touched(tx) == []
 
 
-def test_a_step_that_was_lost_and_claimed_again_is_the_new_holders(bench: Bench) -> None:
+def test_a_step_that_was_lost_and_claimed_again_is_the_new_holders(db: JobsDatabase) -> None:
     """Two claims of one step, by two workers: only the later one moves it."""
-    job = bench.enqueue()
-    (first,) = bench.take(job)
-    other = bench.start_worker()
-    bench.end_worker(bench.worker)
-    with bench.db.connection() as tx:
+    job = db.enqueue()
+    (first,) = db.take(job)
+    other = db.start_worker()
+    db.end_worker(db.worker)
+    with db.connection() as tx:
         transitions.rescue(tx)
-    (second,) = bench.take(job, worker=other)
-    with bench.db.connection() as tx:
+    (second,) = db.take(job, worker=other)
+    with db.connection() as tx:
         before = everything(tx)
         with pytest.raises(StaleClaim, match=f"{job}.*token {first.token}"):
             transitions.fail(tx, first, ERROR)
         assert everything(tx) == before
         transitions.fail(tx, second, ERROR)
-    assert bench.row(job)["state"] == BAD
+    assert db.row(job)["state"] == BAD

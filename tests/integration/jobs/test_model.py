@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from tests.integration.jobs.database import ERROR, LEASE
 from tests.integration.jobs.model import DONE, OK, SENDING, C, F, I, ModelJob, Ticket, U
 from tests.integration.jobs.store import FILE, OTHER, Store
 from worker.errors import Conflict, StaleClaim
@@ -23,11 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from tests.integration.jobs.bench import Bench
+    from tests.integration.jobs.database import JobsDatabase
     from worker.db.pool import Tx
 
-LEASE = timedelta(minutes=1)
-ERROR = {"code": "store_refused", "message": "no", "advice": "look"}
 TARGETS, WORKERS, SLICES_MOST = 2, 2, 3
 picks = st.integers(0, 2**16)
 numbers = st.sets(st.integers(0, SLICES_MOST - 1))
@@ -37,12 +35,12 @@ choices = st.integers(0, 9)
 class Machine(RuleBasedStateMachine):
     """Jobs in Postgres beside the same jobs in memory."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, db: JobsDatabase) -> None:
         super().__init__()
-        bench.clear()
-        self.bench = bench
+        db.clear()
+        self.db = db
         self.jobs: dict[UUID, ModelJob] = {}
-        self.workers = [bench.start_worker() for _ in range(WORKERS)]
+        self.workers = [db.start_worker() for _ in range(WORKERS)]
         self.messages: list[Ticket] = []
         self.claims: list[Ticket] = []
         self.store = Store()
@@ -51,7 +49,7 @@ class Machine(RuleBasedStateMachine):
     # --- what is called, and with what ---
 
     def call(self, act: Callable[[Tx], object]) -> bool:
-        with self.bench.db.connection() as tx, tx.transaction():
+        with self.db.connection() as tx, tx.transaction():
             try:
                 with tx.transaction():
                     act(tx)
@@ -87,9 +85,9 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.jobs) < 4)
     @rule(place=st.integers(0, TARGETS - 1))
     def enqueue(self, place: int) -> None:
-        new = self.bench.new(id=self.bench.next_id(), target=f"target {place}")
+        new = self.db.new(id=self.db.next_id(), target=f"target {place}")
         busy = any(job.live and job.target == new.target for job in self.jobs.values())
-        with self.bench.db.connection() as tx:
+        with self.db.connection() as tx:
             assert transitions.enqueue(tx, [new], "o") == (set() if busy else {new.id})
         if not busy:
             self.jobs[new.id] = ModelJob(new.id, new.target)
@@ -97,7 +95,7 @@ class Machine(RuleBasedStateMachine):
     def dispatch(self) -> None:
         expected = [ticket for job in self.jobs.values() for ticket in job.dispatch()]
         slices = [(job.id, number) for job in self.jobs.values() for number in range(len(job.slices))]
-        with self.bench.db.connection() as tx:
+        with self.db.connection() as tx:
             marked = transitions.dispatch(tx, list(self.jobs), slices)
         made = {(row["job_id"], row["number"], row["token"], row["epoch"], row["state"]) for row in marked}
         assert made == {(t.job, t.number, t.token, t.epoch, t.state) for t in expected}
@@ -224,7 +222,7 @@ class Machine(RuleBasedStateMachine):
         claims = [Claim(t.job, t.number, t.token, t.epoch, t.worker) for t in batch if t.worker is not None]
         if not claims:
             return
-        with self.bench.db.connection() as tx:
+        with self.db.connection() as tx:
             answer = transitions.checkpoint(tx, [Acknowledged(c, None, None) for c in claims], claims[0].worker)
         granted = {(t.job, t.number, t.token) for t in batch if self.jobs[t.job].checkpoint(t)}
         assert set(answer) == granted
@@ -270,7 +268,7 @@ class Machine(RuleBasedStateMachine):
 
     def succeed(self, pick: int) -> None:
         job, ticket, claim = self.held(pick, step=True)
-        sized = self.bench.row(job.id)["size_bytes"] is not None  # nobody succeeds before
+        sized = self.db.row(job.id)["size_bytes"] is not None  # nobody succeeds before
         if claim.number is None and sized:
             assert self.call(lambda tx: transitions.succeed(tx, claim, {})) == job.succeed(ticket)
 
@@ -314,25 +312,25 @@ class Machine(RuleBasedStateMachine):
         assert self.call(lambda tx: transitions.retry(tx, job.id, "o", force=force)) == expected
 
     def promote(self) -> None:
-        self.bench.run("UPDATE job SET not_before = NULL WHERE not_before IS NOT NULL")
-        with self.bench.db.connection() as tx:
+        self.db.run("UPDATE job SET not_before = NULL WHERE not_before IS NOT NULL")
+        with self.db.connection() as tx:
             transitions.promote_due(tx)
         for job in self.jobs.values():
             job.promote()
 
     def end_worker(self, who: int, how: str) -> None:
-        self.bench.end_worker(self.workers[who], how=how)
-        with self.bench.db.connection() as tx:
+        self.db.end_worker(self.workers[who], how=how)
+        with self.db.connection() as tx:
             transitions.rescue(tx)
         for job in self.jobs.values():
             job.rescue(self.workers[who])
-        self.workers[who] = self.bench.start_worker()
+        self.workers[who] = self.db.start_worker()
 
     # --- and so it is ---
 
     @invariant()
     def the_rows_are_the_model(self) -> None:
-        rows = self.bench.run("SELECT * FROM job ORDER BY id")
+        rows = self.db.run("SELECT * FROM job ORDER BY id")
         found = [
             (r["id"], r["state"], r["step"], r["epoch"], r["token"], r["worker"], r["paused_at"] is not None,
              r["session"] is not None)
@@ -341,7 +339,7 @@ class Machine(RuleBasedStateMachine):
         assert found == [
             (j.id, j.state, j.step, j.epoch, j.token, j.worker, j.paused, j.session) for j in self.jobs.values()
         ]
-        slices = self.bench.run("SELECT * FROM slice ORDER BY job_id, number")
+        slices = self.db.run("SELECT * FROM slice ORDER BY job_id, number")
         assert [(s["job_id"], s["number"], s["state"], s["token"], s["worker"]) for s in slices] == [
             (j.id, number, one.state, one.token, one.worker)
             for j in self.jobs.values()
@@ -359,13 +357,13 @@ class Machine(RuleBasedStateMachine):
             assert (row["finished_at"] is not None) is (job.state in FINAL)
 
 
-def test_any_history_ends_where_the_model_says(bench: Bench) -> None:
-    class OnThisBench(Machine):
+def test_any_history_ends_where_the_model_says(db: JobsDatabase) -> None:
+    class OnThisDatabase(Machine):
         def __init__(self) -> None:
-            super().__init__(bench)
+            super().__init__(db)
 
     run_state_machine_as_test(
-        OnThisBench,
+        OnThisDatabase,
         settings=settings(
             max_examples=100, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
         ),

@@ -13,25 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker import errors
-from worker.errors import (
-    Incomplete,
-    Interrupted,
-    ObjectExists,
-    Permanent,
-    RootUnavailable,
-    SessionGone,
-    SlicewayError,
-    SourceChanged,
-    SourceError,
-    SourceGone,
-    SourceRefused,
-    Stop,
-    StoreError,
-    StoreUnusable,
-    Throttled,
-    Transient,
-    Unknown,
-)
 from worker.jobs.retry import (
     ATTEMPTS_MAX,
     BACKOFF_MAX_S,
@@ -57,22 +38,22 @@ FIRST = History(
 )
 #: What becomes of the first failure of a class: (kind of decision, counts as an attempt).
 COUNTS, IN_TIME, WAITS, FRESH, OVER = (Again, True), (Again, False), (Again, False), (Fresh, False), (GiveUp, False)
-CONSEQUENCE: dict[type[SlicewayError], tuple[type, bool]] = {
-    SlicewayError: COUNTS,
-    SourceError: OVER,
-    SourceChanged: OVER,
-    SourceGone: OVER,
-    SourceRefused: OVER,
-    RootUnavailable: WAITS,
-    StoreError: COUNTS,
-    Transient: IN_TIME,
-    Throttled: IN_TIME,
-    StoreUnusable: WAITS,
-    SessionGone: FRESH,
-    Permanent: OVER,
-    Unknown: COUNTS,
-    ObjectExists: OVER,
-    Incomplete: COUNTS,
+CONSEQUENCE: dict[type[errors.SlicewayError], tuple[type, bool]] = {
+    errors.SlicewayError: COUNTS,
+    errors.SourceError: OVER,
+    errors.SourceChanged: OVER,
+    errors.SourceGone: OVER,
+    errors.SourceRefused: OVER,
+    errors.RootUnavailable: WAITS,
+    errors.StoreError: COUNTS,
+    errors.Transient: IN_TIME,
+    errors.Throttled: IN_TIME,
+    errors.StoreUnusable: WAITS,
+    errors.SessionGone: FRESH,
+    errors.Permanent: OVER,
+    errors.Unknown: COUNTS,
+    errors.ObjectExists: OVER,
+    errors.Incomplete: COUNTS,
 }
 #: Classes that no task's work meets: the door's, the start's, and a claim that is gone (nothing is left to decide).
 ELSEWHERE = {
@@ -85,10 +66,10 @@ ELSEWHERE = {
     errors.Forbidden,
     errors.StaleClaim,
 }
-BY_ITSELF = {Interrupted}
+BY_ITSELF = {errors.Interrupted}
 
 
-def an_error(kind: type[SlicewayError]) -> SlicewayError:
+def an_error(kind: type[errors.SlicewayError]) -> errors.SlicewayError:
     return kind("what happened")
 
 
@@ -103,7 +84,11 @@ histories = st.builds(
 )
 seeds = st.integers(0, 2**32).map(random.Random)
 waits = st.sampled_from(
-    [RootUnavailable("r"), StoreUnusable("s"), StoreUnusable("s", code="store_changed", advice="put it back")]
+    [
+        errors.RootUnavailable("r"),
+        errors.StoreUnusable("s"),
+        errors.StoreUnusable("s", code="store_changed", advice="put it back"),
+    ]
 )
 
 
@@ -111,21 +96,21 @@ def test_every_class_of_error_has_its_row() -> None:
     known = {
         kind
         for _, kind in inspect.getmembers(errors, inspect.isclass)
-        if issubclass(kind, SlicewayError) and kind.__module__ == errors.__name__
+        if issubclass(kind, errors.SlicewayError) and kind.__module__ == errors.__name__
     }
     assert known == set(CONSEQUENCE) | ELSEWHERE | BY_ITSELF
 
 
 @pytest.mark.parametrize("kind", CONSEQUENCE, ids=lambda kind: kind.__name__)
-def test_the_first_failure_of_each_class(kind: type[SlicewayError]) -> None:
+def test_the_first_failure_of_each_class(kind: type[errors.SlicewayError]) -> None:
     decision = decide(an_error(kind), FIRST)
     assert (type(decision), getattr(decision, "attempt", False)) == CONSEQUENCE[kind]
 
 
-@pytest.mark.parametrize("stop", Stop)
-def test_an_interruption_leaves_no_trace_unless_the_deadline_passed(stop: Stop) -> None:
-    decision = decide(Interrupted(stop), FIRST)
-    if stop is not Stop.DEADLINE:
+@pytest.mark.parametrize("stop", errors.Stop)
+def test_an_interruption_leaves_no_trace_unless_the_deadline_passed(stop: errors.Stop) -> None:
+    decision = decide(errors.Interrupted(stop), FIRST)
+    if stop is not errors.Stop.DEADLINE:
         assert decision == Again(None)
         return
     assert isinstance(decision, Again)
@@ -134,17 +119,17 @@ def test_an_interruption_leaves_no_trace_unless_the_deadline_passed(stop: Stop) 
     assert decision.delay is not None
 
 
-@given(st.sampled_from(Stop), histories, seeds)
-def test_an_interruption_never_counts_as_an_attempt(stop: Stop, history: History, chance: random.Random) -> None:
-    decision = decide(Interrupted(stop), history, chance)
+@given(st.sampled_from(errors.Stop), histories, seeds)
+def test_an_interruption_never_counts_as_an_attempt(stop: errors.Stop, history: History, chance: random.Random) -> None:
+    decision = decide(errors.Interrupted(stop), history, chance)
     assert not getattr(decision, "attempt", False)
-    if stop is not Stop.DEADLINE:
+    if stop is not errors.Stop.DEADLINE:
         assert decision == Again(None)
 
 
 @given(waits, histories, seeds)
 def test_waiting_never_counts_as_an_attempt_and_ends_only_with_its_own_limit(
-    error: SlicewayError, history: History, chance: random.Random
+    error: errors.SlicewayError, history: History, chance: random.Random
 ) -> None:
     decision = decide(error, history, chance)
     went_on = history.last_code in WAITING_CODES
@@ -155,9 +140,15 @@ def test_waiting_never_counts_as_an_attempt_and_ends_only_with_its_own_limit(
         assert decision.restart_clock is not went_on
 
 
-@given(st.sampled_from([Transient("t"), Throttled("t"), Unknown("u"), Interrupted(Stop.DEADLINE)]), histories, seeds)
+@given(
+    st.sampled_from(
+        [errors.Transient("t"), errors.Throttled("t"), errors.Unknown("u"), errors.Interrupted(errors.Stop.DEADLINE)]
+    ),
+    histories,
+    seeds,
+)
 def test_failing_ends_with_retry_for_and_never_with_the_time_spent_waiting(
-    error: SlicewayError, history: History, chance: random.Random
+    error: errors.SlicewayError, history: History, chance: random.Random
 ) -> None:
     decision = decide(error, replace(history, attempts=0), chance)
     waited = history.last_code in WAITING_CODES
@@ -170,10 +161,12 @@ def test_failing_ends_with_retry_for_and_never_with_the_time_spent_waiting(
 def test_waiting_and_failing_use_clocks_of_their_own() -> None:
     """Ten days of waiting are no time in failure, and ten of failure no waiting; each begins its clock anew."""
     long = replace(FIRST, failing_for=timedelta(days=10))
-    assert decide(Transient("t"), replace(long, last_code="root_unavailable")) == pytest_again(restart=True)
-    assert decide(RootUnavailable("r"), replace(long, last_code="store_unavailable")) == pytest_again(restart=True)
-    assert isinstance(decide(Transient("t"), replace(long, last_code="store_unavailable")), GiveUp)
-    assert isinstance(decide(RootUnavailable("r"), replace(long, last_code="root_unavailable")), GiveUp)
+    assert decide(errors.Transient("t"), replace(long, last_code="root_unavailable")) == pytest_again(restart=True)
+    assert decide(errors.RootUnavailable("r"), replace(long, last_code="store_unavailable")) == pytest_again(
+        restart=True
+    )
+    assert isinstance(decide(errors.Transient("t"), replace(long, last_code="store_unavailable")), GiveUp)
+    assert isinstance(decide(errors.RootUnavailable("r"), replace(long, last_code="root_unavailable")), GiveUp)
 
 
 class pytest_again:  # noqa: N801 - reads as a value in an assertion
@@ -190,7 +183,13 @@ class pytest_again:  # noqa: N801 - reads as a value in an assertion
 
 @pytest.mark.parametrize(
     "error",
-    [Transient("t", counts_as_attempt=True), Unknown("u"), Incomplete("i"), SlicewayError("s"), ValueError("v")],
+    [
+        errors.Transient("t", counts_as_attempt=True),
+        errors.Unknown("u"),
+        errors.Incomplete("i"),
+        errors.SlicewayError("s"),
+        ValueError("v"),
+    ],
 )
 def test_attempts_are_bounded(error: Exception) -> None:
     history, handed_out = FIRST, 0
@@ -214,7 +213,7 @@ def test_an_error_of_ours_is_told_with_its_type_and_counts() -> None:
 
 @given(histories, seeds)
 def test_the_delay_is_bounded(history: History, chance: random.Random) -> None:
-    decision = decide(Transient("t"), history, chance)
+    decision = decide(errors.Transient("t"), history, chance)
     if isinstance(decision, Again):
         assert decision.delay is not None
         assert BACKOFF_MIN_S <= decision.delay.total_seconds() <= BACKOFF_MAX_S
@@ -225,7 +224,7 @@ def test_the_delay_grows_with_the_time_in_failure_and_is_spread_over_all_of_it()
     chance = random.Random(7)
     for failing_s, ceiling_s in ((0.2, 1.0), (20.0, 20.0), (100_000.0, BACKOFF_MAX_S)):
         history = replace(FIRST, failing_for=timedelta(seconds=failing_s), retry_for=timedelta(days=99))
-        delays = [delay_of(decide(Transient("t"), history, chance)) for _ in range(400)]
+        delays = [delay_of(decide(errors.Transient("t"), history, chance)) for _ in range(400)]
         assert max(delays) <= ceiling_s
         for part in range(4):
             low, high = ceiling_s * part / 4, ceiling_s * (part + 1) / 4
@@ -240,13 +239,13 @@ def delay_of(decision: Any) -> float:
 
 @given(st.timedeltas(timedelta(0), timedelta(hours=1)), seeds)
 def test_a_store_that_asks_for_a_pause_gets_it(wish: timedelta, chance: random.Random) -> None:
-    assert delay_of(decide(Throttled("slow down", retry_after=wish), FIRST, chance)) >= wish.total_seconds()
+    assert delay_of(decide(errors.Throttled("slow down", retry_after=wish), FIRST, chance)) >= wish.total_seconds()
 
 
 @given(st.timedeltas(timedelta(0), timedelta(days=40)), histories, seeds)
 def test_no_pause_outlasts_the_time_that_the_job_has(wish: timedelta, history: History, chance: random.Random) -> None:
     history = replace(history, last_code="store_throttled")
-    decision = decide(Throttled("slow down", retry_after=wish), history, chance)
+    decision = decide(errors.Throttled("slow down", retry_after=wish), history, chance)
     if isinstance(decision, Again):
         left = history.retry_for - (history.failing_for or timedelta(0))
         assert delay_of(decision) <= max(left.total_seconds(), 0.1)
@@ -254,13 +253,13 @@ def test_no_pause_outlasts_the_time_that_the_job_has(wish: timedelta, history: H
 
 @given(histories, seeds)
 def test_a_root_is_looked_for_again_soon(history: History, chance: random.Random) -> None:
-    decision = decide(RootUnavailable("r"), replace(history, last_code=None), chance)
+    decision = decide(errors.RootUnavailable("r"), replace(history, last_code=None), chance)
     assert delay_of(decision) <= ROOT_WAIT_MAX_S
 
 
 def test_a_store_that_is_unusable_waits_for_the_breaker_and_a_changed_one_looks_again() -> None:
-    unusable = decide(StoreUnusable("s"), FIRST)
-    changed = decide(StoreUnusable("s", code="store_changed"), FIRST)
+    unusable = decide(errors.StoreUnusable("s"), FIRST)
+    changed = decide(errors.StoreUnusable("s", code="store_changed"), FIRST)
     assert isinstance(unusable, Again)
     assert unusable.delay is None
     assert delay_of(changed) == STORE_CHANGED_WAIT_S
@@ -269,16 +268,16 @@ def test_a_store_that_is_unusable_waits_for_the_breaker_and_a_changed_one_looks_
 def test_lost_sessions_are_counted_and_come_back_slower() -> None:
     delays = []
     for losses in range(SESSION_LOSSES_MAX):
-        decision = decide(SessionGone("gone"), replace(FIRST, session_losses=losses))
+        decision = decide(errors.SessionGone("gone"), replace(FIRST, session_losses=losses))
         assert isinstance(decision, Fresh)
         delays.append(decision.delay)
     assert delays[0] is None
     assert delays[1:] == sorted(delay for delay in delays if delay is not None)
-    assert isinstance(decide(SessionGone("gone"), replace(FIRST, session_losses=SESSION_LOSSES_MAX)), GiveUp)
+    assert isinstance(decide(errors.SessionGone("gone"), replace(FIRST, session_losses=SESSION_LOSSES_MAX)), GiveUp)
 
 
 def test_a_digest_that_does_not_match_twice_is_no_accident() -> None:
-    mismatch = SessionGone("it is other bytes", code="digest_mismatch")
+    mismatch = errors.SessionGone("it is other bytes", code="digest_mismatch")
     assert isinstance(decide(mismatch, FIRST), Fresh)
     assert isinstance(decide(mismatch, replace(FIRST, session_losses=1)), GiveUp)
 
@@ -286,24 +285,30 @@ def test_a_digest_that_does_not_match_twice_is_no_accident() -> None:
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
-        (Transient("t"), "Put right what the message and the store's answer name, then retry."),
-        (Transient("t", counts_as_attempt=True), "Put right what the message and the store's answer name, then retry."),
-        (Interrupted(Stop.DEADLINE), "Put right what the message and the store's answer name, then retry."),
-        (SessionGone("s"), "Put right what the message and the store's answer name, then retry."),
-        (RootUnavailable("r"), "Mount the volume on the workers, then retry."),
-        (StoreUnusable("s", advice="Correct it. Waiting jobs go on by themselves."), "Correct it, then retry."),
-        (Permanent("p", advice="Choose another key."), "Choose another key."),
+        (errors.Transient("t"), "Put right what the message and the store's answer name, then retry."),
+        (
+            errors.Transient("t", counts_as_attempt=True),
+            "Put right what the message and the store's answer name, then retry.",
+        ),
+        (
+            errors.Interrupted(errors.Stop.DEADLINE),
+            "Put right what the message and the store's answer name, then retry.",
+        ),
+        (errors.SessionGone("s"), "Put right what the message and the store's answer name, then retry."),
+        (errors.RootUnavailable("r"), "Mount the volume on the workers, then retry."),
+        (errors.StoreUnusable("s", advice="Correct it. Waiting jobs go on by themselves."), "Correct it, then retry."),
+        (errors.Permanent("p", advice="Choose another key."), "Choose another key."),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_a_job_that_has_ended_is_not_said_to_go_on_by_itself(error: Exception, advice: str) -> None:
     long_ago = timedelta(days=365)
-    code = "root_unavailable" if isinstance(error, RootUnavailable | StoreUnusable) else None
+    code = "root_unavailable" if isinstance(error, errors.RootUnavailable | errors.StoreUnusable) else None
     ended = replace(FIRST, attempts=ATTEMPTS_MAX, failing_for=long_ago, last_code=code, session_losses=9)
     decision = decide(error, ended)
     assert isinstance(decision, GiveUp)
     assert decision.error["advice"] == advice
-    if not isinstance(error, Permanent):
+    if not isinstance(error, errors.Permanent):
         live = decide(error, FIRST)
         assert isinstance(live, Again | Fresh)
         assert live.error is not None
@@ -312,7 +317,7 @@ def test_a_job_that_has_ended_is_not_said_to_go_on_by_itself(error: Exception, a
 
 @given(st.sampled_from(sorted(CONSEQUENCE, key=lambda kind: kind.__name__)), histories, seeds)
 def test_what_is_remembered_has_code_message_and_advice(
-    kind: type[SlicewayError], history: History, chance: random.Random
+    kind: type[errors.SlicewayError], history: History, chance: random.Random
 ) -> None:
     told = decide(an_error(kind), history, chance).error
     assert told is not None
@@ -320,12 +325,12 @@ def test_what_is_remembered_has_code_message_and_advice(
 
 
 def test_the_stores_answer_is_kept() -> None:
-    told = decide(Transient("t", answer="HTTP 503"), FIRST).error
+    told = decide(errors.Transient("t", answer="HTTP 503"), FIRST).error
     assert told is not None
     assert told["answer"] == "HTTP 503"
 
 
 def test_what_is_remembered_is_text_that_a_database_keeps() -> None:
-    told = decide(Transient("half \ud800 and \0 of a name 影", answer="\0"), FIRST).error
+    told = decide(errors.Transient("half \ud800 and \0 of a name 影", answer="\0"), FIRST).error
     assert told is not None
     assert (told["message"], told["answer"]) == (r"half \ud800 and \x00 of a name 影", r"\x00")

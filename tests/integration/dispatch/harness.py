@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from tests.integration.jobs.bench import Bench
+    from tests.integration.jobs.database import JobsDatabase
 
 SOON_S = 120.0
 """A deadline for what takes milliseconds on a machine that is not busy."""
@@ -93,10 +93,10 @@ class Running:
 
 
 @dataclass
-class Office:
+class DispatcherHarness:
     """Where dispatchers are started and what they publish is looked at."""
 
-    bench: Bench
+    db: JobsDatabase
     url: str
     broker_url: str
     queue: redis.Redis
@@ -116,14 +116,14 @@ class Office:
         **settings: Any,
     ) -> Running:
         """Start a dispatcher."""
-        app = Celery("office", broker=self.broker_url, set_as_current=False)
+        app = Celery("harness", broker=self.broker_url, set_as_current=False)
         app.conf.update(
             task_default_queue=QUEUE,
             task_serializer="json",
             broker_connection_timeout=2,
             broker_transport_options={"socket_timeout": 5, "socket_connect_timeout": 2},
         )
-        db, holder = Database(self.url, application="office"), uuid4()
+        db, holder = Database(self.url, application="harness"), uuid4()
         dispatcher = Dispatcher(
             db=db, broker=broker(app), wakeup=Wakeup(listens_at or self.url), settings=self.settings(**settings),
             holder=holder, store_caps=caps or {},
@@ -161,15 +161,15 @@ class Office:
     def a_few_turns(self) -> None:
         """Wait until the leader has taken turns that began after now: what it could do now, it has done."""
         for _ in range(3):
-            marker = self.bench.enqueue(tenant=f"marker {uuid4()}", priority=0)
-            self.bench.run("UPDATE job SET not_before = now() WHERE id = %s", marker)
-            self.bench.run("NOTIFY sliceway_work")
+            marker = self.db.enqueue(tenant=f"marker {uuid4()}", priority=0)
+            self.db.run("UPDATE job SET not_before = now() WHERE id = %s", marker)
+            self.db.run("NOTIFY sliceway_work")
             eventually(lambda m=marker: self._was_seen(m), "the leader takes no turn")  # type: ignore[misc]
-            self.bench.run("UPDATE job SET paused_at = now() WHERE id = %s AND step = 'pending'", marker)
+            self.db.run("UPDATE job SET paused_at = now() WHERE id = %s AND step = 'pending'", marker)
 
     def _was_seen(self, marker: UUID) -> bool:
         """Whether a turn made the marker due, or handed it out before it had a time at all."""
-        row = self.bench.row(marker)
+        row = self.db.row(marker)
         return row["not_before"] is None or row["step"] != "pending"
 
     def stop(self) -> None:

@@ -1,9 +1,8 @@
-"""A bench for the statements: jobs put into any state, moved by the code under test, and looked at past it."""
+"""The database under the tests of `worker.jobs`: it puts jobs into any state and reads the rows without that code."""
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,14 +10,15 @@ from uuid import UUID, uuid4
 
 from worker.ids import new_id
 from worker.jobs import leases, transitions, workers
-from worker.jobs.leases import Acknowledged, Claim
+from worker.jobs.leases import Acknowledged, Claim, Deferral
 from worker.jobs.links import Link
 from worker.jobs.plan import Plan
 from worker.jobs.states import FINAL, JobState, SliceState, Step
 from worker.jobs.transitions import NewJob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from worker.db.pool import Database, Tx
 
@@ -26,34 +26,45 @@ Row = dict[str, Any]
 SLICE_BYTES = 10
 LEASE = timedelta(minutes=1)
 SESSION = {"handle": "s-1"}
-ERROR = {"code": "store_refused", "message": "no", "advice": "look"}
+ERROR = {"code": "store_refused", "message": "no", "advice": "look", "at": "2026-01-01T00:00:00+00:00"}
+UNAVAILABLE = ERROR | {"code": "store_unavailable"}
+SOON = Deferral(timedelta(minutes=5), UNAVAILABLE, attempt=True)
+AT_ONCE = Deferral(None, None)
 
 
 @dataclass
-class Bench:
-    """One database, one worker that lives, and everything that a test does with jobs."""
+class JobsDatabase:
+    """One database with one live worker, and the operations that a test performs on jobs."""
 
-    db: Database
+    pool: Database
     url: str
     worker: UUID = field(default_factory=uuid4)
     last_ms: int = 0
 
+    def connection(self) -> AbstractContextManager[Tx]:
+        """Lend a connection on which every statement commits by itself."""
+        return self.pool.connection()
+
+    def transaction(self) -> AbstractContextManager[Tx]:
+        """Lend a connection inside a transaction, which is committed at the end."""
+        return self.pool.transaction()
+
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete all rows."""
         self.run(
             "WITH a AS (DELETE FROM job), b AS (DELETE FROM worker), c AS (DELETE FROM breaker), "
             "d AS (DELETE FROM store_link) DELETE FROM leadership"
         )
 
     def know_link(self, store: str = "main", *, goodput: float = 1e12, answer_s: float = 0.01) -> None:
-        """Have a store's link known, so that as many slices may be in flight to it as it carries."""
-        with self.db.connection() as tx:
+        """Record the measured rate of a store's link; an unknown link gets one slice at a time."""
+        with self.connection() as tx:
             leases.keep_links(tx, {store: Link(goodput, 1e6, answer_s)})
 
     def start_worker(self, *, slots: int = 4) -> UUID:
         """Register another worker."""
         made = uuid4()
-        with self.db.connection() as tx:
+        with self.connection() as tx:
             workers.start_worker(tx, made, "w", slots=slots, roots=[])
         return made
 
@@ -80,19 +91,24 @@ class Bench:
     def enqueue(self, **fields: Any) -> UUID:
         """Enqueue one job."""
         job = self.new(id=self.next_id(), **fields)
-        with self.db.connection() as tx:
+        with self.connection() as tx:
             assert transitions.enqueue(tx, [job], "tester") == {job.id}
         return job.id
 
     def run(self, statement: str, *params: Any) -> list[Row]:
         """Run a statement of the test's own."""
-        with self.db.connection() as tx:
+        with self.connection() as tx:
             cursor = tx.execute(statement, params)
             return cursor.fetchall() if cursor.description else []
 
     def row(self, job: UUID) -> Row:
         """Return the job's row."""
         return self.run("SELECT * FROM job WHERE id = %s", job)[0]
+
+    def columns(self, job: UUID, *names: str) -> tuple[Any, ...]:
+        """Return these columns of the job's row."""
+        row = self.row(job)
+        return tuple(row[name] for name in names)
 
     def slices(self, job: UUID) -> list[Row]:
         """Return its slices, by number."""
@@ -111,11 +127,11 @@ class Bench:
         return [row["kind"] for row in self.events(job)]
 
     def force(self, job: UUID, state: JobState, step: Step, *, slices: Sequence[SliceState] = ()) -> None:
-        """Put a job where a test wants it, consistent in itself, without any of the moves."""
+        """Write a job's state and step directly, without a transition; the row is consistent."""
         self.force_all([(job, state, step)], slices)
 
     def force_all(self, jobs: Sequence[tuple[UUID, JobState, Step]], slices: Sequence[SliceState]) -> None:
-        """Put jobs where a test wants them, each with a slice of number `n` in the state `slices[n]`."""
+        """Write the states and steps of jobs directly, each with a slice of number `n` in the state `slices[n]`."""
         states = [str(state) for state in slices]
         left = len(states) - states.count("done")
         self.run(
@@ -155,14 +171,14 @@ class Bench:
 
     def dispatch(self, job: UUID, *numbers: int) -> list[Row]:
         """Mark the job's step, or these slices, as the dispatcher does."""
-        with self.db.connection() as tx:
+        with self.connection() as tx:
             return transitions.dispatch(tx, [] if numbers else [job], [(job, number) for number in numbers])
 
     def take(self, job: UUID, *numbers: int, worker: UUID | None = None) -> list[Claim]:
         """Dispatch and claim the job's step, or these slices."""
         self.dispatch(job, *numbers)
         claims = [self.claim_of(job, number, worker) for number in numbers or (None,)]
-        with self.db.connection() as tx:
+        with self.connection() as tx:
             for claim in claims:
                 if claim.number is None:
                     transitions.claim_step(tx, claim, JobState(self.row(job)["state"]), LEASE)
@@ -186,21 +202,21 @@ class Bench:
         held_by: str | None = "digest",
         ordered: bool = False,
     ) -> JobState:
-        """Store a session and a plan of so many slices; the last one is smaller. ``held_by``: None as in 0.1."""
+        """Store a session and a plan of so many slices, the last one smaller; ``held_by`` None: as release 0.1 did."""
         plan = Plan(slices * SLICE_BYTES - 3, SLICE_BYTES)
         terms = {"slice_bytes": SLICE_BYTES, "ordered": ordered, "total": plan.total, "held": list(held)}
         terms |= {"bytes_done": plan.bytes_of(held), "fingerprint": {"size": 1}, "size_bytes": plan.size_bytes}
-        with self.db.connection() as tx:
+        with self.connection() as tx:
             cause: Row = {"slices": plan.total, "held": len(held)} | ({"held_by": held_by} if held_by else {})
             return transitions.open_session(tx, claim, SESSION, terms, cause)
 
     def checkpoint(self, *claims: Claim) -> dict[Any, Row]:
         """Record slices as done."""
-        with self.db.connection() as tx:
+        with self.connection() as tx:
             return transitions.checkpoint(tx, [Acknowledged(c, "tag", None) for c in claims], claims[0].worker)
 
     def finishing(self, slices: int = 1, **fields: Any) -> UUID:
-        """Bring a job to where its finish can be dispatched."""
+        """Enqueue a job and upload all its slices, so that its finish is due."""
         job = self.uploading(slices, **fields)
         self.checkpoint(*self.take(job, *range(slices)))
         assert self.row(job)["state"] == JobState.FINISHING
@@ -212,7 +228,7 @@ class Bench:
 
 
 def everything(tx: Tx, job: UUID | None = None) -> dict[str, list[Row]]:
-    """Return all that transitions may write (of one job, or of all), with the row versions: equal means untouched."""
+    """Return all rows that transitions may write (of one job, or of all), with the row versions."""
     row = tx.execute(
         """SELECT
           (SELECT coalesce(jsonb_agg(to_jsonb(t) || jsonb_build_object('xmin', t.xmin::text) ORDER BY id), '[]')
@@ -227,15 +243,8 @@ def everything(tx: Tx, job: UUID | None = None) -> dict[str, list[Row]]:
     return row
 
 
-@contextmanager
-def open_transaction(bench: Bench) -> Iterator[Any]:
-    """A transaction that is committed at the end, with the test's word."""
-    with bench.db.connection() as tx, tx.transaction():
-        yield tx
-
-
-def wait_until_blocked(bench: Bench) -> None:
+def wait_until_blocked(db: JobsDatabase) -> None:
     """Return as soon as some statement waits for another's lock."""
     until = time.monotonic() + 120
-    while not bench.run("SELECT pid FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"):
-        assert time.monotonic() < until, "nobody waits for the lock"
+    while not db.run("SELECT pid FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"):
+        assert time.monotonic() < until, "no statement waits for the lock"
