@@ -51,7 +51,7 @@ def parse(path: Path) -> ast.Module:
 
 
 def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    """Every call in a file, with the last part of the name that is called."""
+    """Yield every call in a file, with the last part of the called name."""
     for node in ast.walk(parse(path)):
         if isinstance(node, ast.Call):
             called = node.func
@@ -177,24 +177,24 @@ def error_codes() -> dict[str, set[str]]:
     return dict(found)
 
 
-def _beside(node: ast.AST, word: str) -> ast.expr | None:
-    """What a call, a class, an assignment or a dict gives for a word."""
+def _beside(node: ast.AST, field: str) -> ast.expr | None:
+    """Return the value that a call, a class, an assignment or a dict gives to a field."""
     if isinstance(node, ast.Call):
-        return next((each.value for each in node.keywords if each.arg == word), None)
+        return next((each.value for each in node.keywords if each.arg == field), None)
     if isinstance(node, ast.ClassDef):
-        return next((_beside(each, word) for each in node.body if _beside(each, word)), None)
+        return next((_beside(each, field) for each in node.body if _beside(each, field)), None)
     if isinstance(node, ast.Assign):
-        return node.value if [getattr(each, "id", None) for each in node.targets] == [word] else None
+        return node.value if [getattr(each, "id", None) for each in node.targets] == [field] else None
     if isinstance(node, ast.AnnAssign):
-        return node.value if getattr(node.target, "id", None) == word else None
+        return node.value if getattr(node.target, "id", None) == field else None
     if isinstance(node, ast.Dict):
         pairs = zip(node.keys, node.values, strict=True)
-        return next((value for key, value in pairs if isinstance(key, ast.Constant) and key.value == word), None)
+        return next((value for key, value in pairs if isinstance(key, ast.Constant) and key.value == field), None)
     return None
 
 
 def _texts(value: ast.expr | None) -> list[str]:
-    """The texts that an expression may have; what is put into one when it runs is an ellipsis."""
+    """Return the texts that an expression may have; an ellipsis stands for inserted values."""
     match value:
         case ast.Constant(value=str(text)):
             return [text]
@@ -207,7 +207,7 @@ def _texts(value: ast.expr | None) -> list[str]:
 
 
 def table(document: str, heading: str) -> list[list[str]]:
-    """The cells of the table below a heading."""
+    """Return the cells of the table below a heading."""
     text = (DOCS / document).read_text()
     section = text.split(f"\n{heading}\n", 1)[1]
     rows = [line for line in re.split(r"\n#+ ", section, maxsplit=1)[0].splitlines() if line.startswith("|")]

@@ -1,4 +1,4 @@
-"""The decision on licences has every package that is installed at run time, and what it says of itself."""
+"""The decision on licences lists every package that is installed at run time, with the licence that it names."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from packaging.utils import canonicalize_name
 
 HOME = Path(__file__).parents[2]
 DECISION = HOME / "docs" / "decisions" / "0019-licences-and-provenance.md"
-#: Whose markers do not hold here; the lock has them for where they do.
+#: Packages of other platforms: their markers do not hold here, and the lock has them.
 ELSEWHERE = {"async-timeout", "colorama", "tzdata"}
-#: What packages write that are older than the standard's names.
+#: Licence names of packages that do not use the standard's names.
 SPELT = {"BSD": "BSD-", "New BSD": "BSD-", "BSD License": "BSD-", "MIT License": "MIT", "Dual License": "Apache-2.0 OR"}
 SPELT |= {"Apache Software License": "Apache-2.0", "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0"}
 
 
 def closure() -> set[str]:
-    """Our dependencies, those of the extras, and theirs, as they are installed here."""
+    """Return our dependencies and those of the extras, with all theirs, as they are installed here."""
     project = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]
     extras = [text for texts in project["optional-dependencies"].values() for text in texts]
     left = [Requirement(text) for text in [*project["dependencies"], *extras]]
@@ -44,11 +44,11 @@ def documented() -> dict[str, str]:
     return {name: licence for name, licence in rows if name != "package"}
 
 
-def own_words(name: str) -> str:
-    """What a package says of its licence, in one line."""
-    told = metadata.metadata(name)
-    classifiers = [text.rpartition(" :: ")[2] for text in told.get_all("Classifier") or [] if "License ::" in text]
-    short = told.get("License-Expression") or told.get("License") or ""
+def named_licence(name: str) -> str:
+    """Return the licence that a package names, in one line."""
+    fields = metadata.metadata(name)
+    classifiers = [text.rpartition(" :: ")[2] for text in fields.get_all("Classifier") or [] if "License ::" in text]
+    short = fields.get("License-Expression") or fields.get("License") or ""
     return short if short and "\n" not in short else classifiers[0]
 
 
@@ -60,8 +60,6 @@ def test_every_package_has_its_row_and_no_other_has_one() -> None:
 
 def test_each_licence_is_the_one_that_the_package_names() -> None:
     table = documented()
-    words = {name: own_words(name) for name in closure()}
-    wrong = {
-        name: (table[name], said) for name, said in words.items() if not table[name].startswith(SPELT.get(said, said))
-    }
+    named = {name: named_licence(name) for name in closure()}
+    wrong = {name: (table[name], own) for name, own in named.items() if not table[name].startswith(SPELT.get(own, own))}
     assert wrong == {}

@@ -1,4 +1,4 @@
-"""Identities sort by age, and an operator sees a task again under the id that it had."""
+"""Ids sort by age, and a task keeps its id across attempts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every URL of the settings becomes parts that keep every character of a password, and shows none of it."""
+"""Every URL of the settings is split into parts that keep the whole password, and never prints it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from worker.errors import SettingsError
 from worker.http.proxy import for_httpx
 from worker.urls import Endpoint, Host, ProxyUrl, Secret, UrlError
 
-LEAST = {"SLICEWAY_DATABASE_URL": "postgresql+psycopg://u@db/s", "SLICEWAY_BROKER_URL": "redis://cache:6379/0"}
+REQUIRED = {"SLICEWAY_DATABASE_URL": "postgresql+psycopg://u@db/s", "SLICEWAY_BROKER_URL": "redis://cache:6379/0"}
 SECRET = "SECRETSECRET"
-#: Every printable character, and what is easily taken for something else.
+#: Every printable character, and texts that a parser may misread.
 HARD = [
     "a%20b",
     "100%",
@@ -73,7 +73,7 @@ def test_a_proxy_gets_the_password_that_was_encoded(password: str) -> None:
 
 
 @pytest.mark.parametrize("password", ["a/b", "a?b", "a#b", "a@b", "a:b", "a b", "12/34", "a%zz"])
-def test_a_password_that_was_not_encoded_is_taken_as_far_as_it_can_be_told(password: str) -> None:
+def test_a_password_that_was_not_encoded_is_read_as_far_as_possible(password: str) -> None:
     for made in (DatabaseUrl.of(f"postgres://u:{password}@h/d"), BrokerUrl.of(f"redis://u:{password}@h/0")):
         assert (made.user, made.password) == ("u", Secret(password))
 
@@ -83,13 +83,13 @@ def test_whatever_stands_there_an_error_is_one_line_without_the_password(text: s
     secret = SECRET + password
     for kind in (DatabaseUrl, BrokerUrl, Endpoint, ProxyUrl):
         for url in (f"postgresql://u:{secret}@{text}", f"redis://:{secret}@{text}", f"http://u:{secret}@{text}/{text}"):
-            shown = said_of(kind, url)
-            assert SECRET not in shown
-            assert "\n" not in shown
+            printed = printed_of(kind, url)
+            assert SECRET not in printed
+            assert "\n" not in printed
 
 
-def said_of(kind: Any, url: str) -> str:
-    """What is shown of a URL, or of why it is none."""
+def printed_of(kind: Any, url: str) -> str:
+    """Return the text of a URL, or of the error that refuses it."""
     try:
         made = kind.of(url)
     except UrlError as error:
@@ -132,7 +132,7 @@ def test_the_schemes_of_brokers_are_kombus() -> None:
 
 
 def test_those_of_redis_are_what_kombu_serves_by_its_redis_transport() -> None:
-    """Who asks the URL and who asks kombu hear the same."""
+    """Our URL and kombu agree."""
     spoken = {"amqp", "amqps", "pyamqp", "memory", *REDIS_SCHEMES}
     for url in [BrokerUrl.of(f"{scheme}:///{'s' * (scheme == 'redis+socket')}") for scheme in spoken]:
         with Connection(url.for_kombu()) as connection:
@@ -188,7 +188,7 @@ WRONG = [
 @pytest.mark.parametrize(("name", "url", "text"), WRONG)
 def test_a_url_that_is_wrong_is_refused_by_name(name: str, url: str, text: str) -> None:
     with pytest.raises(SettingsError) as error:
-        load_settings(LEAST | {f"SLICEWAY_{name}": url})
+        load_settings(REQUIRED | {f"SLICEWAY_{name}": url})
     assert error.value.message.startswith(f"SLICEWAY_{name} is wrong: ")
     assert text in error.value.message
     assert "\n" not in error.value.message
@@ -256,11 +256,11 @@ def test_sentinels_are_asked_for_a_server_by_its_name() -> None:
     made = load_settings(given | names)
     assert made.broker.master == Master("uploads", Secret("fake-watcher"))
     assert {SECRET, "fake-watcher"} <= made.secrets
-    told = options(made.broker)
-    assert (told["master_name"], told["sentinel_kwargs"]["password"]) == ("uploads", "fake-watcher")
+    given = options(made.broker)
+    assert (given["master_name"], given["sentinel_kwargs"]["password"]) == ("uploads", "fake-watcher")
     for name, value in names.items():
         with pytest.raises(SettingsError, match=rf"^{name} is set, but SLICEWAY_BROKER_URL begins with redis://"):
-            load_settings(LEAST | {name: value})
+            load_settings(REQUIRED | {name: value})
 
 
 def test_the_parts_of_a_broker() -> None:
@@ -296,7 +296,7 @@ def test_settings_name_their_secrets_in_one_place() -> None:
     assert "fake" not in repr(made)
 
 
-def test_sqlalchemy_is_told_of_the_driver_only() -> None:
+def test_sqlalchemy_gets_the_driver_only() -> None:
     from worker.db.session_settings import engine  # noqa: PLC0415
 
     made = engine(f"postgresql://u:{SECRET}@127.0.0.1:1/d")

@@ -1,4 +1,4 @@
-"""What RabbitMQ passes on and nobody can read arrives as a message without properties; the one behind it is whole."""
+"""A RabbitMQ message with unreadable properties arrives without properties, and the next message is complete."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def table(entry: bytes) -> bytes:
 
 
 def delivered(properties: bytes) -> list[Any]:
-    """The messages that py-amqp makes of one with these properties, flags first, and the body `[]`."""
+    """Return the messages that py-amqp reads from one with these properties, flags first, and the body `[]`."""
     got: list[Any] = []
     handle = method_framing.frame_handler(
         SimpleNamespace(bytes_recv=0), lambda _channel, _method, _arguments, message: got.append(message)

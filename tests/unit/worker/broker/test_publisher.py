@@ -1,4 +1,4 @@
-"""A broker that is not Redis is published to by Celery's own means."""
+"""The publisher uses Celery's own means for a broker other than Redis."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def step() -> dict[str, Any]:
     return {**ids, "state": "queued", "number": None, "deaths": 0, "store": "main", "key": "a"}
 
 
-def test_its_messages_are_counted_and_told_what_to_do(app: Celery) -> None:
+def test_its_messages_are_counted_and_name_their_job(app: Celery) -> None:
     broker, rows = Broker(app), [step(), step()]
     broker.publish(rows)
     assert broker.length() == 2
@@ -36,7 +36,7 @@ def test_its_messages_are_counted_and_told_what_to_do(app: Celery) -> None:
     broker.publish([step()])
     assert broker.holds(3)
     with app.connection_for_read() as connection:
-        told = [connection.default_channel.basic_get(QUEUE, no_ack=True).payload[1]["job"] for _ in rows]
-    assert told == [str(row["job_id"]) for row in rows]
+        jobs = [connection.default_channel.basic_get(QUEUE, no_ack=True).payload[1]["job"] for _ in rows]
+    assert jobs == [str(row["job_id"]) for row in rows]
     assert not broker.was_emptied()
     broker.close()

@@ -1,4 +1,4 @@
-"""From a file's name to what the API is asked for."""
+"""How a file's name becomes the source and the key of a request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.errors import SettingsError
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    """A stores file with a root, and a root inside of it; the store's secret is not ours to read."""
+    """A stores file with a root and a root inside it; the command line cannot read the store's secret."""
     (tmp_path / "media/video").mkdir(parents=True)
     (tmp_path / "media/a.mp4").touch()
     (tmp_path / "media/video/b.mp4").touch()
@@ -55,7 +55,9 @@ def test_a_file_below_no_root_is_refused_with_the_roots_there_are(tmp_path: Path
         ("x" * 300, "File name too long"),
     ],
 )
-def test_what_is_no_file_is_called_what_it_is(tmp_path: Path, environ: dict[str, str], name: str, says: str) -> None:
+def test_what_is_no_file_is_refused_with_the_reason(
+    tmp_path: Path, environ: dict[str, str], name: str, says: str
+) -> None:
     os.mkfifo(tmp_path / "media/pipe")
     with pytest.raises(NotBelowRoot, match=says):
         source_of(tmp_path / name, environ)

@@ -1,4 +1,4 @@
-"""Jobs in words."""
+"""Jobs as text."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_narrow_terminal_shows_the_columns_that_fit(width: int, columns: list[
         assert target.endswith("film.mov")
 
 
-def test_wide_signs_and_those_that_move_the_cursor_keep_a_row_one_row() -> None:
+def test_wide_and_control_characters_keep_a_row_on_one_line() -> None:
     head, row = table_lines(JOBS, [job_row(view(key="影" * 40 + "\n\x1b[2J"))], 80)
     assert "\x1b" not in row
     assert len(row) + row.count("影") <= 80
@@ -93,7 +93,7 @@ def test_sizes_are_bytes_with_commas() -> None:
     assert job_row(UPLOADING | {"progress": progress})[3] == "30,000,000"
 
 
-def test_the_lines_of_a_job_tell_what_goes_wrong_and_what_to_do() -> None:
+def test_the_lines_of_a_job_have_its_error_and_advice() -> None:
     lines = [line.split(maxsplit=1) for line in job_lines(WAITING)]
     assert ["error", "root_unavailable: root media is empty"] in lines
     assert ["advice", "Mount it."] in lines
@@ -102,7 +102,7 @@ def test_the_lines_of_a_job_tell_what_goes_wrong_and_what_to_do() -> None:
     assert not any(line[0] in {"labels", "started_at", "paused_at"} for line in lines)
 
 
-def test_the_lines_of_a_job_that_uploads_tell_how_far_it_is() -> None:
+def test_the_lines_of_a_job_that_uploads_have_its_progress() -> None:
     lines = [line.split(maxsplit=1) for line in job_lines(UPLOADING)]
     assert ["progress", "5 of 10 bytes, 50.0 %"] in lines
     assert ["slices", "1 of 2"] in lines

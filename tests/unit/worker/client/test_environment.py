@@ -1,4 +1,4 @@
-"""What the command line works with."""
+"""The environment of the command line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def state(server_folder: Path) -> Path:
     return tmp_path
 
 
-def test_what_runs_on_this_machine_is_found(state: Path) -> None:
+def test_the_installation_on_this_machine_is_found(state: Path) -> None:
     found = environment({"SLICEWAY_STATE_DIR": str(state), "HOME": "/nowhere"})
     assert found["SLICEWAY_API_URL"] == "http://127.0.0.1:3"
     assert found["SLICEWAY_API_KEY"] == "slw_fake-secret"
@@ -44,7 +44,7 @@ def test_what_runs_on_this_machine_is_found(state: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["SLICEWAY_DATABASE_URL", "SLICEWAY_API_URL", "SLICEWAY_API_KEY"])
-def test_who_names_another_installation_means_that_one_alone(state: Path, name: str) -> None:
+def test_a_variable_that_names_another_installation_excludes_the_local_one(state: Path, name: str) -> None:
     given = {"SLICEWAY_STATE_DIR": str(state), name: "x"}
     assert environment(given) == given
 
@@ -68,7 +68,7 @@ def test_its_ports_and_key_are_followed_whatever_else_is_set(state: Path, set_el
     assert found["SLICEWAY_STORES_FILE"] == str(state / "stores.toml")
 
 
-def test_a_database_of_anothers_that_it_uses_is_no_other_installation(state: Path) -> None:
+def test_an_external_database_that_it_uses_is_no_other_installation(state: Path) -> None:
     url = "postgresql://someone:fake-secret-3@db.example/media"
     given = {"SLICEWAY_STATE_DIR": str(state), "SLICEWAY_DATABASE_URL": url, "SLICEWAY_BROKER_URL": "redis://b/0"}
     assert environment(given) == given
@@ -82,7 +82,7 @@ def test_a_database_of_anothers_that_it_uses_is_no_other_installation(state: Pat
     assert "fake-secret-3" not in "".join(file.read_text() for file in state.glob("*.json"))
 
 
-def test_a_key_of_ones_own_goes_to_what_runs_here(state: Path) -> None:
+def test_an_own_key_is_used_with_the_local_installation(state: Path) -> None:
     given = {"SLICEWAY_STATE_DIR": str(state), "SLICEWAY_API_KEY": "slw_fake-own"}
     with Supervisor(state):
         found = environment(given)
@@ -90,33 +90,33 @@ def test_a_key_of_ones_own_goes_to_what_runs_here(state: Path) -> None:
     assert environment(given) == given
 
 
-def test_where_nothing_runs_there_is_the_environment(tmp_path: Path) -> None:
+def test_without_a_local_installation_the_environment_is_unchanged(tmp_path: Path) -> None:
     given = {"SLICEWAY_STATE_DIR": str(tmp_path / "none")}
     assert environment(given) == given
     assert not (tmp_path / "none").exists()
 
 
-def test_an_error_is_told_in_one_line_without_secrets() -> None:
+def test_an_error_becomes_one_line_without_secrets() -> None:
     assert first_line(ValueError("\n no redis://:fake-secret@h/0 \nmore")) == "no redis://:***@h/0"
     assert first_line(ValueError()) == "ValueError"
 
 
-NOBODY = """
+NO_ACCOUNT = """
 import os, sys
 import worker.local.up
 from worker.cli.main import run
 from worker.client.environment import environment
 os.environ.pop("HOME", None)
-os.setuid(54321)  # whom no list of users has
+os.setuid(54321)  # a user without an account
 assert "SLICEWAY_DATABASE_URL" not in environment({})
 sys.exit(run(["up"]))
 """
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be a user that does not exist")
-def test_a_user_without_a_home_has_nothing_that_runs_here_and_is_told_what_to_set() -> None:
+def test_a_user_without_a_home_has_no_local_installation_and_gets_advice() -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLICEWAY_", "XDG_"))}
-    said = subprocess.run([sys.executable, "-c", NOBODY], env=clean, capture_output=True, text=True, check=False)
+    said = subprocess.run([sys.executable, "-c", NO_ACCOUNT], env=clean, capture_output=True, text=True, check=False)
     assert said.stderr == (
         "sliceway: the user with the number 54321 has no home folder, and no other is named."
         " Set SLICEWAY_STATE_DIR or HOME.\n"

@@ -1,4 +1,4 @@
-"""By which proxy the command line reaches the API."""
+"""The proxy between the command line and the API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a container may use is found in its control groups, as either version and each way of mounting has them."""
+"""The limits of a container, from its control groups of either version and each way of mounting."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HAVE = len(os.sched_getaffinity(0))
 
 
 class Groups:
-    """A process as /proc has it, and the file systems that its groups are in."""
+    """The /proc files of a process and the file systems of its control groups."""
 
     def __init__(self, folder: Path) -> None:
         self.proc, self.place = folder / "proc", folder / "cgroup"
@@ -69,7 +69,7 @@ def test_the_quota_of_version_1_in_a_container_and_outside(
     assert cgroup.processors(groups.proc) == expected
 
 
-def test_a_group_that_is_not_to_be_seen_is_that_of_the_mount(groups: Groups) -> None:
+def test_a_hidden_group_is_that_of_the_mount(groups: Groups) -> None:
     groups.mounted("cgroup", "3:cpu,cpuacct:/elsewhere\n", "/docker/abc")
     groups.has(".", cpu__cfs_quota_us="100000", cpu__cfs_period_us="100000")
     assert cgroup.processors(groups.proc) == 1

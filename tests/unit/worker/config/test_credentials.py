@@ -1,4 +1,4 @@
-"""Which secrets are found in settings as they are written, also where they are wrong."""
+"""The secrets that are found in settings, also in invalid ones."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from worker.telemetry.secret_matcher import SecretMatcher
 if TYPE_CHECKING:
     from pathlib import Path
 
-SECRET = "fAk3-0nly/Wq8+Zr5Xe2 Tv7Lm4"  # a fake, with what URLs may not have
+SECRET = "fAk3-0nly/Wq8+Zr5Xe2 Tv7Lm4"  # a fake, with characters that a URL has to encode
 RAW = SECRET.replace(" ", "%20")
-RIGHT = {
+VALID = {
     "SLICEWAY_DATABASE_URL": "postgresql+psycopg://me@db/sliceway",
     "SLICEWAY_BROKER_URL": "redis://cache:6379/0",
 }
@@ -29,7 +29,7 @@ RIGHT = {
 
 @pytest.fixture(autouse=True)
 def nothing_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Begin with no secrets, and leave those of other tests as they were."""
+    """Begin without secrets, and restore those of other tests."""
     monkeypatch.setattr(redact_module, "_known", SecretMatcher())
     monkeypatch.setattr(redact_module, "_short", {})
 
@@ -60,7 +60,7 @@ def nothing_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
         ("new", {"deep": ["https://me:{}@anywhere"]}),
     ],
 )
-def test_a_secret_is_found_in_every_setting_that_may_bear_one(name: str, value: object) -> None:
+def test_a_secret_is_found_in_every_setting_that_may_have_one(name: str, value: object) -> None:
     def filled(value: object) -> object:
         if isinstance(value, dict):
             return {key: filled(part) for key, part in value.items()}
@@ -100,7 +100,7 @@ def test_what_is_no_secret_is_not_hidden(name: str, value: object) -> None:
 )
 def test_the_refusal_of_settings_shows_no_secret_of_them(wrong: dict[str, str]) -> None:
     with pytest.raises(SettingsError) as caught:
-        load_settings(RIGHT | wrong)
+        load_settings(VALID | wrong)
     assert leaked(SECRET, str(caught.value)) == []
 
 
@@ -121,14 +121,14 @@ def test_the_refusal_of_a_store_shows_no_secret_of_it(tmp_path: Path, lines: str
     assert leaked(SECRET, str(caught.value)) == []
 
 
-def test_whoever_loads_settings_and_profiles_hides_their_secrets(tmp_path: Path) -> None:
+def test_loading_settings_and_profiles_hides_their_secrets(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"{SECRET[::-1]}\n")
     file = tmp_path / "stores.toml"
     file.write_text(
         '[stores.main]\nprotocol = "cos-json"\nendpoint = "https://store"\nappid = "1"\nbucket = "b"\n'
         'secret_id_env = "MINE"\nsecret_key_file = "key"\n'
     )
-    settings = load_settings({**RIGHT, "SLICEWAY_FLOWER_BASIC_AUTH": f"me:{SECRET}", "SLICEWAY_STORES_FILE": str(file)})
+    settings = load_settings({**VALID, "SLICEWAY_FLOWER_BASIC_AUTH": f"me:{SECRET}", "SLICEWAY_STORES_FILE": str(file)})
     load_profiles(file, os.environ | {"MINE": SECRET.swapcase()})
     assert settings.flower_basic_auth is not None
     for secret in (SECRET, SECRET[::-1], SECRET.swapcase()):

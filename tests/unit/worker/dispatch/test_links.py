@@ -1,4 +1,4 @@
-"""What the leader makes of the workers' reports, and what follows from it on links whose bandwidth is known."""
+"""The leader's estimate of each link from the workers' reports, on simulated links of known bandwidth."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STORE = "s"
 
 @dataclass
 class Flight:
-    """A slice under way."""
+    """A slice in flight."""
 
     worker: int
     began_s: float
@@ -30,7 +30,7 @@ class Flight:
 
 @dataclass
 class Simulation:
-    """Workers that send slices over one link, which is shared evenly, and a leader that hears their reports."""
+    """Workers that share one link evenly, and a leader that reads their reports."""
 
     rate: float
     slice_bytes: int
@@ -49,27 +49,27 @@ class Simulation:
         self.meters = [LinkMeter(clock=lambda: self.now_s) for _ in self.ids]
         self.reports: dict[UUID, list[dict[str, object]]] = {}
         self.book = LinkBook()
-        self.turn = itertools.cycle(range(self.workers))
+        self.next_worker = itertools.cycle(range(self.workers))
 
     def run(self) -> float:
         """Send all slices; returns the seconds it took."""
         left, next_beat_s = self.slices, self.now_s + HEARTBEAT_S
         while left or self.flights or self.answering:
-            while left and len(self.flights) + len(self.answering) < self.room():
+            while left and len(self.flights) + len(self.answering) < self.window():
                 left -= 1
                 self.begin()
             self.advance(min(next_beat_s, self.next_event_s()))
             if self.now_s >= next_beat_s:
                 next_beat_s += HEARTBEAT_S
-                self.hear(range(self.workers))
+                self.learn(range(self.workers))
         return self.now_s
 
-    def room(self) -> int:
-        """As many as the dispatcher would have in flight."""
+    def window(self) -> int:
+        """Return how many slices the dispatcher would have in flight."""
         return 1 if self.link is None else min(self.max_in_flight, self.link.in_flight(self.slice_bytes, 5.0))
 
     def begin(self) -> None:
-        worker = next(self.turn)
+        worker = next(self.next_worker)
         sending = self.meters[worker].sending(STORE, self.slice_bytes)
         sending.__enter__()
         self.flights.append(Flight(worker, self.now_s, self.slice_bytes, sending))
@@ -94,9 +94,9 @@ class Simulation:
             self.longest_s = max(self.longest_s, until_s - flight.began_s)
             if self.meters[flight.worker].first_answer.is_set():
                 self.meters[flight.worker].first_answer.clear()
-                self.hear([flight.worker])
+                self.learn([flight.worker])
 
-    def hear(self, workers: range | list[int]) -> None:
+    def learn(self, workers: range | list[int]) -> None:
         for worker in workers:
             if (report := self.meters[worker].report()) is not None:
                 self.reports[self.ids[worker]] = report
@@ -121,24 +121,24 @@ def test_a_store_that_answers_late_gets_as_many_as_it_may_have(latency_s: float,
     simulation = Simulation(500_000_000, 3 * MIB, 2000, workers, latency_s=latency_s)
     whole_rounds_s = 2000 / 64 * (64 * 3 * MIB / 500_000_000 + latency_s)
     assert simulation.run() <= 1.1 * whole_rounds_s + 10 * latency_s  # until as many are in flight
-    assert simulation.room() == 64
+    assert simulation.window() == 64
 
 
 def test_a_store_that_was_idle_is_as_fast_as_before() -> None:
-    """Time in which nothing was under way says nothing."""
+    """Time without slices in flight does not change the estimate."""
     simulation = Simulation(100_000_000, 3 * MIB, 50, 2)
     simulation.run()
-    before = simulation.room()
+    before = simulation.window()
     simulation.now_s += 300
     simulation.slices = 50
     began_s = simulation.now_s
     simulation.run()
-    assert simulation.room() == before
+    assert simulation.window() == before
     assert simulation.now_s - began_s <= 1.1 * 50 * 3 * MIB / 100_000_000
 
 
 def counters(**changed: float) -> list[dict[str, object]]:
-    """A worker's report."""
+    """Return a worker's report."""
     return [
         {"store": STORE, "answers": 0, "answered_bytes": 0, "answered_s": 0.0, "busy_s": 0.0, "timeouts": 0}
         | {"oldest_s": 0.0}
@@ -149,18 +149,12 @@ def counters(**changed: float) -> list[dict[str, object]]:
 A, B = UUID(int=1), UUID(int=2)
 
 
-def test_workers_that_take_turns_add_up_their_time() -> None:
+@pytest.mark.parametrize("sending_s", [1.0, 2.0], ids=["one after the other", "at once"])
+def test_the_goodput_of_two_workers_is_that_of_the_time_in_which_either_sends(sending_s: float) -> None:
     book = LinkBook()
     book.begin_term([(A, counters()), (B, counters())], 0.0)
-    half = counters(answers=1, answered_bytes=1_000_000, answered_s=1.0, busy_s=1.0)
-    assert book.learn([(A, half), (B, half)], {}, 2.0)[STORE].goodput_bytes_per_s == 1_000_000
-
-
-def test_workers_that_send_side_by_side_do_not() -> None:
-    book = LinkBook()
-    book.begin_term([(A, counters()), (B, counters())], 0.0)
-    whole = counters(answers=1, answered_bytes=1_000_000, answered_s=2.0, busy_s=2.0)
-    assert book.learn([(A, whole), (B, whole)], {}, 2.0)[STORE].goodput_bytes_per_s == 1_000_000
+    each = counters(answers=1, answered_bytes=1_000_000, answered_s=sending_s, busy_s=sending_s)
+    assert book.learn([(A, each), (B, each)], {}, 2.0)[STORE].goodput_bytes_per_s == 1_000_000
 
 
 def test_a_timeout_halves_it() -> None:
@@ -183,7 +177,7 @@ def test_a_store_that_has_stopped_answering_is_sent_one_at_a_time_and_counts_as_
     assert known[STORE].in_flight(1_000_000, 5.0) == 1
 
 
-def test_who_leads_next_counts_from_where_the_counters_are() -> None:
+def test_the_next_leader_counts_from_the_present_counters() -> None:
     before = Link(5e6, 1e6, 0.2)
     old = counters(answers=1000, answered_bytes=10, answered_s=4000.0, busy_s=3000.0)
     book = LinkBook()
@@ -193,7 +187,7 @@ def test_who_leads_next_counts_from_where_the_counters_are() -> None:
     assert book.learn([(A, new)], {STORE: before}, 102.0)[STORE] == Link(2e6, 1e6, 0.5)
 
 
-def test_a_worker_that_has_ended_holds_nothing_any_more() -> None:
+def test_a_worker_that_has_ended_does_not_count() -> None:
     book = LinkBook()
     sent = {"answers": 1, "answered_bytes": 1_000_000, "answered_s": 0.1}
     known = book.learn([(A, counters(**sent, busy_s=9.0, oldest_s=9.0)), (B, counters(**sent))], {}, 1.0)

@@ -1,4 +1,4 @@
-"""Who is told that a slot is free: nobody, if a message that waited has filled it."""
+"""The dispatcher is notified of a free slot, unless a waiting message has filled it."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 DEADLINE_S = 20.0
 
 
-class Turns:
-    """Counts how often the dispatcher was woken."""
+class Wakes:
+    """Counts how often the notifier wakes the dispatcher."""
 
     def __init__(self) -> None:
         self.count = threading.Semaphore(0)
-        self.hurried: list[bool] = []
+        self.urgent: list[bool] = []
 
     def wake(self, *, urgent: bool) -> None:
-        self.hurried.append(urgent)
+        self.urgent.append(urgent)
         self.count.release()
 
-    def came(self) -> bool:
+    def woken(self) -> bool:
         return self.count.acquire(timeout=DEADLINE_S)
 
 
 @pytest.fixture
-def notifier(turns: Turns, taken: Callable[[], int]) -> Iterator[DispatcherNotifier]:
+def notifier(wakes: Wakes, taken: Callable[[], int]) -> Iterator[DispatcherNotifier]:
     parts: Any = SimpleNamespace(leads=True)
-    wakeup: Any = turns
+    wakeup: Any = wakes
     made = DispatcherNotifier(SimpleNamespace(), parts, wakeup, taken)  # type: ignore[arg-type]  # no database: it leads
     made.start()
     yield made
@@ -44,42 +44,42 @@ def notifier(turns: Turns, taken: Callable[[], int]) -> Iterator[DispatcherNotif
 
 
 @pytest.fixture
-def turns() -> Turns:
-    return Turns()
+def wakes() -> Wakes:
+    return Wakes()
 
 
 @pytest.fixture
-def looks() -> threading.Semaphore:
+def reads() -> threading.Semaphore:
     return threading.Semaphore(0)
 
 
 @pytest.fixture(params=["starving"])
-def taken(request: pytest.FixtureRequest, looks: threading.Semaphore) -> Callable[[], int]:
-    """Of a process that finds a message in every moment, or none."""
+def taken(request: pytest.FixtureRequest, reads: threading.Semaphore) -> Callable[[], int]:
+    """The count of claimed messages in a process that claims all the time, or never."""
     numbers = itertools.repeat(0) if request.param == "starving" else itertools.count()
 
-    def look() -> int:
-        looks.release()
+    def read() -> int:
+        reads.release()
         return next(numbers)
 
-    return look
+    return read
 
 
-def test_a_slot_that_stays_free_asks_for_a_turn(notifier: DispatcherNotifier, turns: Turns) -> None:
+def test_a_slot_that_stays_free_wakes_the_dispatcher(notifier: DispatcherNotifier, wakes: Wakes) -> None:
     notifier.slot_freed()
-    assert turns.came()
-    assert turns.hurried == [False]
+    assert wakes.woken()
+    assert wakes.urgent == [False]
 
 
 @pytest.mark.parametrize("taken", ["fed"], indirect=True)
-def test_a_slot_that_was_filled_asks_for_none_but_something_new_does(
-    notifier: DispatcherNotifier, turns: Turns, looks: threading.Semaphore
+def test_a_slot_that_was_filled_does_not_wake_it_but_new_work_does(
+    notifier: DispatcherNotifier, wakes: Wakes, reads: threading.Semaphore
 ) -> None:
     notifier.slot_freed()
-    assert all(looks.acquire(timeout=DEADLINE_S) for _ in range(2)), "before and after"
+    assert all(reads.acquire(timeout=DEADLINE_S) for _ in range(2)), "before and after"
     notifier.notify_dispatcher()
-    assert turns.came()
-    assert turns.hurried == [True]
+    assert wakes.woken()
+    assert wakes.urgent == [True]
     notifier.end()
     notifier.join(DEADLINE_S)
-    assert not turns.count.acquire(blocking=False), "both asked for a turn"
+    assert not wakes.count.acquire(blocking=False), "both woke the dispatcher"

@@ -1,4 +1,4 @@
-"""What runs next: urgency first, then fairness between tenants, then what ends a job, then age; never too much."""
+"""The order of dispatch: priority, then fairness between tenants, then steps that end a job, then age."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,14 +44,14 @@ def pick(
     slots: int = 1_000,
     probed: frozenset[str] = frozenset(),
 ) -> list[Row]:
-    """Choose where all that is in flight carries content, over fast links if none are named."""
+    """Choose, if everything in flight carries content, over fast links unless links are given."""
     known = defaultdict(lambda: FAST) if links is None else links
     limits = Limits(free, slots, caps or {}, _Known(known), probed)
     return choose(due, limits=limits, in_flight={lane: Load(n, n) for lane, n in (in_flight or {}).items()})
 
 
 class _Known(dict[str, Link]):
-    """Links of which one that is missing may have a default."""
+    """Links with a default for the missing ones."""
 
     def __init__(self, links: Mapping[str, Link]) -> None:
         super().__init__(links)
@@ -87,7 +88,7 @@ def of_tenant(in_flight: dict[tuple[str, str], int], tenant: str) -> int:
 
 
 @given(due_lists, frees, loads, st.dictionaries(st.sampled_from(STORES), st.integers(0, 20)))
-def test_never_more_than_there_is_room_for(
+def test_never_more_than_the_limits_are_chosen(
     due: list[Row], free: int, in_flight: dict[tuple[str, str], int], caps: dict[str, int]
 ) -> None:
     chosen = pick(due, free=free, in_flight=in_flight, caps=caps)
@@ -100,7 +101,7 @@ def test_never_more_than_there_is_room_for(
 
 
 @given(due_lists, frees, loads, st.dictionaries(st.sampled_from(STORES), st.integers(0, 20)))
-def test_room_is_not_left_while_something_could_go(
+def test_no_slot_is_left_while_something_could_run(
     due: list[Row], free: int, in_flight: dict[tuple[str, str], int], caps: dict[str, int]
 ) -> None:
     chosen = pick(due, free=free, in_flight=in_flight, caps=caps)
@@ -113,7 +114,7 @@ def test_room_is_not_left_while_something_could_go(
 
 
 @given(due_lists, frees, loads)
-def test_the_urgent_goes_first_whoever_it_belongs_to(
+def test_the_urgent_goes_first_whatever_its_tenant(
     due: list[Row], free: int, in_flight: dict[tuple[str, str], int]
 ) -> None:
     chosen = pick(due, free=free, in_flight=in_flight)
@@ -122,10 +123,10 @@ def test_the_urgent_goes_first_whoever_it_belongs_to(
 
 
 @given(due_lists, frees, loads)
-def test_nobody_gets_ahead_of_a_tenant_that_has_less(
+def test_no_tenant_gets_ahead_of_one_that_has_less(
     due: list[Row], free: int, in_flight: dict[tuple[str, str], int]
 ) -> None:
-    """Whoever waits with work as urgent has at most one less than anybody who was given something."""
+    """A tenant that waits with equally urgent work has at most one less than any tenant that was served."""
     chosen = pick(due, free=free, in_flight=in_flight)
     given_to = Counter(row["tenant"] for row in chosen)
     left = [row for row in due if row["job_id"] not in set(keys(chosen))]
@@ -165,21 +166,21 @@ def test_the_choice_does_not_depend_on_the_order_of_what_is_due(
     assert pick(due, **terms) == pick(shuffled, **terms)
 
 
-def test_ten_thousand_do_not_hold_up_two() -> None:
+@pytest.mark.parametrize(
+    ("free", "in_flight", "expected"),
+    [(4, {}, {"large": 2, "small": 2}), (2, {("s1", "large"): 62}, {"small": 2})],
+    ids=["at once", "when they were there first"],
+)
+def test_ten_thousand_do_not_hold_up_two(
+    free: int, in_flight: dict[tuple[str, str], int], expected: dict[str, int]
+) -> None:
     due = [row(age, "large") for age in range(10_000)] + [row(20_000 + age, "small") for age in range(2)]
-    chosen = pick(due, free=4, in_flight={})
-    assert Counter(row["tenant"] for row in chosen) == {"large": 2, "small": 2}
-
-
-def test_ten_thousand_do_not_hold_up_two_when_they_were_there_first() -> None:
-    due = [row(age, "large") for age in range(10_000)] + [row(20_000 + age, "small") for age in range(2)]
-    chosen = pick(due, free=2, in_flight={("s1", "large"): 62})
-    assert [row["tenant"] for row in chosen] == ["small", "small"]
+    assert Counter(row["tenant"] for row in pick(due, free=free, in_flight=in_flight)) == expected
 
 
 @given(st.integers(2, 6), st.integers(1, 5), st.integers(0, 999).map(random.Random))
-def test_nobody_starves(tenants: int, free: int, chance: random.Random) -> None:
-    """However the slots come free, everybody with work of the same urgency is served in every round of slots."""
+def test_no_tenant_starves(tenants: int, free: int, chance: random.Random) -> None:
+    """However the slots become free, every tenant with equally urgent work is served in some round."""
     due = [row(age * 10 + tenant, f"t{tenant}") for age in range(40) for tenant in range(tenants)]
     flying: list[Row] = []
     served: Counter[str] = Counter()
@@ -208,7 +209,7 @@ def test_one_probe_goes_to_a_store_that_waits() -> None:
 def test_within_a_tenant_the_store_with_less_goes_first(
     due: list[Row], free: int, in_flight: dict[tuple[str, str], int]
 ) -> None:
-    """Of two stores of one tenant, the one that waits with work as urgent has at most one less than the one served."""
+    """Of two stores of one tenant, one that waits with equally urgent work has at most one less than one served."""
     chosen = pick(due, free=free, in_flight=in_flight)
     load = Counter[str]()
     for (store, _), count in in_flight.items():
@@ -253,7 +254,7 @@ def test_slow_stores_hold_half_of_the_slots_together() -> None:
     assert Counter(row["store"] for row in chosen) == {"s0": 4, "s1": 4}
 
 
-def test_a_slow_store_leaves_room_for_another_whoever_it_belongs_to() -> None:
+def test_a_slow_store_leaves_slots_for_another_whatever_its_tenant() -> None:
     due = [row(age, store="s1", state="uploading") for age in range(40)] + [
         row(50 + age, store="s2") for age in range(9)
     ]

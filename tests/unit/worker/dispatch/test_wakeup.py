@@ -1,4 +1,4 @@
-"""A sleep that others can end: a wake is never lost, and none comes too late to do harm."""
+"""The dispatcher's sleep: no wake is lost, and a wake after its end does no harm."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_wake_ends_the_sleep_or_the_next_one() -> None:
     wakeup.close()
 
 
-def test_who_is_in_no_hurry_waits_for_the_pause_to_end() -> None:
+def test_a_wake_that_is_not_urgent_waits_for_the_end_of_the_pause() -> None:
     wakeup = Wakeup("postgresql://unused")
     sleeper = threading.Thread(target=wakeup.wait, args=(FAR_S,), kwargs={"busy": True, "pause_s": FAR_S})
     sleeper.start()
@@ -44,10 +44,10 @@ def test_who_is_in_no_hurry_waits_for_the_pause_to_end() -> None:
     wakeup.close()
 
 
-def test_a_patient_sleeper_is_hurried_by_nobody() -> None:
+def test_no_wake_ends_the_pause_of_a_saturated_sleeper() -> None:
     wakeup = Wakeup("postgresql://unused")
-    words = {"busy": True, "pause_s": 1.0, "saturated": True}
-    sleeper = threading.Thread(target=wakeup.wait, args=(FAR_S,), kwargs=words)
+    options = {"busy": True, "pause_s": 1.0, "saturated": True}
+    sleeper = threading.Thread(target=wakeup.wait, args=(FAR_S,), kwargs=options)
     sleeper.start()
     wakeup.wake()
     sleeper.join(0.3)
@@ -67,7 +67,7 @@ def test_any_number_of_wakes_is_one() -> None:
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_a_wake_after_the_end_touches_nothing(threads: int) -> None:
-    """The number of a closed pipe is soon that of another file: nothing may be written to it."""
+    """The descriptor of a closed pipe may soon be another file's: a wake must not write to it."""
     wakeup = Wakeup("postgresql://unused")
     wakeup.close()
     read, write = os.pipe()
@@ -100,13 +100,13 @@ def test_a_failed_listen_of_any_kind_means_polling(failure: Exception, caplog: p
     for thread in threading.enumerate():
         if thread.name == "listen":
             thread.join()
-    wakeup.wait(FAR_S, busy=True)  # as long as a poll, not as long as it was told
+    wakeup.wait(FAR_S, busy=True)  # as long as a poll interval, not as long as the argument
     wakeup.connect()
     wakeup.close()
     assert [record.message for record in caplog.records] == ["dispatcher.polls"]
 
 
-def test_a_server_that_does_not_answer_holds_nothing_up() -> None:
+def test_a_server_that_does_not_answer_blocks_nothing() -> None:
     answered, begun = threading.Event(), threading.Event()
 
     def listen(_: object) -> psycopg.Connection[Row]:

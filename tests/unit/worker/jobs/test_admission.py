@@ -1,4 +1,4 @@
-"""What can be a job at all."""
+"""Which job specs are admitted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ tenants = ["acme"]
 path = "/srv/media"
 tenants = ["acme"]
 """
-WISH = JobSpec(
+SPEC = JobSpec(
     root="media",
     path="video/a.mp4",
     store="main",
@@ -62,8 +62,8 @@ def admission(settings: Settings) -> Admission:
     return Admission(settings)
 
 
-def test_a_wish_becomes_a_job_with_its_target(admission: Admission, settings: Settings) -> None:
-    job = admission.new_job(WISH, "acme")
+def test_a_spec_becomes_a_job_with_its_target(admission: Admission, settings: Settings) -> None:
+    job = admission.new_job(SPEC, "acme")
     assert (
         job.target
         == settings.profiles.stores["main"].target("a.mp4")
@@ -74,24 +74,24 @@ def test_a_wish_becomes_a_job_with_its_target(admission: Admission, settings: Se
     assert job.id.version == 7
 
 
-def test_a_time_to_retry_is_the_wish_or_else_the_settings(admission: Admission) -> None:
-    assert admission.new_job(WISH, "acme").retry_for_s == 60
-    assert admission.new_job(WISH._replace(retry_for_s=0), "acme").retry_for_s == 0
+def test_the_time_to_retry_is_the_requested_one_or_else_the_settings(admission: Admission) -> None:
+    assert admission.new_job(SPEC, "acme").retry_for_s == 60
+    assert admission.new_job(SPEC._replace(retry_for_s=0), "acme").retry_for_s == 0
 
 
 @pytest.mark.parametrize(
     ("spec", "code"),
     [
-        (WISH._replace(store="other"), "unknown_store"),
-        (WISH._replace(root="other"), "unknown_root"),
-        (WISH._replace(key="a//b"), "bad_key"),
-        (WISH._replace(path="/a"), "bad_path"),
-        (WISH._replace(path="a/"), "bad_path"),
-        (WISH._replace(path="./a"), "bad_path"),
-        (WISH._replace(path=".."), "bad_path"),
-        (WISH._replace(verify="slice"), "bad_verify"),
-        (WISH._replace(slice_bytes=1), "bad_slice_size"),
-        (WISH._replace(verify="file", slice_bytes=512 * 1024), "bad_slice_size"),
+        (SPEC._replace(store="other"), "unknown_store"),
+        (SPEC._replace(root="other"), "unknown_root"),
+        (SPEC._replace(key="a//b"), "bad_key"),
+        (SPEC._replace(path="/a"), "bad_path"),
+        (SPEC._replace(path="a/"), "bad_path"),
+        (SPEC._replace(path="./a"), "bad_path"),
+        (SPEC._replace(path=".."), "bad_path"),
+        (SPEC._replace(verify="slice"), "bad_verify"),
+        (SPEC._replace(slice_bytes=1), "bad_slice_size"),
+        (SPEC._replace(verify="file", slice_bytes=512 * 1024), "bad_slice_size"),
     ],
 )
 def test_a_spec_that_breaks_a_rule_is_refused(admission: Admission, spec: JobSpec, code: str) -> None:
@@ -106,16 +106,16 @@ def test_a_key_outside_the_tenants_prefix_is_refused_by_its_name(settings: Setti
     admission = Admission(
         settings.model_copy(update={"profiles": profiles.model_copy(update={"stores": {"main": below}})})
     )
-    assert admission.new_job(WISH._replace(key="in/acme/a.mp4"), "acme").key == "in/acme/a.mp4"
+    assert admission.new_job(SPEC._replace(key="in/acme/a.mp4"), "acme").key == "in/acme/a.mp4"
     for key in ("a.mp4", "in/acme.mp4", "in/acme2/a.mp4", "IN/acme/a.mp4", "in/umbrella/a.mp4", "x/in/acme/a.mp4"):
         with pytest.raises(Refused, match="'in/acme/'") as refused:
-            admission.new_job(WISH._replace(key=key), "acme")
+            admission.new_job(SPEC._replace(key=key), "acme")
         assert (refused.value.code, refused.value.advice) == ("bad_key", "Begin the key with 'in/acme/'.")
 
 
-def test_another_tenant_is_told_nothing_of_what_is_there(admission: Admission) -> None:
+def test_another_tenant_cannot_see_that_a_store_exists(admission: Admission) -> None:
     with pytest.raises(Refused) as of_others:
-        admission.new_job(WISH, "umbrella")
+        admission.new_job(SPEC, "umbrella")
     with pytest.raises(Refused) as of_none:
-        admission.new_job(WISH._replace(store="nowhere"), "umbrella")
+        admission.new_job(SPEC._replace(store="nowhere"), "umbrella")
     assert of_others.value.message.replace("'main'", "'nowhere'") == of_none.value.message

@@ -62,7 +62,7 @@ def test_what_is_not_exactly_a_slice_counts_as_nothing(plan: Plan, held: list[tu
     st.sampled_from(COS_SIZES),
     st.none() | st.integers(1, 50_000),
 )
-def test_the_wish_is_followed_unless_it_makes_too_many_slices(
+def test_the_requested_size_is_used_unless_it_makes_too_many_slices(
     size_bytes: int, requested: int | None, default: int, max_slices: int | None
 ) -> None:
     chosen = choose_slice_bytes(
@@ -96,7 +96,7 @@ def test_the_size_is_raised_to_the_first_that_fits(size_bytes: int, max_slices: 
     ("slice_bytes", "max_slices", "fits"),
     [
         (1024, None, True),
-        (64, None, True),  # a size that may not be asked for, and yet is no trouble
+        (64, None, True),  # a size that may not be requested, yet works
         (1, None, True),
         (1, 1000, False),
         (2048, None, True),
@@ -136,7 +136,7 @@ def test_where_the_store_names_no_slice_size_the_slices_show_it(
     ("size_bytes", "requested", "whole"),
     [(0, None, True), (0, 1024, True), (1, 1024, False), (1, None, True), (2048, None, True), (2049, None, False)],
 )
-def test_small_files_go_whole_unless_slices_were_wished_for_and_empty_ones_always(
+def test_small_files_go_whole_unless_slices_were_requested_and_empty_ones_always(
     size_bytes: int, requested: int | None, *, whole: bool
 ) -> None:
     assert goes_whole(size_bytes, requested=requested, whole_bytes=2048) is whole

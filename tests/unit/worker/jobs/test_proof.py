@@ -1,4 +1,4 @@
-"""An object is believed on proof, and size alone proves nothing where an object existed."""
+"""An object counts as ours on proof only, and size alone proves nothing where an object existed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SIZE, DIGEST, MARK = 1000, "d1", "sliceway/j/2"
 SAME_SIZE = Evidence(size_bytes=SIZE, digest=None, mark=None)
 ASKED: dict[str, object] = {"digest_required": True}
 
-#: what is known · what was to be there · what follows
+#: the case, the evidence, the expected object, and the verdict
 TABLE = [
     ("digest equal", replace(SAME_SIZE, digest=DIGEST), {}, Proof.DIGEST),
-    ("digest equal, size not told", Evidence(None, DIGEST, None), {}, Proof.DIGEST),
+    ("digest equal, size unknown", Evidence(None, DIGEST, None), {}, Proof.DIGEST),
     ("digest differs", replace(SAME_SIZE, digest="d2", mark=MARK, acknowledged=True), {}, NotProven.NOT_OURS),
     ("size differs", replace(SAME_SIZE, size_bytes=SIZE + 1, digest=DIGEST, mark=MARK), {}, NotProven.NOT_OURS),
     ("our mark", replace(SAME_SIZE, mark=MARK), {}, Proof.MARK),
@@ -73,7 +73,7 @@ evidences = st.builds(
 
 
 @given(evidences, st.sampled_from([None, DIGEST]), st.booleans())
-def test_who_asks_for_the_digest_gets_no_weaker_proof(evidence: Evidence, digest: str | None, marked: bool) -> None:
+def test_a_required_digest_allows_no_weaker_proof(evidence: Evidence, digest: str | None, marked: bool) -> None:
     terms = {"size_bytes": SIZE, "digest": digest, "mark": MARK, "marked": marked}
     asked, usual = prove(evidence, **terms, digest_required=True), prove(evidence, **terms)  # type: ignore[arg-type]
     weaker = isinstance(usual, Proof) and usual is not Proof.DIGEST

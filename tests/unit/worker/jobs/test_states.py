@@ -39,7 +39,7 @@ def test_every_state_can_be_reached(state: JobState) -> None:
     assert state in reachable_from(JobState.QUEUED)
 
 
-def test_only_an_operator_moves_what_has_ended_and_nobody_what_succeeded() -> None:
+def test_only_an_operator_moves_an_ended_job_and_none_moves_a_succeeded_one() -> None:
     out_of_final = {(move.source, move.event, move.target) for move in MOVES if move.source in FINAL}
     assert out_of_final == {
         (JobState.FAILED, Event.RETRIED, JobState.QUEUED),

@@ -1,4 +1,4 @@
-"""How many slices a process sends at once, against stores whose behaviour is known."""
+"""How many slices a process sends at once, against stores with a known behaviour."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.runtime.concurrency import MAX_IN_MEMORY, MAX_SLOTS, MIN_SLOTS, Slots, most_tasks
+from worker.runtime.concurrency import MAX_IN_MEMORY, MIN_SLOTS, MAX_SLOTS, Slots, most_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def grown(slots: Slots, took_s: Callable[[int], float], looks: int = 200) -> list[int]:
-    """Look so many times while every slot is in use; returns the numbers of slots one after the other."""
-    return [slots.observe(slots.now, took_s(slots.now)) for _ in range(looks)]
+def grown(slots: Slots, took_s: Callable[[int], float], ticks: int = 200) -> list[int]:
+    """Observe so many times while every slot is in use; return the number of slots each time."""
+    return [slots.observe(slots.now, took_s(slots.now)) for _ in range(ticks)]
 
 
 def test_a_store_that_only_takes_its_time_gets_as_many_as_there_are() -> None:
@@ -36,7 +36,7 @@ def test_it_stops_growing_where_more_is_of_no_use() -> None:
 def test_it_shrinks_when_the_store_gets_slow_under_it() -> None:
     slots = Slots()
     grown(slots, lambda _: 0.1)
-    assert grown(slots, lambda slots: 0.1 * slots, looks=20)[-1] == MIN_SLOTS
+    assert grown(slots, lambda slots: 0.1 * slots, ticks=20)[-1] == MIN_SLOTS
 
 
 def test_it_grows_again_when_the_store_has_recovered() -> None:
@@ -45,7 +45,7 @@ def test_it_grows_again_when_the_store_has_recovered() -> None:
     assert grown(slots, lambda _: 0.1)[-1] == MAX_SLOTS
 
 
-def test_slots_that_lack_work_do_not_grow_and_are_forgotten_after_a_while() -> None:
+def test_slots_that_lack_work_do_not_grow_and_shrink_after_a_while() -> None:
     slots = Slots()
     assert [slots.observe(MIN_SLOTS // 2, 0.1) for _ in range(200)] == [MIN_SLOTS] * 200
     grown(slots, lambda _: 0.1)
@@ -78,7 +78,7 @@ def test_no_more_are_claimed_than_there_are_threads_for(fixed: int | None) -> No
     assert max(seen) == most_tasks(fixed)
 
 
-def test_as_many_again_are_claimed_ahead_as_memory_allows() -> None:
+def test_as_many_more_are_claimed_ahead_as_memory_allows() -> None:
     tasks = {fixed: most_tasks(fixed) for fixed in (2, 4, 8, 12, 100)}
     assert tasks == {2: 4, 4: 8, 8: 16, 12: MAX_IN_MEMORY, 100: 104}
 

@@ -1,4 +1,4 @@
-"""What yields the processor says so to the kernel, for the threads that it starts, too."""
+"""A process that yields the processor lowers its priority, and that of the threads that it starts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SCRIPT = """
 import os, threading
 from worker.runtime.cpu_priority import yield_to_others
 yield_to_others({nice})
-def tell():
+def show():
     print(os.nice(0), os.sched_getscheduler(0) == os.SCHED_BATCH)
-thread = threading.Thread(target=tell)
+thread = threading.Thread(target=show)
 thread.start()
 thread.join()
 """
@@ -24,11 +24,11 @@ thread.join()
 
 @pytest.mark.parametrize("nice", [0, 7, 19])
 def test_threads_started_afterwards_run_after_others(nice: int) -> None:
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(nice=nice)], capture_output=True, text=True, check=True, timeout=60
     )
     own = int(subprocess.run(["nice"], capture_output=True, text=True, check=True, timeout=60).stdout)
-    assert told.stdout.split() == [str(min(19, own + nice)), str(nice > 0)]
+    assert done.stdout.split() == [str(min(19, own + nice)), str(nice > 0)]
 
 
 SHELL = """
@@ -43,13 +43,13 @@ print(Path("/proc/self/autogroup").read_text().split()[-1])
 
 @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel groups no processes by session")
 def test_a_worker_leaves_the_session_of_the_shell_that_it_runs_in_as_it_was() -> None:
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", SHELL], capture_output=True, text=True, check=True, timeout=90, start_new_session=True
     )
-    assert told.stdout == "0\n"
+    assert done.stdout == "0\n"
 
 
-TOLD = """
+AUTOGROUP = """
 import ctypes, os, time
 from pathlib import Path
 from worker.runtime.cpu_priority import yield_to_others
@@ -60,16 +60,16 @@ print("ready", flush=True)
 input()
 yield_to_others(7)
 until = time.monotonic() + 30
-while (told := Path("/proc/self/autogroup").read_text().split()[-1]) != "7" and time.monotonic() < until:
+while (nice := Path("/proc/self/autogroup").read_text().split()[-1]) != "7" and time.monotonic() < until:
     time.sleep(0.05)
-print(told)
+print(nice)
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel groups no processes by session")
-def test_workers_without_privileges_that_start_together_all_tell_their_group() -> None:
+def test_workers_without_privileges_that_start_together_all_set_the_nice_value_of_their_group() -> None:
     account = server_account()
-    script = TOLD.format(uid=account.uid if account else 0)
+    script = AUTOGROUP.format(uid=account.uid if account else 0)
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", script],
@@ -108,6 +108,6 @@ print(schedulers == {os.SCHED_OTHER}, nice)
 
 
 def test_a_worker_that_is_to_end_yields_no_longer() -> None:
-    told = subprocess.run([sys.executable, "-c", STOPPING], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", STOPPING], capture_output=True, text=True, check=True, timeout=60)
     may_raise_it = server_account() is not None  # root
-    assert told.stdout == f"True {{{0 if may_raise_it else 7}}}\n"
+    assert done.stdout == f"True {{{0 if may_raise_it else 7}}}\n"

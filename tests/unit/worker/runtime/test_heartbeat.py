@@ -1,4 +1,4 @@
-"""The thread that says that a process lives is not ended by a fault of its own."""
+"""An unexpected error does not end the heartbeat thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worker.tasks.context import Runtime
 
 
 class Stumbling(Liveness):
-    """Its first heartbeat fails as nothing should."""
+    """A heartbeat thread whose first heartbeat fails unexpectedly."""
 
     def __init__(self, rt: Runtime) -> None:
         super().__init__(rt, request_stop=rt.stopping.set, resize=lambda _: None)
@@ -19,14 +19,14 @@ class Stumbling(Liveness):
     def _beat(self) -> None:
         self.tried += 1
         if self.tried == 1:
-            raise RuntimeError("nobody has thought of this")
+            raise RuntimeError("unexpected")
         self.went_on.set()
         self._ended.set()
 
 
-def test_a_heartbeat_that_fails_as_nothing_should_is_not_the_last() -> None:
+def test_a_heartbeat_that_fails_unexpectedly_is_not_the_last() -> None:
     settings = Settings(
-        database_url="postgresql+psycopg://nobody@localhost/nothing", broker_url="redis://localhost", heartbeat_s=0.01
+        database_url="postgresql+psycopg://user@localhost/nothing", broker_url="redis://localhost", heartbeat_s=0.01
     )
     liveness = Stumbling(Runtime(settings, revoked=lambda _: False))
     liveness.start()

@@ -1,4 +1,4 @@
-"""What a worker reports of the requests under way."""
+"""A worker's report of the requests in flight."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_only_claims_whose_content_is_being_sent_are_reported() -> None:
 
 def test_requests_without_content_do_not_count() -> None:
     asking = guard(size_bytes=None)
-    asking.acknowledged(300)  # a look, before the content
+    asking.acknowledged(300)  # a request without content, before the content
     asking.begin_sending(1000)
     assert asking.sent_bytes == 0
     asking.acknowledged(400)
@@ -69,7 +69,7 @@ def test_what_was_reported_is_not_displaced_by_what_began_before_it() -> None:
     assert numbers(report.observe([*early, *late[1:]])) == [*range(6, 5 + MAX_ENTRIES), 0]
 
 
-def test_a_change_is_worth_a_write_and_nothing_else_is() -> None:
+def test_only_a_change_is_written() -> None:
     report, sending = SendingReport(1.0), guard(acked_bytes=5)
     assert not report.due([], now_s=100.0)
     assert report.due(report.observe([sending]), now_s=100.0)
@@ -79,4 +79,4 @@ def test_a_change_is_worth_a_write_and_nothing_else_is() -> None:
     assert not report.due(report.observe([sending]), now_s=100.9)
     assert report.due(report.observe([sending]), now_s=101.0)
     report.written(report.observe([sending]), now_s=101.0)
-    assert report.due([], now_s=102.0)  # that nothing is sent any more is a change
+    assert report.due([], now_s=102.0)  # the end of all sending is a change

@@ -1,4 +1,4 @@
-"""A parent knows which of its children the kernel has killed for want of memory."""
+"""A supervisor knows which of its children the kernel has killed for lack of memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from worker.runtime.supervisor import MemoryKills
 
 
 def test_each_kill_of_the_kernel_explains_one_end() -> None:
-    killed = 4  # before this parent began
+    killed = 4  # before this supervisor began
     kills = MemoryKills(lambda: killed)
     assert not kills.explain(-signal.SIGKILL), "a kill by hand"
     killed = 6

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Reserved:
-    """A task that was let in."""
+    """A task that the worker has reserved."""
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def ending(task: Reserved) -> Callable[[], None]:
     return lambda: reserved_requests.discard(task)
 
 
-def test_a_thread_that_is_free_again_wakes_the_loop_that_had_stopped_fetching(hub: Hub, pool: TaskPool) -> None:
+def test_a_thread_that_becomes_free_wakes_the_loop_that_had_stopped_fetching(hub: Hub, pool: TaskPool) -> None:
     pool.slots, task = 1, Reserved()
     reserved_requests.add(task)
     assert len(reserved_requests) >= pool.num_processes, "the loop fetches nothing"
@@ -97,8 +97,8 @@ def test_a_thread_outlives_what_escapes_from_a_task(pool: TaskPool) -> None:
     assert over.wait(20.0)
 
 
-def test_celerys_own_way_to_run_a_task_is_served_too(pool: TaskPool) -> None:
-    told: list[object] = []
-    pool.apply_async(divmod, (7, 2), callback=told.append, accept_callback=lambda *_: told.append("accepted"))
+def test_celerys_own_call_to_run_a_task_is_served_too(pool: TaskPool) -> None:
+    calls: list[object] = []
+    pool.apply_async(divmod, (7, 2), callback=calls.append, accept_callback=lambda *_: calls.append("accepted"))
     pool.on_stop()
-    assert told == ["accepted", (3, 1)]
+    assert calls == ["accepted", (3, 1)]

@@ -1,4 +1,4 @@
-"""Our way of a message through a worker against Celery's own: the same events, the same books."""
+"""Our task strategy compared with Celery's own: the same events and the same state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ID = "0a6d5f3e-6c0b-5a39-8a1c-6f1a2b3c4d5e"
-WAYS = pytest.mark.parametrize("way", [default, strategy], ids=["celerys", "ours"])
+WAYS = pytest.mark.parametrize("deliver_by", [default, strategy], ids=["celerys", "ours"])
 
 
 class Refused(SlicewayError):
@@ -32,45 +32,45 @@ class Refused(SlicewayError):
 
 
 class Eventer:
-    """Keeps the events; what a monitor makes of them is in `seen`."""
+    """Keeps the events; `monitor` is the state that a monitor derives from them."""
 
     enabled = True
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
-        self.seen = State()
+        self.monitor = State()
 
     def send(self, kind: str, **fields: Any) -> None:
         """Take an event as Celery's dispatcher does."""
         clock = len(self.sent) + 1
         self.sent.append(Event(kind, hostname="w@h", utcoffset=0, pid=1, clock=clock, **fields))
-        self.seen.event({**self.sent[-1], "local_received": self.sent[-1]["timestamp"]})
+        self.monitor.event({**self.sent[-1], "local_received": self.sent[-1]["timestamp"]})
 
     def kinds(self) -> list[str]:
-        """What was told, in order."""
+        """Return the kinds of the events, in order."""
         return [event["type"] for event in self.sent]
 
-    def shown(self) -> dict[str, Any]:
-        """The task as a monitor shows it, without what is another every time."""
-        shown = self.seen.tasks[ID].as_dict()
-        ever_new = {name for name, value in shown.items() if isinstance(value, float)} | {"traceback"}
-        return {name: value for name, value in shown.items() if name not in ever_new}
+    def task(self) -> dict[str, Any]:
+        """Return the task in the monitor's state, without the values that differ each time."""
+        task = self.monitor.tasks[ID].as_dict()
+        ever_new = {name for name, value in task.items() if isinstance(value, float)} | {"traceback"}
+        return {name: value for name, value in task.items() if name not in ever_new}
 
-    def where_it_ended(self) -> str:
-        """The end of the traceback that was told: the line of the body that raised, and what."""
-        told = self.sent[-1].get("traceback", "")
-        return "\n".join(told.splitlines()[-3:])
+    def raised_at(self) -> str:
+        """Return the end of the traceback: the line that raised, and the exception."""
+        traceback = self.sent[-1].get("traceback", "")
+        return "\n".join(traceback.splitlines()[-3:])
 
 
 class Inline(Solo):  # type: ignore[misc]
-    """A pool that runs a task where it is handed over."""
+    """A pool that runs a task in the calling thread."""
 
     def submit(self, work: Callable[[], None]) -> None:
         """Run it."""
         work()
 
 
-class Bench:
+class Harness:
     """A consumer with one task."""
 
     def __init__(self, body: Callable[[Task], Any]) -> None:
@@ -96,8 +96,8 @@ class Bench:
     def _limit(self, request: Any, *_: Any) -> None:
         self.limited.append(request)
 
-    def deliver(self, way: Any, body: bytes | None = None, **headers: Any) -> None:
-        """Have a message go this way."""
+    def deliver(self, deliver_by: Any, body: bytes | None = None, **headers: Any) -> None:
+        """Deliver a message by this strategy."""
         made = self.app.amqp.as_task_v2(
             ID, "one", args=(), kwargs={"job": "j", "number": 3}, argsrepr="job=j slice 4/9", kwargsrepr="{}"
         )
@@ -106,7 +106,7 @@ class Bench:
             content_type="application/json", content_encoding="utf-8", accept={"application/json"},
             headers={**made.headers, **headers}, properties=made.properties, delivery_info={},
         )  # fmt: skip
-        receive = way(self.app.tasks["one"], self.app, self.consumer)
+        receive = deliver_by(self.app.tasks["one"], self.app, self.consumer)
         receive(message, None, self._acknowledge, self._acknowledge, set())
 
     def _acknowledge(self, *_: Any) -> None:
@@ -114,8 +114,8 @@ class Bench:
 
 
 @pytest.fixture(autouse=True)
-def books() -> Iterator[None]:
-    """Celery's books of this process, and which app is the current one, as they were."""
+def restored_state() -> Iterator[None]:
+    """Restore Celery's state of this process, and its current app."""
     before = current_app._get_current_object()
     yield
     before.set_current()
@@ -130,7 +130,7 @@ def fails(error: Exception) -> Callable[[Task], None]:
 
 
 def retries(_: Task) -> None:
-    """Fail as a slice does that will be tried again."""
+    """Fail as a slice does that is retried."""
     raise Retry("not now") from Refused("not now")
 
 
@@ -143,79 +143,79 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize(("body", "kinds", "shown"), ENDS.values(), ids=ENDS)
-def test_each_end_of_a_task_is_told_as_celery_tells_it(body: Any, kinds: list[str], shown: str) -> None:
-    told = {}
-    for way in (default, strategy):
-        bench = Bench(body)
-        bench.deliver(way)
-        assert bench.eventer.kinds() == kinds
-        assert bench.eventer.shown()["state"] == shown
-        assert bench.acks == 1
+@pytest.mark.parametrize(("body", "kinds", "final"), ENDS.values(), ids=ENDS)
+def test_each_end_of_a_task_sends_celerys_events(body: Any, kinds: list[str], final: str) -> None:
+    results = {}
+    for deliver_by in (default, strategy):
+        harness = Harness(body)
+        harness.deliver(deliver_by)
+        assert harness.eventer.kinds() == kinds
+        assert harness.eventer.task()["state"] == final
+        assert harness.acks == 1
         assert not state.requests
         assert not state.reserved_requests
         assert not state.active_requests
-        told[way] = bench.eventer.shown(), bench.eventer.where_it_ended()
-    seen, where = told[strategy]
-    assert (seen.pop("kwargs"), told[default][0].pop("kwargs")) == (None, "{}"), "nothing in it, told or not"
-    assert told[strategy] == told[default]
+        results[deliver_by] = harness.eventer.task(), harness.eventer.raised_at()
+    seen, where = results[strategy]
+    assert (seen.pop("kwargs"), results[default][0].pop("kwargs")) == (None, "{}"), "no arguments, given or not"
+    assert results[strategy] == results[default]
     assert seen["args"] == "job=j slice 4/9"
     assert (seen["exception"] is None) == (where == "")
-    assert (bench.eventer.sent[-1].get("runtime", -1.0) >= 0.0) == (shown == "SUCCESS")
+    assert (harness.eventer.sent[-1].get("runtime", -1.0) >= 0.0) == (final == "SUCCESS")
 
 
 @WAYS
-def test_a_revoked_task_is_told_as_revoked_and_not_run(way: Any) -> None:
-    bench = Bench(fails(AssertionError("was run")))
+def test_a_revoked_task_is_reported_as_revoked_and_not_run(deliver_by: Any) -> None:
+    harness = Harness(fails(AssertionError("was run")))
     state.revoked.add(ID)
-    bench.deliver(way)
-    assert bench.eventer.kinds() == ["task-revoked"]
-    assert bench.eventer.shown()["state"] == "REVOKED"
-    assert bench.acks == 1
+    harness.deliver(deliver_by)
+    assert harness.eventer.kinds() == ["task-revoked"]
+    assert harness.eventer.task()["state"] == "REVOKED"
+    assert harness.acks == 1
     assert not state.requests
 
 
 @WAYS
-def test_a_body_knows_its_task_and_an_operator_sees_it(way: Any) -> None:
+def test_a_body_knows_its_task_and_an_operator_sees_it(deliver_by: Any) -> None:
     ids: list[str] = []
-    bench = Bench(lambda task: ids.append(task.request.id))
-    bench.deliver(way)
+    harness = Harness(lambda task: ids.append(task.request.id))
+    harness.deliver(deliver_by)
     assert ids == [ID]
-    [active] = bench.active
+    [active] = harness.active
     assert (active["id"], active["kwargs"]) == (ID, {"job": "j", "number": 3})
     assert active["time_start"]
     assert state.total_count == {"one": 1}
-    assert bench.app.tasks["one"].request.id is None, "the thread's next task is another"
+    assert harness.app.tasks["one"].request.id is None, "the thread's next task is another"
 
 
 @pytest.mark.parametrize("headers", [{"eta": "2999-01-01T00:00:00+00:00"}, {"expires": "2000-01-01T00:00:00+00:00"}])
 def test_a_message_with_more_to_it_goes_celerys_own_way(headers: dict[str, Any]) -> None:
-    told = []
-    for way in (default, strategy):
-        bench = Bench(lambda _: None)
-        bench.consumer.timer.call_at = lambda *_, **__: None
-        bench.deliver(way, **headers)
-        told.append(bench.eventer.kinds())
+    events = []
+    for deliver_by in (default, strategy):
+        harness = Harness(lambda _: None)
+        harness.consumer.timer.call_at = lambda *_, **__: None
+        harness.deliver(deliver_by, **headers)
+        events.append(harness.eventer.kinds())
         state.reset_state()
-    assert told[0] == told[1]
-    assert told[0] in (["task-received"], ["task-revoked"])
+    assert events[0] == events[1]
+    assert events[0] in (["task-received"], ["task-revoked"])
 
 
 def test_a_task_that_was_limited_in_rate_waits_for_celerys_bucket() -> None:
-    bench = Bench(fails(AssertionError("was run")))
-    bench.consumer.task_buckets["one"] = object()
-    bench.deliver(strategy)
-    assert [request.id for request in bench.limited] == [ID]
-    assert not isinstance(bench.limited[0], Delivery)
+    harness = Harness(fails(AssertionError("was run")))
+    harness.consumer.task_buckets["one"] = object()
+    harness.deliver(strategy)
+    assert [request.id for request in harness.limited] == [ID]
+    assert not isinstance(harness.limited[0], Delivery)
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"7"])
 def test_what_is_no_message_is_refused_as_by_celery(body: bytes) -> None:
     refusals = []
-    for way in (default, strategy):
-        bench = Bench(fails(AssertionError("was run")))
+    for deliver_by in (default, strategy):
+        harness = Harness(fails(AssertionError("was run")))
         with pytest.raises(Exception) as refused:  # noqa: PT011 - which one is Celery's
-            bench.deliver(way, body)
+            harness.deliver(deliver_by, body)
         refusals.append(refused.type)
     assert refusals[0] is refusals[1]
 

@@ -1,4 +1,4 @@
-"""Checkpoints that complete together share a commit; each thread learns its own result, and none another's."""
+"""Checkpoints that complete together share a commit, and each thread gets its own result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ JOB, WORKER = uuid4(), uuid4()
 
 
 class SlowDatabase:
-    """A database whose commits wait for the test's word; it grants what it is told to, and remembers each batch."""
+    """A database whose commits wait for the test; it refuses the slices in `stale`, and keeps each batch."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -53,8 +53,8 @@ class SlowDatabase:
         ]
 
 
-class Scene:
-    """Threads that checkpoint at the same time."""
+class Writers:
+    """Threads that write checkpoints at the same time."""
 
     def __init__(self, wait_s: float = 60.0) -> None:
         self.db = SlowDatabase()
@@ -67,7 +67,7 @@ class Scene:
         return self.pool.submit(self.checkpoints.write, done)
 
     def first_in_commit(self) -> Future[dict[str, Any]]:
-        """Start a commit that does not end."""
+        """Start a commit that waits for the test."""
         first = self.write(0)
         assert self.db.arrived.acquire(timeout=30)
         return first
@@ -84,113 +84,113 @@ class Scene:
 
 
 @pytest.fixture
-def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
-    made = Scene(**getattr(request, "param", {}))
+def writers(request: pytest.FixtureRequest) -> Iterator[Writers]:
+    made = Writers(**getattr(request, "param", {}))
     yield made
     made.end_commits(100)
     made.pool.shutdown()
 
 
-def test_who_comes_during_a_commit_shares_the_next_one(scene: Scene) -> None:
-    first = scene.first_in_commit()
-    others = [scene.write(number) for number in (1, 2, 3)]
-    scene.wait_for_waiting(3)
-    scene.end_commits(2)
+def test_checkpoints_that_arrive_during_a_commit_share_the_next_one(writers: Writers) -> None:
+    first = writers.first_in_commit()
+    others = [writers.write(number) for number in (1, 2, 3)]
+    writers.wait_for_waiting(3)
+    writers.end_commits(2)
     assert first.result(30)["slices_left"] == 0
     assert [other.result(30)["slices_left"] for other in others] == [1, 2, 3]
-    assert [sorted(batch) for batch in scene.db.batches] == [[0], [1, 2, 3]]
+    assert [sorted(batch) for batch in writers.db.batches] == [[0], [1, 2, 3]]
 
 
-def test_who_is_stale_hears_it_alone(scene: Scene) -> None:
-    first = scene.first_in_commit()
-    scene.db.stale = {2}
-    others = {number: scene.write(number) for number in (1, 2, 3)}
-    scene.wait_for_waiting(3)
-    scene.end_commits(2)
+def test_a_stale_checkpoint_fails_alone(writers: Writers) -> None:
+    first = writers.first_in_commit()
+    writers.db.stale = {2}
+    others = {number: writers.write(number) for number in (1, 2, 3)}
+    writers.wait_for_waiting(3)
+    writers.end_commits(2)
     with pytest.raises(StaleClaim, match=f"{JOB} slice 2: token 1"):
         others[2].result(30)
     assert (first.result(30), others[1].result(30)["slices_left"], others[3].result(30)["slices_left"])[1:] == (1, 3)
 
 
-def test_an_error_reaches_everybody_in_its_commit_and_nobody_else(scene: Scene) -> None:
-    first = scene.first_in_commit()
-    others = [scene.write(number) for number in (1, 2)]
-    scene.wait_for_waiting(2)
-    scene.end_commits(1)
+def test_an_error_reaches_every_checkpoint_of_its_commit_and_no_other(writers: Writers) -> None:
+    first = writers.first_in_commit()
+    others = [writers.write(number) for number in (1, 2)]
+    writers.wait_for_waiting(2)
+    writers.end_commits(1)
     first.result(30)
-    assert scene.db.arrived.acquire(timeout=30)
-    later = scene.write(3)
-    scene.wait_for_waiting(1)
-    scene.db.error = psycopg.OperationalError("the database is away")
-    scene.end_commits(1)
+    assert writers.db.arrived.acquire(timeout=30)
+    later = writers.write(3)
+    writers.wait_for_waiting(1)
+    writers.db.error = psycopg.OperationalError("the database is away")
+    writers.end_commits(1)
     for other in others:
         with pytest.raises(psycopg.OperationalError, match="away"):
             other.result(30)
-    assert scene.db.arrived.acquire(timeout=30)
-    scene.db.error = None
-    scene.end_commits(1)
+    assert writers.db.arrived.acquire(timeout=30)
+    writers.db.error = None
+    writers.end_commits(1)
     assert later.result(30)["slices_left"] == 3
 
 
-def test_it_can_be_written_again_after_an_error(scene: Scene) -> None:
-    scene.db.error = psycopg.OperationalError("the database is away")
-    scene.end_commits(1)
+def test_a_checkpoint_can_be_rewritten_after_an_error(writers: Writers) -> None:
+    writers.db.error = psycopg.OperationalError("the database is away")
+    writers.end_commits(1)
     with pytest.raises(psycopg.OperationalError):
-        scene.write(4).result(30)
-    scene.db.error = None
-    scene.end_commits(1)
-    assert scene.write(4).result(30)["slices_left"] == 4
-    assert scene.db.batches == [[4], [4]]
+        writers.write(4).result(30)
+    writers.db.error = None
+    writers.end_commits(1)
+    assert writers.write(4).result(30)["slices_left"] == 4
+    assert writers.db.batches == [[4], [4]]
 
 
-def test_two_jobs_slices_of_one_number_are_told_apart(scene: Scene) -> None:
+def test_two_jobs_slices_of_one_number_are_distinguished(writers: Writers) -> None:
     other_job = uuid4()
-    first = scene.first_in_commit()
-    mine, theirs = scene.write(5), scene.write(5, job=other_job)
-    scene.wait_for_waiting(2)
-    scene.end_commits(2)
+    first = writers.first_in_commit()
+    mine, theirs = writers.write(5), writers.write(5, job=other_job)
+    writers.wait_for_waiting(2)
+    writers.end_commits(2)
     first.result(30)
     assert (mine.result(30)["job_id"], theirs.result(30)["job_id"]) == (JOB, other_job)
 
 
-def test_an_old_claim_does_not_pass_for_the_new_one(scene: Scene) -> None:
-    """The process lost the slice and got it again; both of its threads come with it in one commit."""
-    first = scene.first_in_commit()
-    old, new = scene.write(5, token=1), scene.write(5, token=2)
-    scene.wait_for_waiting(2)
-    scene.end_commits(2)
+def test_an_old_claim_does_not_pass_for_the_new_one(writers: Writers) -> None:
+    """The process lost the slice and claimed it a second time; both threads share one commit."""
+    first = writers.first_in_commit()
+    old, new = writers.write(5, token=1), writers.write(5, token=2)
+    writers.wait_for_waiting(2)
+    writers.end_commits(2)
     first.result(30)
     assert (old.result(30)["token"], new.result(30)["token"]) == (1, 2)
 
 
-def test_every_one_of_many_is_written_once(scene: Scene) -> None:
-    scene.end_commits(100)
-    written = [scene.write(number) for number in range(100)]
+def test_every_one_of_many_is_written_once(writers: Writers) -> None:
+    writers.end_commits(100)
+    written = [writers.write(number) for number in range(100)]
     assert [one.result(30)["slices_left"] for one in written] == list(range(100))
-    assert sorted(number for batch in scene.db.batches for number in batch) == list(range(100))
+    assert sorted(number for batch in writers.db.batches for number in batch) == list(range(100))
 
 
-def test_while_others_are_being_sent_a_commit_waits_for_company(scene: Scene) -> None:
-    scene.more = True
-    scene.end_commits(1)
-    written = [scene.write(number) for number in range(BATCH_TARGET)]
+def test_while_others_are_being_sent_a_commit_waits_for_a_full_batch(writers: Writers) -> None:
+    writers.more = True
+    writers.end_commits(1)
+    written = [writers.write(number) for number in range(BATCH_TARGET)]
     assert [one.result(30)["slices_left"] for one in written] == list(range(BATCH_TARGET))
-    assert [sorted(batch) for batch in scene.db.batches] == [list(range(BATCH_TARGET))]
+    assert [sorted(batch) for batch in writers.db.batches] == [list(range(BATCH_TARGET))]
 
 
-def test_the_last_that_was_being_sent_ends_the_wait(scene: Scene) -> None:
-    scene.more = True
-    scene.end_commits(1)
-    first = scene.write(0)
-    scene.wait_for_waiting(1)
-    scene.more = False
-    second = scene.write(1)
+def test_the_last_that_was_being_sent_ends_the_wait(writers: Writers) -> None:
+    writers.more = True
+    writers.end_commits(1)
+    first = writers.write(0)
+    writers.wait_for_waiting(1)
+    writers.more = False
+    second = writers.write(1)
     assert (first.result(30)["slices_left"], second.result(30)["slices_left"]) == (0, 1)
-    assert [sorted(batch) for batch in scene.db.batches] == [[0, 1]]
+    assert [sorted(batch) for batch in writers.db.batches] == [[0, 1]]
 
 
-@pytest.mark.parametrize("scene", [{"wait_s": 0.01}], indirect=True)
-def test_company_that_does_not_come_is_not_waited_for_long(scene: Scene) -> None:
-    scene.more = True
-    scene.end_commits(1)
-    assert scene.write(7).result(30)["slices_left"] == 7
+@pytest.mark.parametrize("writers", [{"wait_s": 0.01}], indirect=True)
+def test_a_commit_does_not_wait_longer_than_the_delay(writers: Writers) -> None:
+    writers.more = True
+    writers.end_commits(1)
+    assert writers.write(7).result(30)["slices_left"] == 7

@@ -1,4 +1,4 @@
-"""A claim's guard says when to stop and why; the gate lets what has killed workers run alone."""
+"""A claim's guard stops the work with a reason; a lock lets slices that have killed workers run alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_work_goes_on_while_nothing_is_against_it() -> None:
     assert FAR_S - 60 < guard.remaining_s() <= FAR_S
 
 
-def test_each_reason_is_told() -> None:
+def test_each_reason_is_reported() -> None:
     lost, _ = a_guard()
     lost.lost = True
     stopped, stopping = a_guard()
@@ -48,7 +48,7 @@ def test_each_reason_is_told() -> None:
 
 
 def test_a_claim_that_is_lost_is_so_whatever_else_there_is() -> None:
-    """Giving it back would be refused; nothing else matters then."""
+    """The release would be refused, so no other reason matters."""
     guard, stopping = a_guard(0, revoked=True)
     stopping.set()
     guard.lost = True
@@ -93,118 +93,118 @@ def test_a_wait_ends_with_the_deadline() -> None:
         guard.wait(FAR_S)
 
 
-def test_a_wait_of_nothing_still_looks() -> None:
+def test_a_wait_of_zero_still_checks() -> None:
     guard, _ = a_guard(revoked=True)
     with pytest.raises(Interrupted):
         guard.wait(0)
 
 
-class Visitor:
-    """A thread that goes through the gate and stays inside until it is let out."""
+class Holder:
+    """A thread that holds the lock until the test releases it."""
 
-    def __init__(self, gate: SharedExclusiveLock, pool: ThreadPoolExecutor, *, alone: bool) -> None:
+    def __init__(self, lock: SharedExclusiveLock, pool: ThreadPoolExecutor, *, alone: bool) -> None:
         self.inside, self._out = threading.Event(), threading.Event()
-        self._visit = pool.submit(self._go, gate, alone)
+        self._held = pool.submit(self._hold, lock, alone)
 
-    def _go(self, gate: SharedExclusiveLock, alone: Any) -> None:
-        with gate.enter(alone=alone):
+    def _hold(self, lock: SharedExclusiveLock, alone: Any) -> None:
+        with lock.enter(alone=alone):
             self.inside.set()
             assert self._out.wait(30)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         self._out.set()
-        self._visit.result(30)
+        self._held.result(30)
 
 
-def wait_until_waiting(gate: SharedExclusiveLock) -> None:
-    """Wait until somebody who wants to be alone stands at the gate."""
+def wait_until_waiting(lock: SharedExclusiveLock) -> None:
+    """Wait until a thread waits for the exclusive lock."""
     while True:
-        with gate._changed:
-            if gate._waiting_alone:
+        with lock._changed:
+            if lock._waiting_alone:
                 return
 
 
-def test_work_goes_on_side_by_side() -> None:
-    gate = SharedExclusiveLock()
+def test_shared_holders_run_at_once() -> None:
+    lock = SharedExclusiveLock()
     with ThreadPoolExecutor(3) as pool:
-        visitors = [Visitor(gate, pool, alone=False) for _ in range(3)]
-        assert all(visitor.inside.wait(30) for visitor in visitors)
-        for visitor in visitors:
-            visitor.leave()
+        holders = [Holder(lock, pool, alone=False) for _ in range(3)]
+        assert all(holder.inside.wait(30) for holder in holders)
+        for holder in holders:
+            holder.release()
 
 
-def test_who_runs_alone_waits_for_the_others_and_keeps_later_ones_out() -> None:
-    gate = SharedExclusiveLock()
+def test_an_exclusive_holder_waits_for_the_others_and_blocks_later_ones() -> None:
+    lock = SharedExclusiveLock()
     with ThreadPoolExecutor(3) as pool:
-        first = Visitor(gate, pool, alone=False)
+        first = Holder(lock, pool, alone=False)
         assert first.inside.wait(30)
-        alone = Visitor(gate, pool, alone=True)
-        wait_until_waiting(gate)
-        later = Visitor(gate, pool, alone=False)
+        alone = Holder(lock, pool, alone=True)
+        wait_until_waiting(lock)
+        later = Holder(lock, pool, alone=False)
         assert not alone.inside.is_set()
-        assert not later.inside.is_set()  # no stream of others can hold up who waits to be alone
-        first.leave()
+        assert not later.inside.is_set()  # later shared holders must not starve the exclusive one
+        first.release()
         assert alone.inside.wait(30)
         assert not later.inside.is_set()
-        alone.leave()
+        alone.release()
         assert later.inside.wait(30)
-        later.leave()
+        later.release()
 
 
-def test_one_after_the_other_runs_alone() -> None:
-    gate = SharedExclusiveLock()
+def test_two_exclusive_holders_follow_one_another() -> None:
+    lock = SharedExclusiveLock()
     with ThreadPoolExecutor(2) as pool:
-        first = Visitor(gate, pool, alone=True)
+        first = Holder(lock, pool, alone=True)
         assert first.inside.wait(30)
-        second = Visitor(gate, pool, alone=True)
-        wait_until_waiting(gate)
+        second = Holder(lock, pool, alone=True)
+        wait_until_waiting(lock)
         assert not second.inside.is_set()
-        first.leave()
+        first.release()
         assert second.inside.wait(30)
-        second.leave()
+        second.release()
 
 
-def test_who_fails_inside_leaves_too() -> None:
-    gate = SharedExclusiveLock()
-    with pytest.raises(ValueError, match="inside"), gate.enter(alone=True):
+def test_an_error_releases_the_lock() -> None:
+    lock = SharedExclusiveLock()
+    with pytest.raises(ValueError, match="inside"), lock.enter(alone=True):
         raise ValueError("inside")
-    with gate.enter(alone=False), gate.enter(alone=False):
+    with lock.enter(alone=False), lock.enter(alone=False):
         pass
 
 
-def test_a_room_lets_in_as_many_as_its_size_says_and_one_more_when_it_grows() -> None:
-    room, inside, leave = ResizableSemaphore(2), threading.Semaphore(0), threading.Event()
+def test_a_semaphore_admits_as_many_as_its_size_and_one_more_when_it_grows() -> None:
+    semaphore, inside, leave = ResizableSemaphore(2), threading.Semaphore(0), threading.Event()
 
-    def visit() -> None:
-        with room.enter(a_guard()[0]):
+    def hold() -> None:
+        with semaphore.enter(a_guard()[0]):
             inside.release()
             assert leave.wait(20)
 
     with ThreadPoolExecutor(3) as pool:
-        visits = [pool.submit(visit) for _ in range(3)]
+        holders = [pool.submit(hold) for _ in range(3)]
         assert all(inside.acquire(timeout=20) for _ in range(2))
         assert not inside.acquire(timeout=0.3), "a third was let in"
-        room.resize(3)
+        semaphore.resize(3)
         assert inside.acquire(timeout=20)
         leave.set()
-        for each in visits:
+        for each in holders:
             each.result(20)
 
 
-def test_who_waits_for_room_obeys_the_guard() -> None:
-    room = ResizableSemaphore(1)
+def test_a_wait_for_a_slot_obeys_the_guard() -> None:
+    semaphore = ResizableSemaphore(1)
     guard, stopping = a_guard()
     stopping.set()
-    with room.enter(a_guard()[0]), pytest.raises(Interrupted), room.enter(guard):
-        pytest.fail("there was no room")
-    with room.enter(guard):
+    with semaphore.enter(a_guard()[0]), pytest.raises(Interrupted), semaphore.enter(guard):
+        pytest.fail("there was no slot")
+    with semaphore.enter(guard):
         pass
 
 
-def test_who_gets_no_room_in_half_the_claims_time_blames_nobody() -> None:
-    room = ResizableSemaphore(1)
+def test_a_wait_for_a_slot_ends_after_half_of_the_claims_time() -> None:
+    semaphore = ResizableSemaphore(1)
     guard, _ = a_guard(2.0)
-    with room.enter(a_guard()[0]), pytest.raises(Interrupted) as interrupted, room.enter(guard):
-        pytest.fail("there was no room")
+    with semaphore.enter(a_guard()[0]), pytest.raises(Interrupted) as interrupted, semaphore.enter(guard):
+        pytest.fail("there was no slot")
     assert interrupted.value.stop is Stop.SLOT_WAIT_TIMEOUT
     assert guard.remaining_s() > 0.0

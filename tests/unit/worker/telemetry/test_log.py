@@ -1,4 +1,4 @@
-"""What a log line looks like, and that no secret is in it, nor in what Python prints by itself."""
+"""The form of a log line; neither it nor Python's own output has a secret."""
 
 from __future__ import annotations
 
@@ -97,9 +97,9 @@ def test_a_line_that_cannot_be_formatted_shows_nothing_of_its_arguments(capsys: 
     hide(SECRET)
     log.set_up("text", stream=io.StringIO())
     logging.getLogger("kombu").warning("lost %d", SECRET)
-    shown = capsys.readouterr().err
-    assert shown.startswith("a line of kombu cannot be logged: Traceback")
-    assert leaked(SECRET, shown) == []
+    printed = capsys.readouterr().err
+    assert printed.startswith("a line of kombu cannot be logged: Traceback")
+    assert leaked(SECRET, printed) == []
 
 
 _FAILS = """

@@ -29,7 +29,7 @@ SECRETS = st.text(
     min_size=24,
     max_size=64,
 )
-WAYS: dict[str, Callable[[str], str]] = {
+FORMS: dict[str, Callable[[str], str]] = {
     "raw": str,
     "repr": repr,
     "repr of bytes": lambda text: repr(text.encode()),
@@ -50,12 +50,12 @@ WAYS: dict[str, Callable[[str], str]] = {
     "Base64 in a URL": lambda text: base64.urlsafe_b64encode(b"u:" + text.encode()).decode(),
     "Base64, quoted": lambda text: quote(base64.b64encode(text.encode()).decode(), safe=""),
 }
-"""How a text may show a secret."""
+"""The forms in which a text may contain a secret."""
 
 
 @pytest.fixture(autouse=True)
 def nothing_hidden(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Begin with no secrets, and leave those of other tests as they were."""
+    """Begin without secrets, and restore those of other tests."""
     monkeypatch.setattr(redact_module, "_known", SecretMatcher())
     monkeypatch.setattr(redact_module, "_short", {})
     return
@@ -82,10 +82,10 @@ def nothing_hidden(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_no_secret_passes(text: str, secret: str) -> None:
-    shown = redact(text)
-    assert secret not in shown
-    assert HIDDEN in shown
-    assert redact(shown) == shown
+    redacted = redact(text)
+    assert secret not in redacted
+    assert HIDDEN in redacted
+    assert redact(redacted) == redacted
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_no_secret_passes(text: str, secret: str) -> None:
         "a basic setting",
     ],
 )
-def test_ordinary_words_stay(text: str) -> None:
+def test_ordinary_text_stays(text: str) -> None:
     assert redact(text) == text
 
 
@@ -108,13 +108,13 @@ def test_json_is_redacted_in_depth_and_by_name() -> None:
     assert redact_json(given) == {"a": [{"url": "http://c/k?sign=***"}], "password": "***", "token": 7, "n": None}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", FORMS)
 @settings(max_examples=30)
 @given(secret=SECRETS, other=SECRETS, before=st.text(max_size=20), after=st.text(max_size=20))
 def test_no_eight_characters_of_a_secret_pass(way: str, secret: str, other: str, before: str, after: str) -> None:
     matcher = SecretMatcher([other, secret])
-    shown = matcher.blank(before + WAYS[way](secret) + after, "\n")
-    assert leaked(secret, shown, beside=before + after) == []
+    redacted = matcher.blank(before + FORMS[way](secret) + after, "\n")
+    assert leaked(secret, redacted, beside=before + after) == []
 
 
 @pytest.mark.parametrize("way", ["raw", "quote", "Base64", "Base64, after two", "Base64 in a URL"])
@@ -123,7 +123,7 @@ def test_no_eight_characters_of_a_secret_pass(way: str, secret: str, other: str,
     secret=SECRETS, pieces=st.lists(st.integers(8, 24), min_size=1), between=st.sampled_from([" ", "\n", "', '", "\0"])
 )
 def test_no_piece_passes(way: str, secret: str, pieces: list[int], between: str) -> None:
-    form, cut = WAYS[way](secret), []
+    form, cut = FORMS[way](secret), []
     for size in pieces * len(form):
         cut.append(form[:size])
         form = form[size:]
@@ -132,9 +132,9 @@ def test_no_piece_passes(way: str, secret: str, pieces: list[int], between: str)
 
 @given(secret=SECRETS, text=st.text(st.characters(codec="ascii"), max_size=300))
 def test_what_has_nothing_of_a_secret_stays(secret: str, text: str) -> None:
-    """Nothing but a window of eight is taken: what is blanked was part of one, in a form that the test knows too."""
-    shown = SecretMatcher([secret]).blank(text, "")
-    if shown != text:
+    """Only a run of eight characters of a secret is blanked, in a form that the test knows too."""
+    redacted = SecretMatcher([secret]).blank(text, "")
+    if redacted != text:
         assert leaked(secret, text) != []
 
 
@@ -163,7 +163,7 @@ def test_an_error_loses_its_secrets_with_all_that_led_to_it() -> None:
     assert (outer.args, inner.args) == (("no ***", 7), ("***",))
 
 
-def test_looking_costs_a_line_little_whatever_the_secrets() -> None:
+def test_a_search_costs_a_line_little_whatever_the_secrets() -> None:
     """A text without a secret is looked up every five characters, and in no regular expression over the secrets."""
     chance = random.Random(7)
     matcher = SecretMatcher([base64.b64encode(chance.randbytes(30)).decode() for _ in range(200)])
@@ -172,5 +172,5 @@ def test_looking_costs_a_line_little_whatever_the_secrets() -> None:
 
 
 @pytest.mark.parametrize("example", [urls.PROXY_EXAMPLE, url.EXAMPLE, broker_url.EXAMPLE, broker_url.SENTINEL_EXAMPLE])
-def test_the_example_in_an_advice_is_shown_as_it_is_to_be_written(example: str) -> None:
+def test_the_example_in_an_advice_is_not_redacted(example: str) -> None:
     assert redact(f"it is no URL; write {example}") == f"it is no URL; write {example}"
