@@ -1,4 +1,4 @@
-"""A harness for dispatchers on a database and a broker of the test's own."""
+"""A dispatcher harness on a database and a broker of the test's own."""
 
 from __future__ import annotations
 

@@ -31,11 +31,11 @@ SOON_S = 120.0
 """A deadline for what takes milliseconds on a machine that is not busy."""
 
 
-def eventually(found: Callable[[], Any], what: str) -> Any:
-    """Return what is found as soon as it is true; fail at the deadline."""
+def eventually(found: Callable[[], Any], failure: str) -> Any:
+    """Return the value of `found` as soon as it is true; fail at the deadline."""
     until = time.monotonic() + SOON_S
     while not (value := found()):
-        assert time.monotonic() < until, what
+        assert time.monotonic() < until, failure
         threading.Event().wait(0.01)
     return value
 
@@ -46,7 +46,7 @@ class Message:
 
     task_id: str
     name: str
-    shown: str
+    argsrepr: str
     job: UUID
     number: int | None
     token: int
@@ -54,8 +54,8 @@ class Message:
     alone: bool
 
     @property
-    def what(self) -> tuple[UUID, int | None]:
-        """Of which step or slice it is."""
+    def unit(self) -> tuple[UUID, int | None]:
+        """The job and the slice's number; None for a step."""
         return self.job, self.number
 
     def claim(self, worker: UUID) -> Claim:
@@ -85,7 +85,7 @@ class Running:
     thread: threading.Thread
 
     def stop(self) -> None:
-        """End it, as a worker process does that stops."""
+        """End it, as a worker process does when it stops."""
         self.dispatcher.stop()
         self.thread.join(SOON_S)
         assert not self.thread.is_alive()
@@ -94,7 +94,7 @@ class Running:
 
 @dataclass
 class DispatcherHarness:
-    """Where dispatchers are started and what they publish is looked at."""
+    """Starts dispatchers on one database and broker, and reads the messages that they publish."""
 
     db: JobsDatabase
     url: str
@@ -116,14 +116,14 @@ class DispatcherHarness:
         **settings: Any,
     ) -> Running:
         """Start a dispatcher."""
-        app = Celery("harness", broker=self.broker_url, set_as_current=False)
+        app = Celery("dispatcher", broker=self.broker_url, set_as_current=False)
         app.conf.update(
             task_default_queue=QUEUE,
             task_serializer="json",
             broker_connection_timeout=2,
             broker_transport_options={"socket_timeout": 5, "socket_connect_timeout": 2},
         )
-        db, holder = Database(self.url, application="harness"), uuid4()
+        db, holder = Database(self.url, application="dispatcher"), uuid4()
         dispatcher = Dispatcher(
             db=db, broker=broker(app), wakeup=Wakeup(listens_at or self.url), settings=self.settings(**settings),
             holder=holder, store_caps=caps or {},
@@ -136,16 +136,16 @@ class DispatcherHarness:
     def leading(self, **settings: Any) -> Running:
         """Start a dispatcher and wait until it leads."""
         made = self.start(**settings)
-        eventually(lambda: made.dispatcher.leads, "nobody leads")
+        eventually(lambda: made.dispatcher.leads, "no dispatcher leads")
         return made
 
     def messages(self) -> list[Message]:
-        """Return what waits in the queue, oldest first; it stays there."""
+        """Return the messages in the queue, oldest first, and leave them there."""
         return [read_message(raw) for raw in reversed(self.queue.lrange(QUEUE, 0, -1))]
 
-    def whats(self) -> list[tuple[UUID, int | None]]:
-        """Return of which steps and slices messages wait."""
-        return [message.what for message in self.messages()]
+    def units(self) -> list[tuple[UUID, int | None]]:
+        """Return the steps and slices of the messages in the queue."""
+        return [message.unit for message in self.messages()]
 
     def take(self) -> Message:
         """Take the oldest message, as a worker does."""
@@ -158,17 +158,17 @@ class DispatcherHarness:
         )
         return found if isinstance(found, list) else []
 
-    def a_few_turns(self) -> None:
-        """Wait until the leader has taken turns that began after now: what it could do now, it has done."""
+    def a_few_ticks(self) -> None:
+        """Wait until the leader has run ticks that began after now, so that all that is due now is dispatched."""
         for _ in range(3):
             marker = self.db.enqueue(tenant=f"marker {uuid4()}", priority=0)
             self.db.run("UPDATE job SET not_before = now() WHERE id = %s", marker)
             self.db.run("NOTIFY sliceway_work")
-            eventually(lambda m=marker: self._was_seen(m), "the leader takes no turn")  # type: ignore[misc]
+            eventually(lambda m=marker: self._was_seen(m), "the leader runs no tick")  # type: ignore[misc]
             self.db.run("UPDATE job SET paused_at = now() WHERE id = %s AND step = 'pending'", marker)
 
     def _was_seen(self, marker: UUID) -> bool:
-        """Whether a turn made the marker due, or handed it out before it had a time at all."""
+        """Whether a tick made the marker due, or dispatched it before it had a time."""
         row = self.db.row(marker)
         return row["not_before"] is None or row["step"] != "pending"
 

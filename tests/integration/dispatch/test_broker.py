@@ -1,4 +1,4 @@
-"""What is published is what Celery would have sent; a broker that does not take it is one that is away."""
+"""A published message equals Celery's own; a broker that refuses messages counts as unavailable."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def row(state: str = "uploading", number: int | None = 3, *, deaths: int = 0, ke
 
 @pytest.fixture
 def app(broker_url: str) -> Celery:
-    made = Celery("harness", broker=broker_url, set_as_current=False)
+    made = Celery("dispatcher", broker=broker_url, set_as_current=False)
     made.conf.update(broker_transport="worker.broker.redis_transport:Transport", task_default_queue=QUEUE)
     return made
 
@@ -67,8 +67,8 @@ def publish_as_celery(app: Celery, row: Row) -> None:
         )  # fmt: skip
 
 
-def fetched(app: Celery) -> dict[str, Any]:
-    """Everything in the oldest message, as kombu reads it, but for its tag, which no two have in common."""
+def oldest_message(app: Celery) -> dict[str, Any]:
+    """Return everything in the oldest message, as kombu reads it, without its unique tag."""
     with app.connection_for_read() as connection:
         message = connection.default_channel.basic_get(QUEUE, no_ack=True)
     assert message.properties.pop("delivery_tag") == message.delivery_tag
@@ -89,23 +89,23 @@ def fetched(app: Celery) -> dict[str, Any]:
         row("finishing", None),
         row("cancelling", None, deaths=1),
         row(deaths=2),
-        row(key='100 % of "ümlaut"/\\ %(id)s @id@ @told@ @shown@ @body@ @tag@ \u2028'),
+        row(key='100 % of "ümlaut"/\\ %(id)s @id@ @kwargs@ @argsrepr@ @body@ @tag@ \u2028'),
     ],
     ids=["slice", "init", "finish", "abort", "alone", "awkward"],
 )
 def test_a_message_is_the_one_that_celery_would_have_sent(app: Celery, broker: Broker, row: Row) -> None:
     broker.publish([row])
     publish_as_celery(app, row)
-    assert fetched(app) == fetched(app)
+    assert oldest_message(app) == oldest_message(app)
 
 
-def test_a_turns_messages_go_in_one_command_and_come_in_their_order(broker: Broker, client: redis.Redis) -> None:
+def test_the_messages_of_a_tick_go_in_one_command_and_keep_their_order(broker: Broker, client: redis.Redis) -> None:
     rows = [row("queued", None), *(row(number=number) for number in range(5)), row("finishing", None)]
     broker.publish(rows)
     assert client.info("commandstats")["cmdstat_lpush"]["calls"] == 1
     queue = client.lrange(QUEUE, 0, -1)
     assert isinstance(queue, list)
-    assert [read_message(raw).what for raw in reversed(queue)] == [(one["job_id"], one["number"]) for one in rows]
+    assert [read_message(raw).unit for raw in reversed(queue)] == [(one["job_id"], one["number"]) for one in rows]
 
 
 def test_no_two_messages_have_the_same_tag(app: Celery, broker: Broker) -> None:
@@ -115,7 +115,7 @@ def test_no_two_messages_have_the_same_tag(app: Celery, broker: Broker) -> None:
     assert len(tags) == 2
 
 
-def test_the_queue_is_asked_for_its_length_only_where_what_was_published_leaves_it_open(
+def test_the_queue_length_is_read_only_where_the_published_count_leaves_it_open(
     broker: Broker, client: redis.Redis
 ) -> None:
     assert not broker.holds(1)
@@ -160,7 +160,7 @@ def read_only(client: redis.Redis) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("state", [full, read_only])
-def test_a_broker_that_takes_nothing_is_at_fault(
+def test_a_broker_that_refuses_messages_is_at_fault(
     broker: Broker, client: redis.Redis, state: Callable[[redis.Redis], AbstractContextManager[None]]
 ) -> None:
     broker.publish([row()])
@@ -171,7 +171,7 @@ def test_a_broker_that_takes_nothing_is_at_fault(
     assert broker.length() == 2
 
 
-def test_so_is_one_that_is_gone(broker: Broker, valkey: EmbeddedValkey) -> None:
+def test_a_broker_that_is_gone_is_at_fault(broker: Broker, valkey: EmbeddedValkey) -> None:
     broker.publish([row()])
     valkey.stop()
     try:
@@ -184,7 +184,7 @@ def test_so_is_one_that_is_gone(broker: Broker, valkey: EmbeddedValkey) -> None:
     assert broker.length() == 1
 
 
-def test_a_full_broker_is_waited_for_like_one_that_is_away(harness: DispatcherHarness) -> None:
+def test_the_dispatcher_waits_for_a_full_broker_as_for_an_unavailable_one(harness: DispatcherHarness) -> None:
     raised: list[Exception] = []
     foreign: list[Exception] = []
 
@@ -208,4 +208,4 @@ def test_a_full_broker_is_waited_for_like_one_that_is_away(harness: DispatcherHa
         harness.queue.config_set("maxmemory", 0)
     (message,) = harness.wait_for(1)
     assert message.job == job
-    assert not foreign, "taken for a fault of the dispatcher's own"
+    assert not foreign, "the dispatcher would treat it as its own fault"

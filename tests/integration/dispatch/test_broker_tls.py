@@ -1,4 +1,4 @@
-"""TLS to the broker is spoken before anything else, verified, and told by name where that fails."""
+"""The broker connection begins with TLS and verifies it; a failure is reported by name."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ Row = dict[str, str]
 
 SECRET = "fake-secret-broker"
 LENGTH = "from worker.celery import app; from worker.broker.publisher import Broker; print(Broker(app).length())"
-#: What is wrong: scheme, host, whom we trust, and what is said of it.
+#: What is wrong: scheme, host, the trusted authority, and the message.
 WRONG = [
     ("rediss", "localhost", None, "the broker's certificate is not trusted: self-signed certificate"),
-    ("rediss", "localhost", "stranger", "the broker's certificate is not trusted: self-signed certificate"),
+    ("rediss", "localhost", "other", "the broker's certificate is not trusted: self-signed certificate"),
     ("rediss", "127.0.0.1", "authority", "the broker's certificate is for another host: IP address mismatch"),
     ("amqps", "localhost", None, "the broker's certificate is not trusted: self-signed certificate"),
     ("amqps", "127.0.0.1", "authority", "the broker's certificate is for another host: IP address mismatch"),
@@ -55,7 +55,7 @@ def tls_port(authority: Authority, broker_url: str) -> Iterator[int]:
 @pytest.fixture
 def given(tmp_path: Path, authority: Authority, tls_port: int, broker_url: str) -> Callable[..., Row]:
     """Return the variables of the settings."""
-    Authority(tmp_path, "stranger")
+    Authority(tmp_path, "other")
 
     def settings(
         scheme: str = "rediss", host: str = "localhost", trusts: str | None = "authority", query: str = ""
@@ -78,8 +78,8 @@ def findings(given: Row) -> list[Any]:
 
 def ask(given: Row) -> subprocess.CompletedProcess[str]:
     """Ask for the queue's length, as the dispatcher does, in a process of its own."""
-    words = [sys.executable, "-c", LENGTH]
-    return subprocess.run(words, env=given, capture_output=True, text=True, timeout=240, check=False)
+    command = [sys.executable, "-c", LENGTH]
+    return subprocess.run(command, env=given, capture_output=True, text=True, timeout=240, check=False)
 
 
 def test_a_broker_of_our_own_authority_is_trusted(
@@ -89,7 +89,7 @@ def test_a_broker_of_our_own_authority_is_trusted(
     assert (done := ask(given())).stdout == "0\n", done.stderr
 
 
-def test_celerys_spelling_in_the_url_means_the_same(given: Callable[..., Row], authority: Authority) -> None:
+def test_celerys_options_in_the_url_mean_the_same(given: Callable[..., Row], authority: Authority) -> None:
     own = authority.identity("worker.test")
     query = f"?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs={authority.file}&ssl_certfile={own}&ssl_keyfile={own}"
     spelt = given(trusts=None, query=query)
@@ -118,14 +118,14 @@ def test_a_broker_that_does_not_prove_itself_is_refused_by_name(
     assert password not in found.text + done.stderr
 
 
-def test_a_broker_without_tls_is_not_spoken_to(given: Callable[..., Row], broker_url: str) -> None:
+def test_a_broker_without_tls_is_refused(given: Callable[..., Row], broker_url: str) -> None:
     plain = given() | {"SLICEWAY_BROKER_URL": broker_url.replace("redis://", "rediss://")}
     [found] = findings(plain)
     assert (found.level, "(TLS is spoken)" in found.text, "the port" in found.advice) == (Level.FAILED, True, True)
 
 
 class OneHandshake:
-    """Makes one TLS handshake on ``port`` (the attribute), and keeps what is said then."""
+    """A server that makes one TLS handshake on ``port`` (the attribute), and keeps the first bytes after it."""
 
     def __init__(self, identity: Path, client_authority: Path | None = None) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -133,7 +133,7 @@ class OneHandshake:
         if client_authority is not None:
             self._context.load_verify_locations(client_authority)
             self._context.verify_mode = ssl.CERT_REQUIRED
-        self.heard = b""
+        self.received = b""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._run)
@@ -145,9 +145,9 @@ class OneHandshake:
             with spoken:
                 try:
                     spoken.do_handshake()
-                    self.heard = spoken.recv(8)
+                    self.received = spoken.recv(8)
                 except ssl.SSLError:
-                    while kept.recv(4096):  # what came meanwhile: unread, it would take our alert with it
+                    while kept.recv(4096):  # unread bytes would make the close discard our alert
                         pass
 
     def join(self) -> None:
@@ -155,13 +155,13 @@ class OneHandshake:
         assert not self._thread.is_alive()
 
 
-def test_rabbitmq_is_spoken_to_in_tls(given: Callable[..., Row], authority: Authority) -> None:
+def test_the_connection_to_rabbitmq_uses_tls(given: Callable[..., Row], authority: Authority) -> None:
     rabbit = OneHandshake(authority.identity("localhost"))
     settings = given() | {"SLICEWAY_BROKER_URL": f"amqps://u:{SECRET}@localhost:{rabbit.port}//"}
     [found] = findings(settings)
     rabbit.join()
     assert (found.level, SECRET in found.text) == (Level.FAILED, False)
-    assert rabbit.heard == b"AMQP\0\0\x09\x01"
+    assert rabbit.received == b"AMQP\0\0\x09\x01"
 
 
 def test_a_certificate_that_a_broker_asks_for_in_vain_is_named(given: Callable[..., Row], authority: Authority) -> None:
@@ -175,7 +175,7 @@ def test_a_certificate_that_a_broker_asks_for_in_vain_is_named(given: Callable[.
 
 
 @pytest.mark.parametrize("scheme", ["rediss", "amqps"])
-def test_the_first_that_leaves_is_a_client_hello(scheme: str) -> None:
+def test_the_first_bytes_sent_are_a_client_hello(scheme: str) -> None:
     def record(server: Server, connection: socket.socket) -> None:
         if first := connection.recv(65536):
             server.heard.append(first)

@@ -1,16 +1,16 @@
-"""The dispatcher marks and publishes what is due, never too much, and makes again whatever was lost."""
+"""The dispatcher dispatches what is due, within its limits, and redispatches what was lost."""
 
 from __future__ import annotations
 
 import socket
 from collections import Counter
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 
 from tests.integration.dispatch.harness import eventually
+from tests.integration.jobs.database import ERROR, LEASE
 from worker.broker.publisher import Broker
 from worker.errors import StaleClaim
 from worker.ids import task_id
@@ -24,27 +24,24 @@ if TYPE_CHECKING:
     from tests.integration.dispatch.harness import DispatcherHarness
     from worker.local.valkey import EmbeddedValkey
 
-LEASE = timedelta(minutes=1)
-ERROR = {"code": "store_unusable", "message": "no", "advice": "look"}
-
 
 @pytest.fixture
 def slots(harness: DispatcherHarness) -> int:
-    """How many slots the one live worker has."""
+    """The slots of the one live worker."""
     harness.db.worker = harness.db.start_worker(slots=3)
-    harness.db.run("UPDATE worker SET heartbeat_at = now() + interval '1 hour'")  # it lives as long as the test
+    harness.db.run("UPDATE worker SET heartbeat_at = now() + interval '1 hour'")  # it stays alive during the test
     return 3
 
 
 @pytest.mark.usefixtures("slots")
-def test_what_is_due_is_marked_and_published_as_a_worker_and_an_operator_read_it(harness: DispatcherHarness) -> None:
+def test_what_is_due_is_dispatched_and_published_for_workers_and_operators(harness: DispatcherHarness) -> None:
     job = harness.db.enqueue(key="video/a.mp4")
     harness.leading()
     (message,) = harness.wait_for(1)
     assert (message.job, message.number, message.token, message.epoch) == (job, None, 1, 1)
     assert message.name == TaskName.INIT
     assert message.task_id == task_id(job, TaskName.INIT, 1, 1)
-    assert message.shown == f"job={job} main:video/a.mp4"
+    assert message.argsrepr == f"job={job} main:video/a.mp4"
     assert harness.db.row(job)["step"] == "dispatched"
     with harness.db.connection() as tx:
         transitions.claim_step(tx, message.claim(harness.db.worker), JobState.QUEUED, LEASE)
@@ -56,7 +53,7 @@ def test_a_slice_is_published_with_its_place_in_the_file(harness: DispatcherHarn
     harness.leading(window=1)
     (message,) = harness.wait_for(1)
     assert (message.name, message.number) == (TaskName.SLICE, 0)
-    assert message.shown == f"job={job} main:k slice 1/2 bytes 0-9"
+    assert message.argsrepr == f"job={job} main:k slice 1/2 bytes 0-9"
     assert message.task_id == task_id(job, "0", 1, 1)
 
 
@@ -68,40 +65,40 @@ def test_what_has_killed_workers_is_to_run_alone(harness: DispatcherHarness) -> 
     assert {message.job: message.alone for message in harness.wait_for(2)} == {first: False, second: True}
 
 
-def test_it_hands_out_twice_the_slots_and_no_more(harness: DispatcherHarness, slots: int) -> None:
+def test_it_dispatches_twice_the_slots_and_no_more(harness: DispatcherHarness, slots: int) -> None:
     for _ in range(4):
         harness.db.uploading(8)
     harness.leading()
     harness.wait_for(2 * slots)
-    harness.a_few_turns()
+    harness.a_few_ticks()
     assert len(harness.messages()) == 2 * slots
     assert harness.db.run("SELECT count(*) AS n FROM slice WHERE state = 'dispatched'") == [{"n": 2 * slots}]
     message = harness.take()
     with harness.db.connection() as tx:
         transitions.claim_slice(tx, message.claim(harness.db.worker), low_speed=1, slack=LEASE)
-    harness.a_few_turns()
+    harness.a_few_ticks()
     assert len(harness.messages()) == 2 * slots - 1  # what is being sent counts as well
     harness.db.checkpoint(message.claim(harness.db.worker))
     harness.db.run("NOTIFY sliceway_work")
     harness.wait_for(2 * slots)
 
 
-def test_nothing_is_handed_out_where_nobody_could_do_it(harness: DispatcherHarness) -> None:
+def test_nothing_is_dispatched_without_a_worker(harness: DispatcherHarness) -> None:
     harness.db.enqueue()
     harness.leading()
-    harness.a_few_turns()
+    harness.a_few_ticks()
     assert harness.messages() == []
 
 
-def test_nothing_is_handed_out_while_the_queue_is_long(harness: DispatcherHarness, slots: int) -> None:
-    """The broker holds messages that no row stands for, as after a database that was set back."""
+def test_nothing_is_dispatched_while_the_queue_is_long(harness: DispatcherHarness, slots: int) -> None:
+    """The broker has messages without a row, as after the restore of an older database."""
     harness.queue.lpush("sliceway", *["{}"] * (2 * slots))
     job = harness.db.enqueue()
     harness.leading()
-    harness.a_few_turns()
+    harness.a_few_ticks()
     assert harness.db.row(job)["step"] == "pending"
     harness.queue.delete("sliceway")
-    eventually(lambda: (job, None) in harness.whats(), "it is not dispatched")
+    eventually(lambda: (job, None) in harness.units(), "it is not dispatched")
 
 
 @pytest.mark.usefixtures("slots")
@@ -109,8 +106,8 @@ def test_stores_have_caps_and_jobs_windows(harness: DispatcherHarness) -> None:
     capped, free = harness.db.uploading(4, store="small"), harness.db.uploading(8)
     harness.leading(caps={"small": 1}, window=3)
     harness.wait_for(4)
-    harness.a_few_turns()
-    assert Counter(job for job, _ in harness.whats() if job in {capped, free}) == {capped: 1, free: 3}
+    harness.a_few_ticks()
+    assert Counter(job for job, _ in harness.units() if job in {capped, free}) == {capped: 1, free: 3}
 
 
 @pytest.mark.usefixtures("slots")
@@ -121,11 +118,11 @@ def test_a_store_that_waits_gets_one_probe_when_it_is_due(harness: DispatcherHar
     elsewhere = harness.db.enqueue(store="b")
     harness.leading()
     harness.wait_for(1)
-    assert harness.whats() == [(elsewhere, None)]
+    assert harness.units() == [(elsewhere, None)]
     harness.db.run("UPDATE breaker SET probe_at = now()")
     harness.db.run("NOTIFY sliceway_work")
     harness.wait_for(2)
-    assert harness.whats()[-1] == (job, 0)
+    assert harness.units()[-1] == (job, 0)
     (breaker,) = harness.db.run("SELECT probe_at > now() AS again_later FROM breaker")
     assert breaker["again_later"]
 
@@ -144,59 +141,59 @@ def test_what_waits_is_published_when_its_time_has_come(harness: DispatcherHarne
 
 
 @pytest.mark.usefixtures("slots")
-def test_an_emptied_broker_is_filled_again_with_the_same_tokens(harness: DispatcherHarness) -> None:
+def test_an_emptied_broker_is_refilled_with_the_same_tokens(harness: DispatcherHarness) -> None:
     harness.db.uploading(3)
     harness.db.enqueue()
     harness.leading()
     before = harness.wait_for(4)
     harness.queue.flushall()
     after = harness.wait_for(4)
-    assert {(m.what, m.token, m.task_id) for m in after} == {(m.what, m.token, m.task_id) for m in before}
+    assert {(m.unit, m.token, m.task_id) for m in after} == {(m.unit, m.token, m.task_id) for m in before}
     taken = next(message for message in after if message.number == 0)
-    again = next(message for message in before if message.number == 0)
+    copy = next(message for message in before if message.number == 0)
     with harness.db.connection() as tx:  # one copy wins
         transitions.claim_slice(tx, taken.claim(harness.db.worker), low_speed=1, slack=LEASE)
         with pytest.raises(StaleClaim):
-            transitions.claim_slice(tx, again.claim(uuid4()), low_speed=1, slack=LEASE)
+            transitions.claim_slice(tx, copy.claim(uuid4()), low_speed=1, slack=LEASE)
 
 
 @pytest.mark.usefixtures("slots")
-def test_what_a_worker_may_have_taken_with_it_is_published_again(harness: DispatcherHarness) -> None:
+def test_a_message_that_an_ended_worker_may_have_taken_is_resent(harness: DispatcherHarness) -> None:
     other = harness.db.start_worker()
     job = harness.db.uploading(1)
     harness.leading()
     lost = harness.take()
     harness.db.end_worker(other)
     harness.db.run("NOTIFY sliceway_work")
-    again = harness.take()
-    assert (again.what, again.token) == (lost.what, lost.token) == ((job, 0), lost.token)
+    resent = harness.take()
+    assert (resent.unit, resent.token) == (lost.unit, lost.token) == ((job, 0), lost.token)
 
 
 @pytest.mark.usefixtures("slots")
-def test_what_later_messages_have_overtaken_is_published_again(harness: DispatcherHarness) -> None:
+def test_a_message_older_than_the_claimed_watermark_is_resent(harness: DispatcherHarness) -> None:
     job = harness.db.uploading(1)
     harness.leading()
     lost = harness.take()
-    harness.queue.lpush("sliceway", "{}")  # the queue is not empty: something waits, and this was passed by
+    harness.queue.lpush("sliceway", "{}")  # the queue is not empty: later messages were claimed before this one
     harness.db.run("UPDATE slice SET dispatched_at = dispatched_at - interval '1 minute'")
     (clock,) = harness.db.run("SELECT now() AS now")
     with harness.db.connection() as tx:
         workers.heartbeat(tx, harness.db.worker, slots=4, roots=[], claimed_through=clock["now"])
-    eventually(lambda: harness.queue.llen("sliceway") == 2, "it is not published again")
+    eventually(lambda: harness.queue.llen("sliceway") == 2, "it is not resent")
     harness.queue.rpop("sliceway")
-    again = harness.take()
-    assert (again.what, again.token) == ((job, 0), lost.token)
+    resent = harness.take()
+    assert (resent.unit, resent.token) == ((job, 0), lost.token)
 
 
 @pytest.mark.usefixtures("slots")
-def test_what_an_old_leader_marked_is_published_by_the_next(harness: DispatcherHarness) -> None:
-    """It may have died between its mark and its message."""
+def test_what_an_old_leader_dispatched_is_published_by_the_next(harness: DispatcherHarness) -> None:
+    """The old leader may have died between its commit and its publish."""
     job = harness.db.uploading(2)
     harness.db.dispatch(job, 0)
     token = harness.db.slices(job)[0]["token"]
     harness.leading()
     harness.wait_for(2)
-    assert {(m.what, m.token) for m in harness.messages()} == {((job, 0), token), ((job, 1), 1)}
+    assert {(m.unit, m.token) for m in harness.messages()} == {((job, 0), token), ((job, 1), 1)}
 
 
 @pytest.mark.usefixtures("slots")
@@ -204,18 +201,18 @@ def test_a_new_leader_takes_over_when_the_old_one_is_gone(harness: DispatcherHar
     harness.db.run("UPDATE worker SET slots = 100")  # room for what the old leader dispatched, and for its copies
     first = harness.leading()
     second = harness.start()
-    harness.a_few_turns()
+    harness.a_few_ticks()
     assert not second.dispatcher.leads
     first.stop()
-    eventually(lambda: second.dispatcher.leads, "nobody took over")
+    eventually(lambda: second.dispatcher.leads, "no dispatcher took over")
     job = harness.db.enqueue()
-    eventually(lambda: (job, None) in harness.whats(), "the new leader publishes nothing")
+    eventually(lambda: (job, None) in harness.units(), "the new leader publishes nothing")
     assert harness.db.run("SELECT term FROM leadership") == [{"term": 2}]
 
 
 @pytest.mark.usefixtures("slots")
-def test_a_fault_of_its_own_does_not_end_the_dispatch(harness: DispatcherHarness) -> None:
-    """A thread that ended would leave a worker that leads and dispatches nothing, for as long as it has a heartbeat."""
+def test_an_unexpected_error_does_not_end_the_dispatch(harness: DispatcherHarness) -> None:
+    """A worker whose dispatcher thread ended would lead and dispatch nothing as long as its heartbeat goes on."""
 
     class Faulty(Broker):
         faults = 0
@@ -223,7 +220,7 @@ def test_a_fault_of_its_own_does_not_end_the_dispatch(harness: DispatcherHarness
         def publish(self, rows: Sequence[dict[str, Any]]) -> None:
             if rows and not self.faults:
                 self.faults += 1
-                raise TypeError("a row that nobody thought of")
+                raise TypeError("a row of an unexpected kind")
             super().publish(rows)
 
     job = harness.db.enqueue()
@@ -240,11 +237,11 @@ def test_a_silent_worker_is_declared_dead_and_what_it_held_goes_on(harness: Disp
     job = harness.db.uploading(1)
     harness.db.take(job, 0)
     harness.leading()
-    eventually(lambda: harness.db.run("SELECT id FROM worker WHERE \"end\" = 'dead'"), "nobody is declared dead")
+    eventually(lambda: harness.db.run("SELECT id FROM worker WHERE \"end\" = 'dead'"), "no worker is declared dead")
     eventually(lambda: harness.db.states(job) == ["pending"], "its slice was not freed")
     assert harness.db.slices(job)[0]["deaths"] == 1
     harness.db.start_worker(slots=1)
-    assert harness.take().what == (job, 0)
+    assert harness.take().unit == (job, 0)
 
 
 def test_what_has_killed_four_workers_is_quarantined(harness: DispatcherHarness) -> None:
@@ -265,7 +262,7 @@ def test_what_has_killed_four_workers_is_quarantined(harness: DispatcherHarness)
 
 @pytest.fixture
 def broker_restarts(valkey: EmbeddedValkey) -> Iterator[EmbeddedValkey]:
-    """The broker, for a test that kills it; it runs again afterwards."""
+    """The broker, for a test that kills it; the fixture restarts it."""
     yield valkey
     if not valkey.is_ready():
         valkey.start()
@@ -280,9 +277,9 @@ def test_a_broker_that_comes_back_gets_everything(harness: DispatcherHarness, br
     job = harness.db.enqueue()
     assert leader.thread.is_alive()
     broker_restarts.start()
-    eventually(lambda: len(set(harness.whats())) == 3, "not everything came back")
-    tokens = {message.what: message.token for message in harness.messages()}
-    assert {what: tokens[what] for what in tokens if what[0] != job} == {m.what: m.token for m in before}
+    eventually(lambda: len(set(harness.units())) == 3, "not everything came back")
+    tokens = {message.unit: message.token for message in harness.messages()}
+    assert {unit: tokens[unit] for unit in tokens if unit[0] != job} == {m.unit: m.token for m in before}
     assert leader.dispatcher.leads
 
 
@@ -292,10 +289,10 @@ def test_connections_that_are_cut_are_opened_again(harness: DispatcherHarness) -
     for _ in range(3):
         harness.db.run(
             """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-               WHERE datname = current_database() AND application_name IN ('harness', 'sliceway listen')"""
+               WHERE datname = current_database() AND application_name IN ('dispatcher', 'sliceway listen')"""
         )
         job = harness.db.enqueue()
-        eventually(lambda j=job: (j, None) in harness.whats(), "nothing is published any more")  # type: ignore[misc]
+        eventually(lambda j=job: (j, None) in harness.units(), "nothing is published any more")  # type: ignore[misc]
         assert leader.thread.is_alive()
         harness.queue.delete("sliceway")
         harness.db.run("DELETE FROM job")
@@ -305,17 +302,17 @@ def test_connections_that_are_cut_are_opened_again(harness: DispatcherHarness) -
 
 
 @pytest.mark.usefixtures("slots")
-def test_two_leaders_at_once_hand_out_everything_once(harness: DispatcherHarness) -> None:
-    """A leader that was held up does not know that another leads now; both take turns."""
+def test_two_leaders_at_once_dispatch_everything_once(harness: DispatcherHarness) -> None:
+    """A delayed leader does not know that another leads now; both run ticks."""
     harness.db.run("UPDATE worker SET slots = 500")
     jobs = [harness.db.uploading(4) for _ in range(20)] + [harness.db.enqueue() for _ in range(20)]
     for _ in range(2):
         harness.start(lead_s=60)
     until_both_lead(harness)
     eventually(lambda: len(harness.messages()) >= 100, "not everything was dispatched")
-    harness.a_few_turns()
+    harness.a_few_ticks()
     messages = [message for message in harness.messages() if message.job in jobs]
-    assert {message.what for message in messages} == {
+    assert {message.unit for message in messages} == {
         *((job, number) for job in jobs[:20] for number in range(4)),
         *((job, None) for job in jobs[20:]),
     }
@@ -324,7 +321,7 @@ def test_two_leaders_at_once_hand_out_everything_once(harness: DispatcherHarness
 
 
 def until_both_lead(harness: DispatcherHarness) -> None:
-    """Let the lead lapse for whoever does not have it; whoever does believes that it is theirs for 20 s."""
+    """Let the lead lapse until both dispatchers lead: the present leader does not check its lead for 20 s."""
 
     def both() -> bool:
         for running in harness.running:
@@ -342,7 +339,7 @@ def until_both_lead(harness: DispatcherHarness) -> None:
     "listens_at", ["postgresql://127.0.0.1:{port}/x", "postgresql://127.0.0.1:1/x", "no url at all"]
 )
 def test_a_leader_that_cannot_listen_polls(harness: DispatcherHarness, listens_at: str) -> None:
-    """A server that takes the connection and says nothing, one that is nowhere, and an error of another kind."""
+    """A server that accepts and sends nothing, an address without a server, and an invalid URL."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         leader = harness.leading(listens_at=listens_at.format(port=silent.getsockname()[1]))
         for count in (1, 2):

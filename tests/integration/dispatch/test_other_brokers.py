@@ -1,4 +1,4 @@
-"""Garbage on a broker that is no Redis: the worker process outlives it, by Celery's own transport."""
+"""Malformed messages on a broker other than Redis, over Celery's own transport, do not end the worker process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from tests.support import memory_worker
 from tests.support.memory_worker import carried
 
-#: Refused by the task itself, which this worker has nothing to run with; or nothing is wrong with them that matters.
+#: The task itself refuses these, which this worker cannot run; or their fault does not matter.
 QUIET = {"delivery-tag-list", "no-delivery-info", "priority-text", "id-no-uuid", "shadow-list", "timelimit-text"}
 QUIET |= {
     "compression-list",
@@ -42,8 +42,8 @@ def test_a_worker_on_another_broker_outlives_whatever_it_carries() -> None:
     command = [sys.executable, "-m", memory_worker.__name__]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    told = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-    assert [line for line in told if "traceback" in line] == []
-    refused = [line for line in told if line["event"] == "message.refused"]
+    events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert [line for line in events if "traceback" in line] == []
+    refused = [line for line in events if line["event"] == "message.refused"]
     loud = {name for name in carried() if name not in QUIET and not name.startswith(ARGUMENTS)}
     assert len(refused) == len(loud)

@@ -1,4 +1,4 @@
-"""What `celery worker` can be told and a worker of ours cannot do is refused at its start, in one line."""
+"""An option of `celery worker` that our worker does not serve is refused at its start, in one line."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def test_an_option_that_is_not_served_is_refused_by_name(options: list[str], sai
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == os.EX_CONFIG, done.stderr
     [line] = done.stderr.splitlines()
-    told = json.loads(line)
-    assert (told["event"], told["error"].startswith(said), bool(told["advice"])) == ("worker.refused", True, True)
+    event = json.loads(line)
+    assert (event["event"], event["error"].startswith(said), bool(event["advice"])) == ("worker.refused", True, True)

@@ -1,4 +1,4 @@
-"""Databases for the statements, each with the db on which a test works."""
+"""The databases under the tests of `worker.jobs`."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ JOBS = "jobs"
 
 
 @pytest.fixture(scope="session")
-def jobs_database(postgres: EmbeddedPostgres, template_database: str) -> Iterator[Database]:
-    """One database for all tests of statements: they empty it, which is faster than a new one each."""
+def jobs_pool(postgres: EmbeddedPostgres, template_database: str) -> Iterator[Database]:
+    """One database for all tests; each test empties it, which is faster than a new database."""
     yield from _database(postgres, template_database, JOBS)
 
 
 @pytest.fixture
-def db(postgres: EmbeddedPostgres, jobs_database: Database) -> JobsDatabase:
-    """An empty db with one worker."""
-    made = JobsDatabase(jobs_database, postgres.url_of(JOBS))
+def db(postgres: EmbeddedPostgres, jobs_pool: Database) -> JobsDatabase:
+    """An empty database with one live worker."""
+    made = JobsDatabase(jobs_pool, postgres.url_of(JOBS))
     made.clear()
     made.worker = made.start_worker()
     return made
@@ -40,7 +40,7 @@ def db(postgres: EmbeddedPostgres, jobs_database: Database) -> JobsDatabase:
 def shared_db(
     postgres: EmbeddedPostgres, template_database: str, request: pytest.FixtureRequest
 ) -> Iterator[JobsDatabase]:
-    """A db for a whole module whose tests commit nothing."""
+    """A database for a whole module whose tests commit nothing."""
     name = request.module.__name__.rpartition(".")[-1]
     for database in _database(postgres, template_database, name):
         made = JobsDatabase(database, postgres.url_of(name))
@@ -50,8 +50,8 @@ def shared_db(
 
 def _database(postgres: EmbeddedPostgres, template: str, name: str) -> Iterator[Database]:
     with psycopg.connect(conninfo(postgres.url_of("postgres")), autocommit=True) as connection:
-        words = {"name": sql.Identifier(name), "template": sql.Identifier(template)}
-        connection.execute(sql.SQL("CREATE DATABASE {name} TEMPLATE {template}").format(**words))
+        names = {"name": sql.Identifier(name), "template": sql.Identifier(template)}
+        connection.execute(sql.SQL("CREATE DATABASE {name} TEMPLATE {template}").format(**names))
     database = Database(postgres.url_of(name), pool_size=10, keep=texts())
     yield database
-    database.close()  # the server goes with the session, and its databases with it
+    database.close()  # the server and its databases end with the test session

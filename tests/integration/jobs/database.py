@@ -215,6 +215,14 @@ class JobsDatabase:
         with self.connection() as tx:
             return transitions.checkpoint(tx, [Acknowledged(c, "tag", None) for c in claims], claims[0].worker)
 
+    def fail_and_retry(self, claim: Claim) -> Claim:
+        """Fail the job of a claim, retry the job, and return the claim of its new init."""
+        with self.connection() as tx:
+            transitions.fail(tx, claim, ERROR)
+            transitions.retry(tx, claim.job_id, "o")
+        (init,) = self.take(claim.job_id)
+        return init
+
     def finishing(self, slices: int = 1, **fields: Any) -> UUID:
         """Enqueue a job and upload all its slices, so that its finish is due."""
         job = self.uploading(slices, **fields)

@@ -1,4 +1,4 @@
-"""What the statements do, told again in plain Python: small enough to be believed by reading it."""
+"""A model of the statements in plain Python, short enough to check by reading."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ModelSlice:
     claimed: bool = False
 
     def free(self) -> None:
-        """Give it back."""
+        """Release the slice."""
         self.state, self.worker = PENDING, None
 
 
@@ -61,7 +61,7 @@ class ModelJob:
 
     @property
     def live(self) -> bool:
-        """Whether it holds its target."""
+        """Whether the job holds its target."""
         return self.state not in FINAL
 
     def left(self) -> int:
@@ -82,17 +82,17 @@ class ModelJob:
         return one if (one.token, one.worker) == (ticket.token, ticket.worker) and one.state in states else None
 
     def rest(self, step: Step) -> None:
-        """Let go of the step."""
+        """Release the step."""
         self.step, self.worker = step, None
 
     def take_back(self) -> None:
-        """Take back what was dispatched."""
+        """Return dispatched slices to pending."""
         for one in self.slices:
             if one.state is DISPATCHED:
                 one.free()
 
     def dispatch(self) -> list[Ticket]:
-        """Mark all that is due."""
+        """Dispatch everything that is due."""
         tickets = []
         if self.step is Step.PENDING and not (self.paused and self.state is Q):
             self.rest(Step.DISPATCHED)
@@ -106,7 +106,7 @@ class ModelJob:
         return tickets
 
     def claim(self, ticket: Ticket, worker: UUID) -> bool:
-        """Take what a message is for."""
+        """Claim the step or slice that a message names."""
         if ticket.epoch != self.epoch:
             return False
         if ticket.number is None:
@@ -125,7 +125,7 @@ class ModelJob:
         return True
 
     def checkpoint(self, ticket: Ticket) -> bool:
-        """Record a slice; whole batches are the sum of this."""
+        """Record one slice; a batch records each of its slices so."""
         one = self.held_slice(ticket, SENDING, DONE)
         if one is not None and one.state is SENDING:
             one.state = DONE
@@ -134,7 +134,7 @@ class ModelJob:
         return one is not None
 
     def release(self, ticket: Ticket) -> bool:
-        """Give back a step or slice."""
+        """Release a step or a slice."""
         if ticket.number is not None:
             one = self.held_slice(ticket, SENDING)
             if one is not None:
@@ -146,7 +146,7 @@ class ModelJob:
         return granted
 
     def lose_step(self) -> None:
-        """Go back to before the step."""
+        """Return to the state before the step."""
         self.state = Q if self.state is I else self.state
         self.rest(Step.IDLE if self.state is C else Step.PENDING)
 
@@ -160,16 +160,16 @@ class ModelJob:
             return True
         token = (self.epoch - 1) << 32
         self.slices = [ModelSlice(token, DONE if n in held else PENDING, None, n in held) for n in range(total)]
-        self.go_on()
+        self.upload_or_finish()
         return True
 
-    def go_on(self) -> None:
-        """Upload what is left, or finish."""
+    def upload_or_finish(self) -> None:
+        """Go to uploading if slices are left, else to finishing."""
         self.state = U if self.left() else F
         self.rest(Step.IDLE if self.left() else Step.PENDING)
 
     def reconcile(self, ticket: Ticket, listed: Collection[int]) -> bool:
-        """Believe the store's list."""
+        """Set the slices by the store's list."""
         if not self.holds_step(ticket) or self.state not in {I, F, C}:
             return False
         if self.state is C:
@@ -179,30 +179,30 @@ class ModelJob:
             becomes = DONE if number in listed and (one.state is DONE or one.claimed) else PENDING
             if one.state not in {SENDING, becomes}:
                 one.state, one.worker = becomes, None
-        self.go_on()
+        self.upload_or_finish()
         return True
 
     def succeed(self, ticket: Ticket) -> bool:
-        """End well."""
+        """Succeed."""
         granted = self.holds_step(ticket) and self.state in {I, F, C}
         if granted:
             self.end(OK)
         return granted
 
     def cancelled(self, ticket: Ticket) -> bool:
-        """End after a cancel."""
+        """End as cancelled."""
         granted = self.holds_step(ticket) and self.state is C
         if granted:
             self.end(X)
         return granted
 
     def end(self, state: JobState) -> None:
-        """Leave nothing behind."""
+        """End in this state, without session and slices."""
         self.state, self.session, self.slices = state, False, []
         self.rest(Step.IDLE)
 
     def fail(self, ticket: Ticket) -> bool:
-        """End badly."""
+        """Fail."""
         one = self.held_slice(ticket, SENDING)
         if one is None and not (ticket.number is None and self.holds_step(ticket)):
             return False
@@ -219,7 +219,7 @@ class ModelJob:
         return True
 
     def new_epoch(self, ticket: Ticket) -> bool:
-        """Start afresh."""
+        """Begin a new epoch by a claim."""
         one = self.held_slice(ticket, SENDING) if self.state in {U, C} else None
         if one is None and not (ticket.number is None and self.holds_step(ticket)):
             return False
@@ -233,7 +233,7 @@ class ModelJob:
         return True
 
     def begin_anew(self) -> None:
-        """Forget the session and everything of it."""
+        """Begin a new epoch, without session and slices."""
         self.state, self.epoch, self.session, self.slices = Q, self.epoch + 1, False, []
         self.rest(Step.PENDING)
 
@@ -248,28 +248,28 @@ class ModelJob:
         return self.state in {C, X}
 
     def pause(self) -> None:
-        """Hold it back."""
+        """Pause the job."""
         if self.state in BEFORE_THE_END and not self.paused:
             self.paused = True
             self.step = Step.PENDING if self.step is Step.DISPATCHED else self.step
             self.take_back()
         elif self.state is C and self.step is Step.DISPATCHED:
-            self.step = Step.PENDING  # its abort goes out again, under another id
+            self.step = Step.PENDING  # the dispatcher sends its abort once more, under another task id
 
     def retry(self) -> None:
-        """Put it back to work."""
+        """Retry the job."""
         if self.state is X or not self.session:
             self.begin_anew()
         self.state, self.paused = Q, False
         self.rest(Step.PENDING)
 
     def promote(self) -> None:
-        """Hand out the abort when every claim has ended."""
+        """Make the abort due when every claim has ended."""
         if self.state is C and self.step is Step.IDLE and all(one.state is not SENDING for one in self.slices):
             self.step = Step.PENDING
 
     def rescue(self, worker: UUID) -> None:
-        """Take back what a worker held."""
+        """Release the claims of a worker that ended."""
         for one in self.slices:
             if one.state is SENDING and one.worker == worker:
                 one.free()

@@ -1,4 +1,4 @@
-"""How a job ends on request, or well."""
+"""How a job is cancelled, and how it succeeds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ UNTOUCHED = ("root_unavailable", "store_unusable", "store_changed", "tenant_not_
 
 
 def deferred(db: JobsDatabase, *codes: str | None) -> UUID:
-    """A job whose inits have ended by these errors, one after the other; None: we cut it short ourselves."""
+    """Return a job whose inits ended with these errors in turn; None: the worker interrupted the init."""
     job = db.enqueue()
     for code in codes:
         (init,) = db.take(job)
@@ -59,14 +59,14 @@ def test_a_job_that_began_nothing_at_the_store_is_cancelled_at_once(db: JobsData
 
 
 @pytest.mark.parametrize("code", ["store_unavailable", "store_unknown", "store_throttled", "slice_stalled", None])
-def test_a_job_that_may_have_begun_something_is_looked_after(db: JobsDatabase, code: str | None) -> None:
+def test_a_job_that_may_have_begun_something_needs_an_abort(db: JobsDatabase, code: str | None) -> None:
     job = deferred(db, "root_unavailable", code, "store_unusable")
     with db.connection() as tx:
         assert transitions.cancel(tx, job, "o") is JobState.CANCELLING
 
 
 @pytest.mark.parametrize("how", ["killed", "running", "with a session"])
-def test_a_job_that_was_at_work_is_looked_after(db: JobsDatabase, how: str) -> None:
+def test_a_job_that_was_at_work_needs_an_abort(db: JobsDatabase, how: str) -> None:
     job = db.uploading() if how == "with a session" else deferred(db, "store_unusable")
     if how != "with a session":
         worker = db.start_worker()
@@ -79,7 +79,7 @@ def test_a_job_that_was_at_work_is_looked_after(db: JobsDatabase, how: str) -> N
         assert transitions.cancel(tx, job, "o") is JobState.CANCELLING
 
 
-def test_an_init_that_comes_and_goes_while_a_cancel_waits_for_the_row_is_not_overlooked(db: JobsDatabase) -> None:
+def test_an_init_that_comes_and_goes_while_a_cancel_waits_for_the_row_is_counted(db: JobsDatabase) -> None:
     job = deferred(db, "store_unusable")
     db.dispatch(job)
     init = db.claim_of(job)
@@ -127,7 +127,7 @@ def test_the_abort_waits_for_the_step_that_was_running(db: JobsDatabase) -> None
     assert db.row(job)["step"] == Step.PENDING
 
 
-def test_a_session_that_was_left_open_is_told(db: JobsDatabase) -> None:
+def test_a_session_that_was_left_open_is_reported(db: JobsDatabase) -> None:
     job = db.uploading(1)
     with db.connection() as tx:
         transitions.cancel(tx, job, "o")
@@ -140,7 +140,7 @@ def test_a_session_that_was_left_open_is_told(db: JobsDatabase) -> None:
     target = db.row(job)["target"]
     assert db.events(job)[-2]["cause"] == {
         "reason": "an object is there",
-        "session": {"handle": "s-1"},  # whoever cleans up by hand finds it nowhere else
+        "session": {"handle": "s-1"},  # an operator who aborts it by hand finds it in no other place
         "target": target,
     }
 
@@ -157,10 +157,10 @@ def test_a_finish_that_was_faster_than_the_cancel_stands(db: JobsDatabase) -> No
         transitions.cancel(tx, job, "o")
 
 
-def test_what_is_not_there_cannot_be_cancelled_or_retried(db: JobsDatabase) -> None:
-    for act in (transitions.cancel, transitions.retry):
+def test_a_job_that_does_not_exist_cannot_be_cancelled_or_retried(db: JobsDatabase) -> None:
+    for move in (transitions.cancel, transitions.retry):
         with db.connection() as tx, pytest.raises(NotFound):
-            act(tx, new_id(), "o")
+            move(tx, new_id(), "o")
 
 
 # --- succeed ---

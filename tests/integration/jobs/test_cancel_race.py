@@ -1,4 +1,4 @@
-"""A cancel is durable: from its commit on nothing is claimed. Locks are held at the point where it could go wrong."""
+"""From the commit of a cancel on, no claim of its job is granted. Each test holds a lock at a critical point."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ HOLD_BACK: dict[str, Callable[..., object]] = {
 
 
 def message_for(db: JobsDatabase, what: str) -> tuple[Any, Claim, Callable[[Any], object]]:
-    """Return a job, the claim that a message for it makes, and how it is made."""
+    """Return a job, the claim of a message for it, and the call that makes this claim."""
     if what == "slice":
         job = db.uploading(2)
         db.dispatch(job, 0)
         claim = db.claim_of(job, 0)
         return job, claim, lambda tx: transitions.claim_slice(tx, claim, low_speed=1, slack=LEASE)
     job = db.enqueue()
-    db.run("UPDATE job SET started_at = now()")  # it began once, so that a cancel has to clean up
+    db.run("UPDATE job SET started_at = now()")  # the job began once, so a cancel has to clean up
     db.dispatch(job)
     claim = db.claim_of(job)
     return job, claim, lambda tx: transitions.claim_step(tx, claim, JobState.QUEUED, LEASE)
@@ -64,7 +64,7 @@ def test_a_claim_that_waits_for_a_commit_that_holds_its_job_back_is_refused(
 
 
 @pytest.mark.parametrize("what", ["slice", "init"])
-def test_a_claim_that_was_first_is_seen_by_the_cancel_that_waited(db: JobsDatabase, what: str) -> None:
+def test_a_cancel_that_waited_sees_the_claim_that_was_first(db: JobsDatabase, what: str) -> None:
     job, claim, take = message_for(db, what)
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
         take(stack.enter_context(db.transaction()))
@@ -99,8 +99,8 @@ def test_a_claim_goes_on_when_the_cancel_is_rolled_back(db: JobsDatabase) -> Non
     assert db.states(job)[0] == "sending"
 
 
-def test_the_last_checkpoint_and_a_cancel_leave_one_truth(db: JobsDatabase) -> None:
-    """The cancel waits for the checkpoint that moved the job on, and cancels it where it is then."""
+def test_the_last_checkpoint_and_a_cancel_agree(db: JobsDatabase) -> None:
+    """The checkpoint waits for the cancel, and does not move the job on."""
     job = db.uploading(1)
     (claim,) = db.take(job, 0)
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
@@ -109,14 +109,14 @@ def test_the_last_checkpoint_and_a_cancel_leave_one_truth(db: JobsDatabase) -> N
         waiting = pool.submit(db.checkpoint, claim)
         wait_until_blocked(db)
         stack.close()
-        (answer,) = waiting.result(120).values()
-    assert (answer["state"], answer["slices_left"]) == ("cancelling", 0)
+        (recorded,) = waiting.result(120).values()
+    assert (recorded["state"], recorded["slices_left"]) == ("cancelling", 0)
     assert db.row(job)["state"] == "cancelling"
     assert "slices_done" not in db.kinds(job)
 
 
-def test_the_dispatcher_waits_for_nobody(db: JobsDatabase) -> None:
-    """Whatever rows others hold, marking, publishing again and waking pass them by."""
+def test_the_dispatcher_waits_for_no_lock(db: JobsDatabase) -> None:
+    """Dispatch, redispatch and promotion skip locked rows."""
     job, other = db.uploading(2), db.enqueue()
     db.dispatch(job, 0)
     with db.transaction() as tx:
@@ -135,7 +135,7 @@ def test_the_dispatcher_waits_for_nobody(db: JobsDatabase) -> None:
 def test_only_the_claim_and_the_checkpoint_of_a_slice_commit_asynchronously(
     db: JobsDatabase, session_commit: str
 ) -> None:
-    """`synchronous_commit` is off for their own transaction and for nobody who uses the connection next."""
+    """`synchronous_commit` is off in their own transaction only, and not for the connection's next user."""
     job = db.uploading(2)
     db.dispatch(job, 0, 1)
     with db.connection() as tx:

@@ -1,4 +1,4 @@
-"""Many hands on the same jobs: nothing locks up, nothing is counted twice, and nothing is left without an owner."""
+"""Concurrent actors on the same jobs: no deadlock, no double count, and no job that cannot end."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
     from tests.integration.jobs.database import JobsDatabase
 
-JOBS, SLICES, HANDS, ACTIONS, AT_MOST_S = 5, 40, 6, 500, 10.0
+JOBS, SLICES, ACTORS, ACTIONS, MAX_S = 5, 40, 6, 500, 10.0
 
 
-class Hand:
-    """One worker process, dispatcher and operator in one; what it does next is left to chance."""
+class Actor:
+    """A worker process, dispatcher and operator in one, which chooses its next action at random."""
 
     def __init__(self, db: JobsDatabase, seed: int, *, harm: bool = True) -> None:
         self.db, self.chance, self.harm = db, random.Random(seed), harm
@@ -38,17 +38,17 @@ class Hand:
         self.held: list[Claim] = []
 
     def act(self) -> None:
-        """Do something; whatever the tables do not allow is refused."""
+        """Perform one action; the state table may refuse it."""
         usual = [self.dispatch, self.claim, self.claim, self.checkpoint, self.checkpoint, self.step, self.step]
-        rare = [self.put_off, self.fail, self.lose_session, self.expire, self.rescue, self.retry, self.cancel]
+        rare = [self.defer, self.fail, self.lose_session, self.expire, self.rescue, self.retry, self.cancel]
         rare += [self.pause, self.lose_message]
         often = self.chance.random() < 0.85 or not self.harm
         action = self.chance.choice(usual if often else rare)
         with suppress(StaleClaim, Conflict), self.db.connection() as tx:
             action(tx)
 
-    def some(self, rows: list[Any], most: int) -> list[Any]:
-        return self.chance.sample(rows, min(len(rows), self.chance.randint(1, most)))
+    def sample(self, rows: list[Any], limit: int) -> list[Any]:
+        return self.chance.sample(rows, min(len(rows), self.chance.randint(1, limit)))
 
     def jobs(self, *states: JobState) -> list[UUID]:
         rows = self.db.run("SELECT id FROM job WHERE state = ANY(%s)", [str(state) for state in states])
@@ -63,12 +63,12 @@ class Hand:
 
     def dispatch(self, tx: Any) -> None:
         transitions.promote_due(tx)
-        pending = self.some(self.in_state(SliceState.PENDING), 24)
+        pending = self.sample(self.in_state(SliceState.PENDING), 24)
         steps = self.db.run("SELECT id FROM job WHERE step = 'pending'")
         transitions.dispatch(tx, [row["id"] for row in steps], [(row["job_id"], row["number"]) for row in pending])
 
     def claim(self, tx: Any) -> None:
-        for row in self.some(self.in_state(SliceState.DISPATCHED), 8):
+        for row in self.sample(self.in_state(SliceState.DISPATCHED), 8):
             claim = Claim(row["job_id"], row["number"], row["token"], row["epoch"], self.worker)
             with suppress(StaleClaim):
                 transitions.claim_slice(tx, claim, low_speed=1, slack=LEASE)
@@ -77,10 +77,10 @@ class Hand:
     def checkpoint(self, tx: Any) -> None:
         self.chance.shuffle(self.held)
         batch = [self.held.pop() for _ in range(min(len(self.held), self.chance.randint(1, 8)))]
-        for _ in range(self.chance.randint(1, 2)):  # the same batch may be sent again
+        for _ in range(self.chance.randint(1, 2)):  # the same batch may be sent twice
             transitions.checkpoint(tx, [Acknowledged(claim, "t", None) for claim in batch], self.worker)
 
-    def put_off(self, tx: Any) -> None:
+    def defer(self, tx: Any) -> None:
         if self.held:
             transitions.release(tx, self.held.pop(), Deferral(timedelta(0), ERROR, attempt=True))
 
@@ -119,9 +119,9 @@ class Hand:
         transitions.redispatch(tx)
 
     def step(self, tx: Any) -> None:
-        """Take a job's step and do it."""
+        """Claim a job's step and perform it."""
         rows = self.db.run("SELECT id, state, token, epoch FROM job WHERE step = 'dispatched'")
-        for row in self.some(rows, 1) if rows else []:
+        for row in self.sample(rows, 1) if rows else []:
             claim = Claim(row["id"], None, row["token"], row["epoch"], self.worker)
             job = transitions.claim_step(tx, claim, JobState(row["state"]), LEASE)
             if job["state"] == JobState.CANCELLING:
@@ -148,7 +148,7 @@ class Hand:
 
 
 def watch(url: str, ended: threading.Event) -> list[Any]:
-    """Look at one snapshot after the other; return what does not add up."""
+    """Poll snapshots until the end; return every row with a wrong countdown."""
     wrong: list[Any] = []
     with psycopg.connect(conninfo(url), autocommit=True) as connection:
         while not ended.wait(0.02):
@@ -161,32 +161,32 @@ def watch(url: str, ended: threading.Event) -> list[Any]:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_many_hands_never_lock_up_and_always_add_up(db: JobsDatabase, seed: int) -> None:
+def test_concurrent_actors_never_deadlock_and_always_add_up(db: JobsDatabase, seed: int) -> None:
     jobs = [db.enqueue() for _ in range(JOBS)]
-    until, ended = time.monotonic() + AT_MOST_S, threading.Event()
+    until, ended = time.monotonic() + MAX_S, threading.Event()
 
-    def work(hand: Hand) -> int:
+    def work(actor: Actor) -> int:
         done = 0
         while done < ACTIONS and time.monotonic() < until:
-            hand.act()
+            actor.act()
             done += 1
         return done
 
-    with ThreadPoolExecutor(HANDS + 1) as pool:
+    with ThreadPoolExecutor(ACTORS + 1) as pool:
         watcher = pool.submit(watch, db.url, ended)
         try:
-            done = list(pool.map(work, [Hand(db, seed * 100 + number) for number in range(HANDS)]))
+            done = list(pool.map(work, [Actor(db, seed * 100 + number) for number in range(ACTORS)]))
         finally:
             ended.set()
         assert watcher.result() == []
-    assert sum(done) > HANDS * 20
+    assert sum(done) > ACTORS * 20
     assert_history_adds_up(db)
     bring_to_an_end(db, jobs)
     assert_history_adds_up(db)
 
 
 def assert_history_adds_up(db: JobsDatabase) -> None:
-    """Each history is a walk, and a countdown reached nothing once between two entries into `uploading`."""
+    """Each history follows the states, and a countdown ends once between two entries into `uploading`."""
     for job in db.run("SELECT id, state FROM job"):
         state, epochs_done = None, set()
         for event in db.events(job["id"]):
@@ -203,17 +203,17 @@ def assert_history_adds_up(db: JobsDatabase) -> None:
 
 
 def bring_to_an_end(db: JobsDatabase, jobs: list[UUID]) -> None:
-    """Whatever happened before: with workers that just work, every job ends, and its bytes add up."""
+    """Run without faults until every job has succeeded, and check its bytes."""
     db.run("UPDATE worker SET ended_at = now(), \"end\" = 'stopped'")
-    hand = Hand(db, 1, harm=False)
+    actor = Actor(db, 1, harm=False)
     until = time.monotonic() + 60
     while db.run("SELECT id FROM job WHERE state <> 'succeeded'"):
         assert time.monotonic() < until, db.run("SELECT state, step, slices_left, error FROM job")
         with db.connection() as tx:
-            for act in (hand.rescue, hand.retry, hand.dispatch, hand.claim, hand.checkpoint):
+            for act in (actor.rescue, actor.retry, actor.dispatch, actor.claim, actor.checkpoint):
                 act(tx)
             with suppress(StaleClaim):
-                hand.step(tx)
+                actor.step(tx)
     for job in jobs:
         row = db.row(job)
         assert (row["step"], row["slices_left"], row["bytes_done"]) == (Step.IDLE, 0, SLICES * 10)
@@ -222,7 +222,7 @@ def bring_to_an_end(db: JobsDatabase, jobs: list[UUID]) -> None:
 
 
 def test_last_slices_that_end_together_are_not_missed(db: JobsDatabase) -> None:
-    """Each of several threads has one of the last slices of several jobs: exactly one of them moves each job on."""
+    """Several threads each record one of the last slices of several jobs: exactly one moves each job on."""
     threads, jobs = 4, [db.uploading(4) for _ in range(12)]
     claims = {job: db.take(job, *range(4)) for job in jobs}
     together = threading.Barrier(threads, timeout=60)
@@ -234,9 +234,9 @@ def test_last_slices_that_end_together_are_not_missed(db: JobsDatabase) -> None:
         return [row for claim in mine for row in db.checkpoint(claim).values()]
 
     with ThreadPoolExecutor(threads) as pool:
-        answers = [row for rows in pool.map(end, range(threads)) for row in rows]
+        recorded = [row for rows in pool.map(end, range(threads)) for row in rows]
     for job in jobs:
-        assert sorted(row["slices_left"] for row in answers if row["job_id"] == job) == [0, 1, 2, 3]
+        assert sorted(row["slices_left"] for row in recorded if row["job_id"] == job) == [0, 1, 2, 3]
         assert db.row(job)["state"] == JobState.FINISHING
         assert db.kinds(job).count("slices_done") == 1
 
@@ -245,9 +245,9 @@ def test_the_same_batch_again_is_success_and_counts_nothing(db: JobsDatabase) ->
     job, other = db.uploading(3), db.uploading(3)
     claims = [*db.take(job, 0, 1), *db.take(other, 2)]
     assert len(db.checkpoint(*claims)) == 3
-    again = db.checkpoint(*claims)
-    assert {(row["state"], row["slices_left"]) for row in again.values()} == {(None, None)}
-    assert again.keys() == {(claim.job_id, claim.number, claim.token) for claim in claims}
+    repeated = db.checkpoint(*claims)
+    assert {(row["state"], row["slices_left"]) for row in repeated.values()} == {(None, None)}
+    assert repeated.keys() == {(claim.job_id, claim.number, claim.token) for claim in claims}
     assert (db.row(job)["slices_left"], db.row(other)["slices_left"]) == (1, 2)
     assert db.row(job)["bytes_done"] == 20
 
@@ -256,8 +256,8 @@ def test_a_batch_that_was_partly_recorded_records_the_rest(db: JobsDatabase) -> 
     job = db.uploading(3)
     claims = db.take(job, 0, 1)
     db.checkpoint(claims[0])
-    answers = db.checkpoint(*claims)
-    assert len(answers) == 2
+    recorded = db.checkpoint(*claims)
+    assert len(recorded) == 2
     assert db.row(job)["slices_left"] == 1
 
 
@@ -270,7 +270,7 @@ def test_a_stale_row_drops_out_of_its_batch_alone(db: JobsDatabase) -> None:
     assert db.states(job) == ["done", "pending", "pending"]
 
 
-def test_an_old_and_a_new_claim_of_one_slice_in_one_batch_are_told_apart(db: JobsDatabase) -> None:
+def test_an_old_and_a_new_claim_of_one_slice_in_one_batch_are_distinguished(db: JobsDatabase) -> None:
     job = db.uploading(2)
     (old,) = db.take(job, 0)
     with db.connection() as tx:

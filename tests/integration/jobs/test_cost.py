@@ -1,4 +1,4 @@
-"""What the engine asks all day costs the same with many finished jobs behind it and many waiting ones before it."""
+"""The cost of the engine's statements does not grow with the number of finished or waiting jobs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from worker.db.pool import Tx
 
 FINISHED, WAITING, UPLOADING, SLICES = 20_000, 5_000, 20, 1_000
-ROWS_MOST = 4_000
-"""A statement may read what is live and near: far less than what is there."""
+MAX_ROWS = 4_000
+"""The rows that a statement may read: far fewer than the tables hold."""
 
 
 def fill(db: JobsDatabase) -> None:
-    """Much that has ended, much that waits, and a few jobs that upload."""
+    """Insert many finished jobs, many waiting ones and a few that upload."""
     db.run(
         """INSERT INTO job (id, tenant, state, step, priority, source, store, key, target, overwrite, verify,
              retry_for_s, size_bytes, started_at, finished_at, idempotency_key)
@@ -55,8 +55,8 @@ def filled_db(shared_db: JobsDatabase) -> Any:
     return shared_db
 
 
-class Acts:
-    """The engine's statements, each on rows of the full db."""
+class Targets:
+    """The rows of the filled database that the statements are called on."""
 
     def __init__(self, db: JobsDatabase) -> None:
         self.db = db
@@ -67,7 +67,7 @@ class Acts:
         self.step = Claim(self.waiting, None, 1, 1, db.worker)
 
     def initializing(self, tx: Tx) -> None:
-        """Hand out a step and take it."""
+        """Dispatch a step and claim it."""
         transitions.dispatch(tx, [self.waiting], [])
         transitions.claim_step(tx, self.step, JobState.QUEUED, LEASE)
 
@@ -75,27 +75,27 @@ class Acts:
         return [Acknowledged(claim, "t", None) for claim in self.sending]
 
 
-ACTS: dict[str, Callable[[Tx, Acts], object]] = {
+STATEMENTS: dict[str, Callable[[Tx, Targets], object]] = {
     "snapshot": lambda tx, _: due.snapshot(tx, whole_bytes=0),
     "due steps": lambda tx, _: due.due_steps(tx, per_lane=64, blocked=["other"], whole_bytes=0),
     "due slices": lambda tx, _: due.due_slices(tx, per_lane=64, window=8, blocked=[]),
     "promote": lambda tx, _: transitions.promote_due(tx),
     "rescue": lambda tx, _: transitions.rescue(tx),
     "redispatch": lambda tx, _: transitions.redispatch(tx),
-    "dispatch": lambda tx, a: transitions.dispatch(tx, [a.waiting], [(job, 240) for job in a.jobs]),
-    "claim init": lambda tx, a: a.initializing(tx),
-    "claim slice": lambda tx, a: transitions.claim_slice(
-        tx, Claim(a.jobs[1], 202, 5, 1, a.db.worker), low_speed=1, slack=LEASE
+    "dispatch": lambda tx, t: transitions.dispatch(tx, [t.waiting], [(job, 240) for job in t.jobs]),
+    "claim init": lambda tx, t: t.initializing(tx),
+    "claim slice": lambda tx, t: transitions.claim_slice(
+        tx, Claim(t.jobs[1], 202, 5, 1, t.db.worker), low_speed=1, slack=LEASE
     ),
-    "checkpoint": lambda tx, a: transitions.checkpoint(tx, a.batch(), a.db.worker),
-    "release": lambda tx, a: transitions.release(tx, a.sending[0], Deferral(LEASE, UNAVAILABLE)),
-    "lost claims": lambda tx, a: leases.lost_claims(tx, [(claim, False) for claim in a.sending], a.db.worker),
-    "fail": lambda tx, a: transitions.fail(tx, a.sending[0], UNAVAILABLE),
-    "new epoch": lambda tx, a: transitions.new_epoch(tx, a.sending[0], UNAVAILABLE, None),
-    "cancel": lambda tx, a: transitions.cancel(tx, a.jobs[2], "o"),
-    "pause": lambda tx, a: transitions.pause(tx, a.jobs[2], "o", "why"),
-    "retry": lambda tx, a: transitions.retry(tx, a.jobs[2], "o"),
-    "enqueue": lambda tx, a: transitions.enqueue(tx, [a.db.new(idempotency_key="new"), a.db.new()], "o"),
+    "checkpoint": lambda tx, t: transitions.checkpoint(tx, t.batch(), t.db.worker),
+    "release": lambda tx, t: transitions.release(tx, t.sending[0], Deferral(LEASE, UNAVAILABLE)),
+    "lost claims": lambda tx, t: leases.lost_claims(tx, [(claim, False) for claim in t.sending], t.db.worker),
+    "fail": lambda tx, t: transitions.fail(tx, t.sending[0], UNAVAILABLE),
+    "new epoch": lambda tx, t: transitions.new_epoch(tx, t.sending[0], UNAVAILABLE, None),
+    "cancel": lambda tx, t: transitions.cancel(tx, t.jobs[2], "o"),
+    "pause": lambda tx, t: transitions.pause(tx, t.jobs[2], "o", "why"),
+    "retry": lambda tx, t: transitions.retry(tx, t.jobs[2], "o"),
+    "enqueue": lambda tx, t: transitions.enqueue(tx, [t.db.new(idempotency_key="new"), t.db.new()], "o"),
 }
 
 
@@ -111,20 +111,20 @@ def reads(tx: Tx) -> tuple[int, int]:
 
 @pytest.mark.parametrize("plan_once", [False, True], ids=["planned each time", "planned once"])
 def test_no_statement_of_the_engine_reads_a_whole_table(filled_db: JobsDatabase, *, plan_once: bool) -> None:
-    acts = Acts(filled_db)
-    db = Database(filled_db.url, plan_once=plan_once, keep=texts())
+    targets = Targets(filled_db)
+    pool = Database(filled_db.url, plan_once=plan_once, keep=texts())
     try:
-        with db.connection() as tx:
-            cost = {name: cost_of(tx, act, acts) for name, act in ACTS.items()}
+        with pool.connection() as tx:
+            cost = {name: cost_of(tx, statement, targets) for name, statement in STATEMENTS.items()}
     finally:
-        db.close()
+        pool.close()
     assert {name: scans for name, (scans, _) in cost.items() if scans} == {}
-    assert {name: rows for name, (_, rows) in cost.items() if rows > ROWS_MOST} == {}
+    assert {name: rows for name, (_, rows) in cost.items() if rows > MAX_ROWS} == {}
 
 
-def cost_of(tx: Tx, act: Callable[[Tx, Acts], object], acts: Acts) -> tuple[int, int]:
+def cost_of(tx: Tx, statement: Callable[[Tx, Targets], object], targets: Targets) -> tuple[int, int]:
     with tx.transaction(force_rollback=True):
         before = reads(tx)
-        act(tx, acts)
+        statement(tx, targets)
         after = reads(tx)
     return after[0] - before[0], after[1] - before[1]

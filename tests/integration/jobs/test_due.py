@@ -1,4 +1,4 @@
-"""What is due, out of everything that waits: by lane, by urgency and age, within windows, past what is held back."""
+"""Which steps and slices are due: by lane, by priority and age, within windows; the held-back ones are skipped."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_steps_come_by_priority_then_age(db: JobsDatabase) -> None:
     assert steps(db, per_lane=2) == [urgent, late]
 
 
-def test_every_lane_shows_its_own_first_steps(db: JobsDatabase) -> None:
-    """Many lanes: every pair of store and tenant is seen, however many jobs the others have."""
+def test_every_lane_lists_its_own_first_steps(db: JobsDatabase) -> None:
+    """Every lane, a pair of store and tenant, is listed, however many jobs the other lanes have."""
     lanes = {(f"s{store}", f"t{tenant}") for store in range(4) for tenant in range(5)}
     jobs = {lane: [db.enqueue(store=lane[0], tenant=lane[1]) for _ in range(3)] for lane in lanes}
     with db.connection() as tx:
@@ -60,7 +60,7 @@ def test_only_pending_steps_that_may_begin_are_due(db: JobsDatabase) -> None:
     with db.connection() as tx:
         transitions.pause(tx, paused, "o", "why")
         transitions.pause(tx, finishing, "o", "why")
-    assert steps(db) == [due, finishing]  # what has nothing left to send still finishes
+    assert steps(db) == [due, finishing]  # a job with nothing left to send still finishes
 
 
 def test_a_blocked_store_is_passed_by(db: JobsDatabase) -> None:
@@ -97,7 +97,7 @@ def test_ordered_slices_go_one_after_the_other(db: JobsDatabase) -> None:
     assert slices(db) == []
     with db.connection() as tx:
         transitions.release(tx, claim, Deferral(timedelta(hours=1), UNAVAILABLE))
-    assert slices(db) == []  # the next one in order waits, so all wait
+    assert slices(db) == []  # the next slice in order waits, so all wait
     db.run("UPDATE slice SET not_before = NULL")
     db.checkpoint(*db.take(job, 0))
     assert slices(db) == [(job, 1)]
@@ -126,7 +126,7 @@ def test_paused_jobs_and_blocked_stores_are_passed_by(db: JobsDatabase) -> None:
     assert slices(db) == [(blocked, 0), (due, 0)]
 
 
-def test_every_lane_shows_its_own_first_slices(db: JobsDatabase) -> None:
+def test_every_lane_lists_its_own_first_slices(db: JobsDatabase) -> None:
     jobs = {
         (store, tenant): db.uploading(3, store=store, tenant=tenant) for store in ("a", "b") for tenant in ("x", "y")
     }
@@ -152,7 +152,7 @@ def test_what_waited_until_now_is_due(db: JobsDatabase) -> None:
         assert 80 < due.snapshot(tx, whole_bytes=0).next_due_s <= 90  # type: ignore[operator]
 
 
-def test_the_survey_counts_what_is_in_flight_by_lane(db: JobsDatabase) -> None:
+def test_the_snapshot_counts_what_is_in_flight_by_lane(db: JobsDatabase) -> None:
     db.start_worker(slots=3)
     db.end_worker(db.start_worker(slots=50), how="stopped")
     job, other = db.uploading(4), db.enqueue(tenant="u", store="b")
@@ -169,7 +169,7 @@ def test_the_survey_counts_what_is_in_flight_by_lane(db: JobsDatabase) -> None:
 
 
 def test_what_carries_content_is_slices_and_inits_that_may_send_a_small_file(db: JobsDatabase) -> None:
-    """An init of a larger file asks for a session only, and the end of an upload carries nothing."""
+    """An init of a larger file only opens a session, and a finish carries no content."""
     small, large, unknown, ending = db.enqueue(), db.enqueue(), db.enqueue(), db.finishing()
     db.run("UPDATE job SET size_bytes = 100 WHERE id = %s", small)
     db.run("UPDATE job SET size_bytes = 101 WHERE id = %s", large)
@@ -218,5 +218,5 @@ def test_of_a_blocked_stores_aborts_those_are_due_that_it_need_not_be_usable_for
         waits,
         sessionless,
         old,
-    ]  # nothing would ever close the breaker of a store that has left the file
+    ]  # no probe would ever close the breaker of a store without a profile
     assert due("b", "c", blocked=()) == []

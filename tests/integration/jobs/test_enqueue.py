@@ -1,4 +1,4 @@
-"""A job is inserted once, whatever collides with it, and colliding batches never lock each other out."""
+"""A job is inserted once, whatever collides with it, and colliding batches never deadlock."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from tests.integration.jobs.database import JobsDatabase
 
 
-def made(db: JobsDatabase, *jobs: Any) -> set[UUID]:
+def enqueued(db: JobsDatabase, *jobs: Any) -> set[UUID]:
     with db.connection() as tx:
         return transitions.enqueue(tx, jobs, "tester")
 
 
-def test_a_job_is_kept_as_it_was_asked_for(db: JobsDatabase) -> None:
+def test_a_job_is_stored_as_it_was_requested(db: JobsDatabase) -> None:
     job = db.new(
         priority=3, overwrite=True, attributes="a", labels={"order": "17"}, verify="file", slice_size=1024,
         idempotency_key="i", request_digest=b"\x00\xffdigest",
     )  # fmt: skip
-    assert made(db, job) == {job.id}
+    assert enqueued(db, job) == {job.id}
     row = db.row(job.id)
     for column in (
         *("id", "tenant", "priority", "source", "store", "key", "target", "overwrite", "attributes", "labels"),
@@ -41,33 +41,33 @@ def test_a_job_is_kept_as_it_was_asked_for(db: JobsDatabase) -> None:
     assert event["actor"] == "tester"
 
 
-def test_the_dispatcher_hears_of_it_at_the_commit(db: JobsDatabase) -> None:
-    ear = listen(db.url)
+def test_the_dispatcher_is_notified_at_the_commit(db: JobsDatabase) -> None:
+    listener = listen(db.url)
     with db.transaction() as tx:
         transitions.enqueue(tx, [db.new()], "tester")
-        assert list(ear.notifies(timeout=0)) == []
-    (heard,) = ear.notifies(timeout=120, stop_after=1)
-    assert heard.channel == WAKE_CHANNEL
-    ear.close()
+        assert list(listener.notifies(timeout=0)) == []
+    (notification,) = listener.notifies(timeout=120, stop_after=1)
+    assert notification.channel == WAKE_CHANNEL
+    listener.close()
 
 
 def test_a_live_job_keeps_others_from_its_target_and_a_finished_one_does_not(db: JobsDatabase) -> None:
     first, second, third = (db.new(key="k", tenant=tenant) for tenant in ("a", "b", "b"))
-    assert made(db, first) == {first.id}
-    assert made(db, second) == set()
+    assert enqueued(db, first) == {first.id}
+    assert enqueued(db, second) == set()
     with db.connection() as tx:
         transitions.cancel(tx, first.id, "o")
-    assert made(db, third) == {third.id}
+    assert enqueued(db, third) == {third.id}
     assert db.events(second.id) == []
 
 
 def test_an_idempotency_key_makes_one_job_a_tenant_for_ever(db: JobsDatabase) -> None:
     first = db.new(tenant="a", idempotency_key="i")
-    again, others = db.new(tenant="a", idempotency_key="i"), db.new(tenant="b", idempotency_key="i")
-    assert made(db, first) == {first.id}
+    repeated, others = db.new(tenant="a", idempotency_key="i"), db.new(tenant="b", idempotency_key="i")
+    assert enqueued(db, first) == {first.id}
     with db.connection() as tx:
         transitions.cancel(tx, first.id, "o")
-    assert made(db, again, others) == {others.id}
+    assert enqueued(db, repeated, others) == {others.id}
 
 
 def test_a_batch_that_collides_with_itself_is_made_once(db: JobsDatabase) -> None:
@@ -77,48 +77,48 @@ def test_a_batch_that_collides_with_itself_is_made_once(db: JobsDatabase) -> Non
         db.new(idempotency_key="i"),
         db.new(idempotency_key="i"),
     ]
-    assert len(made(db, *jobs)) == 2
+    assert len(enqueued(db, *jobs)) == 2
 
 
 def test_what_collides_drops_out_alone(db: JobsDatabase) -> None:
-    made(db, db.new(key="k1"), db.new(key="k2", idempotency_key="i"))
+    enqueued(db, db.new(key="k1"), db.new(key="k2", idempotency_key="i"))
     batch = [db.new(key="k1"), db.new(idempotency_key="i"), db.new(), db.new(key="k1", idempotency_key="i")]
-    assert made(db, *batch) == {batch[2].id}
+    assert enqueued(db, *batch) == {batch[2].id}
 
 
 def test_a_thousand_jobs_are_one_statement(db: JobsDatabase) -> None:
     jobs = [db.new() for _ in range(1000)]
-    assert len(made(db, *jobs)) == 1000
+    assert len(enqueued(db, *jobs)) == 1000
     assert db.run("SELECT count(*) AS n FROM event WHERE kind = 'enqueued'")[0]["n"] == 1000
 
 
 @pytest.mark.parametrize("collide_on", ["target", "idempotency_key", "both"])
-def test_batches_that_collide_in_opposite_orders_do_not_lock_each_other_out(db: JobsDatabase, collide_on: str) -> None:
+def test_batches_that_collide_in_opposite_orders_do_not_deadlock(db: JobsDatabase, collide_on: str) -> None:
     rounds, size, threads = 6, 300, 4
-    together = threading.Barrier(threads, timeout=60)
+    barrier = threading.Barrier(threads, timeout=60)
 
     def submit(number: int) -> list[set[UUID]]:
         chance, ids = random.Random(number), []
-        for turn in range(rounds):
-            names = [f"{turn}/{place}" for place in range(size)]
-            keys, words = chance.sample(names, size), chance.sample(names, size)
+        for round_number in range(rounds):
+            names = [f"{round_number}/{place}" for place in range(size)]
+            keys, idempotency_keys = chance.sample(names, size), chance.sample(names, size)
             batch = [
                 db.new(
                     **({"key": key} if collide_on != "idempotency_key" else {}),
-                    **({"idempotency_key": word} if collide_on != "target" else {}),
+                    **({"idempotency_key": unique} if collide_on != "target" else {}),
                 )
-                for key, word in zip(keys, words, strict=True)
+                for key, unique in zip(keys, idempotency_keys, strict=True)
             ]
-            together.wait()
+            barrier.wait()
             try:
-                ids.append(made(db, *batch))
+                ids.append(enqueued(db, *batch))
             except Exception:
-                together.abort()
+                barrier.abort()
                 raise
         return ids
 
     with ThreadPoolExecutor(threads) as pool:
         of_threads = list(pool.map(submit, range(threads)))
-    for turn in range(rounds):
-        total = sum(len(ids[turn]) for ids in of_threads)
+    for round_number in range(rounds):
+        total = sum(len(ids[round_number]) for ids in of_threads)
         assert total == size if collide_on != "both" else 0 < total <= size

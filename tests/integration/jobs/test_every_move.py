@@ -44,7 +44,7 @@ class Case:
         )
 
     def with_claims(self, change: Callable[[Claim], Claim]) -> Case:
-        """Return the same with other claims."""
+        """Return the same case with other claims."""
         other = object.__new__(Case)
         other.job, other.step = self.job, change(self.step)
         other.dispatched, other.sending, other.done = map(change, (self.dispatched, self.sending, self.done))
@@ -73,15 +73,15 @@ def open_session(held: int) -> Act:
     return act
 
 
-def taking(*states: JobState) -> set[tuple[JobState, Step]]:
+def dispatched_in(*states: JobState) -> set[tuple[JobState, Step]]:
     return {(state, Step.DISPATCHED) for state in states}
 
 
-#: The moves of a claim: what is called, and from where it is granted (paused jobs apart).
+#: The moves of a claim: the call, and the states and steps that grant it (in jobs that are not paused).
 CLAIM_MOVES: dict[str, tuple[Act, set[tuple[JobState, Step]]]] = {
-    "claim init": (lambda tx, c: transitions.claim_step(tx, c.step, Q, LEASE), taking(Q)),
-    "claim finish": (lambda tx, c: transitions.claim_step(tx, c.step, F, LEASE), taking(F)),
-    "claim abort": (lambda tx, c: transitions.claim_step(tx, c.step, C, LEASE), taking(C)),
+    "claim init": (lambda tx, c: transitions.claim_step(tx, c.step, Q, LEASE), dispatched_in(Q)),
+    "claim finish": (lambda tx, c: transitions.claim_step(tx, c.step, F, LEASE), dispatched_in(F)),
+    "claim abort": (lambda tx, c: transitions.claim_step(tx, c.step, C, LEASE), dispatched_in(C)),
     "claim slice": (lambda tx, c: transitions.claim_slice(tx, c.dispatched, low_speed=1, slack=LEASE), anywhere(U)),
     "save progress": (save, running(I, C)),
     "open session": (open_session(1), running(I, C)),
@@ -109,7 +109,7 @@ def checkpoint(tx: Tx, case: Case) -> object:
     return transitions.checkpoint(tx, [Acknowledged(case.sending, "tag", None)], case.sending.worker)
 
 
-#: What anybody else calls; None: it says nothing about where it was possible.
+#: The moves that need no claim, in the same form.
 OTHER_MOVES: dict[str, tuple[Act, set[tuple[JobState, Step]]]] = {
     "checkpoint": (checkpoint, set(EVERYWHERE)),
     "cancel": (lambda tx, c: transitions.cancel(tx, c.job, "o"), anywhere(Q, I, U, F, C, X)),
@@ -124,7 +124,7 @@ OTHER_MOVES: dict[str, tuple[Act, set[tuple[JobState, Step]]]] = {
 
 
 def assert_only_the_table(before: Rows, after: Rows) -> None:
-    """Compare what was and what is: each change of state has its event, and each event its place in the table."""
+    """Check that each change of state has its event, and that the state table allows each event."""
     (old,), (new,) = before["job"], after["job"]
     assert after["event"][: len(before["event"])] == before["event"]  # history is append-only
     state = old["state"]
@@ -175,14 +175,14 @@ class Walk:
         self.before = self.rows()
 
     def rows(self) -> dict[UUID, Rows]:
-        """Return everything, by job."""
+        """Return all rows, by job."""
         with self.db.connection() as tx:
             return {job: everything(tx, job) for job in self.wheres}
 
     def attempt(self, act: Act, case: Case) -> bool:
-        """Call it for one job, and say whether it was granted.
+        """Call a move for one job, and return whether it was granted.
 
-        A refusal has changed nothing at all; whatever was granted is in the table.
+        A refusal has changed no row; the state table allows what was granted.
         """
         with self.db.connection() as tx, tx.transaction(force_rollback=True):
             if not self.slices:
@@ -211,14 +211,14 @@ class Walk:
         return [row["id"] for row in rows]
 
     def without_slices(self) -> Walk:
-        """Return a walk before the plan, on the same jobs."""
+        """Return a walk on the same jobs before they have slices."""
         other = copy(self)
         other.slices = False
         other.before = {job: rows | {"slice": []} for job, rows in self.before.items()}
         return other
 
     def granted(self, act: Act) -> set[tuple[JobState, Step]]:
-        """Return where it was granted."""
+        """Return the states and steps in which a move is granted."""
         return {where for where, case in self.cases.items() if self.attempt(act, case)}
 
 
@@ -229,7 +229,7 @@ def shared_walk(shared_db: JobsDatabase) -> Walk:
 
 @pytest.fixture
 def walk(shared_walk: Walk) -> Iterator[Walk]:
-    """The walk through all states; nothing that a test does with it is committed."""
+    """The walk through all states; a test commits nothing with it."""
     yield shared_walk
     assert shared_walk.rows() == shared_walk.before
 
@@ -280,7 +280,7 @@ TAKES_ANY_WORKER = {"claim init", "claim finish", "claim abort", "claim slice"}
 
 
 @pytest.mark.parametrize("what", STALE)
-def test_nobody_stale_changes_anything(walk: Walk, what: str) -> None:
+def test_a_stale_claim_changes_nothing(walk: Walk, what: str) -> None:
     for name, (act, granted_from) in CLAIM_MOVES.items():
         if what == "another worker" and name in TAKES_ANY_WORKER:
             continue
@@ -293,7 +293,7 @@ def test_nobody_stale_changes_anything(walk: Walk, what: str) -> None:
 
 @pytest.mark.parametrize("what", STALE)
 @pytest.mark.parametrize("name", BEFORE_THE_PLAN)
-def test_nobody_stale_stores_a_session(walk: Walk, name: str, what: str) -> None:
+def test_a_stale_claim_stores_no_session(walk: Walk, name: str, what: str) -> None:
     walk = walk.without_slices()
     act, granted_from = CLAIM_MOVES[name]
     for where in granted_from:

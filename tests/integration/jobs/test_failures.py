@@ -1,4 +1,4 @@
-"""What ends an epoch or a job, and whom it takes along."""
+"""How an epoch or a job ends, and what becomes of its other claims."""
 
 from __future__ import annotations
 
@@ -68,13 +68,10 @@ def test_a_session_lost_under_a_cancel_starts_nothing_afresh(db: JobsDatabase) -
 
 
 def test_a_session_lost_by_an_old_slice_leaves_a_cancelled_step_with_its_holder(db: JobsDatabase) -> None:
-    """The init that was running when the job was cancelled has yet to tell of its session."""
+    """The init that runs during the cancel may still report a session."""
     job = db.uploading(2)
     failing, slow = db.take(job, 0, 1)
-    with db.connection() as tx:
-        transitions.fail(tx, failing, ERROR)
-        transitions.retry(tx, job, "o")
-    (init,) = db.take(job)
+    init = db.fail_and_retry(failing)
     with db.connection() as tx:
         transitions.cancel(tx, job, "o")
         transitions.new_epoch(tx, slow, ERROR, LEASE)
@@ -114,13 +111,10 @@ def test_a_second_slice_that_fails_is_given_back_too(db: JobsDatabase) -> None:
 
 
 def test_a_slice_of_the_old_run_that_fails_takes_the_init_of_the_new_run_along(db: JobsDatabase) -> None:
-    """The job has failed; whoever holds its init must not bring it back, nor hand its step out again."""
+    """The job has failed: the holder of its init can neither revive it nor make its step due."""
     job = db.uploading(2)
     failing, slow = db.take(job, 0, 1)
-    with db.connection() as tx:
-        transitions.fail(tx, failing, ERROR)
-        transitions.retry(tx, job, "o")
-    (init,) = db.take(job)
+    init = db.fail_and_retry(failing)
     with db.connection() as tx:
         assert transitions.fail(tx, slow, ERROR) is JobState.FAILED
         for late in (
@@ -143,7 +137,7 @@ def test_a_step_that_fails_under_a_cancel_makes_way_for_the_abort_at_once(db: Jo
     assert db.columns(job, "state", "step", "not_before") == ("cancelling", "pending", None)
 
 
-def test_an_abort_that_is_refused_takes_its_time_and_remembers_since_when(db: JobsDatabase) -> None:
+def test_an_abort_that_is_refused_waits_and_keeps_since_when(db: JobsDatabase) -> None:
     job = db.uploading(1)
     with db.connection() as tx:
         transitions.cancel(tx, job, "o")

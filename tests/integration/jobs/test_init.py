@@ -1,4 +1,4 @@
-"""How an upload begins: once, planned, and known to whoever goes on with it."""
+"""Init: its claim, what it stores, the session with its plan, and repeated claims."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_init_stores_what_it_knows_and_extends_its_lease(db: JobsDatabase) -> No
     assert db.row(job)["lease_until"] - before > timedelta(minutes=50)
 
 
-def test_an_event_without_a_move_is_told_by_the_holder_alone(db: JobsDatabase) -> None:
-    """A stale init would write of an epoch that is over, and then go on at the store."""
+def test_an_event_without_a_move_is_recorded_for_the_holder_only(db: JobsDatabase) -> None:
+    """A stale init would record an event of an ended epoch, and then continue at the store."""
     job = db.enqueue()
     (stale,) = db.take(job)
     with db.connection() as tx:
@@ -54,11 +54,11 @@ def test_an_event_without_a_move_is_told_by_the_holder_alone(db: JobsDatabase) -
         transitions.note(tx, claim, "foreign_session_discarded", {"slices": 2})
     with pytest.raises(StaleClaim), db.connection() as tx:
         transitions.note(tx, stale, "foreign_session_discarded", {"slices": 3})
-    told = [event["cause"] for event in db.events(job) if event["kind"] == "foreign_session_discarded"]
-    assert told == [{"slices": 2}]
+    causes = [event["cause"] for event in db.events(job) if event["kind"] == "foreign_session_discarded"]
+    assert causes == [{"slices": 2}]
 
 
-def test_a_session_brings_a_row_a_slice_that_cover_the_file(db: JobsDatabase) -> None:
+def test_a_session_has_one_row_a_slice_and_they_cover_the_file(db: JobsDatabase) -> None:
     job = db.uploading(4, held=[1])
     assert [(s["offset_bytes"], s["size_bytes"]) for s in db.slices(job)] == [(0, 10), (10, 10), (20, 10), (30, 7)]
     assert db.states(job) == ["pending", "done", "pending", "pending"]
@@ -92,7 +92,7 @@ def test_an_empty_plan_goes_straight_to_finishing(db: JobsDatabase) -> None:
     assert db.slices(job) == []
 
 
-def test_a_session_that_came_after_a_cancel_is_remembered_for_the_abort(db: JobsDatabase) -> None:
+def test_a_session_opened_after_a_cancel_is_kept_for_the_abort(db: JobsDatabase) -> None:
     job = db.enqueue()
     (claim,) = db.take(job)
     with db.connection() as tx:
@@ -103,10 +103,10 @@ def test_a_session_that_came_after_a_cancel_is_remembered_for_the_abort(db: Jobs
     assert db.kinds(job)[-1] == "cancel_requested"
 
 
-# --- a claim whose answer was lost ---
+# --- a claim whose result was lost ---
 
 
-def test_a_step_claimed_again_by_its_holder_is_still_his(db: JobsDatabase) -> None:
+def test_a_step_reclaimed_by_its_holder_stays_claimed(db: JobsDatabase) -> None:
     job = db.enqueue()
     (claim,) = db.take(job)
     with db.connection() as tx:
@@ -120,7 +120,7 @@ def test_a_step_claimed_again_by_its_holder_is_still_his(db: JobsDatabase) -> No
     assert db.kinds(job).count("init_claimed") == 1
 
 
-def test_a_slice_claimed_again_by_its_holder_is_still_his(db: JobsDatabase) -> None:
+def test_a_slice_reclaimed_by_its_holder_stays_claimed(db: JobsDatabase) -> None:
     job = db.uploading(1)
     (claim,) = db.take(job, 0)
     with db.connection() as tx:

@@ -1,4 +1,4 @@
-"""Who lives, who leads, which stores wait; all by the database's clock."""
+"""Leadership, heartbeats, lost claims and breakers, all by the database's clock."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROBE_S = 60.0
 # --- leading ---
 
 
-def test_one_leads_until_its_time_is_over(db: JobsDatabase) -> None:
+def test_a_worker_leads_until_its_time_is_over(db: JobsDatabase) -> None:
     first, second = uuid4(), uuid4()
     with db.connection() as tx:
         assert leadership.lead(tx, first, 60) == 1
@@ -34,7 +34,7 @@ def test_one_leads_until_its_time_is_over(db: JobsDatabase) -> None:
         assert leadership.lead(tx, first, 60) is None
 
 
-def test_who_comes_back_before_anybody_else_keeps_its_term(db: JobsDatabase) -> None:
+def test_a_leader_that_returns_before_another_leads_keeps_its_term(db: JobsDatabase) -> None:
     holder = uuid4()
     with db.connection() as tx:
         leadership.lead(tx, holder, 60)
@@ -42,7 +42,7 @@ def test_who_comes_back_before_anybody_else_keeps_its_term(db: JobsDatabase) -> 
         assert leadership.lead(tx, holder, 60) == 1
 
 
-def test_who_resigns_makes_way_at_once_and_only_for_itself(db: JobsDatabase) -> None:
+def test_a_leader_that_resigns_frees_the_lead_at_once_and_only_its_own(db: JobsDatabase) -> None:
     first, second = uuid4(), uuid4()
     with db.connection() as tx:
         leadership.lead(tx, first, 60)
@@ -96,8 +96,8 @@ def test_what_was_claimed_only_grows(db: JobsDatabase) -> None:
     (clock,) = db.run("SELECT now() AS now")
     now = clock["now"]
     with db.connection() as tx:
-        for told in (now, now - timedelta(minutes=1), None):
-            workers.heartbeat(tx, db.worker, slots=4, roots=[], claimed_through=told)
+        for claimed_at in (now, now - timedelta(minutes=1), None):
+            workers.heartbeat(tx, db.worker, slots=4, roots=[], claimed_through=claimed_at)
             assert due.snapshot(tx, whole_bytes=0).claimed_through == now
 
 
@@ -112,7 +112,7 @@ def test_a_claim_that_is_held_goes_on(db: JobsDatabase) -> None:
 
 
 @pytest.mark.parametrize("how", ["cancel", "new epoch", "rescue", "checkpoint", "another worker", "another token"])
-def test_a_slice_that_may_not_go_on_is_told(db: JobsDatabase, how: str) -> None:
+def test_a_slice_that_may_not_go_on_is_reported(db: JobsDatabase, how: str) -> None:
     job = db.uploading(3)
     claim, other = db.take(job, 0, 1)
     with db.connection() as tx:

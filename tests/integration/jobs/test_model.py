@@ -1,4 +1,4 @@
-"""Any history of calls, right and wrong ones, leaves the rows exactly where a model in memory says."""
+"""Any sequence of calls, valid and invalid ones, leaves the rows exactly as a model in memory predicts."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from tests.integration.jobs.database import JobsDatabase
     from worker.db.pool import Tx
 
-TARGETS, WORKERS, SLICES_MOST = 2, 2, 3
+TARGETS, WORKERS, MAX_SLICES = 2, 2, 3
 picks = st.integers(0, 2**16)
-numbers = st.sets(st.integers(0, SLICES_MOST - 1))
+numbers = st.sets(st.integers(0, MAX_SLICES - 1))
 choices = st.integers(0, 9)
 
 
@@ -46,7 +46,7 @@ class Machine(RuleBasedStateMachine):
         self.store = Store()
         self.sessions: dict[tuple[UUID, int], str] = {}  # of a job and its epoch
 
-    # --- what is called, and with what ---
+    # --- calls, and the choice of their arguments ---
 
     def call(self, act: Callable[[Tx], object]) -> bool:
         with self.db.connection() as tx, tx.transaction():
@@ -58,7 +58,7 @@ class Machine(RuleBasedStateMachine):
         return True
 
     def pick(self, items: list[Any], pick: int, good: Callable[[Any], bool] = bool) -> Any:
-        """Pick one; mostly of those that are good, to get somewhere."""
+        """Pick an item; mostly a good one, so that moves are granted."""
         wanted = [item for item in items if good(item)] if pick % 8 else items
         wanted = wanted or items
         return wanted[(pick // 8) % len(wanted)]
@@ -102,9 +102,9 @@ class Machine(RuleBasedStateMachine):
         self.messages += expected
 
     @precondition(lambda self: self.messages)
-    @rule(pick=picks, who=st.integers(0, WORKERS - 1))
-    def claim(self, pick: int, who: int) -> None:
-        worker = self.workers[who]
+    @rule(pick=picks, index=st.integers(0, WORKERS - 1))
+    def claim(self, pick: int, index: int) -> None:
+        worker = self.workers[index]
         message = self.pick(self.messages, pick, lambda m: deepcopy(self.jobs[m.job]).claim(m, worker))
         claim = Claim(message.job, message.number, message.token, message.epoch, worker)
 
@@ -119,18 +119,18 @@ class Machine(RuleBasedStateMachine):
             self.claims.append(replace(message, worker=worker))
 
     @precondition(lambda self: self.jobs)
-    @rule(seed=picks, who=st.integers(0, WORKERS - 1), times=st.integers(1, 4))
-    def get_to_work(self, seed: int, who: int, times: int) -> None:
-        """Hand out what there is, and take some of it."""
+    @rule(seed=picks, index=st.integers(0, WORKERS - 1), times=st.integers(1, 4))
+    def get_to_work(self, seed: int, index: int, times: int) -> None:
+        """Dispatch everything, and claim some of it."""
         self.promote()
         self.dispatch()
-        for turn in range(times if self.messages else 0):
-            self.claim(seed * 8 + turn * 8 + 1, who)
+        for each in range(times if self.messages else 0):
+            self.claim(seed * 8 + each * 8 + 1, index)
 
     @precondition(lambda self: self.claims)
-    @rule(pick=picks, total=st.integers(1, SLICES_MOST), some=numbers, how=st.integers(0, 15))
+    @rule(pick=picks, total=st.integers(1, MAX_SLICES), some=numbers, how=st.integers(0, 15))
     def work_on_a_step(self, pick: int, total: int, some: set[int], how: int) -> None:
-        """Mostly what the step is there for; now and then anything at all."""
+        """Mostly perform the step's own move; sometimes any other."""
         acts: list[Callable[[], None]] = [
             lambda: self.release(pick, step=True),
             lambda: self.fail(pick, step=True),
@@ -147,7 +147,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: any(claim.number is not None for claim in self.claims))
     @rule(some=st.lists(picks, min_size=1, max_size=4), how=st.integers(0, 9))
     def work_on_slices(self, some: list[int], how: int) -> None:
-        """Mostly to their end."""
+        """Mostly record them as done."""
         if how == 0:
             self.fail(some[0], step=False)
         elif how == 1:
@@ -160,7 +160,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs)
     @rule(pick=picks, how=st.integers(0, 11), force=st.booleans())
     def interfere(self, pick: int, how: int, *, force: bool) -> None:
-        """What operators do, and what happens to workers."""
+        """Act as an operator, or end a worker."""
         if how == 0:
             self.cancel(pick)
         elif how == 1:
@@ -170,15 +170,15 @@ class Machine(RuleBasedStateMachine):
         elif how < 6:
             self.retry(pick, force=force)
 
-    @rule(place=st.integers(0, TARGETS - 1), number=st.integers(0, SLICES_MOST - 1), names_ours=st.booleans())
+    @rule(place=st.integers(0, TARGETS - 1), number=st.integers(0, MAX_SLICES - 1), names_ours=st.booleans())
     def another_client_begins(self, place: int, number: int, *, names_ours: bool) -> None:
-        """Leave an upload at a key, of our very file or of other content; whatever was there is lost."""
-        self.store.strange(f"target {place}", number, names_ours=names_ours)
+        """Begin a foreign upload at a key, of our file or of other content; it replaces the one there."""
+        self.store.begin_foreign(f"target {place}", number, names_ours=names_ours)
 
     @precondition(lambda self: any(self.half_sent(claim) for claim in self.claims))
-    @rule(who=st.integers(0, WORKERS - 1))
-    def fail_and_take_up_again(self, who: int) -> None:
-        """Fail in the middle, let another client send into what was begun, and go on by the store's list."""
+    @rule(index=st.integers(0, WORKERS - 1))
+    def fail_and_retry(self, index: int) -> None:
+        """Fail halfway, let another client send into the session, and continue by the store's list."""
         number, ticket = next((n, claim) for n, claim in enumerate(self.claims) if self.half_sent(claim))
         job = self.jobs[ticket.job]
         self.fail(8 * number, step=False)
@@ -187,21 +187,21 @@ class Machine(RuleBasedStateMachine):
         self.promote()
         self.dispatch()
         steps = [n for n, message in enumerate(self.messages) if (message.job, message.number) == (job.id, None)]
-        self.claim(8 * steps[-1], who)
+        self.claim(8 * steps[-1], index)
         if job.state is I:
             self.reconcile(8 * (len(self.claims) - 1), set())
 
     def half_sent(self, ticket: Ticket) -> bool:
-        """Say whether a ticket is the claim of a slice that is being sent, while others were never claimed."""
+        """Return whether a ticket is the claim of a slice being sent, while other slices were never claimed."""
         job = self.jobs[ticket.job]
         return job.state is U and bool(self.unclaimed(job)) and job.held_slice(ticket, SENDING) is not None
 
     def another_client_sends(self, job: ModelJob) -> None:
-        """Send other content into an upload of ours, as clients do that go on with whatever they find.
+        """Send other content into an upload of ours, as clients do that adopt any upload they find.
 
-        Only where no worker has claimed the slice: of what one may have sent, a list does not tell whose it is.
+        Only into slices that no worker has claimed: a list does not say which client sent a slice.
         """
-        upload = self.store.at.get(job.target)
+        upload = self.store.unfinished.get(job.target)
         if upload is not None and upload.session == self.sessions.get((job.id, job.epoch)):
             for number in self.unclaimed(job):
                 upload.content.setdefault(number, OTHER)
@@ -212,7 +212,7 @@ class Machine(RuleBasedStateMachine):
     def session_of(self, ticket: Ticket) -> str | None:
         return self.sessions.get((ticket.job, ticket.epoch))
 
-    # --- what holders do ---
+    # --- moves of claim holders ---
 
     def checkpoint(self, some: list[int]) -> None:
         first = self.held(some[0], step=False)[1]
@@ -223,19 +223,19 @@ class Machine(RuleBasedStateMachine):
         if not claims:
             return
         with self.db.connection() as tx:
-            answer = transitions.checkpoint(tx, [Acknowledged(c, None, None) for c in claims], claims[0].worker)
+            recorded = transitions.checkpoint(tx, [Acknowledged(c, None, None) for c in claims], claims[0].worker)
         granted = {(t.job, t.number, t.token) for t in batch if self.jobs[t.job].checkpoint(t)}
-        assert set(answer) == granted
+        assert set(recorded) == granted
 
     def put(self, ticket: Ticket) -> bool:
-        """Send the slice of a claim, however old; say whether the store has taken it."""
+        """Send the slice of a claim, however old; return whether the store has taken it."""
         session = self.session_of(ticket)
         return session is not None and ticket.number is not None and self.store.put(session, ticket.number)
 
     def release(self, pick: int, *, step: bool) -> None:
         job, ticket, claim = self.held(pick, step=step)
         if pick % 3 == 0:
-            self.put(ticket)  # its answer is lost
+            self.put(ticket)  # the store's response is lost
         assert self.call(lambda tx: transitions.release(tx, claim, Deferral(None, ERROR))) == job.release(ticket)
 
     def open_session(self, pick: int, total: int, held: set[int]) -> None:
@@ -243,7 +243,7 @@ class Machine(RuleBasedStateMachine):
         if claim.number is not None or job.session or job.state in {F, OK}:
             return
         plan = Plan(total * 10, 10)
-        there = self.store.at.get(job.target)
+        there = self.store.unfinished.get(job.target)
         adopts = there is not None and there.names_ours and bool(held)
         upload = there if there is not None and adopts else self.store.begin(job.target)
         kept = [number for number in upload.content if number < total]
@@ -261,14 +261,14 @@ class Machine(RuleBasedStateMachine):
         if pick % 2:
             self.another_client_sends(job)
         if claim.number is None and (job.session or job.state is C):
-            # a list may lack what has come a moment before; what it has is there
+            # a list may lack the newest slice, but names only slices that are there
             has = self.store.listed(job.target, session or "") - (listed if len(listed) == 1 else set())
             granted = self.call(lambda tx: transitions.reconcile(tx, claim, sorted(has)))
             assert granted == job.reconcile(ticket, has)
 
     def succeed(self, pick: int) -> None:
         job, ticket, claim = self.held(pick, step=True)
-        sized = self.db.row(job.id)["size_bytes"] is not None  # nobody succeeds before
+        sized = self.db.row(job.id)["size_bytes"] is not None  # no worker calls succeed before
         if claim.number is None and sized:
             assert self.call(lambda tx: transitions.succeed(tx, claim, {})) == job.succeed(ticket)
 
@@ -285,7 +285,7 @@ class Machine(RuleBasedStateMachine):
         job, ticket, claim = self.held(pick, step=step)
         assert self.call(lambda tx: transitions.new_epoch(tx, claim, ERROR, None)) == job.new_epoch(ticket)
 
-    # --- what operators and the dispatcher do ---
+    # --- moves of operators and the dispatcher ---
 
     def cancel(self, pick: int) -> None:
         job = self.job(pick)
@@ -318,15 +318,15 @@ class Machine(RuleBasedStateMachine):
         for job in self.jobs.values():
             job.promote()
 
-    def end_worker(self, who: int, how: str) -> None:
-        self.db.end_worker(self.workers[who], how=how)
+    def end_worker(self, index: int, how: str) -> None:
+        self.db.end_worker(self.workers[index], how=how)
         with self.db.connection() as tx:
             transitions.rescue(tx)
         for job in self.jobs.values():
-            job.rescue(self.workers[who])
-        self.workers[who] = self.db.start_worker()
+            job.rescue(self.workers[index])
+        self.workers[index] = self.db.start_worker()
 
-    # --- and so it is ---
+    # --- invariant ---
 
     @invariant()
     def the_rows_are_the_model(self) -> None:
@@ -349,7 +349,7 @@ class Machine(RuleBasedStateMachine):
             session = self.sessions.get((row["job_id"], self.jobs[row["job_id"]].epoch))
             if row["state"] == DONE:
                 assert session is not None
-                assert self.store.ever[session].content.get(row["number"]) == FILE, "a checkpoint of other bytes"
+                assert self.store.uploads[session].content.get(row["number"]) == FILE, "a checkpoint of other bytes"
         for row in rows:
             job = self.jobs[row["id"]]
             if job.slices and row["slices_left"] is not None:

@@ -1,4 +1,4 @@
-"""What is shown of a job's progress: by the reports of the workers, and never less than before."""
+"""The progress of a job: by the reports of the workers, and never less than before."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ READER = ApiKey(uuid4(), "reader", "t", frozenset({Scope.READ}), datetime.now(UT
 WHOLE_BYTES = 100
 
 
-class Seen(NamedTuple):
-    """What is shown: done and in flight together, in flight, and what of it is on its way now."""
+class Progress(NamedTuple):
+    """A job's bytes: done and in flight together, in flight, and of these the ones being sent now."""
 
     bytes: int
     in_flight: int
     live: int
 
 
-def seen(db: JobsDatabase, job: UUID) -> Seen:
+def progress(db: JobsDatabase, job: UUID) -> Progress:
     row = queries.find_job(db.pool, job, READER)
     in_flight = queries.in_flight(row)
-    return Seen(row.bytes_done + in_flight.bytes, in_flight.bytes, in_flight.live_bytes)
+    return Progress(row.bytes_done + in_flight.bytes, in_flight.bytes, in_flight.live_bytes)
 
 
 def report(db: JobsDatabase, acked: dict[Claim, int], *, size: int = SLICE_BYTES, worker: UUID | None = None) -> None:
@@ -63,10 +63,10 @@ def test_acknowledged_bytes_of_claims_that_are_held_are_in_flight(db: JobsDataba
     first, second = db.take(job, 0, 1)
     (theirs,) = db.take(other, 0)
     report(db, {first: 4, second: 10, theirs: 7})
-    assert seen(db, job) == (14, 14, 14)
-    assert seen(db, other) == (7, 7, 7)
+    assert progress(db, job) == (14, 14, 14)
+    assert progress(db, other) == (7, 7, 7)
     report(db, {})
-    assert seen(db, job) == (0, 0, 0)
+    assert progress(db, job) == (0, 0, 0)
 
 
 def test_reports_of_several_workers_add_up(db: JobsDatabase) -> None:
@@ -75,7 +75,7 @@ def test_reports_of_several_workers_add_up(db: JobsDatabase) -> None:
     (theirs,) = db.take(job, 1, worker=worker)
     report(db, {ours: 3})
     report(db, {theirs: 5}, worker=worker)
-    assert seen(db, job).in_flight == 8
+    assert progress(db, job).in_flight == 8
 
 
 @pytest.mark.parametrize("change", [{"token": 99}, {"number": 1}, {"number": None}, {"job_id": UUID(int=1)}], ids=str)
@@ -84,14 +84,14 @@ def test_a_report_of_another_claim_does_not_count(db: JobsDatabase, change: dict
     (claim,) = db.take(job, 0)
     named = {name: getattr(claim, name) for name in ("job_id", "number", "token", "epoch", "worker")}
     report(db, {Claim(**named | change): 5})
-    assert seen(db, job) == (0, 0, 0)
+    assert progress(db, job) == (0, 0, 0)
 
 
 def test_a_report_of_another_worker_does_not_count(db: JobsDatabase) -> None:
     job, worker = db.uploading(3), db.start_worker()
     (claim,) = db.take(job, 0)
     report(db, {claim: 5}, worker=worker)
-    assert seen(db, job) == (0, 0, 0)
+    assert progress(db, job) == (0, 0, 0)
 
 
 def test_no_more_counts_than_the_slice_is_long(db: JobsDatabase) -> None:
@@ -99,24 +99,24 @@ def test_no_more_counts_than_the_slice_is_long(db: JobsDatabase) -> None:
     job = db.uploading(2)
     first, last = db.take(job, 0, 1)
     report(db, {first: 400, last: 400})
-    assert seen(db, job).in_flight == SLICE_BYTES + SLICE_BYTES - 3
+    assert progress(db, job).in_flight == SLICE_BYTES + SLICE_BYTES - 3
 
 
 def test_a_checkpoint_counts_no_byte_twice(db: JobsDatabase) -> None:
     job = db.uploading(3)
     first, second = db.take(job, 0, 1)
     report(db, {first: 9, second: 4})
-    db.checkpoint(first)  # and the worker has not reported since
-    assert seen(db, job) == (10 + 4, 4, 4)
+    db.checkpoint(first)  # the worker has not reported since
+    assert progress(db, job) == (10 + 4, 4, 4)
 
 
 def test_a_dead_worker_counts_until_its_claims_are_taken_back(db: JobsDatabase) -> None:
     job = db.uploading(3)
     report(db, dict.fromkeys(db.take(job, 0), 6))
     db.end_worker(db.worker)
-    assert seen(db, job) == (6, 6, 6)
+    assert progress(db, job) == (6, 6, 6)
     moved(db, transitions.rescue)
-    assert seen(db, job) == (6, 6, 0)
+    assert progress(db, job) == (6, 6, 0)
 
 
 def test_the_size_of_a_file_sent_in_one_request_is_in_the_report(db: JobsDatabase) -> None:
@@ -149,7 +149,7 @@ def test_the_size_of_a_slice_is_not_that_of_the_file(db: JobsDatabase) -> None:
     assert db.row(job)["size_bytes"] == before
 
 
-def test_a_page_of_jobs_shows_the_same(db: JobsDatabase) -> None:
+def test_a_page_of_jobs_has_the_same(db: JobsDatabase) -> None:
     jobs = [db.uploading(3) for _ in range(3)]
     report(db, {claim: 2 + place for place, job in enumerate(jobs) for claim in db.take(job, 0)})
     page = queries.list_jobs(db.pool, queries.Filter(), after=None, limit=2)
@@ -179,21 +179,21 @@ def test_a_slice_given_back_keeps_what_was_acknowledged(db: JobsDatabase, how: s
     (claim,) = db.take(job, 0)
     report(db, {claim: 6})
     GIVEN_BACK[how](db, claim)
-    assert seen(db, job) == (16, 6, 0)
+    assert progress(db, job) == (16, 6, 0)
     if how == "failed":
         moved(db, lambda tx: transitions.retry(tx, job, "tester"))
         (init,) = db.take(job)
         moved(db, lambda tx: transitions.reconcile(tx, init, [1]))
-        assert seen(db, job) == (16, 6, 0)
+        assert progress(db, job) == (16, 6, 0)
     worker = db.start_worker()
-    (again,) = db.take(job, 0, worker=worker)
-    assert seen(db, job) == (16, 6, 0)
-    report(db, {again: 4}, worker=worker)
-    assert seen(db, job) == (16, 6, 4)  # the same bytes are sent once more: nothing is gained yet
-    report(db, {again: 8}, worker=worker)
-    assert seen(db, job) == (18, 8, 8)
-    db.checkpoint(again)
-    assert seen(db, job) == (20, 0, 0)
+    (second,) = db.take(job, 0, worker=worker)
+    assert progress(db, job) == (16, 6, 0)
+    report(db, {second: 4}, worker=worker)
+    assert progress(db, job) == (16, 6, 4)  # the same bytes are sent a second time: no progress yet
+    report(db, {second: 8}, worker=worker)
+    assert progress(db, job) == (18, 8, 8)
+    db.checkpoint(second)
+    assert progress(db, job) == (20, 0, 0)
 
 
 def test_a_slice_of_a_job_that_has_failed_keeps_what_was_acknowledged(db: JobsDatabase) -> None:
@@ -201,9 +201,9 @@ def test_a_slice_of_a_job_that_has_failed_keeps_what_was_acknowledged(db: JobsDa
     first, second = db.take(job, 0, 1)
     report(db, {first: 6, second: 3})
     moved(db, lambda tx: transitions.fail(tx, first, ERROR, sent_bytes=6))
-    assert seen(db, job) == (9, 9, 3)
+    assert progress(db, job) == (9, 9, 3)
     assert moved(db, lambda tx: transitions.fail(tx, second, ERROR, sent_bytes=3)) is JobState.FAILED
-    assert seen(db, job) == (9, 9, 0)
+    assert progress(db, job) == (9, 9, 0)
 
 
 @pytest.mark.parametrize("how", [how for how in GIVEN_BACK if how != "failed"])
@@ -212,25 +212,25 @@ def test_a_file_sent_in_one_request_keeps_what_was_acknowledged(db: JobsDatabase
     (claim,) = db.take(job)
     report(db, {claim: 6}, size=WHOLE_BYTES)
     GIVEN_BACK[how](db, claim)
-    assert seen(db, job) == (6, 6, 0)
+    assert progress(db, job) == (6, 6, 0)
     worker = db.start_worker()
-    (again,) = db.take(job, worker=worker)
-    report(db, {again: 2}, size=WHOLE_BYTES, worker=worker)
-    assert seen(db, job) == (6, 6, 2)
-    report(db, {again: 30}, size=WHOLE_BYTES, worker=worker)
-    assert seen(db, job) == (30, 30, 30)
-    moved(db, lambda tx: transitions.succeed(tx, again, {"size_bytes": WHOLE_BYTES}))
-    assert seen(db, job) == (WHOLE_BYTES, 0, 0)
+    (second,) = db.take(job, worker=worker)
+    report(db, {second: 2}, size=WHOLE_BYTES, worker=worker)
+    assert progress(db, job) == (6, 6, 2)
+    report(db, {second: 30}, size=WHOLE_BYTES, worker=worker)
+    assert progress(db, job) == (30, 30, 30)
+    moved(db, lambda tx: transitions.succeed(tx, second, {"size_bytes": WHOLE_BYTES}))
+    assert progress(db, job) == (WHOLE_BYTES, 0, 0)
 
 
 def test_slices_that_the_store_has_lost_are_sent_again_and_nothing_falls(db: JobsDatabase) -> None:
     job = db.finishing(3)
-    before = seen(db, job)
+    before = progress(db, job)
     (finish,) = db.take(job)
     assert moved(db, lambda tx: transitions.reconcile(tx, finish, [0]))["missing"] == 2
-    assert seen(db, job) == (before.bytes, before.bytes - SLICE_BYTES, 0)
+    assert progress(db, job) == (before.bytes, before.bytes - SLICE_BYTES, 0)
     db.checkpoint(*db.take(job, 1, 2))
-    assert seen(db, job) == (before.bytes, 0, 0)
+    assert progress(db, job) == (before.bytes, 0, 0)
 
 
 def test_a_new_epoch_begins_with_nothing(db: JobsDatabase) -> None:
@@ -239,16 +239,16 @@ def test_a_new_epoch_begins_with_nothing(db: JobsDatabase) -> None:
     report(db, {first: 6, second: 3})
     moved(db, lambda tx: transitions.release(tx, first, AT_ONCE, sent_bytes=6))
     moved(db, lambda tx: transitions.new_epoch(tx, second, ERROR, None))
-    assert seen(db, job) == (0, 0, 0)
+    assert progress(db, job) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_whatever_happens_nothing_falls_within_an_epoch(db: JobsDatabase, seed: int) -> None:
-    """By lot: workers report, fail, die and record, the store loses slices, in any order."""
+    """In random order, workers report, fail, die and record, and the store loses slices."""
     chance = random.Random(seed)
     job, slices = db.uploading(6), 6
     acked: dict[Claim, int] = {}
-    shown = 0
+    highest = 0
     for _ in range(60):
         match chance.choice(["take", "grow", "grow", "release", "checkpoint", "die"]):
             case "take":
@@ -269,11 +269,11 @@ def test_whatever_happens_nothing_falls_within_an_epoch(db: JobsDatabase, seed: 
                 db.checkpoint(claim)
             case "die":
                 db.end_worker(db.worker)
-                assert seen(db, job).bytes >= shown
+                assert progress(db, job).bytes >= highest
                 moved(db, transitions.rescue)
                 acked, db.worker = {}, db.start_worker()
-        now = seen(db, job)
-        assert shown <= now.bytes <= slices * SLICE_BYTES - 3
-        shown = now.bytes
+        now = progress(db, job)
+        assert highest <= now.bytes <= slices * SLICE_BYTES - 3
+        highest = now.bytes
         marks = sum(row["sent_bytes"] or 0 for row in db.slices(job) if row["state"] != "done")
         assert (db.row(job)["sent_bytes"] or 0) == marks

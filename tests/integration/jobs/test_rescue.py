@@ -1,4 +1,4 @@
-"""What the dispatcher does to rows: take back, quarantine, mark, publish again."""
+"""The dispatcher's statements: rescue, quarantine, dispatch and redispatch."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_lease_that_has_ended_frees_without_a_death(db: JobsDatabase) -> None:
     assert db.columns(other, "state", "step") == ("finishing", "pending")
 
 
-def test_a_worker_that_nobody_knows_holds_nothing(db: JobsDatabase) -> None:
+def test_an_unknown_worker_holds_nothing(db: JobsDatabase) -> None:
     job = db.uploading(1)
     db.take(job, 0)
     db.run("DELETE FROM worker")
@@ -85,7 +85,7 @@ def test_a_quarantine_fails_the_job_and_nothing_that_began_afresh(db: JobsDataba
 # --- dispatch ---
 
 
-def test_what_is_marked_gets_a_token_and_what_is_not_due_none(db: JobsDatabase) -> None:
+def test_a_dispatched_step_gets_a_token_and_one_that_is_not_due_none(db: JobsDatabase) -> None:
     due, waiting, paused = db.enqueue(), db.enqueue(), db.enqueue()
     db.run("UPDATE job SET not_before = now() + interval '1 hour' WHERE id = %s", waiting)
     with db.connection() as tx:
@@ -93,11 +93,11 @@ def test_what_is_marked_gets_a_token_and_what_is_not_due_none(db: JobsDatabase) 
         marked = transitions.dispatch(tx, [due, waiting, paused, new_id()], [])
         assert [(row["job_id"], row["token"], row["state"]) for row in marked] == [(due, 1, "queued")]
         assert transitions.dispatch(tx, [due], []) == []
-        again = transitions.redispatch(tx)
-        assert [(row["job_id"], row["token"]) for row in again] == [(due, 1)]
+        resent = transitions.redispatch(tx)
+        assert [(row["job_id"], row["token"]) for row in resent] == [(due, 1)]
 
 
-def test_only_what_was_dispatched_before_is_published_again(db: JobsDatabase) -> None:
+def test_only_what_was_dispatched_before_is_redispatched(db: JobsDatabase) -> None:
     job = db.uploading(2)
     db.dispatch(job, 0)
     (moment,) = db.run("SELECT clock_timestamp() AS now")
@@ -109,16 +109,16 @@ def test_only_what_was_dispatched_before_is_published_again(db: JobsDatabase) ->
 
 
 @pytest.mark.parametrize("end", ["pause", "cancel", "quarantine"])
-def test_a_slice_marked_while_its_job_was_held_back_is_taken_back(db: JobsDatabase, end: str) -> None:
-    """The dispatcher marks slices without a lock on their job: a cancel may commit between its look and its mark."""
+def test_a_slice_dispatched_while_its_job_was_held_back_is_taken_back(db: JobsDatabase, end: str) -> None:
+    """The dispatcher writes slices without a lock on their job: a cancel may commit between its read and its write."""
     job = db.uploading(2)
-    acts: dict[str, Callable[[Tx], object]] = {
+    moves: dict[str, Callable[[Tx], object]] = {
         "pause": lambda tx: transitions.pause(tx, job, "o", "why"),
         "cancel": lambda tx: transitions.cancel(tx, job, "o"),
         "quarantine": lambda tx: transitions.quarantine(tx, job, 1, ERROR),
     }
     with db.connection() as tx:
-        acts[end](tx)
+        moves[end](tx)
         db.run("UPDATE slice SET state = 'dispatched', token = token + 1, dispatched_at = now() WHERE number = 1")
         assert transitions.redispatch(tx) == []
         transitions.promote_due(tx)

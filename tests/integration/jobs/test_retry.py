@@ -1,4 +1,4 @@
-"""What an operator may do with a job: put it back to work, hold it back."""
+"""The moves of an operator: retry and pause."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def test_a_retry_after_the_source_or_session_is_gone_starts_afresh(db: JobsDatab
     [([0], None, True), ([0], "digest", False), ([], None, False)],
     ids=["by-size", "by-digest", "nothing"],
 )
-def test_a_retry_goes_on_with_slices_of_others_only_if_their_content_was_shown(
+def test_a_retry_goes_on_with_slices_of_others_only_if_their_content_was_proven(
     db: JobsDatabase, held: list[int], held_by: str | None, *, fresh: bool
 ) -> None:
-    """0.1 took over what it found by its size, and wrote down no more than how many slices."""
+    """Release 0.1 adopted slices by their size, and recorded only how many."""
     job = db.enqueue(verify="file")
     (init,) = db.take(job)
     db.open(init, 3, held=held, held_by=held_by)
@@ -87,8 +87,8 @@ def test_a_retry_leaves_it_to_init_whether_the_file_is_the_one_that_it_was(
     assert db.kinds(job)[-1] == "session_lost"
 
 
-def test_a_session_lost_while_its_failed_job_is_put_back_to_work_voids_the_epoch(db: JobsDatabase) -> None:
-    """The statement began when the job had failed, and goes on when it uploads again."""
+def test_a_session_lost_while_its_failed_job_is_retried_voids_the_epoch(db: JobsDatabase) -> None:
+    """The statement starts while the job has failed, and continues after a retry."""
     job = db.uploading(3)
     failing, still_sending = db.take(job, 0, 1)
     with db.connection() as tx:
@@ -195,7 +195,7 @@ def test_a_paused_job_begins_nothing_and_ends_what_is_in_flight(db: JobsDatabase
     assert db.checkpoint(sending)[job, 0, sending.token]["slices_left"] == 1
     assert db.columns(job, "pause_reason", "run") == ("why", 2)
     with db.connection() as tx:
-        transitions.pause(tx, job, "o", "again")
+        transitions.pause(tx, job, "o", "another reason")
     assert db.columns(job, "pause_reason", "run") == ("why", 2)
     with db.connection() as tx:
         assert transitions.retry(tx, job, "o") is JobState.UPLOADING
@@ -216,7 +216,7 @@ def test_a_paused_job_with_nothing_left_still_finishes(db: JobsDatabase) -> None
     assert db.row(job)["state"] == "succeeded"
 
 
-def test_a_revoked_abort_is_not_held_back_but_goes_out_under_another_id(db: JobsDatabase) -> None:
+def test_a_revoked_abort_is_not_paused_but_sent_under_another_id(db: JobsDatabase) -> None:
     job = db.uploading(1)
     with db.connection() as tx:
         transitions.cancel(tx, job, "o")
@@ -224,5 +224,5 @@ def test_a_revoked_abort_is_not_held_back_but_goes_out_under_another_id(db: Jobs
         (revoked,) = db.dispatch(job)
         transitions.pause(tx, job, "o", "revoked")
     assert db.columns(job, "state", "step", "paused_at") == ("cancelling", "pending", None)
-    (again,) = db.dispatch(job)
-    assert (again["run"], again["token"]) == (revoked["run"] + 1, revoked["token"] + 1)
+    (resent,) = db.dispatch(job)
+    assert (resent["run"], resent["token"]) == (revoked["run"] + 1, revoked["token"] + 1)

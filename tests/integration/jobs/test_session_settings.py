@@ -1,4 +1,4 @@
-"""Whatever server, database, role, environment and URL set: our sessions have what the code relies on."""
+"""Sessions have the settings that the code relies on, whatever server, role, environment and URL set."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from worker.local.postgres import EmbeddedPostgres
 
-#: Every setting that matters, what it may be set to against us, and what a session of ours has all the same.
+#: Every setting that matters: a value that would do harm, and the value that our session has.
 HOSTILE = [
     ("client_encoding", "LATIN1", "UTF8"),
     ("client_encoding", "GBK", "UTF8"),
@@ -62,12 +62,12 @@ HOSTILE = [
 ]
 #: What libpq reads from the environment, beside PGOPTIONS.
 ENVIRONMENT = {"PGCLIENTENCODING": "client_encoding", "PGDATESTYLE": "DateStyle", "PGTZ": "TimeZone"}
-WORDS = "影片/第一集 — ключ \\ '\"{}"
+TEXT = "影片/第一集 — ключ \\ '\"{}"
 
 
 @pytest.fixture(scope="module")
 def shared_url(postgres: EmbeddedPostgres, template_database: str) -> Iterator[str]:
-    """The URL of a database for all of these tests, each of which finds it without settings of its own."""
+    """The URL of a database for all of these tests; each test resets its settings."""
     name = f"test_settings_{os.getpid()}"
     with psycopg.connect(conninfo(postgres.url_of("postgres")), autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE {name} TEMPLATE "{template_database}"'.encode())
@@ -82,7 +82,7 @@ def database_url(shared_url: str) -> str:
 
 @pytest.fixture
 def here(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """A connection that was there before anything was set."""
+    """A connection that was opened before the test set anything."""
     with psycopg.connect(conninfo(database_url), autocommit=True) as connection:
         yield connection
         database = sql.Identifier(connection.info.dbname)
@@ -94,7 +94,7 @@ def here(database_url: str) -> Iterator[psycopg.Connection[Any]]:
 def set_by(
     database_url: str, here: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str, str, str], str]:
-    """Set something in one of the ways that there are; returns the URL to connect with then."""
+    """Return a function that makes a setting in one of the ways, and returns the URL to connect with."""
 
     def apply(way: str, name: str, value: str) -> str:
         option = f"-c {name}={value.replace(' ', chr(92) + ' ')}"
@@ -117,7 +117,7 @@ def alter(here: psycopg.Connection[Any], way: str, name: str, value: str) -> Non
     here.execute(sql.SQL("ALTER {} SET {} TO {}").format(whose, sql.Identifier(name), values))
 
 
-def shown(connection: psycopg.Connection[Any], name: str) -> str:
+def setting(connection: psycopg.Connection[Any], name: str) -> str:
     row = connection.execute("SELECT current_setting(%s) AS value", (name,)).fetchone()
     return str(row["value"])
 
@@ -130,19 +130,19 @@ def test_a_session_has_what_we_rely_on(
     url = set_by(way, name, value)
     with closing(Database(url, pool_size=1, plan_once=True)) as database:
         with database.connection() as pooled, closing(listen(url)) as listening:
-            assert (shown(pooled, name), shown(listening, name)) == (wanted, wanted)
+            assert (setting(pooled, name), setting(listening, name)) == (wanted, wanted)
             assert (wrong(pooled), wrong(listening)) == ({}, {})
-            assert shown(pooled, "enable_seqscan") == "off"
+            assert setting(pooled, "enable_seqscan") == "off"
             comes_back_whole(pooled)
         if name not in {"default_transaction_read_only", "search_path"}:
             with database.transaction() as tx:
-                key, text = create_key(tx, "acme", [Scope.READ], name=WORDS)
+                key, text = create_key(tx, "acme", [Scope.READ], name=TEXT)
             with database.connection() as tx:
                 found = find_key(tx, text)
                 assert found is not None
                 assert (found.id, [each.name for each in list_keys(tx, "acme") if each.id == key.id]) == (
                     key.id,
-                    [WORDS],
+                    [TEXT],
                 )
 
 
@@ -160,15 +160,15 @@ def test_the_environment_of_libpq_changes_nothing(
 
 def comes_back_whole(connection: psycopg.Connection[Any]) -> None:
     sent = {
-        "words": WORDS,
+        "text": TEXT,
         "bytes": bytes(range(256)),
         "at": datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=UTC),
         "took": timedelta(days=-400, seconds=3, microseconds=7),
-        "list": [WORDS, None],
+        "list": [TEXT, None],
         "rate": 1234567890.123456,
     }
     row = connection.execute(
-        """SELECT %(words)s::text AS words, %(bytes)s::bytea AS bytes, %(at)s::timestamptz AS at,
+        """SELECT %(text)s::text AS text, %(bytes)s::bytea AS bytes, %(at)s::timestamptz AS at,
              %(took)s::interval AS took, %(list)s::text[] AS list, %(rate)s::float8 AS rate""",
         sent,
     ).fetchone()
@@ -179,18 +179,18 @@ def test_other_options_of_the_url_are_kept(database_url: str) -> None:
     options = quote(r"-c search_path=media -c work_mem=5MB --application_name=mine\ own -c IntervalStyle=iso_8601")
     with closing(connect(f"{database_url}?options={options}")) as connection:
         names = ("search_path", "work_mem", "application_name", "IntervalStyle")
-        assert [shown(connection, name) for name in names] == ["media", "5MB", "mine own", "postgres"]
+        assert [setting(connection, name) for name in names] == ["media", "5MB", "mine own", "postgres"]
 
 
 def test_options_of_the_url_stand_for_those_of_the_environment(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As libpq has it."""
+    """As in libpq."""
     monkeypatch.setenv("PGOPTIONS", "-c work_mem=6MB")
     with closing(connect(database_url)) as connection:
-        assert shown(connection, "work_mem") == "6MB"
+        assert setting(connection, "work_mem") == "6MB"
     with closing(connect(f"{database_url}?options=-csearch_path%3Dmedia")) as connection:
-        assert (shown(connection, "work_mem"), shown(connection, "search_path")) == ("4MB", "media")
+        assert (setting(connection, "work_mem"), setting(connection, "search_path")) == ("4MB", "media")
 
 
 @pytest.mark.parametrize("form", ["netloc", "sqlalchemy", "libpq"])
@@ -282,5 +282,5 @@ def test_our_own_process_keeps_nothing_that_libpq_would_send_after_ours(
     for name in ("PGDATESTYLE", "PGTZ", "PGGEQO"):
         monkeypatch.setenv(name, "off")
     with closing(connect(database_url, pooled=True)) as connection:
-        assert shown(connection, "TimeZone") != "off"
+        assert setting(connection, "TimeZone") != "off"
     assert not {"PGDATESTYLE", "PGTZ", "PGGEQO"} & set(os.environ)

@@ -1,4 +1,4 @@
-"""What becomes of slices: recorded, put off, and what the store's own list says of them."""
+"""Checkpoint, release and reconcile of slices."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def test_the_last_checkpoint_moves_the_job_on(db: JobsDatabase) -> None:
     job = db.uploading(3)
     first, second, third = db.take(job, 0, 1, 2)
-    answers = db.checkpoint(first, second)
-    assert {row["slices_left"] for row in answers.values()} == {1}
+    recorded = db.checkpoint(first, second)
+    assert {row["slices_left"] for row in recorded.values()} == {1}
     assert db.columns(job, "state", "bytes_done") == ("uploading", 20)
     (last,) = db.checkpoint(third).values()
     assert (last["state"], last["slices_left"]) == ("finishing", 0)
@@ -36,8 +36,8 @@ def test_a_slice_that_comes_twice_in_one_batch_counts_once(db: JobsDatabase) -> 
 
 def test_the_event_of_the_last_checkpoint_names_its_worker(db: JobsDatabase) -> None:
     job = db.finishing(1)
-    (told,) = (event for event in db.events(job) if event["kind"] == "slices_done")
-    assert told["actor"] == f"worker {db.worker}"
+    (done,) = (event for event in db.events(job) if event["kind"] == "slices_done")
+    assert done["actor"] == f"worker {db.worker}"
 
 
 def test_a_checkpoint_ends_the_time_in_failure(db: JobsDatabase) -> None:
@@ -51,7 +51,7 @@ def test_a_checkpoint_ends_the_time_in_failure(db: JobsDatabase) -> None:
     assert db.columns(job, "error", "failing_since") == (None, None)
 
 
-def test_a_slice_put_off_waits_counts_and_is_told_once_a_reason(db: JobsDatabase) -> None:
+def test_a_deferred_slice_waits_counts_and_is_recorded_once_a_reason(db: JobsDatabase) -> None:
     job = db.uploading(3)
     for claim in db.take(job, 0, 1):
         with db.connection() as tx:
@@ -82,12 +82,12 @@ def test_an_interrupted_slice_leaves_no_trace(db: JobsDatabase) -> None:
 # --- reconcile ---
 
 
-def test_slices_that_the_list_lacks_are_sent_again(db: JobsDatabase) -> None:
+def test_slices_that_the_list_lacks_are_resent(db: JobsDatabase) -> None:
     job = db.finishing(3)
     (claim,) = db.take(job)
     with db.connection() as tx:
-        answer = transitions.reconcile(tx, claim, [0, 2])
-    assert (answer["state"], answer["slices_left"], answer["missing"]) == ("uploading", 1, 1)
+        row = transitions.reconcile(tx, claim, [0, 2])
+    assert (row["state"], row["slices_left"], row["missing"]) == ("uploading", 1, 1)
     assert db.states(job) == ["done", "pending", "done"]
     assert db.columns(job, "step", "bytes_done", "slices_left") == ("idle", 17, 1)
     assert db.events(job)[-1]["kind"] == "slices_missing"
@@ -104,15 +104,12 @@ def test_a_list_with_every_slice_leads_to_finish_again(db: JobsDatabase) -> None
     assert db.kinds(job)[-1] == "finish_deferred"
 
 
-def test_only_what_was_claimed_in_this_session_is_believed_of_a_list(db: JobsDatabase) -> None:
-    """Slice 1 was being sent when its worker died; slice 2 never was: somebody else put it there."""
+def test_only_slices_claimed_in_this_session_count_in_a_list(db: JobsDatabase) -> None:
+    """Slice 1 was being sent when its worker died; slice 2 never was: another client put it there."""
     job = db.uploading(4)
     done, lost = db.take(job, 0, 1)
     db.checkpoint(done)
-    with db.connection() as tx:
-        transitions.fail(tx, lost, ERROR)
-        transitions.retry(tx, job, "o")
-    (init,) = db.take(job)
+    init = db.fail_and_retry(lost)
     with db.connection() as tx:
         transitions.reconcile(tx, init, [0, 1, 2])
     assert db.states(job) == ["done", "done", "pending", "pending"]
@@ -123,10 +120,7 @@ def test_only_what_was_claimed_in_this_session_is_believed_of_a_list(db: JobsDat
 def test_a_slice_that_is_still_being_sent_stays_with_its_worker(db: JobsDatabase) -> None:
     job = db.uploading(3)
     slow, failing = db.take(job, 0, 1)
-    with db.connection() as tx:
-        transitions.fail(tx, failing, ERROR)
-        transitions.retry(tx, job, "o")
-    (init,) = db.take(job)
+    init = db.fail_and_retry(failing)
     with db.connection() as tx:
         transitions.reconcile(tx, init, [])
     assert db.states(job) == ["sending", "pending", "pending"]

@@ -22,7 +22,7 @@ from worker.db.migrate import pending_migrations
 from worker.db.notify import listen
 from worker.db.pool import Database, connect, conninfo
 from worker.db.session_settings import UnexpectedPoolerError, unexpected_pooler
-from worker.doctor.database import database as looked_at
+from worker.doctor.database import database as findings
 from worker.local.errors import LocalError
 from worker.local.process import wait_until
 from worker.local.system import _migrate
@@ -42,7 +42,7 @@ def pooled_url(database_url: str, request: pytest.FixtureRequest) -> Iterator[st
 
 @pytest.fixture
 def in_environment(pooled_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The settings of this process; the API changes what it does on a signal."""
+    """The settings of this process; the API replaces its signal handlers."""
     monkeypatch.setenv("SLICEWAY_DATABASE_URL", pooled_url)
     monkeypatch.setenv("SLICEWAY_BROKER_URL", "redis://127.0.0.1:1/0")
     monkeypatch.setenv("SLICEWAY_API_PORT", "0")
@@ -86,7 +86,7 @@ def test_one_that_a_setting_names_is_passed_and_used(pooled_url: str, database_u
     with connect(pooled_url, pooled=True) as through, connect(database_url) as past:
         assert {through.info.dbname} == {past.info.dbname}
     found = {
-        each.check: each.level for each in looked_at(settings(pooled_url, database_url), Profiles(stores={}, roots={}))
+        each.check: each.level for each in findings(settings(pooled_url, database_url), Profiles(stores={}, roots={}))
     }
     assert (found["database"], found["database, directly"]) == ("ok", "ok")
 
@@ -118,12 +118,12 @@ def test_a_role_does_not_start(capsys: pytest.CaptureFixture[str], role: Callabl
 
 
 def test_readiness_and_requests_name_it(pooled_url: str) -> None:
-    """The API was started while the database was away."""
+    """The API started while the database was away."""
     with api_of(settings(pooled_url)) as client:
         ready, asked = client.get("/readyz"), client.get("/v1/jobs", headers={"Authorization": "Bearer slw_fake"})
-    for answer in (ready, asked):
-        problem = answer.json()
-        assert (answer.status_code, problem["code"], problem["advice"]) == (503, "unexpected_pooler", ADVICE)
+    for response in (ready, asked):
+        problem = response.json()
+        assert (response.status_code, problem["code"], problem["advice"]) == (503, "unexpected_pooler", ADVICE)
         assert "a pooler at 127.0.0.1:" in problem["detail"]
 
 
@@ -132,6 +132,6 @@ def test_the_doctor_names_it_at_either_url(pooled_url: str, database_url: str) -
         (settings(pooled_url), "database"),
         (settings(database_url, pooled_url), "database, directly"),
     ):
-        found = {each.check: each for each in looked_at(given, Profiles(stores={}, roots={}))}
+        found = {each.check: each for each in findings(given, Profiles(stores={}, roots={}))}
         assert (found[check].level, found[check].advice) == ("failed", ADVICE)
         assert found[check].text.startswith("a pooler at 127.0.0.1:")

@@ -1,4 +1,4 @@
-"""How fast a job is shown to be: over the last seconds, by what is done and by what is reported of the rest."""
+"""The upload rate of a job: over the last seconds, from finished slices and the workers' reports of the rest."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from tests.integration.jobs.database import JobsDatabase
 
 
-def beat(db: JobsDatabase, sending: list[dict[str, Any]]) -> None:
-    """Have the worker report what it sends."""
+def heartbeat(db: JobsDatabase, sending: list[dict[str, Any]]) -> None:
+    """Report as the worker what it sends."""
     with db.connection() as tx:
         assert workers.heartbeat(tx, db.worker, slots=4, roots=[], claimed_through=None, sending=sending)
 
 
 def done_slices(db: JobsDatabase, job: UUID, took: dict[int, tuple[float, float]]) -> None:
-    """Have slices be done that were claimed and recorded so many seconds ago."""
+    """Mark slices as done that were claimed and recorded so many seconds ago."""
     for number, (claimed_s, done_s) in took.items():
         db.run(
             """UPDATE slice SET state = 'done', claimed_at = now() - make_interval(secs => %s),
@@ -30,14 +30,14 @@ def done_slices(db: JobsDatabase, job: UUID, took: dict[int, tuple[float, float]
 
 
 def slices_of(db: JobsDatabase, count: int, size_bytes: int) -> UUID:
-    """Bring a job to where it uploads slices of this size."""
+    """Enqueue a job that uploads slices of this size."""
     job = db.uploading(count)
     db.run("UPDATE slice SET size_bytes = %s WHERE job_id = %s", size_bytes, job)
     return job
 
 
 def near(rate: int, expected: float) -> bool:
-    """Say whether a rate is what was expected, but for the time that the statements took."""
+    """Return whether a rate is the expected one, less the time that the statements took."""
     return expected * 0.5 <= rate <= expected * 1.05
 
 
@@ -54,14 +54,14 @@ def test_what_is_in_flight_counts_for_the_rate(db: JobsDatabase) -> None:
         Entry(first, 600_000, 1_000_000, since_s=0.0).row(now_s=20.0),
         Entry(second, 200_000, 1_000_000, since_s=0.0).row(now_s=4.0),
     ]
-    beat(db, sending)
+    heartbeat(db, sending)
     assert near(queries.upload_rate(db.pool, job), 50_000)
 
 
 def test_a_job_that_stands_still_has_no_rate(db: JobsDatabase) -> None:
     job = slices_of(db, 8, 1_000_000)
     (claim,) = db.take(job, 3)
-    beat(db, [Entry(claim, 900_000, 1_000_000, since_s=0.0).row(now_s=1.0)])
+    heartbeat(db, [Entry(claim, 900_000, 1_000_000, since_s=0.0).row(now_s=1.0)])
     done_slices(db, job, {0: (60, 50), 1: (50, 40)})
     db.run("UPDATE worker SET heartbeat_at = now() - interval '30 s'")
     assert queries.upload_rate(db.pool, job) == 0
@@ -83,5 +83,5 @@ def test_the_rate_of_a_large_file_reads_its_latest_slices_only(db: JobsDatabase)
 def test_a_file_sent_in_one_request_has_a_rate(db: JobsDatabase) -> None:
     job = db.enqueue()
     (claim,) = db.take(job)
-    beat(db, [Entry(claim, 40_000, 1_000_000, since_s=0.0).row(now_s=1.0)])
+    heartbeat(db, [Entry(claim, 40_000, 1_000_000, since_s=0.0).row(now_s=1.0)])
     assert queries.upload_rate(db.pool, job) == 40_000
