@@ -1,4 +1,4 @@
-"""Rules of this house that no linter knows. Each failure says what to do."""
+"""Rules of this repository that no linter knows. Each failure says what to do."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_dispatcher_names_the_tasks_that_workers_have() -> None:
 
 
 def error_codes() -> dict[str, set[str]]:
-    """Every stable code in the sources, with each advice that is given beside it."""
+    """Return every stable code in the sources, with each advice that stands beside it."""
     found: defaultdict[str, set[str]] = defaultdict(set)
     for path in CODE:
         if path in EMULATOR:
@@ -260,7 +260,7 @@ def test_documents_name_files_that_there_are() -> None:
     assert gone == {}
 
 
-#: What these packages keep to themselves may change with any of their releases.
+#: The internals of these packages may change with any release.
 _FOREIGN_PARTS = {"celery": "Celery", "kombu": "kombu", "amqp": "amqp", "flower": "Flower"}
 _WRITTEN_FOR = re.compile(r"\b(Celery|kombu|amqp|Flower) (\d+\.\d+)\b")
 

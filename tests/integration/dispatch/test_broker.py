@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 
 def row(state: str = "uploading", number: int | None = 3, *, deaths: int = 0, key: str = "backup/file.bin") -> Row:
-    """A dispatched slice, or step where it has no number."""
+    """A dispatched slice, or a step if it has no number."""
     return {
         "job_id": new_id(), "number": number, "state": state, "epoch": 2, "run": 1, "token": 7, "deaths": deaths,
         "store": "main", "key": key, "offset_bytes": 3 << 20, "slice_size_bytes": 1 << 20, "slices_total": 300,

@@ -46,7 +46,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def tls_port(authority: Authority, broker_url: str) -> Iterator[int]:
-    """A broker that speaks TLS only, and asks for a certificate."""
+    """A broker that accepts TLS only, and requires a client certificate."""
     port = urlsplit(broker_url).port or 0
     with closing(TlsRelay(port, authority.identity("localhost"), client_authority=authority.file)) as relay:
         yield relay.port
@@ -76,8 +76,8 @@ def findings(given: Row) -> list[Any]:
     return list(broker(load_settings(given).broker))
 
 
-def ask(given: Row) -> subprocess.CompletedProcess[str]:
-    """Ask for the queue's length, as the dispatcher does, in a process of its own."""
+def read_length(given: Row) -> subprocess.CompletedProcess[str]:
+    """Read the queue's length, as the dispatcher does, in a process of its own."""
     command = [sys.executable, "-c", LENGTH]
     return subprocess.run(command, env=given, capture_output=True, text=True, timeout=240, check=False)
 
@@ -86,7 +86,7 @@ def test_a_broker_of_our_own_authority_is_trusted(
     given: Callable[..., Row],
 ) -> None:
     assert {each.level for each in findings(given())} == {Level.OK}
-    assert (done := ask(given())).stdout == "0\n", done.stderr
+    assert (done := read_length(given())).stdout == "0\n", done.stderr
 
 
 def test_celerys_options_in_the_url_mean_the_same(given: Callable[..., Row], authority: Authority) -> None:
@@ -94,7 +94,7 @@ def test_celerys_options_in_the_url_mean_the_same(given: Callable[..., Row], aut
     query = f"?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs={authority.file}&ssl_certfile={own}&ssl_keyfile={own}"
     spelt = given(trusts=None, query=query)
     assert {each.level for each in findings(spelt)} == {Level.OK}
-    assert (done := ask(spelt)).stdout == "0\n", done.stderr
+    assert (done := read_length(spelt)).stdout == "0\n", done.stderr
 
 
 @pytest.mark.parametrize("spelt", ["CERT_NONE", "none"])
@@ -102,7 +102,7 @@ def test_a_certificate_that_is_not_to_be_checked_is_a_note(given: Callable[..., 
     unchecked = given(host="127.0.0.1", trusts=None, query=f"?ssl_cert_reqs={spelt}")
     [note] = [each for each in findings(unchecked) if each.level is not Level.OK]
     assert (note.check, note.level, "can pose as the broker" in note.text) == ("broker certificate", Level.NOTE, True)
-    assert (done := ask(unchecked)).stdout == "0\n", done.stderr
+    assert (done := read_length(unchecked)).stdout == "0\n", done.stderr
 
 
 @pytest.mark.parametrize(("scheme", "host", "trusts", "said"), WRONG)
@@ -113,7 +113,7 @@ def test_a_broker_that_does_not_prove_itself_is_refused_by_name(
     [found] = findings(wrong)
     assert (found.level, said in found.text, f"{scheme}://{host}:" in found.text) == (Level.FAILED, True, True), found
     assert ("SLICEWAY_BROKER_" in found.advice, "\n" in found.text) == (True, False)
-    assert (done := ask(wrong)).returncode == 1, done.stdout
+    assert (done := read_length(wrong)).returncode == 1, done.stdout
     password = urlsplit(wrong["SLICEWAY_BROKER_URL"]).password or "none"
     assert password not in found.text + done.stderr
 
@@ -186,7 +186,7 @@ def test_the_first_bytes_sent_are_a_client_hello(scheme: str) -> None:
     with suppress(Exception):
         findings(given)
     by_doctor = len(recorder.heard)
-    assert ask(given).returncode == 1
+    assert read_length(given).returncode == 1
     recorder.close()
     assert 0 < by_doctor < len(recorder.heard)
     assert {each[0] for each in recorder.heard} == {CLIENT_HELLO}

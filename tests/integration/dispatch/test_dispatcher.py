@@ -137,7 +137,7 @@ def test_what_waits_is_published_when_its_time_has_come(harness: DispatcherHarne
     assert row["waited"]
 
 
-# --- what was lost ---
+# --- lost messages ---
 
 
 @pytest.mark.usefixtures("slots")
@@ -229,7 +229,7 @@ def test_an_unexpected_error_does_not_end_the_dispatch(harness: DispatcherHarnes
     assert (message.job, message.token) == (job, 1)
 
 
-# --- the dead ---
+# --- dead workers ---
 
 
 def test_a_silent_worker_is_declared_dead_and_what_it_held_goes_on(harness: DispatcherHarness) -> None:
@@ -257,7 +257,7 @@ def test_what_has_killed_four_workers_is_quarantined(harness: DispatcherHarness)
     assert "4 worker processes died at slice 0" in error["message"]
 
 
-# --- broker and database away ---
+# --- broker and database unavailable ---
 
 
 @pytest.fixture
@@ -298,7 +298,7 @@ def test_connections_that_are_cut_are_opened_again(harness: DispatcherHarness) -
         harness.db.run("DELETE FROM job")
 
 
-# --- two at once ---
+# --- two leaders at once ---
 
 
 @pytest.mark.usefixtures("slots")

@@ -17,7 +17,7 @@ SLOTS = 16
 
 @pytest.fixture(autouse=True)
 def slots(harness: DispatcherHarness) -> int:
-    """How many slots the one live worker has; no link is known."""
+    """The slots of the one live worker; no link is known."""
     harness.db.run("DELETE FROM store_link")
     harness.db.worker = harness.db.start_worker(slots=SLOTS)
     return SLOTS

@@ -19,7 +19,7 @@ BEFORE_THE_END = {Q, I, U, F}
 
 @dataclass(frozen=True)
 class Ticket:
-    """A message, and the claim that it leads to."""
+    """A message, and the claim that a worker makes with it."""
 
     job: UUID
     number: int | None
@@ -45,7 +45,7 @@ class ModelSlice:
 
 @dataclass
 class ModelJob:
-    """A job; each method is a statement, and returns whether it is granted."""
+    """A job; each method models a statement, and returns whether the statement is granted."""
 
     id: UUID
     target: str
@@ -69,7 +69,7 @@ class ModelJob:
         return sum(one.state is not DONE for one in self.slices)
 
     def holds_step(self, ticket: Ticket) -> bool:
-        """Say whether the ticket is the claim on the step."""
+        """Return whether the ticket is the claim on the step."""
         return (self.step, self.token, self.epoch, self.worker) == (
             Step.RUNNING, ticket.token, ticket.epoch, ticket.worker,
         )  # fmt: skip
@@ -238,7 +238,7 @@ class ModelJob:
         self.rest(Step.PENDING)
 
     def cancel(self) -> bool:
-        """Cancel; repeating it is granted."""
+        """Cancel; a repeated cancel is granted, too."""
         if self.state in BEFORE_THE_END:
             self.state = C if self.started else X
             self.step = Step.RUNNING if self.step is Step.RUNNING else Step.IDLE

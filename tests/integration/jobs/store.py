@@ -30,7 +30,7 @@ class Store:
         return upload
 
     def begin_foreign(self, key: str, number: int, *, names_ours: bool) -> None:
-        """Let another client begin an upload and send a slice: of our file, if its digest is ours."""
+        """Begin an upload as another client, and send a slice: of our file, if the list names our digest."""
         self.begin(key, names_ours=names_ours).content[number] = FILE if names_ours else OTHER
 
     def put(self, session: str, number: int) -> bool:

@@ -100,7 +100,7 @@ STATEMENTS: dict[str, Callable[[Tx, Targets], object]] = {
 
 
 def reads(tx: Tx) -> tuple[int, int]:
-    """Return what this transaction has read so far of jobs and slices: whole scans of a table, and rows."""
+    """Return how many full scans this transaction has made of jobs and slices, and how many rows it has read."""
     row = tx.execute(
         """SELECT sum(seq_scan)::int AS scans, sum(seq_tup_read + idx_tup_fetch)::int AS rows
            FROM pg_stat_xact_user_tables WHERE relname IN ('job', 'slice')"""

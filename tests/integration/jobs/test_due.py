@@ -133,7 +133,7 @@ def test_every_lane_lists_its_own_first_slices(db: JobsDatabase) -> None:
     assert sorted(slices(db, per_lane=2)) == sorted((job, number) for job in jobs.values() for number in (0, 1))
 
 
-# --- what waited ---
+# --- after a wait ---
 
 
 def test_what_waited_until_now_is_due(db: JobsDatabase) -> None:

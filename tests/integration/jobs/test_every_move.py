@@ -1,4 +1,4 @@
-"""Every transition from every state: what the table allows happens, everything else changes nothing."""
+"""Every transition from every state: the table's moves are made, and all others change nothing."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ class Walk:
         return True
 
     def touched(self, tx: Tx) -> list[UUID]:
-        """Return the jobs that this transaction has written to, or whose slices or events."""
+        """Return the jobs that this transaction has written to, in their own rows, slices or events."""
         rows = tx.execute(
             """SELECT id FROM job WHERE xmin = pg_current_xact_id()::xid
                UNION SELECT job_id FROM slice WHERE xmin = pg_current_xact_id()::xid

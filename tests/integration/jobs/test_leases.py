@@ -152,7 +152,7 @@ def test_a_cancel_ends_the_finish_and_not_the_abort(db: JobsDatabase) -> None:
         assert leases.lost_claims(tx, [(finish, False), (replace(abort, token=99), True)], db.worker) == {(job, None)}
 
 
-# --- stores that wait ---
+# --- breakers ---
 
 
 def test_a_breaker_opens_once_and_keeps_since_when(db: JobsDatabase) -> None:

@@ -42,7 +42,7 @@ def progress(db: JobsDatabase, job: UUID) -> Progress:
 
 
 def report(db: JobsDatabase, acked: dict[Claim, int], *, size: int = SLICE_BYTES, worker: UUID | None = None) -> None:
-    """Have a worker report so many bytes of each claim, all begun a second ago."""
+    """Report as a worker so many bytes of each claim, all begun a second ago."""
     sending = [Entry(claim, count, size, since_s=0.0).row(now_s=1.0) for claim, count in acked.items()]
     with db.connection() as tx:
         assert workers.heartbeat(
@@ -157,7 +157,7 @@ def test_a_page_of_jobs_has_the_same(db: JobsDatabase) -> None:
     assert page.more
 
 
-# --- nothing falls ---
+# --- progress never falls ---
 
 GIVEN_BACK: dict[str, Callable[[JobsDatabase, Claim], Any]] = {
     "released": lambda b, c: moved(b, lambda tx: transitions.release(tx, c, AT_ONCE, sent_bytes=6)),

@@ -54,7 +54,7 @@ HOSTILE = [
     ("idle_session_timeout", "1ms", "0"),
     ("transaction_timeout", "5s", "0"),
     ("jit", "on", "off"),
-    # the operator's: kept
+    # settings of the operator, which are kept
     ("search_path", "media, public", "media, public"),
     ("default_transaction_read_only", "on", "on"),
     ("row_security", "off", "off"),
@@ -231,7 +231,7 @@ def test_every_connection_has_the_password_as_it_is(
         here.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
-# behind a pooler, which takes no options: both URLs lead to the server itself, and what we send to one is all it gets
+# behind a pooler, which takes no options: here both URLs lead to the server itself, so it sees all that we send
 
 
 def test_to_a_pooler_no_options_are_sent(database_url: str) -> None:

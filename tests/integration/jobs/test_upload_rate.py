@@ -73,7 +73,7 @@ def test_what_the_store_had_already_counts_for_no_rate(db: JobsDatabase) -> None
 
 
 def test_the_rate_of_a_large_file_reads_its_latest_slices_only(db: JobsDatabase) -> None:
-    """Those before the highest in flight; the rest of the file is older, and would take the longer the larger it is."""
+    """The rate reads the slices just before the highest in flight, so its cost does not grow with the file."""
     job = slices_of(db, 2000, 1000)
     db.run("UPDATE slice SET state = 'done', claimed_at = now() - interval '2 s', done_at = now() WHERE number < 1500")
     db.take(job, 1500)

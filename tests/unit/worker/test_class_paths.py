@@ -22,12 +22,12 @@ PATHS = sorted(
 )
 
 
-def test_they_are_found() -> None:
-    """The strategy of the tasks, the pool and the consumer of the worker: those at least."""
+def test_the_class_paths_are_found() -> None:
+    """At least the tasks' strategy, the worker's pool and its consumer are among them."""
     assert {path.rpartition(":")[2] for path in PATHS} >= {"strategy", "TaskPool", "Consumer"}
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_it_can_be_imported(path: str) -> None:
+def test_each_class_path_can_be_imported(path: str) -> None:
     module, _, name = path.partition(":")
     assert callable(getattr(importlib.import_module(module), name))

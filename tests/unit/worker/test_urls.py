@@ -139,7 +139,7 @@ def test_those_of_redis_are_what_kombu_serves_by_its_redis_transport() -> None:
             assert (connection.transport.driver_type == "redis") == url.is_redis, url.scheme
 
 
-#: A variable, what it may not be, and what the error says.
+#: A variable, a wrong URL for it, and a part of the error.
 WRONG = [
     *[
         (name, url, "no scheme")
@@ -228,7 +228,7 @@ def test_a_socket_is_what_kombu_takes_it_for(password: str) -> None:
     assert (made.user, made.password, made.socket, made.place) == ("u", Secret(password), "/run/a b?%", "3")
     assert (str(made), made.is_redis) == ("redis+socket:///run/a b?%", True)
     with Connection(made.for_kombu()) as connection:
-        seen = url_to_parts(connection.hostname)  # as its transport takes the host apart
+        seen = url_to_parts(connection.hostname)  # as kombu's transport splits the host
     assert (seen.username, seen.password, f"/{seen.path}", seen.query) == (
         "u",
         password,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def state(server_folder: Path) -> Path:
-    """A state folder as `sliceway up` leaves it."""
+    """A state folder as `sliceway up` writes it."""
     tmp_path = server_folder / uuid4().hex
     tmp_path.mkdir(mode=0o711)
     (tmp_path / "postgres").mkdir()

@@ -52,7 +52,7 @@ class Simulation:
         self.next_worker = itertools.cycle(range(self.workers))
 
     def run(self) -> float:
-        """Send all slices; returns the seconds it took."""
+        """Send all slices, and return how many seconds it took."""
         left, next_beat_s = self.slices, self.now_s + HEARTBEAT_S
         while left or self.flights or self.answering:
             while left and len(self.flights) + len(self.answering) < self.window():
@@ -120,7 +120,7 @@ def test_every_link_is_full_and_no_slice_misses_its_deadline(rate: float, slice_
 def test_a_store_that_answers_late_gets_as_many_as_it_may_have(latency_s: float, workers: int) -> None:
     simulation = Simulation(500_000_000, 3 * MIB, 2000, workers, latency_s=latency_s)
     whole_rounds_s = 2000 / 64 * (64 * 3 * MIB / 500_000_000 + latency_s)
-    assert simulation.run() <= 1.1 * whole_rounds_s + 10 * latency_s  # until as many are in flight
+    assert simulation.run() <= 1.1 * whole_rounds_s + 10 * latency_s  # until the window is full
     assert simulation.window() == 64
 
 

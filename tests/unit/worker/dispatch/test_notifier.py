@@ -36,7 +36,7 @@ class Wakes:
 def notifier(wakes: Wakes, taken: Callable[[], int]) -> Iterator[DispatcherNotifier]:
     parts: Any = SimpleNamespace(leads=True)
     wakeup: Any = wakes
-    made = DispatcherNotifier(SimpleNamespace(), parts, wakeup, taken)  # type: ignore[arg-type]  # no database: it leads
+    made = DispatcherNotifier(SimpleNamespace(), parts, wakeup, taken)  # type: ignore[arg-type]  # this process leads, so it needs no database
     made.start()
     yield made
     made.end()

@@ -1,4 +1,4 @@
-"""How the doctor judges clocks."""
+"""The doctor's finding on a clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a file is cut: exactly, without a gap or an overlap, within what the store takes."""
+"""How a file is divided into slices: without a gap or an overlap, within the store's limits."""
 
 from __future__ import annotations
 
@@ -118,11 +118,11 @@ def test_what_another_client_began_is_gone_on_with_only_in_slices_that_a_worker_
         ([(0, 1024)], 1024),
         ([(2048, 1024), (9216, 784)], 1024),  # the last one is smaller
         ([(0, 700), (1024, 1024)], 1024),  # one is not whole
-        ([(9216, 784)], None),  # the last one alone shows nothing
+        ([(9216, 784)], None),  # the last one alone does not show the size
         ([(0, 10_000)], None),
         ([], None),
         ([(1024, 1000)], None),
-        ([(0, 4096)], None),  # more than a worker holds
+        ([(0, 4096)], None),  # more than fits into a worker's memory
     ],
 )
 def test_where_the_store_names_no_slice_size_the_slices_show_it(

@@ -66,7 +66,7 @@ def test_the_table_has_each_move_once_and_may_reads_it() -> None:
                 assert may(source, event, target) is ((source, event, target) in listed)
 
 
-def test_every_move_says_who_makes_it() -> None:
+def test_every_move_names_its_component() -> None:
     assert all(isinstance(move, Move) and move.by for move in MOVES)
 
 

@@ -43,7 +43,7 @@ def test_on_a_terminal_progress_is_a_bar_and_lines_are_printed_above_it() -> Non
     assert "100%" in text.getvalue()
 
 
-def test_text_is_shown_as_it_is() -> None:
+def test_text_is_printed_without_markup() -> None:
     printer, text = printer_and_output(terminal=False)
     printer.title("[bold]not a style[/bold]")
     printer.print_line("x" * 200)

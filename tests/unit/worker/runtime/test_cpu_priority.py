@@ -55,7 +55,7 @@ from pathlib import Path
 from worker.runtime.cpu_priority import yield_to_others
 if {uid}:
     os.setgroups([]), os.setgid({uid}), os.setuid({uid})
-    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # its own files in /proc stay its own
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: the process still owns its files in /proc
 print("ready", flush=True)
 input()
 yield_to_others(7)

@@ -23,7 +23,7 @@ class Reserved:
 def hub() -> Iterator[Hub]:
     before, hub = get_event_loop(), Hub()
     set_event_loop(hub)
-    next(hub.create_loop())  # its waker is made by the loop
+    next(hub.create_loop())  # the loop makes its waker
     yield hub
     hub.close()
     set_event_loop(before)

@@ -158,13 +158,13 @@ def test_an_error_loses_its_secrets_with_all_that_led_to_it() -> None:
     hide("fake-literal-secret")
     inner = KeyError("fake-literal-secret")
     outer = ValueError("no fake-literal-secret", 7)
-    outer.__cause__, inner.__context__ = inner, outer  # even in a circle
+    outer.__cause__, inner.__context__ = inner, outer  # a circular chain
     scrub(outer)
     assert (outer.args, inner.args) == (("no ***", 7), ("***",))
 
 
 def test_a_search_costs_a_line_little_whatever_the_secrets() -> None:
-    """A text without a secret is looked up every five characters, and in no regular expression over the secrets."""
+    """The matcher searches a text every five characters, without a regular expression of all secrets."""
     chance = random.Random(7)
     matcher = SecretMatcher([base64.b64encode(chance.randbytes(30)).decode() for _ in range(200)])
     text = "".join(chance.choices("abcdefghijklmnopqrstuvwxyz ", k=100_000))
