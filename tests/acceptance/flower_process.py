@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from tests.acceptance.deadline import DEADLINE_S
+from tests.support.deadline import DEADLINE_S
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until
 
 if TYPE_CHECKING:
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 PASSWORD = "fake-secret-flower"
 

@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY
+from tests.support.store import APPID, BUCKET, SECRET_ID, SECRET_KEY
 
 SLICE_BYTES = 1024 * 1024
 _BOUNDARY = "other-client"

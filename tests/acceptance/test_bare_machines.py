@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.installation import MIB, QUICK
-from tests.acceptance.processes import PARENT
-from tests.acceptance.store import SLICE_BYTES
+from tests.support.installation import MIB, QUICK
+from tests.support.processes import PARENT
+from tests.support.store import SLICE_BYTES
 
 if TYPE_CHECKING:
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 UNNAMED_UID = "54321"
 READ_ONLY = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",)), "--", "sh", "-ec")

@@ -14,13 +14,13 @@ from celery import Celery
 from sqlalchemy import make_url
 
 from tests.acceptance.flower_process import FlowerProcess
-from tests.acceptance.installation import MIB
+from tests.support.installation import MIB
 from worker.jobs.task_names import QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 MANUAL = Path(__file__).parents[2] / "docs" / "operating.md"
 PASSWORD = "fake-secret-broker"

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.installation import MIB
-from tests.acceptance.store import SLICE_BYTES
+from tests.support.installation import MIB
+from tests.support.store import SLICE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.acceptance.installation import Installation
-    from tests.acceptance.job import Job
+    from tests.support.installation import Installation
+    from tests.support.job import Job
 
 FEW = {"SLICEWAY_WORKER_THREADS": "2"}
 

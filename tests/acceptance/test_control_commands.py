@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 from celery import Celery
 
-from tests.acceptance.deadline import DEADLINE_S
-from tests.acceptance.installation import MIB
-from tests.acceptance.processes import ALONE
+from tests.support.deadline import DEADLINE_S
+from tests.support.installation import MIB
+from tests.support.processes import ALONE
 from worker.ids import task_id
 from worker.jobs.task_names import QUEUE
 from worker.runtime.control import REFUSED
@@ -18,7 +18,7 @@ from worker.runtime.control import REFUSED
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "autoscale": {"max": 4, "min": 1},

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.installation import MIB
-from tests.acceptance.processes import ALONE, PARENT, running
-from tests.acceptance.store import SLICE_BYTES
+from tests.support.installation import MIB
+from tests.support.processes import ALONE, PARENT, running
+from tests.support.store import SLICE_BYTES
 
 if TYPE_CHECKING:
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 SHIPPED = {"SLICEWAY_HEARTBEAT_S": "2", "SLICEWAY_DEAD_AFTER_S": "10", "SLICEWAY_LEAD_S": "3"}
 

@@ -8,14 +8,14 @@ import httpx
 import psycopg
 import pytest
 
-from tests.acceptance.installation import MIB
-from tests.acceptance.job import JobSpec
-from tests.acceptance.store import SLICE_BYTES
+from tests.support.installation import MIB
+from tests.support.job import JobSpec
+from tests.support.store import SLICE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 OTHERS = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
             WHERE datname = current_database() AND pid <> pg_backend_pid()"""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.acceptance.installation import DEAD_AFTER_S, MIB, QUICK
-from tests.acceptance.processes import running
+from tests.support.installation import DEAD_AFTER_S, MIB, QUICK
+from tests.support.processes import running
 from worker.db.pool import Database
 from worker.drill.site import NOTICE_SLACK_S
 from worker.jobs.api_keys import Scope, create_key
@@ -20,7 +20,7 @@ from worker.jobs.api_keys import Scope, create_key
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 KEYS = "sliceway-drill/*"
 PIECE_BYTES = 256 * 1024

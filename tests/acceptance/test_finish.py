@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.installation import MIB
-from tests.acceptance.store import SLICE_BYTES
+from tests.support.installation import MIB
+from tests.support.store import SLICE_BYTES
 
 if TYPE_CHECKING:
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 SIZE = 2 * MIB
 OLDER = b"o" * SIZE

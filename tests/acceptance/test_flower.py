@@ -10,9 +10,9 @@ import httpx
 import pytest
 from celery import Celery
 
-from tests.acceptance.deadline import DEADLINE_S
-from tests.acceptance.installation import MIB
-from tests.acceptance.store import SLICE_BYTES
+from tests.support.deadline import DEADLINE_S
+from tests.support.installation import MIB
+from tests.support.store import SLICE_BYTES
 from worker.broker.publisher import Broker
 from worker.ids import task_id
 from worker.local.ports import free_port
@@ -21,8 +21,8 @@ from worker.local.process import Child, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.acceptance.installation import Installation
-    from tests.acceptance.job import Job
+    from tests.support.installation import Installation
+    from tests.support.job import Job
 
 
 class Flower:

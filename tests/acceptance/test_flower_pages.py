@@ -11,11 +11,11 @@ from urllib.parse import quote
 import httpx
 
 from tests.acceptance.flower_process import FlowerProcess
-from tests.acceptance.installation import MIB
+from tests.support.installation import MIB
 from worker.jobs.task_names import QUEUE
 
 if TYPE_CHECKING:
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 
 def leader(site: Installation) -> str:

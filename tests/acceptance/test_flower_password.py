@@ -9,14 +9,14 @@ import httpx
 import pytest
 from flower.urls import handlers
 
-from tests.acceptance.deadline import DEADLINE_S
+from tests.support.deadline import DEADLINE_S
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 USER, PASSWORD = "sliceway", "fake,secret-flower"
 OPEN = {"/healthcheck", "/static/x"}

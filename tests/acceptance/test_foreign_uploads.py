@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import SecretStr
 
-from tests.acceptance.installation import MIB
-from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, SLICE_BYTES
+from tests.support.installation import MIB
+from tests.support.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, SLICE_BYTES
 from worker.config.profiles import StoreProfile
 from worker.stores.base import Listing
 from worker.stores.registry import open_store
 
 if TYPE_CHECKING:
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 SIZE = 4 * MIB
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.acceptance.installation import MIB
 from tests.support.forged import COMMANDS, FORGED, kwargs, message
+from tests.support.installation import MIB
 from worker.jobs.task_names import QUEUE, TaskName
 
 if TYPE_CHECKING:
-    from tests.acceptance.installation import Installation
-    from tests.acceptance.processes import Worker
+    from tests.support.installation import Installation
+    from tests.support.processes import Worker
 
 JSON = {"SLICEWAY_LOG_FORMAT": "json", "SLICEWAY_LOG_LEVEL": "info"}
 PAST = "2020-01-01T00:00:00+00:00"

@@ -18,10 +18,10 @@ import redis
 from psycopg import sql
 from sqlalchemy import make_url
 
-from tests.acceptance.conftest import Ground
-from tests.acceptance.deadline import DEADLINE_S
-from tests.acceptance.installation import MIB, Installation
 from tests.support.certificate import Authority
+from tests.support.deadline import DEADLINE_S
+from tests.support.fixtures import Ground
+from tests.support.installation import MIB, Installation
 from tests.support.tls import CLIENT_HELLO, Recorder, TlsRelay
 from worker.db.pool import conninfo
 from worker.local.ports import free_port

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.installation import MIB
-from tests.acceptance.store import BUCKET
+from tests.support.installation import MIB
+from tests.support.store import BUCKET
 
 if TYPE_CHECKING:
-    from tests.acceptance.installation import Installation
-    from tests.acceptance.job import Job, Row
+    from tests.support.installation import Installation
+    from tests.support.job import Job, Row
 
 
 def without_store(site: Installation, how: str = "gone") -> str:

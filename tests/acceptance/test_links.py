@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.acceptance.conftest import Ground
-from tests.acceptance.installation import MIB, Installation
-from tests.acceptance.job import JobSpec
-from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, StoreServer
+from tests.support.fixtures import Ground
+from tests.support.installation import MIB, Installation
+from tests.support.job import JobSpec
+from tests.support.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, StoreServer
 from worker.jobs.api_keys import Scope, create_key
 
 if TYPE_CHECKING:

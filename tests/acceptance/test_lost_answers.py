@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.installation import MIB
-from tests.acceptance.store import SLICE_BYTES
+from tests.support.installation import MIB
+from tests.support.store import SLICE_BYTES
 
 if TYPE_CHECKING:
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 #: A slice has 3 s and the time that it takes at the low speed, 8 s.
 SCALED = {"SLICEWAY_TIME_SCALE": "0.1", "SLICEWAY_DEAD_AFTER_S": "100", "SLICEWAY_HEARTBEAT_S": "5"}

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.acceptance.deadline import DEADLINE_S
-from tests.acceptance.installation import MIB, QUICK
-from tests.acceptance.job import Job
-from tests.acceptance.store import SLICE_BYTES
+from tests.support.deadline import DEADLINE_S
+from tests.support.installation import MIB, QUICK
+from tests.support.job import Job
+from tests.support.store import SLICE_BYTES
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until
 from worker.runtime.supervisor import command
@@ -28,8 +28,8 @@ from worker.runtime.supervisor import command
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.acceptance.installation import Installation
-    from tests.acceptance.processes import Worker
+    from tests.support.installation import Installation
+    from tests.support.processes import Worker
 
 HOME = Path(__file__).parents[2]
 RELEASE = "1fb817799c5a339265a7cee92bbd4c533b58bed6"

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.acceptance.deadline import DEADLINE_S
-from tests.acceptance.installation import MIB
-from tests.acceptance.job import JobSpec
 from tests.acceptance.other_client import SLICE_BYTES
-from tests.acceptance.store import BUCKET
+from tests.support.deadline import DEADLINE_S
+from tests.support.installation import MIB
+from tests.support.job import JobSpec
+from tests.support.store import BUCKET
 from worker.local.process import wait_until
 
 if TYPE_CHECKING:
-    from tests.acceptance.installation import Installation
-    from tests.acceptance.job import Job
+    from tests.support.installation import Installation
+    from tests.support.job import Job
 
 SIZE = 24 * MIB + 5
 RATE = 1_500_000

@@ -11,10 +11,10 @@ from urllib.parse import quote
 import pytest
 from celery import Celery
 
-from tests.acceptance.deadline import DEADLINE_S
 from tests.acceptance.flower_process import FlowerProcess
-from tests.acceptance.installation import MIB
+from tests.support.deadline import DEADLINE_S
 from tests.support.forged import FORGED
+from tests.support.installation import MIB
 from tests.support.redis_servers import PASSWORD, Sentinels, on_a_socket
 from worker.jobs.task_names import QUEUE
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 Row = dict[str, str]
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.acceptance.conftest import Ground
-from tests.acceptance.installation import MIB, Installation
-from tests.acceptance.store import SLICE_BYTES
+from tests.support.fixtures import Ground
+from tests.support.installation import MIB, Installation
 from tests.support.relay import KIB, Link, Relay
+from tests.support.store import SLICE_BYTES
 from worker.jobs.states import FINAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.acceptance.job import Job
+    from tests.support.job import Job
     from worker.local.postgres import EmbeddedPostgres
     from worker.local.valkey import EmbeddedValkey
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.acceptance.installation import MIB
-from tests.acceptance.store import SLICE_BYTES
+from tests.support.installation import MIB
+from tests.support.store import SLICE_BYTES
 
 if TYPE_CHECKING:
-    from tests.acceptance.installation import Installation
-    from tests.acceptance.job import Job
+    from tests.support.installation import Installation
+    from tests.support.job import Job
 
 
 def test_a_poisonous_slice_is_quarantined_and_other_jobs_succeed(site: Installation) -> None:

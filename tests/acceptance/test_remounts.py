@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from tests.acceptance.store import SLICE_BYTES
+from tests.support.store import SLICE_BYTES
 from worker.runtime.concurrency import MAX_IN_MEMORY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.acceptance.installation import Installation
-    from tests.acceptance.job import Job
+    from tests.support.installation import Installation
+    from tests.support.job import Job
 
 WORKERS = 2
 SLICES = WORKERS * MAX_IN_MEMORY + 8

@@ -19,11 +19,11 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.acceptance.deadline import DEADLINE_S
-from tests.acceptance.installation import MIB, Installation
-from tests.acceptance.job import JobSpec
 from tests.support import echo
 from tests.support.certificate import Authority
+from tests.support.deadline import DEADLINE_S
+from tests.support.installation import MIB, Installation
+from tests.support.job import JobSpec
 from tests.support.leaks import leaked
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.acceptance.deadline import DEADLINE_S
 from tests.support import echo
+from tests.support.deadline import DEADLINE_S
 from tests.support.leaks import leaked
 from worker.cli.main import FAILED
 from worker.local.ports import free_port

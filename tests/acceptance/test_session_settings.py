@@ -14,17 +14,17 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.acceptance.deadline import DEADLINE_S
-from tests.acceptance.installation import Installation
-from tests.acceptance.job import JobSpec
-from tests.acceptance.store import SLICE_BYTES
+from tests.support.deadline import DEADLINE_S
+from tests.support.installation import Installation
+from tests.support.job import JobSpec
+from tests.support.store import SLICE_BYTES
 from worker.db.pool import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.acceptance.job import Job
+    from tests.support.job import Job
     from worker.local.postgres import EmbeddedPostgres
     from worker.local.valkey import EmbeddedValkey
 

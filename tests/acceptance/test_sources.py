@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.installation import MIB
-from tests.acceptance.job import Job, JobSpec
-from tests.acceptance.store import SLICE_BYTES
+from tests.support.installation import MIB
+from tests.support.job import Job, JobSpec
+from tests.support.store import SLICE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 
 def grow(path: Path) -> None:

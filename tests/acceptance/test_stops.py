@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.deadline import DEADLINE_S
+from tests.support.deadline import DEADLINE_S
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until
 from worker.runtime.supervisor import command

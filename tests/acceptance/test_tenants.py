@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.installation import MIB
+from tests.support.installation import MIB
 
 if TYPE_CHECKING:
-    from tests.acceptance.installation import Installation
-    from tests.acceptance.job import Job
+    from tests.support.installation import Installation
+    from tests.support.job import Job
 
 SCALE = 0.05
 #: The wait between two looks at the lists, 30 s, is shorter; what notices a death is as long as ever.

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.acceptance.store import SLICE_BYTES
+from tests.support.store import SLICE_BYTES
 from worker.jobs.retry import ATTEMPTS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.acceptance.installation import Installation
-    from tests.acceptance.job import Job
+    from tests.support.installation import Installation
+    from tests.support.job import Job
 
 Row = dict[str, Any]
 SCALE = 0.05

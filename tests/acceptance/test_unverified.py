@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.installation import MIB
+from tests.support.installation import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.acceptance.installation import Installation
-    from tests.acceptance.job import Job
+    from tests.support.installation import Installation
+    from tests.support.job import Job
 
 SIZE, SMALL = 4 * MIB, 1000
 

@@ -11,11 +11,11 @@ import pytest
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from tests.acceptance.installation import Installation
-from tests.acceptance.invariants import broken
-from tests.acceptance.job import Job
-from tests.acceptance.store import BUCKET, SLICE_BYTES
 from tests.migration.old_database import ENDPOINT, FOREIGN_SLICES, REVISION, SIZE, build
+from tests.support.installation import Installation
+from tests.support.invariants import broken
+from tests.support.job import Job
+from tests.support.store import BUCKET, SLICE_BYTES
 from worker.db.migrate import migrate
 from worker.db.pool import conninfo
 

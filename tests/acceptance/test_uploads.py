@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Self
 import httpx
 import pytest
 
-from tests.acceptance.installation import MIB
-from tests.acceptance.job import Job, JobSpec
-from tests.acceptance.store import SLICE_BYTES
+from tests.support.installation import MIB
+from tests.support.job import Job, JobSpec
+from tests.support.store import SLICE_BYTES
 from worker.jobs.task_names import QUEUE
 
 if TYPE_CHECKING:
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 
 @pytest.fixture(autouse=True)

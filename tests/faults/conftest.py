@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.acceptance.conftest import ground, pytest_runtest_makereport, site
+from tests.support.fixtures import ground, pytest_runtest_makereport, site
 
 if TYPE_CHECKING:
     import pytest

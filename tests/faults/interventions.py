@@ -7,14 +7,14 @@ from uuid import UUID
 
 from celery import Celery
 
-from tests.acceptance.job import JobSpec
-from tests.acceptance.store import SLICE_BYTES
+from tests.support.job import JobSpec
+from tests.support.store import SLICE_BYTES
 from worker.ids import task_id
 from worker.jobs.states import FINAL
 
 if TYPE_CHECKING:
-    from tests.acceptance.job import Job
     from tests.faults.stage import Stage
+    from tests.support.job import Job
 
 MIB = 1024 * 1024
 SIZE = 3 * SLICE_BYTES + 4321

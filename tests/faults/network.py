@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import make_url
 
-from tests.acceptance.installation import Installation
-from tests.acceptance.processes import PARENT
 from tests.faults.proxy import Proxy
+from tests.support.installation import Installation
+from tests.support.processes import PARENT
 from worker.db.pool import Database
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tests.acceptance.job import Job
-    from tests.acceptance.processes import Worker
+    from tests.support.job import Job
+    from tests.support.processes import Worker
 
 #: A tenth of the shipped times, but for a death: four seconds, since a test machine may be busy.
 SCALED = {

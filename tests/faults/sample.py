@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.acceptance.store import BUCKET, SECRET_KEY, SLICE_BYTES
 from tests.faults.checker import Report, check, install
 from tests.faults.history import Recorder, Source
 from tests.faults.stored import Folder
+from tests.support.store import BUCKET, SECRET_KEY, SLICE_BYTES
 from worker.jobs.states import FINAL
 
 if TYPE_CHECKING:
     import httpx
 
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 Row = dict[str, Any]
 

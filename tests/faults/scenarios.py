@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.acceptance.store import SLICE_BYTES
 from tests.faults import interventions
 from tests.faults.interventions import MIB, SIZE
+from tests.support.store import SLICE_BYTES
 from worker.jobs.states import FINAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.acceptance.job import Job
     from tests.faults.stage import Stage
+    from tests.support.job import Job
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ import httpx
 import psycopg
 from psycopg.rows import dict_row
 
-from tests.acceptance.deadline import DEADLINE_S
-from tests.acceptance.evidence import evidence
-from tests.acceptance.installation import Installation
-from tests.acceptance.invariants import broken
-from tests.acceptance.processes import Worker
 from tests.faults.nursery import Nursery
+from tests.support.deadline import DEADLINE_S
+from tests.support.evidence import evidence
+from tests.support.installation import Installation
+from tests.support.invariants import broken
+from tests.support.processes import Worker
 from worker.db.pool import conninfo
 from worker.local.ports import free_port
 from worker.local.process import wait_until
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from tests.acceptance.job import Job, JobSpec
     from tests.faults.nursery import Forked
+    from tests.support.job import Job, JobSpec
 
 Row = dict[str, Any]
 

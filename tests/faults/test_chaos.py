@@ -7,16 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.acceptance.installation import MIB, QUICK
-from tests.acceptance.store import SLICE_BYTES
 from tests.faults.chaos.poisoned import POISON, POISON_OFFSET_BYTES
 from tests.faults.chaos.posts import Keeper, Post
 from tests.faults.chaos.run import Plan, Run
+from tests.support.installation import MIB, QUICK
+from tests.support.store import SLICE_BYTES
 from worker.jobs.states import FINAL
 
 if TYPE_CHECKING:
-    from tests.acceptance.installation import Installation
-    from tests.acceptance.job import Job
+    from tests.support.installation import Installation
+    from tests.support.job import Job
 
 SCALE = 0.03
 OUTAGE_S = 600 * SCALE

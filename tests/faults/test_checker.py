@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from tests.acceptance.installation import Installation
-from tests.acceptance.store import SLICE_BYTES
 from tests.faults.checker import INVARIANTS, violations
 from tests.faults.loading import derive
 from tests.faults.sample import Run
+from tests.support.installation import Installation
+from tests.support.store import SLICE_BYTES
 from worker.db.pool import conninfo
 
 if TYPE_CHECKING:

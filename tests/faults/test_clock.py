@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.acceptance.installation import MIB
 from tests.faults.clocks import off_by
 from tests.faults.network import SCALED
+from tests.support.installation import MIB
 
 if TYPE_CHECKING:
-    from tests.acceptance.installation import Installation
-    from tests.acceptance.processes import Worker
+    from tests.support.installation import Installation
+    from tests.support.processes import Worker
 
 HOUR_S = 3600
 TWO_HOURS = [2 * HOUR_S, -2 * HOUR_S]

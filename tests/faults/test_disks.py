@@ -9,11 +9,11 @@ import httpx
 import psycopg
 import pytest
 
-from tests.acceptance.conftest import Ground
-from tests.acceptance.installation import MIB, Installation
-from tests.acceptance.job import Job, JobSpec
 from tests.faults.disks import Disk
 from tests.faults.network import SCALED
+from tests.support.fixtures import Ground
+from tests.support.installation import MIB, Installation
+from tests.support.job import Job, JobSpec
 from worker.db.migrate import migrate
 from worker.db.pool import conninfo
 from worker.local.postgres import EmbeddedPostgres

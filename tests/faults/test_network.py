@@ -10,20 +10,20 @@ from uuid import UUID
 import httpx
 import pytest
 
-from tests.acceptance.conftest import Ground
-from tests.acceptance.deadline import DEADLINE_S
-from tests.acceptance.installation import MIB
-from tests.acceptance.job import Job, JobSpec
-from tests.acceptance.store import SLICE_BYTES
 from tests.faults.network import Network, Server
 from tests.faults.proxy import BLACK_HOLE, Conditions, Proxy, Way
+from tests.support.deadline import DEADLINE_S
+from tests.support.fixtures import Ground
+from tests.support.installation import MIB
+from tests.support.job import Job, JobSpec
+from tests.support.store import SLICE_BYTES
 from worker.jobs import transitions
 from worker.local.process import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.acceptance.processes import Worker
+    from tests.support.processes import Worker
     from worker.local.postgres import EmbeddedPostgres
     from worker.local.valkey import EmbeddedValkey
 

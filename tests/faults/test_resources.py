@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psycopg
 
-from tests.acceptance.installation import MIB
-from tests.acceptance.job import Job, JobSpec
-from tests.acceptance.store import SLICE_BYTES
 from tests.faults.network import SCALED
+from tests.support.installation import MIB
+from tests.support.job import Job, JobSpec
+from tests.support.store import SLICE_BYTES
 from worker.db.pool import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 OTHERS = "datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'sliceway%%'"
 #: Returns when they have ended: until then a session serves whoever finds it.

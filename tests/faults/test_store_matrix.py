@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.acceptance.conftest import Ground
-from tests.acceptance.invariants import broken
-from tests.acceptance.store import BUCKET
 from tests.faults.history import lines
 from tests.faults.matrix.cells import PLACES, SLICE_BYTES, Cell, Scene, cells
 from tests.faults.matrix.expected import DENIED, FINISHED_AGAIN, USUAL, expected, rows
 from tests.faults.matrix.ground import SCALED, UNUSABLE, StoreGround
 from tests.faults.matrix.run import SIZE_BYTES, SLICE_WISH_BYTES, Run, content_of
 from tests.faults.matrix.strikes import WAYS
+from tests.support.fixtures import Ground
+from tests.support.invariants import broken
+from tests.support.store import BUCKET
 from worker.emulator.control import ControlError
 from worker.emulator.core.faults import Fault
 from worker.jobs.retry import ATTEMPTS_MAX
@@ -30,7 +30,7 @@ from worker.jobs.retry import ATTEMPTS_MAX
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.acceptance.job import Job
+    from tests.support.job import Job
     from worker.local.postgres import EmbeddedPostgres
     from worker.local.valkey import EmbeddedValkey
 

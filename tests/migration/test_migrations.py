@@ -16,7 +16,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
-from tests.acceptance.deadline import DEADLINE_S
+from tests.support.deadline import DEADLINE_S
 from worker.db.migrate import alembic_config, migrate, migrations_folder, pending_migrations
 from worker.db.pool import conninfo
 from worker.jobs.models import Base

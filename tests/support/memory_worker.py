@@ -15,7 +15,7 @@ from celery import signals
 from celery.worker import state
 from kombu.entity import Queue
 
-from tests.acceptance.deadline import DEADLINE_S
+from tests.support.deadline import DEADLINE_S
 from tests.support.forged import FORGED
 from worker.config.settings import load_settings
 from worker.jobs.task_names import QUEUE

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import redis
 
-from tests.acceptance.deadline import DEADLINE_S
+from tests.support.deadline import DEADLINE_S
 from worker.local.binaries import valkey_server
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until

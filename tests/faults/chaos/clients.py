@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from tests.acceptance.store import BUCKET
 from tests.faults.chaos.calls import Caller
 from tests.faults.chaos.errands import Errand, Twist
+from tests.support.store import BUCKET
 from worker.emulator.control import ControlError
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ import httpx
 import psycopg
 from psycopg import sql
 
-from tests.acceptance.database import TestDatabase
-from tests.acceptance.processes import PARENT
-from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY
 from tests.faults.chaos.errands import WISH_BYTES
 from tests.faults.chaos.posts import Keeper, Post, processes_with
 from tests.faults.chaos.store import ChaosStore
 from tests.faults.checker import install
+from tests.support.database import TestDatabase
+from tests.support.processes import PARENT
 from tests.support.relay import Link, Relay
+from tests.support.store import APPID, BUCKET, SECRET_ID, SECRET_KEY
 from worker.db.migrate import migrate
 from worker.db.pool import Database, conninfo
 from worker.jobs.api_keys import Scope, create_key

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from tests.acceptance.store import BUCKET, SECRET_KEY
 from tests.faults.chaos.cluster import THREADS
 from tests.faults.chaos.errands import SLICE_BYTES, Twist
 from tests.faults.chaos.mayhem import BROKER_LOSSES, WORKER_KILLS
 from tests.faults.chaos.recovery import Recoveries
 from tests.faults.checker import Report, check
 from tests.faults.stored import Folder
+from tests.support.store import BUCKET, SECRET_KEY
 from worker.jobs.states import FINAL
 from worker.runtime.concurrency import most_tasks
 

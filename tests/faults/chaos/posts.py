@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.acceptance.processes import Worker
+from tests.support.processes import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from tests.acceptance.processes import running
+from tests.support.processes import running
 from worker.local.process import wait_until
 
 if TYPE_CHECKING:

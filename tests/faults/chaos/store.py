@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.acceptance.store import StoreServer
+from tests.support.store import StoreServer
 
 
 class ChaosStore(StoreServer):

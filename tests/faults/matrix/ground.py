@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.rows import dict_row
 
-from tests.acceptance.installation import Installation
-from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY
 from tests.faults.matrix.cells import SLICE_BYTES
+from tests.support.installation import Installation
+from tests.support.store import APPID, BUCKET, SECRET_ID, SECRET_KEY
 from worker.db.pool import conninfo
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.acceptance.deadline import DEADLINE_S
-from tests.acceptance.job import Job
 from tests.faults.matrix.cells import SLICE_BYTES, Cell, Scene
 from tests.faults.matrix.expected import Outcome
 from tests.faults.matrix.ground import HASTY, UNUSABLE
+from tests.support.deadline import DEADLINE_S
+from tests.support.job import Job
 from worker.local.process import wait_until
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from api.routes import jobs
-from tests.acceptance.deadline import DEADLINE_S
 from tests.integration.api.job_requests import enqueue, job_body
+from tests.support.deadline import DEADLINE_S
 from worker.local.process import wait_until
 
 if TYPE_CHECKING:

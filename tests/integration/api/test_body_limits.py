@@ -13,9 +13,9 @@ import uvicorn
 
 from api.app import create_app
 from api.server.http_protocol import protocol_for
-from tests.acceptance.deadline import DEADLINE_S
 from tests.integration.api.conftest import settings_of
 from tests.integration.api.job_requests import job_body
+from tests.support.deadline import DEADLINE_S
 from tests.support.wire import HttpTransport
 from worker.db.pool import Database
 from worker.jobs.api_keys import Scope, create_key

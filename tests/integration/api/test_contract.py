@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.deadline import DEADLINE_S
 from tests.integration.api.job_requests import enqueue
+from tests.support.deadline import DEADLINE_S
 
 SEED = 20261129
 CHECKS = (

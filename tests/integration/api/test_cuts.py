@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import make_url
 
 from api.enqueue_batcher import EnqueueBatcher
-from tests.acceptance.deadline import DEADLINE_S
 from tests.faults.proxy import FINE, Conditions, Proxy
 from tests.integration.api.job_requests import enqueue, job_body
+from tests.support.deadline import DEADLINE_S
 from worker.db.pool import Database
 from worker.errors import QuotaExceeded
 from worker.ids import new_id

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.acceptance.deadline import DEADLINE_S
 from tests.integration.api.job_requests import enqueue
+from tests.support.deadline import DEADLINE_S
 from tests.support.wire import HttpTransport
 from worker.local.ports import free_port
 from worker.local.process import wait_until

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.acceptance.deadline import DEADLINE_S
 from tests.integration.api.job_requests import job_body
+from tests.support.deadline import DEADLINE_S
 
 if TYPE_CHECKING:
     import httpx

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from api.waiters import MAX_WAITERS
-from tests.acceptance.deadline import DEADLINE_S
 from tests.integration.api.job_requests import enqueue
+from tests.support.deadline import DEADLINE_S
 from worker.jobs.api_keys import list_keys, revoke_key
 from worker.local.process import wait_until
 

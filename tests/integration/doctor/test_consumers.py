@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from celery import Celery
 
-from tests.acceptance.deadline import DEADLINE_S
+from tests.support.deadline import DEADLINE_S
 from worker.config.broker_url import BrokerUrl
 from worker.doctor import consumers
 from worker.doctor.findings import Level

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.runtime.concurrency import MAX_IN_MEMORY, MIN_SLOTS, MAX_SLOTS, Slots, most_tasks
+from worker.runtime.concurrency import MAX_IN_MEMORY, MAX_SLOTS, MIN_SLOTS, Slots, most_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable

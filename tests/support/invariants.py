@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tests.acceptance.deadline import DEADLINE_S
-from tests.acceptance.store import SECRET_KEY
+from tests.support.deadline import DEADLINE_S
+from tests.support.store import SECRET_KEY
 from worker.jobs.states import FINAL
 from worker.local.process import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.acceptance.installation import Installation
-    from tests.acceptance.job import Job
+    from tests.support.installation import Installation
+    from tests.support.job import Job
 
 _HANDED_OUT = """
   SELECT key, 'the job''s step is ' || step AS what FROM job

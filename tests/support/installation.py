@@ -15,11 +15,11 @@ import redis
 from sqlalchemy import make_url
 
 from api.app import server
-from tests.acceptance.database import TestDatabase
-from tests.acceptance.deadline import DEADLINE_S
-from tests.acceptance.job import Job, JobSpec
-from tests.acceptance.processes import Worker
-from tests.acceptance.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, SLICE_BYTES, StoreServer
+from tests.support.database import TestDatabase
+from tests.support.deadline import DEADLINE_S
+from tests.support.job import Job, JobSpec
+from tests.support.processes import Worker
+from tests.support.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, SLICE_BYTES, StoreServer
 from worker.config.settings import load_settings
 from worker.db.pool import Database
 from worker.jobs import leases

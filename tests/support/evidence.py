@@ -9,7 +9,7 @@ from worker.emulator.control import ControlError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 _LINES = 60
 _TABLES = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from tests.acceptance.deadline import DEADLINE_S
+from tests.support.deadline import DEADLINE_S
 from worker.emulator.control import Control, ControlError
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until

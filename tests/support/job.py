@@ -10,7 +10,7 @@ from worker.jobs.states import FINAL
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.acceptance.installation import Installation
+    from tests.support.installation import Installation
 
 Row = dict[str, Any]
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tests.acceptance.deadline import DEADLINE_S
+from tests.support.deadline import DEADLINE_S
 from worker.local.process import Child, wait_until
 from worker.runtime.supervisor import command
 
