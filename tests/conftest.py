@@ -11,17 +11,15 @@ import shutil
 import signal
 import sys
 import tempfile
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
-import psycopg
 import pytest
 import redis
-from psycopg import sql
 from pydantic import SecretStr
 
+from tests.support.templates import database_of, make_template
 from worker.config.profiles import StoreProfile
 from worker.emulator.config import EmulatorConfig, StoreAccount
 from worker.emulator.server import Emulator
@@ -133,24 +131,21 @@ def store_profile(emulator: Emulator) -> StoreProfile:
 @pytest.fixture(scope="session")
 def template_database(postgres: EmbeddedPostgres) -> str:
     """The name of a migrated database that every `database_url` is copied from."""
-    from worker.db.migrate import migrate  # noqa: PLC0415 - only tests with a database need all that
-
-    name = "sliceway_template"
-    _administer(postgres, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    migrate(postgres.url_of(name))
-    return name
+    return make_template(postgres)
 
 
 @pytest.fixture
 def database_url(postgres: EmbeddedPostgres, template_database: str) -> Iterator[str]:
     """The SQLAlchemy URL of a migrated database that this test has for itself."""
-    yield from _database(postgres, template_database)
+    with database_of(postgres, template_database) as url:
+        yield url
 
 
 @pytest.fixture
 def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """The SQLAlchemy URL of an empty database that this test has for itself."""
-    yield from _database(postgres, "template0")
+    with database_of(postgres, "template0") as url:
+        yield url
 
 
 @pytest.fixture
@@ -160,17 +155,3 @@ def broker_url(valkey: EmbeddedValkey) -> str:
         client.flushall()
         client.config_resetstat()
     return valkey.url
-
-
-def _database(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    words = {"name": sql.Identifier(name), "template": sql.Identifier(template)}
-    _administer(postgres, sql.SQL("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY").format(**words))
-    yield postgres.url_of(name)
-    _administer(postgres, sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**words))
-
-
-def _administer(postgres: EmbeddedPostgres, statement: sql.Composed) -> None:
-    dsn = postgres.url_of("postgres").replace("+psycopg", "")
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(statement)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.fixtures import ground, pytest_runtest_makereport, site
+from tests.support.fixtures import ground, pytest_runtest_makereport, servers, site
 
-__all__ = ["ground", "pytest_runtest_makereport", "site"]
+__all__ = ["ground", "pytest_runtest_makereport", "servers", "site"]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.installation import MIB, QUICK
+from tests.support.environ import QUICK
+from tests.support.installation import MIB
 from tests.support.processes import PARENT
 from tests.support.store import SLICE_BYTES
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.installation import DEAD_AFTER_S, MIB, QUICK
+from tests.support.environ import DEAD_AFTER_S, QUICK
+from tests.support.installation import MIB
 from tests.support.processes import running
 from worker.db.pool import Database
 from worker.drill.site import NOTICE_SLACK_S

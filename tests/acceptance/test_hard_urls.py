@@ -20,7 +20,6 @@ from sqlalchemy import make_url
 
 from tests.support.certificate import Authority
 from tests.support.deadline import DEADLINE_S
-from tests.support.fixtures import Ground
 from tests.support.installation import MIB, Installation
 from tests.support.tls import CLIENT_HELLO, Recorder, TlsRelay
 from worker.db.pool import conninfo
@@ -30,8 +29,7 @@ from worker.local.process import Child, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from worker.local.postgres import EmbeddedPostgres
-    from worker.local.valkey import EmbeddedValkey
+    from tests.support.fixtures import Ground, Servers
 
 PASSWORD = "fake secret%20" + "".join(char for char in string.printable if char.isprintable())
 ENCODED = quote(PASSWORD, safe="")
@@ -73,12 +71,8 @@ class HardInstallation(Installation):
 
 
 @pytest.fixture(scope="module")
-def hard_ground(
-    tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres, valkey: EmbeddedValkey, template_database: str
-) -> Iterator[Ground[HardInstallation]]:
-    ground = Ground(lambda: HardInstallation(tmp_path_factory.mktemp("hard"), postgres, valkey, template_database))
-    yield ground
-    ground.clear()
+def hard_ground(servers: Servers) -> Iterator[Ground[HardInstallation]]:
+    yield from servers.ground(HardInstallation)
 
 
 @pytest.fixture

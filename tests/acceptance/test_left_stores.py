@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.installation import MIB
-from tests.support.store import BUCKET
 
 if TYPE_CHECKING:
     from tests.support.installation import Installation
@@ -16,27 +15,11 @@ if TYPE_CHECKING:
 
 def without_store(site: Installation, how: str = "gone") -> str:
     """A stores file in which the store `main` is no longer, or leads elsewhere."""
-    whole = (site.folder / "stores.toml").read_text()
-    head, _, rest = whole.partition("[stores.main]")
-    profile, _, others = rest.partition("[stores.twin]")
-    moved = profile.replace(f'bucket = "{BUCKET}"', 'bucket = "elsewhere"')
-    kept = "" if how == "gone" else f"[stores.main]{moved}"
-    stores = site.folder / f"stores-{how}.toml"
-    stores.write_text(f"{head}{kept}[stores.twin]{others}")
-    return str(stores)
-
-
-def half_sent(site: Installation) -> Job:
-    """A job that uploads, all workers being stopped then."""
-    site.workers(1)
-    key = site.fresh_key()
-    let_go = site.store.hold("data", key, offset=0)
-    job = site.enqueue(2 * MIB, key)
-    site.store.held("data", job.key)
-    site.until(lambda: job.done() == 3, "the others")
-    site.workers(0)
-    let_go()
-    return job
+    stores = site.stores()
+    main = stores.pop("main")
+    if how == "elsewhere":
+        stores["main"] = main | {"bucket": how}
+    return site.stores_file(f"stores-{how}", stores)
 
 
 def left_open(job: Job) -> Row:
@@ -74,7 +57,7 @@ def shift(site: Installation, job: Job, hours: float) -> None:
 
 @pytest.mark.parametrize("how", ["gone", "elsewhere"])
 def test_a_session_at_a_store_that_left_the_file_is_left_open_and_told_of(site: Installation, how: str) -> None:
-    job = half_sent(site)
+    job = site.enqueue_half_sent()
     session = job.row["session"]
     site.workers(1, SLICEWAY_STORES_FILE=without_store(site, how))
     job.act("cancel")
@@ -85,7 +68,7 @@ def test_a_session_at_a_store_that_left_the_file_is_left_open_and_told_of(site: 
 
 
 def test_a_breaker_that_the_store_left_behind_keeps_no_abort(site: Installation) -> None:
-    job = half_sent(site)
+    job = site.enqueue_half_sent()
     refuse_all(site)
     site.workers(1)
     site.until(lambda: site.sql("SELECT store FROM breaker"), "the breaker")
@@ -97,7 +80,7 @@ def test_a_breaker_that_the_store_left_behind_keeps_no_abort(site: Installation)
 
 
 def test_the_store_is_gone_from_one_workers_file_only(site: Installation) -> None:
-    job = half_sent(site)
+    job = site.enqueue_half_sent()
     [without] = site.workers(1, SLICEWAY_STORES_FILE=without_store(site))
     job.act("cancel")
     site.until(lambda: "another worker may have it" in (job.row["error"] or {}).get("message", ""), "the store missed")
@@ -137,7 +120,7 @@ def test_a_session_that_was_never_heard_of_waits_for_no_store_put_right(site: In
 
 
 def test_a_session_behind_a_breaker_is_kept_for_a_day_and_no_longer(site: Installation) -> None:
-    job = half_sent(site)
+    job = site.enqueue_half_sent()
     refuse_all(site)
     site.workers(1)
     site.until(lambda: site.sql("SELECT store FROM breaker"), "the breaker")
@@ -155,7 +138,7 @@ def test_a_session_behind_a_breaker_is_kept_for_a_day_and_no_longer(site: Instal
 def test_a_store_that_does_not_answer_is_asked_for_an_hour_without_a_session_for_a_day_with_one(
     site: Installation,
 ) -> None:
-    held = half_sent(site)
+    held = site.enqueue_half_sent()
     site.store.control.add_rule("error", op="data", path=held.key, status=503, code=-196)  # lest it be finished now
     site.workers(1)
     begun = unheard(site)

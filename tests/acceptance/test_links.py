@@ -4,30 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
-from tests.support.fixtures import Ground
+from tests.support.api import api_client, create_api_key
 from tests.support.installation import MIB, Installation
 from tests.support.job import JobSpec
-from tests.support.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, StoreServer
-from worker.jobs.api_keys import Scope, create_key
+from tests.support.store import StoreServer, profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.local.postgres import EmbeddedPostgres
-    from worker.local.valkey import EmbeddedValkey
+    import httpx
 
-_STORE = """
-[stores.slow]
-protocol = "cos-json"
-endpoint = "{url}"
-appid = "{appid}"
-bucket = "{bucket}"
-secret_id = "{secret_id}"
-secret_key = "{secret_key}"
-"""
+    from tests.support.fixtures import Servers
+    from tests.support.stores_file import Table
+
 SMALL = 40
 
 
@@ -38,11 +29,11 @@ class TwoStores(Installation):
         folder = self.folder / "slow"
         folder.mkdir()
         self.slow = StoreServer(folder)
-        environ = super()._environ()
-        words = {"appid": APPID, "bucket": BUCKET, "secret_id": SECRET_ID, "secret_key": SECRET_KEY}
-        with (self.folder / "stores.toml").open("a") as stores:
-            stores.write(_STORE.format(url=self.slow.url, **words))
-        return environ
+        return super()._environ()
+
+    def stores(self) -> dict[str, Table]:
+        """The profiles of the stores file, by name."""
+        return super().stores() | {"slow": profile(self.slow.url)}
 
     def upload_slowly(self, size_bytes: int) -> str:
         """Enqueue a file to the slow store; returns the job's id."""
@@ -58,10 +49,7 @@ class TwoStores(Installation):
 
     def another_tenant(self) -> httpx.Client:
         """A client of another tenant."""
-        with self._db.transaction() as tx:
-            _, key = create_key(tx, "other", Scope)
-        headers = {"Authorization": f"Bearer {key}"}
-        return httpx.Client(base_url=self.api.base_url, headers=headers, trust_env=False, timeout=120)
+        return api_client(str(self.api.base_url), create_api_key(self.database.url, "other"), timeout_s=120)
 
     def sending(self, job: str) -> int:
         """How many slices of a job are out."""
@@ -85,15 +73,9 @@ class TwoStores(Installation):
 
 
 @pytest.fixture
-def site(
-    tmp_path_factory: pytest.TempPathFactory,
-    postgres: EmbeddedPostgres,
-    valkey: EmbeddedValkey,
-    template_database: str,
-) -> Iterator[TwoStores]:
-    ground = Ground(lambda: TwoStores(tmp_path_factory.mktemp("two"), postgres, valkey, template_database))
-    yield from ground.lend()
-    ground.clear()
+def site(servers: Servers) -> Iterator[TwoStores]:
+    for ground in servers.ground(TwoStores):
+        yield from ground.lend()
 
 
 def test_a_link_that_takes_long_for_all_slots_carries_each_slice_once(site: TwoStores) -> None:

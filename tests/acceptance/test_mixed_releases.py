@@ -18,7 +18,8 @@ import httpx
 import pytest
 
 from tests.support.deadline import DEADLINE_S
-from tests.support.installation import MIB, QUICK
+from tests.support.environ import QUICK
+from tests.support.installation import MIB
 from tests.support.job import Job
 from tests.support.store import SLICE_BYTES
 from worker.local.ports import free_port

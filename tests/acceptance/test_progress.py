@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.fixtures import Ground
 from tests.support.installation import MIB, Installation
 from tests.support.relay import KIB, Link, Relay
 from tests.support.store import SLICE_BYTES
@@ -16,9 +15,8 @@ from worker.jobs.states import FINAL
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.support.fixtures import Ground, Servers
     from tests.support.job import Job
-    from worker.local.postgres import EmbeddedPostgres
-    from worker.local.valkey import EmbeddedValkey
 
 Row = dict[str, Any]
 BYTES_PER_S = 1_000_000
@@ -49,15 +47,8 @@ class SlowSite(Installation):
 
 
 @pytest.fixture(scope="module")
-def slow_ground(
-    tmp_path_factory: pytest.TempPathFactory,
-    postgres: EmbeddedPostgres,
-    valkey: EmbeddedValkey,
-    template_database: str,
-) -> Iterator[Ground[SlowSite]]:
-    ground = Ground(lambda: SlowSite(tmp_path_factory.mktemp("slow"), postgres, valkey, template_database))
-    yield ground
-    ground.clear()
+def slow_ground(servers: Servers) -> Iterator[Ground[SlowSite]]:
+    yield from servers.ground(SlowSite)
 
 
 @pytest.fixture

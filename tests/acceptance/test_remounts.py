@@ -33,10 +33,9 @@ def remounted(path: Path, content: bytes | None = None) -> None:
 
 def workers(site: Installation, fingerprint: str) -> None:
     """Have two workers whose root says this."""
-    strict = (site.folder / "stores.toml").read_text()
-    stores = site.folder / f"stores-{fingerprint}.toml"
-    stores.write_text(strict.replace("[roots.media]", f'[roots.media]\nfingerprint = "{fingerprint}"'))
-    site.workers(WORKERS, SLICEWAY_STORES_FILE=str(stores))
+    roots = site.roots()
+    roots["media"]["fingerprint"] = fingerprint
+    site.workers(WORKERS, SLICEWAY_STORES_FILE=site.stores_file(f"stores-{fingerprint}", roots=roots))
 
 
 def half_sent(site: Installation, *contents: bytes) -> Job:

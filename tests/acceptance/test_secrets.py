@@ -25,26 +25,16 @@ from tests.support.deadline import DEADLINE_S
 from tests.support.installation import MIB, Installation
 from tests.support.job import JobSpec
 from tests.support.leaks import leaked
+from tests.support.store import APPID, BUCKET, SLICE_BYTES
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.local.postgres import EmbeddedPostgres
-    from worker.local.valkey import EmbeddedValkey
+    from tests.support.fixtures import Servers
+    from tests.support.stores_file import Table
 
-_PROFILE = """
-[stores.{name}]
-protocol = "cos-json"
-endpoint = "{endpoint}"
-appid = "10055004"
-bucket = "uploads"
-secret_id = "{secret_id}"
-secret_key_file = "their.key"
-slice_bytes = 524288
-{more}
-"""
 #: What a wrong profile leads to. `foul` is none: it refuses the very request, and that fails a job.
 WAIT = {
     "forward": "proxy_unusable",
@@ -74,23 +64,25 @@ class Careless(Installation):
         self.foul = echo.EchoServer((echo.in_an_envelope(400, -5999),))
         self.tls = TlsServer(self.folder)
         (self.folder / "their.key").write_text(self.secret_key)
-        environ = super()._environ()
+        return super()._environ() | {"SLICEWAY_FLOWER_BASIC_AUTH": f"me:{self.flower_password}"}
+
+    def stores(self) -> dict[str, Table]:
+        """The profiles of the stores file, by name."""
         through = f"http://me:{quote(self.proxy_password, safe='')}@127.0.0.1:{self.proxy.port}"
         encrypted = f"https://localhost:{self.tls.port}"
-        stores = {
-            "forward": ("http://store.invalid", f'proxy = "{through}"'),
-            "tunnel": ("https://store.invalid", f'proxy = "{through}"'),
-            "nameless": ("http://store.invalid", f'proxy = "{through.replace("127.0.0.1", "proxy.invalid")}"'),
-            "untrusted": (encrypted, ""),
-            "vanished": (encrypted, f'ca_file = "{self.tls.authorities}"'),
-            "lost": ("http://store.invalid", ""),
-            "refusing": (f"http://127.0.0.1:{self.refusing.port}", ""),
-            "foul": (f"http://127.0.0.1:{self.foul.port}", ""),
+        stores: dict[str, Table] = {
+            "forward": {"endpoint": "http://store.invalid", "proxy": through},
+            "tunnel": {"endpoint": "https://store.invalid", "proxy": through},
+            "nameless": {"endpoint": "http://store.invalid", "proxy": through.replace("127.0.0.1", "proxy.invalid")},
+            "untrusted": {"endpoint": encrypted},
+            "vanished": {"endpoint": encrypted, "ca_file": self.tls.authorities},
+            "lost": {"endpoint": "http://store.invalid"},
+            "refusing": {"endpoint": f"http://127.0.0.1:{self.refusing.port}"},
+            "foul": {"endpoint": f"http://127.0.0.1:{self.foul.port}"},
         }
-        with (self.folder / "stores.toml").open("a") as file:
-            for name, (endpoint, more) in stores.items():
-                file.write(_PROFILE.format(name=name, endpoint=endpoint, more=more, secret_id=self.secret_id))
-        return environ | {"SLICEWAY_FLOWER_BASIC_AUTH": f"me:{self.flower_password}"}
+        common = {"protocol": "cos-json", "appid": APPID, "bucket": BUCKET, "slice_bytes": SLICE_BYTES}
+        common |= {"secret_id": self.secret_id, "secret_key_file": "their.key"}
+        return super().stores() | {name: common | fields for name, fields in stores.items()}
 
     @property
     def secrets(self) -> dict[str, str]:
@@ -139,10 +131,8 @@ class TlsServer:
 
 
 @pytest.fixture
-def careless(
-    tmp_path: Path, postgres: EmbeddedPostgres, valkey: EmbeddedValkey, template_database: str
-) -> Iterator[Careless]:
-    site = Careless(tmp_path, postgres, valkey, template_database)
+def careless(servers: Servers) -> Iterator[Careless]:
+    site = servers.install(Careless)
     yield site
     site.close()
 

@@ -22,11 +22,9 @@ from worker.db.pool import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
+    from tests.support.fixtures import Servers
     from tests.support.job import Job
-    from worker.local.postgres import EmbeddedPostgres
-    from worker.local.valkey import EmbeddedValkey
 
 Row = dict[str, Any]
 FIRST = {
@@ -177,15 +175,9 @@ class InSchema(Installation):
         return environ
 
 
-def test_a_schema_that_the_url_names(
-    sliceway: Callable[..., Row],
-    tmp_path: Path,
-    postgres: EmbeddedPostgres,
-    valkey: EmbeddedValkey,
-    template_database: str,
-) -> None:
+def test_a_schema_that_the_url_names(sliceway: Callable[..., Row], servers: Servers) -> None:
     InSchema.sliceway = staticmethod(sliceway)
-    site = InSchema(tmp_path, postgres, valkey, template_database)
+    site = servers.install(InSchema)
     try:
         goes_well(site, sliceway)
         assert site.sql("SELECT count(*) AS n FROM media.job")[0]["n"] == 2

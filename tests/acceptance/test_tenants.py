@@ -11,6 +11,7 @@ from tests.support.installation import MIB
 if TYPE_CHECKING:
     from tests.support.installation import Installation
     from tests.support.job import Job
+    from tests.support.stores_file import Table
 
 SCALE = 0.05
 #: The wait between two looks at the lists, 30 s, is shorter; what notices a death is as long as ever.
@@ -20,18 +21,19 @@ SHORT = {
     "SLICEWAY_DEAD_AFTER_S": str(10 / SCALE),
     "SLICEWAY_LEAD_S": str(2 / SCALE),
 }
-CHANGES = {
-    "store": ("[stores.main]", '[stores.main]\ntenants = ["umbrella"]'),
-    "root": ("[roots.media]", '[roots.media]\ntenants = ["umbrella"]'),
-    "prefix": ("[stores.main]", '[stores.main]\nprefix = "{tenant}/"'),
+CHANGES: dict[str, Table] = {
+    "store": {"tenants": ["umbrella"]},
+    "root": {"tenants": ["umbrella"]},
+    "prefix": {"prefix": "{tenant}/"},
 }
 
 
 def without_acme(site: Installation, change: str) -> dict[str, str]:
     """Settings of workers whose stores file has `acme`, the tenant of all jobs here, off a list."""
-    stores = site.folder / f"stores-{change}.toml"
-    stores.write_text((site.folder / "stores.toml").read_text().replace(*CHANGES[change]))
-    return SHORT | {"SLICEWAY_STORES_FILE": str(stores)}
+    stores, roots = site.stores(), site.roots()
+    changed = roots["media"] if change == "root" else stores["main"]
+    changed |= CHANGES[change]
+    return SHORT | {"SLICEWAY_STORES_FILE": site.stores_file(f"stores-{change}", stores, roots)}
 
 
 def waits(job: Job) -> bool:
@@ -58,14 +60,7 @@ def test_a_job_is_not_begun(site: Installation, change: str) -> None:
 
 
 def test_a_slice_is_not_sent(site: Installation) -> None:
-    site.workers(1)
-    key = site.fresh_key()
-    let_go = site.store.hold("data", key, offset=0)
-    job = site.enqueue(2 * MIB, key)
-    site.store.held("data", job.key)
-    site.until(lambda: job.done() == 3, "the others")
-    site.workers(0)
-    let_go()
+    job = site.enqueue_half_sent()
     sent = len(job.asked("data"))
     site.workers(1, **without_acme(site, "store"))
     site.until(lambda: waits(job), "its reason")
@@ -92,13 +87,7 @@ def test_an_upload_is_not_finished(site: Installation) -> None:
 
 
 def test_a_cancel_cleans_up_whatever_the_lists_say(site: Installation) -> None:
-    site.workers(1)
-    key = site.fresh_key()
-    let_go = site.store.hold("data", key, offset=0)
-    job = site.enqueue(2 * MIB, key)
-    site.store.held("data", job.key)
-    site.workers(0)
-    let_go()
+    job = site.enqueue_half_sent()
     site.workers(1, **without_acme(site, "store"))
     site.until(lambda: waits(job), "its reason")
     job.act("cancel")

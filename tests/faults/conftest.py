@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.support.fixtures import ground, pytest_runtest_makereport, site
+from tests.support.fixtures import ground, pytest_runtest_makereport, servers, site
 
 if TYPE_CHECKING:
     import pytest
 
-__all__ = ["ground", "pytest_runtest_makereport", "site"]
+__all__ = ["ground", "pytest_runtest_makereport", "servers", "site"]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

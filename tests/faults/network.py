@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import make_url
@@ -99,11 +98,9 @@ class Network(Installation):
     def aside(self) -> Worker:
         """The only `sliceway worker`, which reaches the store, and it only, through `side`, as a forward proxy."""
         self._alone("aside")
-        stores = Path(self._near["SLICEWAY_STORES_FILE"])
-        aside = stores.with_name("aside.toml")
-        proxied = f'{self.patience}\nproxy = "http://127.0.0.1:{self.side.port}"'
-        aside.write_text(stores.read_text().replace(self.patience, proxied))
-        return self._keep("aside", self._near | {"SLICEWAY_STORES_FILE": str(aside)})
+        proxy = {"proxy": f"http://127.0.0.1:{self.side.port}"}
+        stores = {name: fields | proxy for name, fields in self.stores().items()}
+        return self._keep("aside", self._near | {"SLICEWAY_STORES_FILE": self.stores_file("aside", stores)})
 
     def leader(self) -> Worker:
         """One more process, that reaches everything directly, leads, and takes no work itself."""

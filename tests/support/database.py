@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import sql
 from psycopg.rows import dict_row
 
+from tests.support.templates import create_database, drop_database
 from worker.db.pool import conninfo
 from worker.jobs.states import MOVES, SLICE_MOVES
 
@@ -30,10 +29,8 @@ class TestDatabase:
     def __init__(self, postgres: EmbeddedPostgres, template: str) -> None:
         self._postgres = postgres
         self.options = _OWN
-        self.name = f"test_{uuid.uuid4().hex[:12]}"
+        self.name = create_database(postgres, template)
         self.url = postgres.url_of(self.name)
-        words = {"name": sql.Identifier(self.name), "template": sql.Identifier(template)}
-        self._administer(sql.SQL("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY").format(**words))
         allowed = {("job", str(move.source), str(move.target)) for move in MOVES if move.source is not None}
         allowed.add(("job", "queued", "cancelled"))  # two moves at once, where nothing was ever begun
         allowed |= {("slice", str(source), str(target)) for source, target in SLICE_MOVES}
@@ -49,9 +46,5 @@ class TestDatabase:
             return cursor.fetchall() if cursor.description else []
 
     def drop(self) -> None:
-        """Remove it, whoever is connected."""
-        self._administer(sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(name=sql.Identifier(self.name)))
-
-    def _administer(self, statement: sql.Composed) -> None:
-        with psycopg.connect(conninfo(self._postgres.url_of("postgres")), autocommit=True) as connection:
-            connection.execute(statement)
+        """Remove it; connections to it end."""
+        drop_database(self._postgres, self.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import pytest
@@ -21,10 +22,10 @@ Site = TypeVar("Site", bound=Installation)
 
 
 class Ground(Generic[Site]):
-    """Where installations stand: one at a time, and a new one after a test that failed."""
+    """Keeps one installation for test after test, and makes a new one after a test that failed."""
 
     def __init__(self, build: Callable[[], Site]) -> None:
-        """Have `build` put up an installation where there is none."""
+        """Make an installation by `build` whenever there is none."""
         self._build = build
         self._site: Site | None = None
 
@@ -38,7 +39,7 @@ class Ground(Generic[Site]):
         return self._site
 
     def lend(self) -> Iterator[Site]:
-        """Lend the installation to one test; what must always hold is looked at when the test is over."""
+        """Give the installation to one test, and check the invariants when the test is over."""
         site = self.site()
         yield site
         site.calm()
@@ -48,27 +49,47 @@ class Ground(Generic[Site]):
             assert not wrong, "after the test: " + "; ".join(wrong)
 
     def clear(self) -> None:
-        """Take it down."""
+        """Stop the installation, if there is one."""
         site, self._site = self._site, None
         if site is not None:
             site.close()
 
 
+@dataclass(frozen=True)
+class Servers:
+    """What every installation of this run is made on."""
+
+    postgres: EmbeddedPostgres
+    valkey: EmbeddedValkey
+    template: str
+    folders: pytest.TempPathFactory
+
+    def install(self, kind: type[Site]) -> Site:
+        """Start an installation of a kind."""
+        return kind(self.folders.mktemp(kind.__name__.lower()), self.postgres, self.valkey, self.template)
+
+    def ground(self, kind: type[Site]) -> Iterator[Ground[Site]]:
+        """Have a ground with installations of a kind: what a fixture of module or session yields."""
+        ground = Ground(lambda: self.install(kind))
+        yield ground
+        ground.clear()
+
+
 @pytest.fixture(scope="session")
-def ground(
-    tmp_path_factory: pytest.TempPathFactory,
-    postgres: EmbeddedPostgres,
-    valkey: EmbeddedValkey,
-    template_database: str,
-) -> Iterator[Ground[Installation]]:
-    ground = Ground(lambda: Installation(tmp_path_factory.mktemp("site"), postgres, valkey, template_database))
-    yield ground
-    ground.clear()
+def servers(
+    postgres: EmbeddedPostgres, valkey: EmbeddedValkey, template_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Servers:
+    return Servers(postgres, valkey, template_database, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def ground(servers: Servers) -> Iterator[Ground[Installation]]:
+    yield from servers.ground(Installation)
 
 
 @pytest.fixture
 def site(ground: Ground[Installation]) -> Iterator[Installation]:
-    """An installation without workers; what must always hold is looked at when the test is over."""
+    """An installation without workers; the invariants are checked when the test is over."""
     yield from ground.lend()
 
 

@@ -6,7 +6,6 @@ import itertools
 import os
 import random
 import shutil
-import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,16 +13,17 @@ import httpx
 import redis
 from sqlalchemy import make_url
 
-from api.app import server
+from tests.support.api import ApiThread, api_client, create_api_key
 from tests.support.database import TestDatabase
-from tests.support.deadline import DEADLINE_S
+from tests.support.deadline import DEADLINE_S, until
+from tests.support.environ import QUICK, system_environ
 from tests.support.job import Job, JobSpec
 from tests.support.processes import Worker
-from tests.support.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, SLICE_BYTES, StoreServer
+from tests.support.store import SLICE_BYTES, StoreServer, profile
+from tests.support.stores_file import write_stores
 from worker.config.settings import load_settings
 from worker.db.pool import Database
 from worker.jobs import leases
-from worker.jobs.api_keys import Scope, create_key
 from worker.jobs.links import Link
 from worker.local.process import wait_until
 
@@ -31,52 +31,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from tests.support.stores_file import Table
     from worker.local.postgres import EmbeddedPostgres
     from worker.local.valkey import EmbeddedValkey
 
 Row = dict[str, Any]
 
 MIB = 1024 * 1024
-DEAD_AFTER_S = 3.0
 BROKERS = 16
-"""How many databases a Redis has if nobody says otherwise."""
-#: Short times, so that a death is noticed in a test's patience. A busy machine still answers within them.
-QUICK = {"SLICEWAY_HEARTBEAT_S": "0.2", "SLICEWAY_DEAD_AFTER_S": str(DEAD_AFTER_S), "SLICEWAY_LEAD_S": "1.5"}
-
-_STORES = """
-[stores.main]
-protocol = "cos-json"
-endpoint = "{url}"
-appid = "{appid}"
-bucket = "{bucket}"
-secret_id = "{secret_id}"
-secret_key = "{secret_key}"
-slice_bytes = {slice_bytes}
-{patience}
-
-[stores.twin]
-protocol = "cos-json"
-endpoint = "{url}/"
-appid = "{appid}"
-bucket = "{bucket}"
-secret_id = "{secret_id}"
-secret_key = "{secret_key}"
-slice_bytes = {slice_bytes}
-{patience}
-
-[roots.media]
-path = "{media}"
-
-[roots.volume]
-path = "{volume}"
-"""
+"""How many databases a Redis has by default."""
 
 
 class Installation:
     """Everything up but the workers, which a test asks for. Used by one test after another until one fails."""
 
-    #: How long workers wait for the store, as its profiles say it.
-    patience = "answer_timeout_s = 20"
     #: The broker's databases in use: an installation whose workers took another's messages would drop them.
     _brokers: ClassVar[set[int]] = set()
 
@@ -108,54 +76,41 @@ class Installation:
         """Its own database of the broker that several share."""
         return make_url(self.valkey.url).set(database=str(self._broker)).render_as_string(hide_password=False)
 
+    def stores(self) -> dict[str, Table]:
+        """The profiles of the stores file, by name: two ways to one bucket."""
+        urls = {"main": self.store_url, "twin": f"{self.store_url}/"}
+        return {name: profile(url, slice_bytes=SLICE_BYTES, answer_timeout_s=20) for name, url in urls.items()}
+
+    def roots(self) -> dict[str, Table]:
+        """The roots of the stores file, by name."""
+        return {"media": {"path": self.media}, "volume": {"path": self.volume}}
+
+    def stores_file(
+        self, name: str = "stores", stores: Mapping[str, Table] | None = None, roots: Mapping[str, Table] | None = None
+    ) -> str:
+        """Write a stores file, with other profiles or roots if they are given; returns its path."""
+        return write_stores(self.folder / f"{name}.toml", stores or self.stores(), roots or self.roots())
+
     def _environ(self) -> dict[str, str]:
-        stores = self.folder / "stores.toml"
-        words = {"url": self.store_url, "appid": APPID, "bucket": BUCKET, "slice_bytes": SLICE_BYTES}
-        secrets = {"secret_id": SECRET_ID, "secret_key": SECRET_KEY}
-        places = {"media": self.media, "volume": self.volume}
-        stores.write_text(_STORES.format(**words, **secrets, **places, patience=self.patience))
-        given = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
-        return given | {
-            "SLICEWAY_DATABASE_URL": self.database.url,
-            "SLICEWAY_BROKER_URL": self.broker_url,
-            "SLICEWAY_STORES_FILE": str(stores),
-            "SLICEWAY_API_PORT": "0",
-            "SLICEWAY_LOG_FORMAT": "text",
-            "SLICEWAY_LOG_LEVEL": "debug",
-            "SLICEWAY_WORKER_NICE": "0",  # those that yield get next to nothing on a loaded machine, and count as dead
-            "PYTHONUNBUFFERED": "1",
-        }
+        settings = {"SLICEWAY_API_PORT": "0", "SLICEWAY_LOG_LEVEL": "debug"}
+        return system_environ(self.database.url, self.broker_url, self.stores_file(), **settings)
 
     def _start_api(self) -> None:
-        port = self._serve_api()
+        url = f"http://127.0.0.1:{self._serve_api()}"
         self._db = Database(self.database.url, pool_size=1, application="tests")
-        with self._db.transaction() as tx:
-            _, key = create_key(tx, "acme", Scope)
-        headers = {"Authorization": f"Bearer {key}"}
-        self.api = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}",
-            headers=headers,
-            transport=self._way_to_api(),
-            trust_env=False,
-            timeout=DEADLINE_S,
-        )
+        key = create_api_key(self.database.url)
+        self.api = api_client(url, key, transport=self._way_to_api(), timeout_s=DEADLINE_S)
 
     def _way_to_api(self) -> httpx.BaseTransport | None:
         return None
 
     def _serve_api(self) -> int:
         """Start the API, in this process; returns its port."""
-        settings = load_settings({n: v for n, v in self.environ.items() if n.startswith("SLICEWAY_")})
-        self._api = server(settings)
-        self._api_thread = threading.Thread(target=self._api.run)
-        self._api_thread.start()
-        ready = wait_until(lambda: self._api.started, timeout_s=DEADLINE_S, alive=self._api_thread.is_alive)
-        assert ready, "the API is down"
-        return int(self._api.servers[0].sockets[0].getsockname()[1])
+        self._api = ApiThread(load_settings({n: v for n, v in self.environ.items() if n.startswith("SLICEWAY_")}))
+        return self._api.port
 
     def _stop_api(self) -> None:
-        self._api.should_exit = True
-        self._api_thread.join(DEADLINE_S)
+        self._api.stop()
 
     # workers
 
@@ -231,6 +186,18 @@ class Installation:
         assert answer.status_code == httpx.codes.ACCEPTED, answer.text
         return self.note(Job(self, answer.json()["id"], spec.key, content, self.media / spec.path))
 
+    def enqueue_half_sent(self) -> Job:
+        """Have all slices of a job sent but its first, and stop all workers then."""
+        self.workers(1)
+        key = self.fresh_key()
+        release = self.store.hold("data", key, offset=0)
+        job = self.enqueue(2 * MIB, key)
+        self.store.held("data", key)
+        self.until(lambda: job.done() == 3, "the other slices done")
+        self.workers(0)
+        release()
+        return job
+
     def note(self, job: Job) -> Job:
         """Remember a job, to be judged when the test is over."""
         self.jobs.append(job)
@@ -243,12 +210,8 @@ class Installation:
     # time
 
     def until(self, done: Callable[[], object], what: str) -> None:
-        """Wait until something is so.
-
-        Raises:
-            AssertionError: it is not in time; names it.
-        """
-        assert wait_until(lambda: bool(done()), timeout_s=DEADLINE_S, poll_s=0.03), f"not in {DEADLINE_S:g} s: {what}"
+        """Wait until something is so; fails with its name when it is not so in time."""
+        until(done, what)
 
     # the broker
 

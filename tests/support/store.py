@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from tests.support.deadline import DEADLINE_S
+from tests.support.deadline import DEADLINE_S, until
 from worker.emulator.control import Control, ControlError
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until
@@ -17,13 +17,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.support.stores_file import Table
+
 Row = dict[str, Any]
 
 SLICE_BYTES = 512 * 1024
 APPID, BUCKET, SECRET_ID, SECRET_KEY = "10055004", "uploads", "fake-secret-id", "fake-secret-key-of-the-store"
 
-#: Whom to believe where there is no TLS: loading authorities takes longer than the question.
-_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+#: Trusts no authority, as there is no TLS: to load those of the machine takes longer than a request.
+_NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def profile(url: str, **fields: Any) -> Table:
+    """Return the profile of a store at an address; `fields` are more of it."""
+    account = {"appid": APPID, "bucket": BUCKET, "secret_id": SECRET_ID, "secret_key": SECRET_KEY}
+    return {"protocol": "cos-json", "endpoint": url, **account, **fields}
 
 
 class StoreServer:
@@ -32,10 +40,17 @@ class StoreServer:
     #: The module that is run.
     program = "worker.emulator"
 
-    def __init__(self, folder: Path) -> None:
-        """Start it."""
+    def __init__(self, folder: Path, *options: str, journal: bool = True) -> None:
+        """Start it.
+
+        Args:
+            folder: for its objects, its log and its journal.
+            options: more of the emulator's command line.
+            journal: whether it writes its journal to a file.
+        """
         self.folder = folder
         self.journal = folder / "store.jsonl"
+        self._options = [*options, *(["--journal", str(self.journal)] if journal else [])]
         self.strangers: dict[str, bytes] = {}
         self.others: dict[str, list[bytes]] = {}
         self.planted: set[str] = set()
@@ -50,10 +65,9 @@ class StoreServer:
         options = {
             "--data-dir": self.folder / "data", "--port": self._ports[0], "--control-port": self._ports[1],
             "--appid": APPID, "--bucket": BUCKET, "--secret-id": SECRET_ID, "--secret-key": SECRET_KEY,
-            "--journal": self.journal,
         }  # fmt: skip
-        words = [str(word) for option in options.items() for word in option]
-        argv = [sys.executable, "-m", self.program, *words, "--no-fsync"]
+        arguments = [str(part) for option in options.items() for part in option]
+        argv = [sys.executable, "-m", self.program, *arguments, "--no-fsync", *self._options]
         self._child = Child(argv, log=self.folder / "store.log")
         ready = wait_until(self._answers, timeout_s=DEADLINE_S, alive=lambda: self._child.poll() is None)
         assert ready, (self.folder / "store.log").read_text()
@@ -81,7 +95,7 @@ class StoreServer:
 
     def object_at(self, key: str) -> bytes | None:
         """The bytes of the object at a key, as the store gives them out."""
-        answer = httpx.get(f"{self.url}/files/v2/{APPID}/{BUCKET}/{key}", trust_env=False, verify=_NOBODY)
+        answer = httpx.get(f"{self.url}/files/v2/{APPID}/{BUCKET}/{key}", trust_env=False, verify=_NO_AUTHORITIES)
         return answer.content if answer.status_code == httpx.codes.OK else None
 
     def unfinished(self) -> dict[str, Row]:
@@ -97,10 +111,11 @@ class StoreServer:
         return content
 
     def plant_upload(self, key: str, size_bytes: int, *slices: bytes, insert_only: bool = True) -> str:
-        """Begin somebody else's upload, with its first slices received; returns its session."""
+        """Begin an upload of another client, with its first slices received; returns its session."""
         held = {number * SLICE_BYTES: data for number, data in enumerate(slices)}
-        wish = {"filesize": size_bytes, "slice_size": SLICE_BYTES, "insert_only": insert_only}
-        session = self.control.plant_upload(BUCKET, key, slices=held, **wish)
+        session = self.control.plant_upload(
+            BUCKET, key, slices=held, filesize=size_bytes, slice_size=SLICE_BYTES, insert_only=insert_only
+        )
         self.planted.add(session)
         return session
 
@@ -122,7 +137,7 @@ class StoreServer:
             held[:] = self.requests(op=op, path=key, state="held")
             return len(held) >= count
 
-        assert wait_until(there, timeout_s=DEADLINE_S, poll_s=0.03), f"not {count} but {len(held)} held {op}"
+        until(there, f"{count} held {op} of {key}")
         return held
 
     def forget(self) -> None:

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psycopg
 
+from tests.support.api import api_client
+from tests.support.deadline import DEADLINE_S
+from tests.support.environ import NOT_NICE, QUICK, clean_environ
 from worker.emulator.control import CONTROL_FILE, Control
 from worker.local.process import wait_until
 from worker.local.state import APPID, BUCKET, State
@@ -26,26 +29,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIB = 1024 * 1024
-DEADLINE_S = 240.0
-"""For what must come. Only a failure takes so long: a loaded machine is none."""
-USUAL = {
-    "SLICEWAY_HEARTBEAT_S": "0.2",
-    "SLICEWAY_DEAD_AFTER_S": "3",
-    "SLICEWAY_LEAD_S": "1.5",
-    "SLICEWAY_WORKER_NICE": "0",  # a worker that yields gets next to nothing on a loaded machine, and counts as dead
-}
 FINAL = {"succeeded", "failed", "cancelled"}
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
     """Return our environment with these settings of Sliceway, and no others."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLICEWAY_", "FLOWER_"))}
-    return kept | USUAL | dict(given)
+    return clean_environ("FLOWER_") | QUICK | NOT_NICE | dict(given)
 
 
-def sliceway(environ: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+def sliceway(environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command in an environment of its own."""
-    argv = [sys.executable, "-m", "worker.cli", *words]
+    argv = [sys.executable, "-m", "worker.cli", *arguments]
     return subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
 
@@ -63,15 +57,14 @@ class System:
     state: State
     running: Running
     environ: dict[str, str]
-    ask: Callable[[str], list[tuple[Any, ...]]]
-    """Runs a statement on the database, past Sliceway."""
+    query: Callable[[str], list[tuple[Any, ...]]]
+    """Runs a statement on the database, on a connection of its own."""
 
     def __post_init__(self) -> None:
         """Make the clients."""
         running = self.running
         self.store = Control(running.control_url or "", self.state.objects / CONTROL_FILE)
-        key = {"Authorization": f"Bearer {running.api_key}"}
-        self.api = httpx.Client(base_url=str(running.settings.api_url), headers=key, trust_env=False, timeout=60)
+        self.api = api_client(str(running.settings.api_url), running.api_key)
         self.flower = httpx.Client(
             base_url=f"http://127.0.0.1:{running.settings.flower_port}",
             auth=(FLOWER_USER, self.state.flower_password.read_text().strip()),
@@ -117,7 +110,7 @@ class System:
         """Kill the worker process that sends the slice held, which is still its own then."""
         self.until(lambda: self.store.requests(op="data", state="held"), "the slice to be held")
         of_slice = "FROM slice s JOIN worker w ON w.id = s.worker WHERE s.state = 'sending'"
-        [(name,)] = self.ask(f"SELECT w.name {of_slice} AND s.number = {self._held}")
+        [(name,)] = self.query(f"SELECT w.name {of_slice} AND s.number = {self._held}")
         os.kill(int(name.rpartition(":")[2]), signal.SIGKILL)
         self.store.remove_rule(self._rule)
         self.store.release()
@@ -135,8 +128,8 @@ class System:
 
     def flower_workers(self) -> list[str]:
         """Return the workers that Flower shows as online."""
-        shown = self.flower.get("/api/workers", params={"status": "true"}).raise_for_status().json()
-        return [name for name, online in shown.items() if online]
+        workers = self.flower.get("/api/workers", params={"status": "true"}).raise_for_status().json()
+        return [name for name, online in workers.items() if online]
 
 
 @contextmanager
@@ -151,12 +144,12 @@ def system(folder: Path, given: Mapping[str, str], database_url: str) -> Iterato
     state = State.at(folder)
     environ = environment(given)
 
-    def ask(statement: str) -> list[tuple[Any, ...]]:
+    def query(statement: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(database_url, autocommit=True) as connection:
             return connection.execute(statement.encode()).fetchall()
 
     with running_system(state, ports=ANY_PORTS, say=lambda _line: None, environ=environ) as running:
         more = {"SLICEWAY_STORES_FILE": str(state.stores)}
-        made = System(state, running, environ | more, ask)
+        made = System(state, running, environ | more, query)
         with made.api, made.flower:
             yield made

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import psycopg
-from psycopg import sql
 
 from tests.faults.chaos.errands import WISH_BYTES
 from tests.faults.chaos.posts import Keeper, Post, processes_with
 from tests.faults.chaos.store import ChaosStore
 from tests.faults.checker import install
+from tests.support.api import api_client, create_api_key
 from tests.support.database import TestDatabase
+from tests.support.environ import system_environ
 from tests.support.processes import PARENT
 from tests.support.relay import Link, Relay
-from tests.support.store import APPID, BUCKET, SECRET_ID, SECRET_KEY
-from worker.db.migrate import migrate
-from worker.db.pool import Database, conninfo
-from worker.jobs.api_keys import Scope, create_key
+from tests.support.store import profile
+from tests.support.stores_file import write_stores
+from tests.support.templates import make_template
 from worker.local.ports import free_port
 from worker.local.postgres import EmbeddedPostgres
 from worker.local.process import wait_until
@@ -41,20 +41,6 @@ _POOL_FROM = 4
 _READY_S = 60.0
 _SOCKET_BUFFER_BYTES = 32 * 1024
 _CLAIMS = Path(__file__).with_name("claims.sql")
-_STORES = """
-[stores.main]
-protocol = "cos-json"
-endpoint = "{url}"
-appid = "{appid}"
-bucket = "{bucket}"
-secret_id = "{secret_id}"
-secret_key = "{secret_key}"
-slice_bytes = {slice_bytes}
-answer_timeout_s = {answer_timeout_s}
-
-[roots.media]
-path = "{media}"
-"""
 
 
 class Cluster:
@@ -83,7 +69,7 @@ class Cluster:
         self.store = ChaosStore(folder)
         self.link = self._link(link_bytes_per_s)
         self.environ = self._environ(settings)
-        self.keys = _make_keys(self.database.url)
+        self.keys = {tenant: create_api_key(self.database.url, tenant) for tenant in TENANTS}
         ports = [free_port() for _ in range(apis)]
         self.api_urls = [f"http://127.0.0.1:{port}" for port in ports]
         self.apis = [self._post(f"api-{port}", _API, SLICEWAY_API_PORT=str(port)) for port in ports]
@@ -112,24 +98,10 @@ class Cluster:
         return self.store.url if self.link is None else f"http://127.0.0.1:{self.link.port}"
 
     def _environ(self, settings: Mapping[str, str]) -> dict[str, str]:
-        stores = self.folder / "stores.toml"
-        words = {"url": self.store_url, "appid": APPID, "bucket": BUCKET, "slice_bytes": WISH_BYTES}
-        secrets = {"secret_id": SECRET_ID, "secret_key": SECRET_KEY}
-        stores.write_text(_STORES.format(**words, **secrets, media=self.media, answer_timeout_s=10))
-        given = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
-        addresses = {
-            "SLICEWAY_DATABASE_URL": self.database.url,
-            "SLICEWAY_BROKER_URL": self.valkey.url,
-            "SLICEWAY_STORES_FILE": str(stores),
-        }
-        ways = {
-            "SLICEWAY_WORKER_THREADS": str(THREADS),
-            "SLICEWAY_LOG_FORMAT": "text",
-            "SLICEWAY_LOG_LEVEL": "info",
-            "SLICEWAY_WORKER_NICE": "0",  # those that yield get next to nothing on a loaded machine, and count as dead
-            "PYTHONUNBUFFERED": "1",
-        }
-        return given | addresses | ways | dict(settings)
+        main = profile(self.store_url, slice_bytes=WISH_BYTES, answer_timeout_s=10)
+        stores = write_stores(self.folder / "stores.toml", {"main": main}, {"media": {"path": self.media}})
+        usual = {"SLICEWAY_WORKER_THREADS": str(THREADS), "SLICEWAY_LOG_LEVEL": "info"}
+        return system_environ(self.database.url, self.valkey.url, stores, **usual | dict(settings))
 
     # what is known
 
@@ -173,8 +145,7 @@ class Cluster:
 
     def api(self, url: str, tenant: str) -> httpx.Client:
         """A client of one API process."""
-        headers = {"Authorization": f"Bearer {self.keys[tenant]}"}
-        return httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=15)
+        return api_client(url, self.keys[tenant], timeout_s=15)
 
     # the end
 
@@ -200,20 +171,7 @@ _API = (sys.executable, "-m", "api")
 
 def _make_database(postgres: EmbeddedPostgres) -> TestDatabase:
     """A migrated database with the triggers that write down what must never happen, and when what was claimed."""
-    template = "sliceway_template"
-    with psycopg.connect(conninfo(postgres.url_of("postgres")), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(template)))
-    migrate(postgres.url_of(template))
-    database = TestDatabase(postgres, template)
+    database = TestDatabase(postgres, make_template(postgres))
     database.run(_CLAIMS.read_text())
     install(database.url)
     return database
-
-
-def _make_keys(url: str) -> dict[str, str]:
-    database = Database(url, pool_size=1, application="tests")
-    try:
-        with database.transaction() as tx:
-            return {tenant: create_key(tx, tenant, Scope)[1] for tenant in TENANTS}
-    finally:
-        database.close()

@@ -1,4 +1,4 @@
-"""An installation for many jobs at once: scaled times, stores of every patience, and a note of each attempt used."""
+"""An installation for many jobs at once: scaled times, stores with short and long timeouts, and each attempt noted."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from psycopg.rows import dict_row
 
 from tests.faults.matrix.cells import SLICE_BYTES
 from tests.support.installation import Installation
-from tests.support.store import APPID, BUCKET, SECRET_ID, SECRET_KEY
+from tests.support.store import profile
 from worker.db.pool import conninfo
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.stores_file import Table
     from worker.local.postgres import EmbeddedPostgres
     from worker.local.valkey import EmbeddedValkey
 
@@ -29,23 +30,11 @@ SCALED = {
     "SLICEWAY_WORKER_THREADS": "16",
     "SLICEWAY_LOG_LEVEL": "info",
 }
-#: Stores of one bucket: for jobs that make theirs unusable, and for those that are to lose their patience soon.
+#: Stores of one bucket: for jobs that make theirs unusable, and for jobs whose requests are to time out soon.
 UNUSABLE = tuple(f"unusable-{number}" for number in range(1, 61))
 HASTY = "hasty"
 HASTY_S = 1.5
 
-_PROFILE = """
-[stores.{name}]
-protocol = "cos-json"
-endpoint = "{url}"
-appid = "{appid}"
-bucket = "{bucket}"
-secret_id = "{secret_id}"
-secret_key = "{secret_key}"
-slice_bytes = 524288
-answer_timeout_s = {patience_s}
-finish_timeout_s = {patience_s}
-"""
 _NOTE_ATTEMPTS = """
 CREATE TABLE attempt (job_id uuid);
 CREATE FUNCTION note_attempt() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -71,13 +60,15 @@ class StoreGround(Installation):
         self.sql = self._ask
 
     def _environ(self) -> dict[str, str]:
-        environ = super()._environ()
-        secrets = {"appid": APPID, "bucket": BUCKET, "secret_id": SECRET_ID, "secret_key": SECRET_KEY}
-        patience = dict.fromkeys(UNUSABLE, 20.0) | {HASTY: HASTY_S}
-        with (self.folder / "stores.toml").open("a") as stores:
-            for name, patience_s in patience.items():
-                stores.write(_PROFILE.format(name=name, url=self.store.url, patience_s=patience_s, **secrets))
-        return environ | SCALED
+        return super()._environ() | SCALED
+
+    def stores(self) -> dict[str, Table]:
+        """The profiles of the stores file, by name."""
+        timeouts = dict.fromkeys(UNUSABLE, 20.0) | {HASTY: HASTY_S}
+        return super().stores() | {
+            name: profile(self.store.url, slice_bytes=524288, answer_timeout_s=timeout_s, finish_timeout_s=timeout_s)
+            for name, timeout_s in timeouts.items()
+        }
 
     def _ask(self, statement: str, **params: Any) -> list[Row]:
         cursor = self._asking.execute(statement.encode(), params or None)
