@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bars import BARS
-from rig import out
+from measure import out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,9 +16,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bed import KEY, Bed, bed, halted
+from bench_environment import KEY, BenchEnvironment, bench_environment, halted
+from measure import KIB, MIB, api_of, cpu_by_role
 from report import Report, parser
-from rig import KIB, MIB, api_of, cpu_by_role
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
     given = options.parse_args()
     report = Report()
-    with bed("--discard", settings={"SLICEWAY_MAX_LIVE_JOBS": "10000000"}) as site:
+    with bench_environment("--discard", settings={"SLICEWAY_MAX_LIVE_JOBS": "10000000"}) as site:
         site.file("small", 64 * KIB)
         site.file(KEY, LARGE_MIB * MIB)
         idle = first_bytes(site)
@@ -66,7 +66,7 @@ def main() -> None:
 class Line:
     """A connection that is kept."""
 
-    def __init__(self, site: Bed) -> None:
+    def __init__(self, site: BenchEnvironment) -> None:
         settings = site.running.settings
         self._head = (
             f"Host: bench\r\nAuthorization: Bearer {site.running.api_key}\r\nContent-Type: application/json\r\n"
@@ -104,7 +104,7 @@ def thousand(line: Line, name: str) -> tuple[int, float]:
 
 
 def flood(
-    site: Bed, seconds: float, send: Callable[[Line, str], tuple[int, float]]
+    site: BenchEnvironment, seconds: float, send: Callable[[Line, str], tuple[int, float]]
 ) -> tuple[float, list[float], float]:
     """Send from several connections, as fast as they are answered: jobs a second, seconds of each, CPU of each."""
     took: list[tuple[int, float]] = []
@@ -128,7 +128,7 @@ def flood(
     return jobs / wall_s, [each for _, each in took], used_s / jobs
 
 
-def while_uploading(site: Bed, seconds: float, stem: str) -> list[float]:
+def while_uploading(site: BenchEnvironment, seconds: float, stem: str) -> list[float]:
     """Enqueue at a steady rate while large files go up; the seconds of each request, from when it was due."""
     took: list[float] = []
     site.control.clear_requests()
@@ -159,7 +159,7 @@ def while_uploading(site: Bed, seconds: float, stem: str) -> list[float]:
     return took
 
 
-def first_bytes(site: Bed) -> list[float]:
+def first_bytes(site: BenchEnvironment) -> list[float]:
     """One job at a time on an idle system: from the request until the store has its first byte."""
     took = []
     with api_of(site.running) as api:

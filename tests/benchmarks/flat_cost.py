@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 
 import redis
-from bed import KEY, OURS, bed
+from bench_environment import KEY, OURS, bench_environment
+from measure import MIB, Sampler, descendants, pss_bytes, role_of
 from report import Report, parser
-from rig import MIB, Sampler, descendants, pss_bytes, role_of
 
 GIB = 1024 * MIB
 EVERY_S = 1.0
@@ -27,7 +27,10 @@ def main() -> None:
     options.add_argument("--gib", type=int, nargs="+", default=[1, 100], help="sizes (default: %(default)s)")
     given = options.parse_args()
     report, rows, costs_ms, memory_mib = Report(), [], [], []
-    with bed("--discard") as site, redis.Redis.from_url(site.running.settings.broker_url.for_kombu()) as broker:
+    with (
+        bench_environment("--discard") as site,
+        redis.Redis.from_url(site.running.settings.broker_url.for_kombu()) as broker,
+    ):
         site.file(KEY, GIB)
         site.upload([KEY], slice_mib=3)
         for gib in given.gib:

@@ -14,10 +14,10 @@ from uuid import uuid4
 
 import psycopg
 import redis
-from bed import bed, halted
+from bench_environment import bench_environment, halted
 from celery import Celery
+from measure import MIB
 from report import Report, parser
-from rig import MIB
 
 from worker.broker.publisher import Broker
 from worker.db.pool import Database, conninfo
@@ -28,7 +28,7 @@ from worker.jobs.statements import texts
 from worker.jobs.task_names import QUEUE
 
 if TYPE_CHECKING:
-    from bed import Bed
+    from bench_environment import BenchEnvironment
 
 TURNS = 200
 _ROWS = """
@@ -47,7 +47,7 @@ def main() -> None:
     options.add_argument("--waiting", type=int, default=100_000, help="(default: %(default)s)")
     given = options.parse_args()
     report = Report()
-    with bed() as site:
+    with bench_environment() as site:
         report.seen_on(site.running)
         with halted(site):  # its dispatcher would dispatch what is measured here
             fill(site, state="queued", step="pending", ended=False, count=100)
@@ -73,7 +73,7 @@ def row(name: str, found: tuple[list[float], float]) -> tuple[str, ...]:
     return name, f"{statistics.median(took_s) * 1e3:.2f}", f"{p99_s * 1e3:.2f}", f"{broker_mib:.1f}"
 
 
-def fill(site: Bed, *, state: str, step: str, ended: bool, count: int) -> None:
+def fill(site: BenchEnvironment, *, state: str, step: str, ended: bool, count: int) -> None:
     """Make jobs, and let the database take stock as its autovacuum would."""
     with psycopg.connect(conninfo(site.running.settings.database_url), autocommit=True) as database:
         name = uuid4().hex
@@ -81,7 +81,7 @@ def fill(site: Bed, *, state: str, step: str, ended: bool, count: int) -> None:
         database.execute("VACUUM ANALYZE job")
 
 
-def turns(site: Bed) -> tuple[list[float], float]:
+def turns(site: BenchEnvironment) -> tuple[list[float], float]:
     """Seconds of each of many turns, all of which dispatch what sixteen free slots take; most MiB of the broker."""
     settings = site.running.settings
     url = settings.broker_url.for_kombu().rsplit("/", 1)[0] + "/2"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
-import os
 import subprocess
 import sys
 import threading
@@ -21,9 +20,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hostile_load import KINDS, Ends, health_s, load
+from measure import MIB, Sampler, cpu_s, out, pss_bytes, system
 from report import Report, parser
-from rig import MIB, Sampler, cpu_s, out, pss_bytes, system
 
+from tests.support.environ import clean_environ
 from worker.local.ports import free_port
 from worker.local.postgres import EmbeddedPostgres
 from worker.local.process import wait_until
@@ -98,8 +98,7 @@ def api(state: State) -> Iterator[tuple[int, int, Path]]:
     """An API of its own on the system's database; its port, its process, its log."""
     port, log = free_port(), state.folder / "hostile.log"
     ports = json.loads((state.folder / "ports.json").read_text())
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
-    environ |= {
+    environ = clean_environ() | {
         "SLICEWAY_DATABASE_URL": EmbeddedPostgres(state.folder / "postgres", port=ports["postgres"]).url,
         "SLICEWAY_BROKER_URL": "redis://127.0.0.1:1/0",  # an API needs none
         "SLICEWAY_API_PORT": str(port),

@@ -15,10 +15,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from bed import Bed, bed
+from bench_environment import BenchEnvironment, bench_environment
 from enqueue import document, percentile
+from measure import descendants, role_of
 from report import Report, parser
-from rig import descendants, role_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=5.0, help="of each body (default: %(default)s)")
     given = options.parse_args()
     report, rows, most_ms = Report(), [], 0.0
-    with bed("--discard", settings={"SLICEWAY_MAX_LIVE_JOBS": "100000000"}) as site:
+    with bench_environment("--discard", settings={"SLICEWAY_MAX_LIVE_JOBS": "100000000"}) as site:
         for name, body in bodies():
             statuses, size, per_s, took_s = under(site, body, given.seconds)
             most_ms = max(most_ms, percentile(took_s, 1))
@@ -83,7 +83,7 @@ def _unknown(count: int) -> dict[str, Any]:
     return {f"f{n}": 0 for n in range(count)}
 
 
-def under(site: Bed, body: bytes, seconds: float) -> tuple[str, int, float, list[float]]:
+def under(site: BenchEnvironment, body: bytes, seconds: float) -> tuple[str, int, float, list[float]]:
     """Return the statuses and the size of the answers, requests a second, and the seconds of each look at /healthz."""
     answers: list[tuple[int, int]] = []
     took_s: list[float] = []
@@ -115,7 +115,7 @@ def under(site: Bed, body: bytes, seconds: float) -> tuple[str, int, float, list
     return statuses, max(size for _, size in answers), len(answers) / wall_s, took_s
 
 
-def connection(site: Bed) -> http.client.HTTPConnection:
+def connection(site: BenchEnvironment) -> http.client.HTTPConnection:
     settings = site.running.settings
     return http.client.HTTPConnection(settings.api_host, settings.api_port, timeout=120)
 

@@ -18,10 +18,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import peers
-from bed import HERE, KEY, Bed, Run, bed
+from bench_environment import HERE, KEY, BenchEnvironment, Run, bench_environment
+from measure import MIB, out, scratch
 from plain_worker import plain_environ, plain_worker
 from report import Report, parser
-from rig import MIB, out, scratch
 
 from worker.runtime.concurrency import MIN_SLOTS
 
@@ -63,7 +63,7 @@ def main() -> None:
     with scratch() as folder:
         out.print("Fetching the others")
         others = Others(peers.sdk(folder), peers.sdk_py3(folder) if all_of_them else None, dict(USUAL_THREADS))
-        with bed(*(() if given.kept else ("--discard",))) as site, plain_worker(site):
+        with bench_environment(*(() if given.kept else ("--discard",))) as site, plain_worker(site):
             file = site.file(KEY, size_bytes)
             if all_of_them:  # by a part of the file: eighteen uploads of all of it would be a quarter of the run
                 choose_threads(site, others, site.file("part", size_bytes // 4))
@@ -93,12 +93,12 @@ def take_turns(takers: Takers, rounds: int) -> dict[str, list[Run]]:
     return {name: counted for name, (_, *counted) in runs.items()}
 
 
-def everybody(site: Bed, others: Others, file: Path) -> Takers:
+def everybody(site: BenchEnvironment, others: Others, file: Path) -> Takers:
     """All who take part where the store only receives."""
     return dict(_everybody(site, others, file))
 
 
-def _everybody(site: Bed, others: Others, file: Path) -> Iterator[tuple[str, Callable[[], Run]]]:
+def _everybody(site: BenchEnvironment, others: Others, file: Path) -> Iterator[tuple[str, Callable[[], Run]]]:
     for mib in (3, 1):
         yield from two(site, others, file, mib)
         yield f"raw limit: its driver alone, {mib} MiB", partial(raw, site, file, mib, "driver")
@@ -110,13 +110,13 @@ def _everybody(site: Bed, others: Others, file: Path) -> Iterator[tuple[str, Cal
         yield "qcloud-cos-py3, 3 MiB", partial(third, site, others.py3, file)
 
 
-def some(site: Bed, others: Others, file: Path) -> Takers:
+def some(site: BenchEnvironment, others: Others, file: Path) -> Takers:
     """Those who show what a store adds that keeps the bytes; and who has it compare them with the file's digest."""
     takers = {name: once for mib in (3, 1) for name, once in two(site, others, file, mib)}
     return takers | {"Sliceway, verify: file (1 MiB)": partial(site.upload, [KEY], slice_mib=1, verify="file")}
 
 
-def two(site: Bed, others: Others, file: Path, mib: int) -> Iterator[tuple[str, Callable[[], Run]]]:
+def two(site: BenchEnvironment, others: Others, file: Path, mib: int) -> Iterator[tuple[str, Callable[[], Run]]]:
     """Sliceway and the SDK."""
     yield f"Sliceway, {mib} MiB", partial(site.upload, [KEY], slice_mib=mib)
     if others.sdk:
@@ -124,20 +124,20 @@ def two(site: Bed, others: Others, file: Path, mib: int) -> Iterator[tuple[str, 
         yield f"SDK, {threads} threads, {mib} MiB", partial(vendor, site, others.sdk, file, mib, threads)
 
 
-def raw(site: Bed, file: Path, mib: int, by: str) -> Run:
+def raw(site: BenchEnvironment, file: Path, mib: int, by: str) -> Run:
     """The limit: as many processes and threads as Sliceway has, no queue, no checkpoint."""
     words = {"by": by, "file": str(file), "slice_bytes": mib * MIB, "processes": os.cpu_count(), "threads": MIN_SLOTS}
     return site.other([sys.executable, HERE / "raw_driver.py"], words)
 
 
-def vendor(site: Bed, sdk: tuple[Path, Path] | None, file: Path, mib: int, threads: int) -> Run:
+def vendor(site: BenchEnvironment, sdk: tuple[Path, Path] | None, file: Path, mib: int, threads: int) -> Run:
     """The vendor's SDK."""
     assert sdk
     words = {"file": str(file), "slice_bytes": mib * MIB, "threads": threads, "sdk": str(sdk[1])}
     return site.other([sdk[0], HERE / "peer_sdk.py"], words)
 
 
-def choose_threads(site: Bed, others: Others, file: Path) -> None:
+def choose_threads(site: BenchEnvironment, others: Others, file: Path) -> None:
     """Find with how many threads the SDK is fastest here, at each slice size."""
     for mib in others.threads if others.sdk else ():
         runs: dict[int, list[float]] = {threads: [] for threads in THREADS}
@@ -147,13 +147,13 @@ def choose_threads(site: Bed, others: Others, file: Path) -> None:
         _, others.threads[mib] = min((median(took_s), threads) for threads, took_s in runs.items())
 
 
-def third(site: Bed, sdk: Path | None, file: Path) -> Run:
+def third(site: BenchEnvironment, sdk: Path | None, file: Path) -> Run:
     """The vendor's SDK for Python 3: one slice after the other."""
     words = {"file": str(file), "slice_bytes": 3 * MIB, "sdk": str(sdk)}
     return site.other([sys.executable, HERE / "peer_py3.py"], words)
 
 
-def plain(site: Bed, file: Path, mib: int) -> Run:
+def plain(site: BenchEnvironment, file: Path, mib: int) -> Run:
     """A Celery task a slice, a chord, results in Redis."""
     words = {"what": "large", "files": [str(file)], "slice_bytes": mib * MIB}
     return site.other([sys.executable, HERE / "plain_celery.py"], words, plain_environ(site))

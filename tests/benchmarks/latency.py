@@ -17,9 +17,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bed import HERE, KEY, Bed, bed
+from bench_environment import HERE, KEY, BenchEnvironment, bench_environment
+from measure import MIB, Sampler, idle_s
 from report import Report, parser
-from rig import MIB, Sampler, idle_s
 
 from worker.runtime.concurrency import MAX_SLOTS
 
@@ -57,7 +57,7 @@ def main() -> None:
     rows: list[tuple[str, ...]] = []
     singly: dict[float, Spell] = {}
     for processes in PROCESSES:
-        with bed("--discard", settings=FIXED | {"SLICEWAY_WORKER_PROCESSES": str(processes)}) as site:
+        with bench_environment("--discard", settings=FIXED | {"SLICEWAY_WORKER_PROCESSES": str(processes)}) as site:
             site.sparse(KEY, 200 * MIB)
             site.upload([KEY], slice_mib=1)
             for latency_s, alone_s, spell in fixed(site, processes * THREADS, given.rounds, given.seconds):
@@ -71,14 +71,14 @@ def main() -> None:
         "cores busy", "CPU ms a slice",
     )  # fmt: skip
     report.table(title, columns, rows)
-    with bed("--discard") as site:
+    with bench_environment("--discard") as site:
         found = [shipped(report, site, latency_s, given.rounds, given.seconds) for latency_s in LATENCIES_S]
         report.seen_on(site.running)
     report.table(f"As shipped: the number of slots is found by itself, medians of {given.rounds}", SHIPPED, found)
     report.publish(given.json)
 
 
-def fixed(site: Bed, slots: int, rounds: int, seconds: float) -> Iterator[tuple[float, float, Spell]]:
+def fixed(site: BenchEnvironment, slots: int, rounds: int, seconds: float) -> Iterator[tuple[float, float, Spell]]:
     """Latency, seconds of a request alone, and the median run."""
     for latency_s in LATENCIES_S:
         rule = site.control.add_rule("delay", delay_s=latency_s)
@@ -88,7 +88,7 @@ def fixed(site: Bed, slots: int, rounds: int, seconds: float) -> Iterator[tuple[
         site.control.remove_rule(rule)
 
 
-def shipped(report: Report, site: Bed, latency_s: float, rounds: int, seconds: float) -> tuple[str, ...]:
+def shipped(report: Report, site: BenchEnvironment, latency_s: float, rounds: int, seconds: float) -> tuple[str, ...]:
     """The cells of one latency, after a run in which the number of slots may be found."""
     rule = site.control.add_rule("delay", delay_s=latency_s)
     found = spell_of(site, int(MOST_PER_S * seconds))
@@ -102,14 +102,14 @@ def shipped(report: Report, site: Bed, latency_s: float, rounds: int, seconds: f
     )  # fmt: skip
 
 
-def alone(site: Bed, slices: int) -> float:
+def alone(site: BenchEnvironment, slices: int) -> float:
     """Seconds that a request takes without a queue, and without another one beside it; the finish is one of them."""
     file = site.sparse(KEY, slices * MIB)
     words = {"by": "driver", "file": str(file), "slice_bytes": MIB, "processes": 1, "threads": 1}
     return site.other([sys.executable, HERE / "raw_driver.py"], words).wall_s / (slices + 1)
 
 
-def spell_of(site: Bed, slices: int) -> Spell:
+def spell_of(site: BenchEnvironment, slices: int) -> Spell:
     """Upload as many slices."""
     site.sparse(KEY, slices * MIB)
     site.control.clear_requests()

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import statistics
 
-from bed import KEY, bed
+from bench_environment import KEY, bench_environment
+from measure import MIB
 from report import Report, parser
-from rig import MIB
 
 FILE_MIB = 25
 
@@ -25,7 +25,7 @@ def main() -> None:
     report = Report()
     share = given.files // given.rounds
     size_bytes = share * FILE_MIB * MIB
-    with bed() as site:
+    with bench_environment() as site:
         names = [f"many/{number}" for number in range(share)]
         for name in names:
             site.file(name, FILE_MIB * MIB)

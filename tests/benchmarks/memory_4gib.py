@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING
 
 import httpx
-from rig import MIB, Sampler, api_of, descendants, machine, out, pss_bytes, role_of, show, system
+from measure import MIB, Sampler, api_of, descendants, machine, out, pss_bytes, role_of, show, system
 
 from worker.local.state import APPID, BUCKET
 

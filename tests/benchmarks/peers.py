@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rig import out
+from measure import out
 
 SDK = ("qcloud_cos_v4==0.0.26", "requests==2.27.1", "urllib3==1.26.20", "chardet==4.0.0", "idna==2.10")
 SDK_NEEDS = "certifi==2021.10.8"

@@ -7,19 +7,20 @@ import sys
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from bed import APPID, BUCKET, HERE, SECRET_ID, SECRET_KEY
+from bench_environment import HERE
 
+from tests.support.store import APPID, BUCKET, SECRET_ID, SECRET_KEY
 from worker.local.process import Child, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bed import Bed
+    from bench_environment import BenchEnvironment
 
 _SOLO = ("-P", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat")
 
 
-def plain_environ(site: Bed) -> dict[str, str]:
+def plain_environ(site: BenchEnvironment) -> dict[str, str]:
     """What the modules of plain Celery read: the store, and databases of the broker that are theirs alone."""
     given = {"store": site.store_url, "appid": APPID, "bucket": BUCKET, "id": SECRET_ID, "key": SECRET_KEY}
     broker = site.running.settings.broker_url.for_kombu().rsplit("/", 1)[0]
@@ -29,14 +30,14 @@ def plain_environ(site: Bed) -> dict[str, str]:
 
 
 @contextmanager
-def plain_worker(site: Bed) -> Iterator[None]:
+def plain_worker(site: BenchEnvironment) -> Iterator[None]:
     """A worker of plain Celery, four processes."""
     with _worker(site, "plain", "plain_celery", "-P", "prefork", "-c", "4"):
         yield
 
 
 @contextmanager
-def bare_workers(site: Bed) -> Iterator[None]:
+def bare_workers(site: BenchEnvironment) -> Iterator[None]:
     """Two workers that have no children, and do nothing beside their tasks."""
     with ExitStack() as stack:
         for number in range(2):
@@ -45,7 +46,7 @@ def bare_workers(site: Bed) -> Iterator[None]:
 
 
 @contextmanager
-def _worker(site: Bed, name: str, module: str, *options: str) -> Iterator[None]:
+def _worker(site: BenchEnvironment, name: str, module: str, *options: str) -> Iterator[None]:
     log = site.folder / f"{name}.log"
     words = [sys.executable, "-m", "celery", "-A", module, "worker", "-n", f"{name}@%h", "-l", "info", *options]
     worker = Child(words, log=log, env=dict(os.environ) | plain_environ(site))

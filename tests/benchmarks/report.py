@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rig import machine, show
+from measure import machine, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from bed import Bed, bed, store_table
+from bench_environment import BenchEnvironment, bench_environment
+from measure import KIB, MIB, api_of, out
 from report import Report, parser
-from rig import KIB, MIB, api_of, out
 
 from tests.support.relay import Link, Relay
+from tests.support.store import profile
 from worker.db.pool import conninfo
 
 if TYPE_CHECKING:
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
 
     from psycopg import Connection
 
+    from tests.support.stores_file import Table
+
 SECONDS, SLICES_LEAST = 120, 20
 NEVER = 1e9
-PATIENCE = 4.0
-"""A file that takes so many times as long as it should is not waited for."""
+MAX_RATIO = 4.0
+"""After so many times as long as the link alone needs, the wait for a file ends."""
 BUFFERS = {
     f"{size_bytes // KIB:,} KiB, {'takes all' if takes_all else 'passes on'}": (size_bytes, takes_all)
     for size_bytes in (32 * KIB, 4 * MIB)
@@ -111,7 +114,10 @@ def main() -> None:
     given = options.parse_args()
     cases = [case for case in (LONG if given.long else SHORT) if case.name.startswith(given.only or "")]
     report, sent = Report(), list[Sent]()
-    with ExitStack() as relays, bed("--discard", more_stores=lambda port: stores(relays, port, cases)) as site:
+    with (
+        ExitStack() as relays,
+        bench_environment("--discard", more_stores=lambda url: stores(relays, url, cases)) as site,
+    ):
         for case in cases:
             out.print(f"{case.name}: {case.least_s:.0f} s at least")
             sent += send(site, case)
@@ -132,18 +138,19 @@ def main() -> None:
     report.publish(given.json)
 
 
-def stores(relays: ExitStack, port: int, cases: Sequence[Case]) -> str:
-    """Open every link; return the tables of the stores behind them."""
-    tables = []
+def stores(relays: ExitStack, url: str, cases: Sequence[Case]) -> dict[str, Table]:
+    """Open every link; return the profiles of the stores behind them."""
+    port, profiles = int(url.rpartition(":")[2]), {}
     for case in cases:
         for number, (size_bytes, takes_all) in enumerate(BUFFERS.values()):
             link = Link(case.rate_bytes_per_s, size_bytes, takes_all)
             relay = relays.enter_context(closing(Relay(port, link)))
-            tables.append(store_table(case.key(number), f"http://127.0.0.1:{relay.port}", case.slice_bytes))
-    return "".join(tables)
+            near = f"http://127.0.0.1:{relay.port}"
+            profiles[case.key(number)] = profile(near, slice_bytes=case.slice_bytes)
+    return profiles
 
 
-def send(site: Bed, case: Case) -> list[Sent]:
+def send(site: BenchEnvironment, case: Case) -> list[Sent]:
     """Send a file over each link of one speed; return what became of them."""
     keys = {case.key(number): link for number, link in enumerate(BUFFERS)}
     site.sparse("file", case.size_bytes)
@@ -154,10 +161,10 @@ def send(site: Bed, case: Case) -> list[Sent]:
             api.post("/v1/jobs", json={"source": source, "store": key, "key": key}).raise_for_status()
     url = conninfo(site.running.settings.database_url)
     with psycopg.connect(url, autocommit=True) as database:
-        rows = ended(database, list(keys), case.least_s * PATIENCE)
+        rows = ended(database, list(keys), case.least_s * MAX_RATIO)
     journal = site.control.requests(op="data")
     return [
-        Sent(case, keys[key], state, took_s or case.least_s * PATIENCE, received(journal, key), attempts)
+        Sent(case, keys[key], state, took_s or case.least_s * MAX_RATIO, received(journal, key), attempts)
         for key, state, attempts, took_s in rows
     ]
 

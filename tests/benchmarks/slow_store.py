@@ -12,16 +12,18 @@ import time
 from typing import TYPE_CHECKING
 
 import psycopg
-from bed import bed, store_table
+from bench_environment import bench_environment
+from measure import KIB, MIB, api_of
 from report import Report, parser
-from rig import KIB, MIB, api_of
 
-from worker.db.pool import Database, conninfo
-from worker.jobs.api_keys import Scope, create_key
+from tests.support.api import api_client, create_api_key
+from tests.support.store import profile
+from worker.db.pool import conninfo
+from worker.jobs.api_keys import Scope
 from worker.local.process import wait_until
 
 if TYPE_CHECKING:
-    from bed import Bed
+    from bench_environment import BenchEnvironment
 
 ANSWER_S = 8.0
 SLICES = 200
@@ -40,7 +42,7 @@ def main() -> None:
     options.add_argument("--files", type=int, default=40, help="(default: %(default)s)")
     given = options.parse_args()
     report = Report()
-    with bed("--discard", more_stores=lambda port: store_table("slow", f"http://127.0.0.1:{port}", MIB)) as site:
+    with bench_environment("--discard", more_stores=lambda url: {"slow": profile(url, slice_bytes=MIB)}) as site:
         held = begin_slow(site)
         first_s, last_s = small_files(site, given.files)
         report.seen_on(site.running)
@@ -51,7 +53,7 @@ def main() -> None:
     report.publish(given.json)
 
 
-def begin_slow(site: Bed) -> int:
+def begin_slow(site: BenchEnvironment) -> int:
     """Enqueue the slow store's job; return how many of its slices are under way when it has all that it gets."""
     site.control.add_rule("delay", op="data", path="slow", delay_s=ANSWER_S)
     site.sparse("large", SLICES * MIB)
@@ -67,18 +69,14 @@ def begin_slow(site: Bed) -> int:
     return int(row[0])
 
 
-def small_files(site: Bed, count: int) -> tuple[float, float]:
+def small_files(site: BenchEnvironment, count: int) -> tuple[float, float]:
     """Upload small files for another tenant; return after how many seconds the first and the last were there."""
     site.sparse("small", KIB)
     source = {"kind": "file", "root": "files", "path": "small"}
     jobs = [{"source": source, "store": "store3", "key": f"small/{number}"} for number in range(count)]
-    database = Database(site.running.settings.database_url, pool_size=1)
-    with database.connection() as tx:
-        _, text = create_key(tx, "other", [Scope.SUBMIT])
-    database.close()
-    with api_of(site.running) as api:
-        bearer = {"Authorization": f"Bearer {text}"}
-        api.post("/v1/jobs/batch", json={"jobs": jobs}, headers=bearer).raise_for_status()
+    key = create_api_key(site.running.settings.database_url, "other", [Scope.SUBMIT])
+    with api_client(str(site.running.settings.api_url), key) as api:
+        api.post("/v1/jobs/batch", json={"jobs": jobs}).raise_for_status()
     found: list[tuple[float, float]] = []
     with psycopg.connect(conninfo(site.running.settings.database_url), autocommit=True) as connection:
 

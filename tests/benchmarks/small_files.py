@@ -14,10 +14,10 @@ import statistics
 import sys
 from functools import partial
 
-from bed import HERE, Bed, Run, bed
+from bench_environment import HERE, BenchEnvironment, Run, bench_environment
+from measure import KIB
 from plain_worker import bare_workers, plain_environ, plain_worker
 from report import Report, parser
-from rig import KIB
 
 OURS, CHORD, ONE = "Sliceway", "plain Celery, a chord a file", "plain Celery, one request a file"
 NOTHING, BARE = "Celery tasks that do nothing", "the same, two solo workers, no results, no events"
@@ -31,7 +31,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
     given = options.parse_args()
     report = Report()
-    with bed() as site, plain_worker(site), bare_workers(site):
+    with bench_environment() as site, plain_worker(site), bare_workers(site):
         names = [f"{number:05}" for number in range(given.jobs)]
         files = [str(site.file(name, given.kib * KIB)) for name in names]
         counts = dict.fromkeys((OURS, CHORD, ONE, NOTHING), given.jobs) | {BARE: 4 * given.jobs}
@@ -54,7 +54,7 @@ def main() -> None:
     report.publish(given.json)
 
 
-def ask(site: Bed, script: str, **words: object) -> Run:
+def ask(site: BenchEnvironment, script: str, **words: object) -> Run:
     """Have plain Celery do something."""
     return site.other([sys.executable, HERE / script], words, plain_environ(site))
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import httpx
 import psycopg
 import redis
-from rig import KIB, MIB, Sampler, api_of, machine, out, show, system
+from measure import KIB, MIB, Sampler, api_of, machine, out, show, system
 
 from worker.db.pool import conninfo
 from worker.jobs.task_names import QUEUE

@@ -12,9 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+from measure import MIB, descendants, role_of, scratch
 from report import Report, parser
-from rig import MIB, descendants, role_of, scratch
 
+from tests.support.environ import clean_environ
 from worker.local.state import State
 from worker.local.system import ANY_PORTS, running_system
 
@@ -28,7 +29,7 @@ def main() -> None:
     ready, rss = [], []
     with scratch() as folder:
         state = State.at(folder)
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
+        environ = clean_environ()
         for _ in range(1 + given.rounds):
             began = time.monotonic()
             with running_system(state, ports=ANY_PORTS, say=lambda _: None, environ=environ) as running:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import psycopg
-from bed import KEY, Bed, bed
+from bench_environment import KEY, BenchEnvironment, bench_environment
+from measure import KIB, MIB, Sampler, api_of
 from report import Report, parser
-from rig import KIB, MIB, Sampler, api_of
 
 from worker.db.pool import conninfo
 
@@ -55,7 +55,7 @@ def main() -> None:
     options.add_argument("--rate", type=int, default=40, help="small files a second (default: %(default)s)")
     given = options.parse_args()
     report = Report()
-    with bed("--discard") as site:
+    with bench_environment("--discard") as site:
         site.file("small", 64 * KIB)
         site.sparse(KEY, LARGE_MIB * MIB)
         url = conninfo(site.running.settings.database_url)
@@ -79,7 +79,7 @@ def main() -> None:
     report.publish(given.json)
 
 
-def load(site: Bed, seconds: float, rate: int) -> tuple[int, int]:
+def load(site: BenchEnvironment, seconds: float, rate: int) -> tuple[int, int]:
     """Enqueue so long; how many small jobs and how many large ones. Each second the store forgets what it has."""
     began, turn, large = time.monotonic(), 0, 0
     with api_of(site.running) as api:

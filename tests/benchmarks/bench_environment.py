@@ -17,34 +17,25 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import psycopg
-from rig import MIB, api_of, cpu_by_role, descendants, role_of, scratch, system
+from measure import MIB, api_of, cpu_by_role, descendants, role_of, scratch, system
 
+from tests.support.store import APPID, BUCKET, SECRET_ID, SECRET_KEY, StoreServer, profile
+from tests.support.stores_file import write_stores
 from worker.db.pool import conninfo
-from worker.emulator.control import Control
-from worker.local.ports import free_port
-from worker.local.process import Child, wait_until
+from worker.local.process import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from tests.support.stores_file import Table
+    from worker.emulator.control import Control
     from worker.local.system import Running
 
-APPID, BUCKET, SECRET_ID, SECRET_KEY = "1250000000", "bench", "fake-secret-id", "fake-secret-key"
 KEY = "large.bin"
 THEIRS = ("client", "plain worker", "valkey")
 HERE = Path(__file__).parent
 OURS = ("api", "worker parent", "worker process", "postgres", "valkey")
 _DEADLINE_S = 1800.0
-_STORES = """
-[stores.{name}]
-protocol = "cos-json"
-endpoint = "{url}"
-appid = "{appid}"
-bucket = "{bucket}"
-secret_id = "{secret_id}"
-secret_key = "{secret_key}"
-slice_bytes = {slice_bytes}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +47,12 @@ class Run:
 
     @property
     def client_s(self) -> float:
-        """CPU seconds of all that is not the store: of Sliceway, or of whoever else was measured."""
+        """CPU seconds of all that is not the store: of Sliceway, or of the other client that was measured."""
         return sum(self.cpu_s.get(role, 0.0) for role in (THEIRS if "client" in self.cpu_s else OURS))
 
 
 @dataclass(frozen=True, slots=True)
-class Bed:
+class BenchEnvironment:
     """Everything that a case needs."""
 
     folder: Path
@@ -93,10 +84,9 @@ class Bed:
         return path
 
     def upload(self, names: Sequence[str], *, slice_mib: int, **fields: Any) -> Run:
-        """Have Sliceway upload files to keys of which the store knows nothing, as all clients do here.
+        """Upload files with Sliceway to keys that the store does not know, as all clients do here.
 
-        From the first request until the last job has succeeded, as its row says: to look more often would be a load of
-        its own. The store forgets the objects afterwards.
+        The time runs from the first request until the last job's `finished_at`. The store forgets the objects then.
         """
         stem, store = next(self.stems), f"store{slice_mib}"
         jobs = [
@@ -116,12 +106,12 @@ class Bed:
         return run
 
     def forget(self) -> None:
-        """Remove the bytes of all objects: they lie in memory, and nobody reads them. Nothing may be under way."""
-        for content in (self.folder / "objects" / "content").iterdir():
+        """Remove the bytes of all objects: they lie in memory, and nothing reads them. No upload may be under way."""
+        for content in (self.folder / "data" / "content").iterdir():
             content.unlink(missing_ok=True)
 
     def settled(self) -> float:
-        """Wait until every job has ended; leave if one has failed, or has met anything that it must try again.
+        """Wait until every job has ended; exit if one has failed or has an error to retry.
 
         Returns:
             When the last one ended, in seconds since 1970.
@@ -141,14 +131,16 @@ class Bed:
     def other(
         self, argv: Sequence[str | Path], given: Mapping[str, object], env: Mapping[str, str] | None = None
     ) -> Run:
-        """Run another client, which is told in JSON what to do and prints the seconds that it took, its start left out.
+        """Run another client, which reads JSON arguments and prints the seconds that it took, its start left out.
 
         Every run has keys of its own: they begin with ``stem``.
         """
-        words = {"store": self.store_url, "appid": APPID, "bucket": BUCKET, "id": SECRET_ID, "key": SECRET_KEY}
-        told = json.dumps({**words, "stem": next(self.stems), **given})
+        store = {"store": self.store_url, "appid": APPID, "bucket": BUCKET, "id": SECRET_ID, "key": SECRET_KEY}
+        arguments = json.dumps({**store, "stem": next(self.stems), **given})
         roles, environ = cpu_by_role(), {**os.environ, **(env or {})}
-        done = subprocess.run([*map(str, argv)], input=told, capture_output=True, text=True, env=environ, check=False)
+        done = subprocess.run(
+            [*map(str, argv)], input=arguments, capture_output=True, text=True, env=environ, check=False
+        )
         if done.returncode != 0:
             sys.exit(f"{argv[1]}: {done.stdout[-500:]} {done.stderr[-1500:]}")
         took = json.loads(done.stdout.splitlines()[-1])
@@ -162,37 +154,33 @@ def _used_since(before: Mapping[str, float]) -> dict[str, float]:
 
 
 @contextmanager
-def bed(
-    *options: str, settings: Mapping[str, str] | None = None, more_stores: Callable[[int], str] = lambda _: ""
-) -> Iterator[Bed]:
-    """Everything up; the store trusts the machine not to fail, and keeps its objects in memory where that is possible.
+def bench_environment(
+    *options: str,
+    settings: Mapping[str, str] | None = None,
+    more_stores: Callable[[str], dict[str, Table]] = lambda _url: {},
+) -> Iterator[BenchEnvironment]:
+    """Start everything; the store does not sync, and keeps its objects in memory where that is possible.
 
-    ``options`` are more of the emulator's, ``more_stores`` of the stores file, made when its port is known.
+    ``options`` are more of the emulator's, ``more_stores`` returns more profiles for the emulator's address.
     """
     memory = Path("/dev/shm")
     with scratch(memory if memory.is_dir() else None) as folder:
-        ports = free_port(), free_port()
-        url = f"http://127.0.0.1:{ports[0]}"
-        given = {
-            "--data-dir": folder / "objects", "--port": ports[0], "--control-port": ports[1], "--appid": APPID,
-            "--bucket": BUCKET, "--secret-id": SECRET_ID, "--secret-key": SECRET_KEY,
-        }  # fmt: skip
-        words = [str(word) for option in given.items() for word in option]
-        store = Child([sys.executable, "-m", "worker.emulator", *words, "--no-fsync", *options], log=folder / "store")
+        store = StoreServer(folder, *options, journal=False)
         (folder / "files").mkdir()
-        stores = folder / "stores.toml"
-        stores.write_text(_stores(url, folder / "files") + more_stores(ports[0]))
+        stores = {f"store{mib}": profile(store.url, slice_bytes=mib * MIB) for mib in (1, 3)}
+        file = write_stores(
+            folder / "stores.toml", stores | more_stores(store.url), {"files": {"path": folder / "files"}}
+        )
         try:
-            with system({"SLICEWAY_STORES_FILE": str(stores), **(settings or {})}) as (_, running):
-                control = Control(f"http://127.0.0.1:{ports[1]}", folder / "objects" / "control-token")
-                control.change(instant_upload=False)  # the same bytes come again and again, and are to be sent
-                yield Bed(folder, running, url, control)
+            with system({"SLICEWAY_STORES_FILE": file, **(settings or {})}) as (_, running):
+                store.control.change(instant_upload=False)  # the same bytes come in every run, and are to be sent
+                yield BenchEnvironment(folder, running, store.url, store.control)
         finally:
             store.stop()
 
 
 @contextmanager
-def halted(site: Bed) -> Iterator[None]:
+def halted(site: BenchEnvironment) -> Iterator[None]:
     """Hold the workers, so that something else is measured alone."""
     site.settled()
     workers = [pid for pid in descendants(os.getpid()) if role_of(pid) in {"worker parent", "worker process"}]
@@ -203,14 +191,3 @@ def halted(site: Bed) -> Iterator[None]:
     finally:
         for pid in workers:
             os.kill(pid, signal.SIGCONT)
-
-
-def store_table(name: str, url: str, slice_bytes: int) -> str:
-    """A store's table for the stores file."""
-    words = {"url": url, "appid": APPID, "bucket": BUCKET, "secret_id": SECRET_ID, "secret_key": SECRET_KEY}
-    return _STORES.format(name=name, slice_bytes=slice_bytes, **words)
-
-
-def _stores(url: str, files: Path) -> str:
-    tables = [store_table(f"store{mib}", url, mib * MIB) for mib in (1, 3)]
-    return "".join([*tables, f'\n[roots.files]\npath = "{files}"\n'])

@@ -14,19 +14,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import psycopg
 import redis
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tests.support.api import api_client
+from tests.support.environ import clean_environ
 from worker.db.pool import conninfo
 from worker.local.state import State
 from worker.local.system import ANY_PORTS, Running, running_system
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import httpx
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -54,33 +57,30 @@ def system(settings: Mapping[str, str] | None = None) -> Iterator[tuple[State, R
     """
     with scratch() as folder:
         state = State.at(folder)
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
-        with running_system(
-            state, ports=ANY_PORTS, say=lambda _: None, environ={**environ, **(settings or {})}
-        ) as running:
+        environ = clean_environ() | dict(settings or {})
+        with running_system(state, ports=ANY_PORTS, say=lambda _: None, environ=environ) as running:
             yield state, running
 
 
 def api_of(running: Running) -> httpx.Client:
     """A client of the system's API, key included."""
-    headers = {"Authorization": f"Bearer {running.api_key}"}
-    return httpx.Client(base_url=str(running.settings.api_url), headers=headers, trust_env=False, timeout=60)
+    return api_client(str(running.settings.api_url), running.api_key)
 
 
 class Sampler(threading.Thread):
-    """Looks every so many seconds, as exactly as the machine lets it, and keeps what it saw."""
+    """Takes a sample every `every_s` seconds, as exactly as the machine allows, and keeps all samples."""
 
-    def __init__(self, every_s: float, look: Callable[[], Any]) -> None:
+    def __init__(self, every_s: float, sample: Callable[[], Any]) -> None:
         super().__init__(name="sampler", daemon=True)
         self.samples: list[Any] = []
-        self._every_s, self._look = every_s, look
+        self._every_s, self._sample = every_s, sample
         self._over = threading.Event()
 
     def run(self) -> None:
-        """Look until `finish`."""
+        """Sample until `finish`."""
         due = time.monotonic()
         while not self._over.wait(max(0.0, due - time.monotonic())):
-            self.samples.append(self._look())
+            self.samples.append(self._sample())
             due += self._every_s
 
     def finish(self) -> list[Any]:
@@ -126,10 +126,10 @@ _ROLES = {
 def role_of(pid: int) -> str:
     """What a process of the system is, by its command line."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
     except OSError:  # it ended meanwhile
         return "gone"
-    return next((role for part, role in _ROLES.items() if part in words), words[:40])
+    return next((role for part, role in _ROLES.items() if part in command), command[:40])
 
 
 def cpu_s(pid: int) -> float:
