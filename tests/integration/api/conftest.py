@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from api.app import server
+from tests.support.stores_file import stores_toml
 from worker.config.settings import load_settings
 from worker.db.pool import Database, conninfo
 from worker.jobs.api_keys import Scope, create_key
@@ -24,31 +25,27 @@ if TYPE_CHECKING:
 
     from api.enqueue_batcher import EnqueueBatcher
     from api.waiters import Waiters
+    from tests.support.stores_file import Table
     from worker.config.settings import Settings
     from worker.local.postgres import EmbeddedPostgres
 
-
-def _store(name: str, *more: str, endpoint: str = "http://cos.example.com", bucket: str = "media") -> str:
-    fields = {
-        "protocol": "cos-json",
-        "endpoint": endpoint,
-        "appid": "1250000000",
-        "bucket": bucket,
-        "secret_id": "fake-secret-id",
-        "secret_key": "fake-secret-key",
-    }
-    return "\n".join([f"[stores.{name}]", *(f'{field} = "{value}"' for field, value in fields.items()), *more, ""])
-
-
-STORES = "\n".join(
-    [
-        _store("main"),
-        _store("same-bucket", endpoint="https://COS.example.com:443/"),
-        _store("discreet", 'dry_run_sees = "own"'),
-        _store("others", 'tenants = ["umbrella"]', bucket="others"),
-        '[roots.media]\npath = "/srv/media"\n',
-        '[roots.others]\npath = "/srv/others"\ntenants = ["umbrella"]\n',
-    ]
+_MAIN: Table = {
+    "protocol": "cos-json", "endpoint": "http://cos.example.com", "appid": "1250000000", "bucket": "media",
+    "secret_id": "fake-secret-id", "secret_key": "fake-secret-key",
+}  # fmt: skip
+STORES = stores_toml(
+    {
+        "main": _MAIN,
+        "same-bucket": _MAIN
+        | {
+            "endpoint": "https://COS.example.com:443/",
+            "secret_id": "fake-secret-id-2",
+            "secret_key": "fake-secret-key-2",
+        },
+        "discreet": _MAIN | {"dry_run_sees": "own"},
+        "others": _MAIN | {"bucket": "others", "tenants": ["umbrella"]},
+    },
+    {"media": {"path": "/srv/media"}, "others": {"path": "/srv/others", "tenants": ["umbrella"]}},
 )
 
 

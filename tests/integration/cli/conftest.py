@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.stores_file import write_stores
 from worker.cli import main
 from worker.local.ports import free_port
 
@@ -22,18 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-STORES = """
-[stores.main]
-protocol = "cos-json"
-endpoint = "http://127.0.0.1:1"
-appid = "1250000000"
-bucket = "media"
-secret_id = "fake-secret-id"
-secret_key = "fake-secret-key"
-
-[roots.media]
-path = "{root}"
-"""
+STORE = {
+    "protocol": "cos-json", "endpoint": "http://127.0.0.1:1", "appid": "1250000000", "bucket": "media",
+    "secret_id": "fake-secret-id", "secret_key": "fake-secret-key",
+}  # fmt: skip
 
 
 @dataclass
@@ -80,7 +73,7 @@ def installation(
     """The command line with settings for a database, a stores file and a root, and for a broker that does not run."""
     (tmp_path / "media").mkdir()
     (tmp_path / "media/a.bin").write_bytes(b"x")
-    (tmp_path / "stores.toml").write_text(STORES.format(root=tmp_path / "media"))
+    write_stores(tmp_path / "stores.toml", {"main": STORE}, {"media": {"path": tmp_path / "media"}})
     monkeypatch.delenv("SLICEWAY_STATE_DIR")
     monkeypatch.setenv("SLICEWAY_DATABASE_URL", database_url)
     monkeypatch.setenv("SLICEWAY_BROKER_URL", "redis://127.0.0.1:1/0")

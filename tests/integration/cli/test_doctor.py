@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from tests.support.stores_file import write_stores
 from worker.db.migrate import migrate
 from worker.local.postgres import EmbeddedPostgres
 
@@ -39,9 +40,7 @@ def healthy(
         **{name: str(getattr(store_profile, name)) for name in ("protocol", "endpoint", "appid", "bucket")},
         **{name: getattr(store_profile, name).get_secret_value() for name in ("secret_id", "secret_key")},
     }
-    lines = ["[stores.main]", *(f"{name} = {json.dumps(value)}" for name, value in store.items())]
-    lines += ["[roots.media]", f'path = "{tmp_path}/media"', ""]
-    (tmp_path / "stores.toml").write_text("\n".join(lines))
+    write_stores(tmp_path / "stores.toml", {"main": store}, {"media": {"path": tmp_path / "media"}})
     monkeypatch.setenv("SLICEWAY_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("SLICEWAY_BROKER_URL", broker_url)
     monkeypatch.setenv("SLICEWAY_DATABASE_DIRECT_URL", os.environ["SLICEWAY_DATABASE_URL"])
