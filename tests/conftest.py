@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def secrets_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let what a test hides (short words, too) be shown again to the next; what was hidden before stays so."""
+    """Forget after a test what it made secret (short texts, too); what was secret before stays so."""
     monkeypatch.setattr(redact, "_known", redact._known)
     monkeypatch.setattr(redact, "_short", dict(redact._short))
 

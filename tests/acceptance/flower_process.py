@@ -1,4 +1,4 @@
-"""`sliceway flower` as an operator starts it, and its pages as whoever has the password sees them."""
+"""`sliceway flower` as an operator starts it, and its pages as a client with the password sees them."""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ def call(url: str, key: str, op: str, fields: dict[str, object], content: bytes 
 
 def _signature() -> str:
     now = int(time.time())
-    words = f"a={APPID}&k={SECRET_ID}&e={now + 300}&t={now}&r={secrets.randbelow(10**9)}&f=&b={BUCKET}".encode()
-    return base64.b64encode(hmac.digest(SECRET_KEY.encode(), words, hashlib.sha1) + words).decode()
+    fields = f"a={APPID}&k={SECRET_ID}&e={now + 300}&t={now}&r={secrets.randbelow(10**9)}&f=&b={BUCKET}".encode()
+    return base64.b64encode(hmac.digest(SECRET_KEY.encode(), fields, hashlib.sha1) + fields).decode()
 
 
 def main(url: str, key: str, file: str) -> None:

@@ -1,4 +1,4 @@
-"""Workers where nothing can be written, files are nobody else's, and the user has neither name nor home."""
+"""Workers where nothing can be written, no other user can read files, and the user has neither name nor home."""
 
 from __future__ import annotations
 

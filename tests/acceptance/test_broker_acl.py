@@ -29,8 +29,8 @@ PASSWORD = "fake-secret-broker"
 def rules(database: str | None) -> list[str]:
     """The rules of the user that the manual has, for a database of the broker."""
     [line] = re.findall(r"^ +ACL SETUSER sliceway (.+)$", MANUAL.read_text().replace("\\\n", ""), re.MULTILINE)
-    words: list[str] = line.split()
-    return [word.replace("&/0.", f"&/{database}.") for word in words if not word.startswith(">")]
+    rules: list[str] = line.split()
+    return [rule.replace("&/0.", f"&/{database}.") for rule in rules if not rule.startswith(">")]
 
 
 @pytest.fixture

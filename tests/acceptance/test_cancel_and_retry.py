@@ -50,7 +50,7 @@ def test_a_cancel_waits_for_the_last_claim_before_it_cleans_up(site: Installatio
     assert job.key not in site.store.unfinished()
 
 
-def test_a_job_that_nobody_began_is_cancelled_at_once(site: Installation) -> None:
+def test_a_job_that_no_worker_began_is_cancelled_at_once(site: Installation) -> None:
     site.workers(0)
     job = site.enqueue(SIZE)
     assert job.act("cancel")["state"] == "cancelled"
@@ -79,7 +79,7 @@ def test_a_cancel_before_the_finish_had_effect_cancels(site: Installation) -> No
     let_go()
     job.reaches("cancelled")
     assert site.store.object_at(job.key) is None
-    # all its bytes are there, as if it were an object; its mark and its session tell that it is none
+    # all its bytes are there, as if it were an object; its mark and its session show that it is none
     assert "session_left_open" not in job.kinds
     assert job.key not in site.store.unfinished()
 
@@ -93,7 +93,7 @@ def test_a_full_upload_without_our_mark_is_left_to_expire(site: Installation) ->
     job.act("cancel")
     let_go()
     job.reaches("cancelled")
-    # the protocol does not tell such an upload from an object, and deletes both alike
+    # the protocol does not distinguish such an upload from an object, and deletes both alike
     assert job.row["result"]["session_left_open"]
     assert "session_left_open" in job.kinds
 
@@ -121,7 +121,7 @@ def test_a_cancel_before_the_session_is_asked_for_ends_soon(site: Installation) 
     assert job.key not in site.store.unfinished() or "session_left_open" in job.kinds
 
 
-def test_a_session_whose_handle_never_came_back_is_told_of(site: Installation) -> None:
+def test_a_session_whose_handle_never_came_back_is_reported(site: Installation) -> None:
     site.store.control.add_rule("cut", op="init", path="orphan", when="after")
     job = site.enqueue(SIZE, "orphan")
     site.until(lambda: job.row["failing_since"], "the first failure")
@@ -130,14 +130,14 @@ def test_a_session_whose_handle_never_came_back_is_told_of(site: Installation) -
 
 
 def kill_its_worker(site: Installation, job: Job) -> None:
-    """Kill the worker that has the job's step, whatever it was told or not."""
+    """Kill the worker that has the job's step."""
     [row] = site.sql("SELECT w.name FROM job j JOIN worker w ON w.id = j.worker WHERE j.id = %(id)s", id=job.id)
     site.worker_named(row["name"]).kill()
 
 
 @pytest.mark.parametrize(("op", "size"), [("upload", 1000), ("init", SIZE)])
 def test_what_a_killed_init_had_begun_is_looked_for_after_a_cancel(site: Installation, op: str, size: int) -> None:
-    """It has written nothing down yet, and nobody heard the store's answer."""
+    """It has recorded nothing yet, and no process has received the store's answer."""
     key = site.fresh_key()
     let_go = site.store.hold(op, key, when="after", count=1)
     job = site.enqueue(size, key)
@@ -196,7 +196,7 @@ def test_a_fresh_retry_while_the_old_worker_still_sends_takes_nothing_of_it(site
     job.path.write_bytes(b"n" * (size - 1))
     job.content = job.path.read_bytes()
     site.store.control.clear_rules()
-    site.store.control.release(held[0]["number"])  # whoever sent it goes on to the next slice, and finds another file
+    site.store.control.release(held[0]["number"])  # its sender goes on to the next slice, and finds another file
     assert job.fails() == "source_changed"
     job.act("retry")
     site.until(lambda: job.row["epoch"] == 2 and job.done(), "slices of the new epoch")
@@ -211,8 +211,8 @@ def test_a_target_is_held_until_its_job_has_ended(site: Installation) -> None:
     let_go = site.store.hold("data", key, offset=0)
     job = site.enqueue(SIZE, key)
     site.store.held("data", job.key)
-    wish = {"source": {"kind": "file", "root": "media", "path": job.key}, "store": "twin", "key": job.key}
-    answer = site.api.post("/v1/jobs", json=wish)
+    body = {"source": {"kind": "file", "root": "media", "path": job.key}, "store": "twin", "key": job.key}
+    answer = site.api.post("/v1/jobs", json=body)
     assert (answer.status_code, answer.json()["code"]) == (409, "key_busy")
     assert answer.json()["job_id"] == job.id
     let_go()

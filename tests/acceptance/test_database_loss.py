@@ -46,7 +46,7 @@ def test_every_connection_cut_in_the_middle_of_an_upload(site: Installation) -> 
     released: set[int] = set()
     while len(released) < 3:
         held = {request["number"] for request in site.store.held("data", job.key)} - released
-        if held:  # one that was just let go may still be told of
+        if held:  # one that was just released may still be listed
             site.sql(OTHERS)
             site.store.control.release(min(held))
             released.add(min(held))

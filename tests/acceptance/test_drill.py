@@ -88,7 +88,7 @@ def clean(site: Installation) -> Iterator[Installation]:
     assert [key for key in site.store.unfinished() if key.startswith("sliceway-drill/")] == []
     keys = {entry["path"] for entry in site.store.requests() if entry["path"].startswith("sliceway-drill/")}
     assert dict.fromkeys(keys) == {key: site.store.object_at(key) for key in keys}
-    site.store.forget()  # what the drill has finished and deleted was looked at here
+    site.store.forget()  # what the drill has finished and deleted was checked here
 
     def all_rows_live() -> bool:
         rows = site.sql("SELECT name FROM worker WHERE ended_at IS NULL")
@@ -97,7 +97,7 @@ def clean(site: Installation) -> Iterator[Installation]:
     site.until(all_rows_live, "the end of the canary's row")
 
 
-def test_a_crash_is_proven_to_be_survived_and_nobody_else_is_hurt(clean: Installation) -> None:
+def test_a_crash_is_proven_to_be_survived_and_no_other_job_is_hurt(clean: Installation) -> None:
     clean.workers(2)
     clean.store.control.change(rate_bytes_per_s=4 * MIB)
     other = clean.enqueue(6 * MIB)
@@ -125,7 +125,7 @@ def test_without_another_worker_nothing_is_begun(clean: Installation) -> None:
     assert clean.store.requests(path=KEYS) == []
 
 
-def test_when_nobody_takes_over_it_fails_and_says_what_is_left(clean: Installation) -> None:
+def test_when_no_worker_takes_over_it_fails_and_says_what_is_left(clean: Installation) -> None:
     workers = clean.workers(2)
     clean.store.control.change(rate_bytes_per_s=4 * MIB)
     drill = Drilling(clean, "--timeout", "40")

@@ -27,7 +27,7 @@ def lose_answer(site: Installation, key: str, *, op: str = "finish", when: str =
 
 
 @pytest.mark.parametrize("attributes", [None, "colour=green"])
-def test_an_answer_lost_with_nothing_there_before_is_proven_by_a_look(
+def test_an_answer_lost_with_nothing_there_before_is_proven_by_a_stat(
     site: Installation, attributes: str | None
 ) -> None:
     lose_answer(site, "lost-*")
@@ -63,7 +63,7 @@ def test_an_older_object_is_not_taken_for_ours_when_the_finish_had_no_effect(sit
     assert [entry["effect"] for entry in job.asked("finish")] == [None, 0]
 
 
-def test_an_answer_that_says_nothing_leads_to_a_look(site: Installation) -> None:
+def test_an_answer_that_says_nothing_leads_to_a_stat(site: Installation) -> None:
     html = {"status": 502, "body": "<html>Bad gateway</html>", "when": "after"}
     site.store.control.add_rule("raw", op="finish", path="gateway", count=1, **html)
     job = site.enqueue(SIZE, "gateway")

@@ -31,9 +31,9 @@ class Flower:
     def __init__(self, site: Installation) -> None:
         self.site = site
         port = free_port()
-        words = [sys.executable, "-m", "celery", "-A", "worker", "flower", "--address=127.0.0.1", f"--port={port}"]
+        command = [sys.executable, "-m", "celery", "-A", "worker", "flower", "--address=127.0.0.1", f"--port={port}"]
         environ = site.environ | {"FLOWER_UNAUTHENTICATED_API": "true"}
-        self._child = Child(words, log=site.folder / "flower.log", env=environ)
+        self._child = Child(command, log=site.folder / "flower.log", env=environ)
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60)
         assert wait_until(self._hears, timeout_s=DEADLINE_S, poll_s=0.1), (site.folder / "flower.log").read_text()
 
@@ -96,12 +96,12 @@ def test_a_slice_is_one_task_across_its_attempts(site: Installation, flower: Flo
     site.until(lambda: {flower.state(each) for each in slices} == {"SUCCESS"}, "all slices shown as done")
     finish = task_id(UUID(job.id), "sliceway.finish", 1, 1)
     site.until(lambda: flower.state(finish) == "SUCCESS", "the finish shown as done: events travel in batches")
-    shown = flower.tasks(job)
-    names = sorted(task["name"] for task in shown.values())
+    tasks = flower.tasks(job)
+    names = sorted(task["name"] for task in tasks.values())
     assert names == ["sliceway.finish", "sliceway.init", *["sliceway.slice"] * 4]
-    assert shown[slices[1]]["retried"] is not None
-    assert shown[slices[0]]["retried"] is None
-    assert f"main:{job.key} slice 2/4 bytes 524288-1048575" in shown[slices[1]]["args"]
+    assert tasks[slices[1]]["retried"] is not None
+    assert tasks[slices[0]]["retried"] is None
+    assert f"main:{job.key} slice 2/4 bytes 524288-1048575" in tasks[slices[1]]["args"]
 
 
 def publish_again(site: Installation, job: Job, row: dict[str, Any]) -> None:
@@ -161,7 +161,7 @@ def test_a_revoke_of_a_slice_on_its_way_pauses_its_job(site: Installation, flowe
     assert "resumed" in job.kinds
 
 
-def test_a_revoke_of_a_task_that_nobody_has_taken_yet_pauses_its_job(site: Installation, flower: Flower) -> None:
+def test_a_revoke_of_a_task_that_no_worker_has_taken_yet_pauses_its_job(site: Installation, flower: Flower) -> None:
     let_go = site.store.hold("data", "blocker")
     blocker = site.enqueue(2 * MIB, "blocker")
     site.store.held("data", "blocker", 4)  # all threads are taken

@@ -40,7 +40,7 @@ def test_its_pages_say_what_is_looked_for_and_its_buttons_answer(site: Installat
         assert flower.queue() == {"name": QUEUE, "messages": 0}
         [name] = flower.workers()
         assert leader(site).startswith(f"{name}:")
-        buttons: dict[str, dict[str, object]] = {f"pool/{word}": {"n": 1} for word in ("grow", "shrink")}
+        buttons: dict[str, dict[str, object]] = {f"pool/{action}": {"n": 1} for action in ("grow", "shrink")}
         buttons |= {"pool/autoscale": {"min": 1, "max": 2}, "queue/cancel-consumer": {"queue": QUEUE}}
         site.until(lambda: name in flower.get("/api/workers?refresh=1"), "the worker known to its buttons")
         for button, fields in buttons.items():

@@ -1,4 +1,4 @@
-"""Whatever Flower serves is behind its password, but for that it runs and how it looks."""
+"""All that Flower serves is behind its password, but /healthcheck and the static files."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_no_page_without_the_password_but_two(url: str) -> None:
                 for method in ("GET", "POST", "OPTIONS", "HEAD"):
                     status = client.request(method, page, auth=auth).status_code
                     assert (page in OPEN) == (status != httpx.codes.UNAUTHORIZED), (method, page, auth, status)
-        shown = client.get("/metrics", auth=(USER, PASSWORD))
-        assert (shown.status_code, "python_info" in shown.text) == (200, True)
+        metrics = client.get("/metrics", auth=(USER, PASSWORD))
+        assert (metrics.status_code, "python_info" in metrics.text) == (200, True)
         assert client.get("/workers", auth=(USER, PASSWORD)).status_code == httpx.codes.OK
         assert client.get("/healthcheck").text == "OK"

@@ -1,4 +1,4 @@
-"""Half-done uploads at the key: ours are gone on with, a stranger's never taken over, nobody's object touched."""
+"""Half-done uploads at the key: ours go on, those of other clients are never adopted, and no object changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _workers(site: Installation) -> None:
     site.workers(2)
 
 
-class Patient:
+class NoDeadline:
     """A guard that lets everything go on."""
 
     def check(self) -> None:
@@ -41,13 +41,13 @@ class Patient:
 def send_as_a_stranger(site: Installation, key: str, number: int, data: bytes) -> None:
     """Send one more slice of the unfinished upload at the key."""
     profile = StoreProfile(
-        name="stranger", protocol="cos-json", endpoint=site.store.url, appid=APPID, bucket=BUCKET,
+        name="foreign", protocol="cos-json", endpoint=site.store.url, appid=APPID, bucket=BUCKET,
         secret_id=SecretStr(SECRET_ID), secret_key=SecretStr(SECRET_KEY),
     )  # fmt: skip
     store = open_store(profile)
-    listing = store.list_slices(key, None, Patient())
+    listing = store.list_slices(key, None, NoDeadline())
     assert isinstance(listing, Listing)
-    store.put_slice(key, listing.handle, number * SLICE_BYTES, memoryview(data), Patient())
+    store.put_slice(key, listing.handle, number * SLICE_BYTES, memoryview(data), NoDeadline())
     store.close()
 
 
@@ -68,7 +68,7 @@ def test_a_retried_job_goes_on_where_it_was(site: Installation) -> None:
     assert job.sent_twice_bytes() == SLICE_BYTES
 
 
-def test_an_idle_strangers_upload_is_discarded(site: Installation) -> None:
+def test_an_idle_foreign_upload_is_discarded(site: Installation) -> None:
     site.store.plant_upload("idle", SIZE, b"s" * SLICE_BYTES)
     job = site.enqueue(SIZE, "idle")
     job.succeeds()
@@ -76,17 +76,17 @@ def test_an_idle_strangers_upload_is_discarded(site: Installation) -> None:
     assert job.row["epoch"] == 1
 
 
-def test_a_growing_strangers_upload_is_left_alone(site: Installation) -> None:
+def test_a_growing_foreign_upload_is_left_alone(site: Installation) -> None:
     session = site.store.plant_upload("growing", SIZE, b"s" * SLICE_BYTES)
     job = site.enqueue(SIZE, "growing")
-    site.until(lambda: job.asked("list"), "the first look")
+    site.until(lambda: job.asked("list"), "the first list")
     send_as_a_stranger(site, "growing", 1, b"t" * SLICE_BYTES)
     assert job.fails() == "upload_in_progress"
     assert site.store.unfinished()["growing"]["session"] == session
     assert not job.asked("delete")
 
 
-def test_a_strangers_upload_over_an_object_is_left_alone_with_it(site: Installation) -> None:
+def test_a_foreign_upload_over_an_object_is_left_alone_with_it(site: Installation) -> None:
     site.store.plant_object("over", b"o" * SIZE)
     session = site.store.plant_upload("over", SIZE, b"s" * SLICE_BYTES, insert_only=False)
     job = site.enqueue(SIZE, "over", overwrite=True)
@@ -95,7 +95,7 @@ def test_a_strangers_upload_over_an_object_is_left_alone_with_it(site: Installat
     assert not job.asked("delete")
 
 
-def test_a_file_of_one_request_discards_an_idle_strangers_upload_too(site: Installation) -> None:
+def test_a_file_of_one_request_discards_an_idle_foreign_upload_too(site: Installation) -> None:
     site.store.plant_upload("small", SIZE, b"s" * SLICE_BYTES)
     site.enqueue(1000, "small").succeeds()
 

@@ -1,4 +1,4 @@
-"""What anybody writes into the broker costs a line in the log: no process, no slot, no job."""
+"""A foreign message in the broker costs a line in the log: no process, no slot, no job."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def test_garbage_in_the_list_is_a_line_each_and_costs_no_process(site: Installat
         for garbage in FORGED.values():
             broker.lpush(QUEUE, garbage)
     taken(site)
-    told = lines(worker, since)
+    logged = lines(worker, since)
     site.until(lambda: len(refusals(lines(worker, since))) == len(FORGED) - len(HARMLESS), "a line for each")
     assert worker.alive
-    assert [line for line in told if "traceback" in line] == []
-    assert all(len(json.dumps(line)) < 1000 for line in told)
+    assert [line for line in logged if "traceback" in line] == []
+    assert all(len(json.dumps(line)) < 1000 for line in logged)
     job = site.enqueue(5 * MIB)  # every slot is free
     assert job.succeeds()
 
 
-def refusals(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [line for line in told if line["event"] == "message.refused"]
+def refusals(logged: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line for line in logged if line["event"] == "message.refused"]
 
 
 @pytest.mark.parametrize("task", list(TaskName))

@@ -44,9 +44,9 @@ class HardInstallation(Installation):
         role = f"hard_{os.getpid()}"
         admin = conninfo(self.database.url)
         with psycopg.connect(admin, autocommit=True) as connection:
-            words = sql.Identifier(role), sql.Literal(PASSWORD)
-            connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(words[0]))
-            connection.execute(sql.SQL("CREATE ROLE {} LOGIN SUPERUSER PASSWORD {}").format(*words))
+            name, password = sql.Identifier(role), sql.Literal(PASSWORD)
+            connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(name))
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN SUPERUSER PASSWORD {}").format(name, password))
         with redis.Redis.from_url(self.broker_url) as client:
             client.execute_command("ACL", "SETUSER", role, "reset", "on", f">{PASSWORD}", "~*", "&*", "+@all")
         broker, database = make_url(self.broker_url), make_url(self.database.url)
@@ -81,8 +81,8 @@ def site(hard_ground: Ground[HardInstallation]) -> Iterator[HardInstallation]:
     yield from hard_ground.lend()
 
 
-def sliceway(environ: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "worker.cli", *words]
+def sliceway(environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "worker.cli", *arguments]
     environ = {**environ, "SLICEWAY_LOG_LEVEL": "info"}
     return subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
@@ -100,8 +100,8 @@ def test_every_role_gets_through_with_such_passwords(site: HardInstallation) -> 
     job = site.enqueue(2 * MIB)
     job.succeeds()
     assert applications(site) >= {"sliceway listen", "sliceway api"}
-    looked, said = doctor(site.environ)
-    assert {looked[check]["level"] for check in ("database", "database session", "migrations", "broker")} == {"ok"}
+    found, said = doctor(site.environ)
+    assert {found[check]["level"] for check in ("database", "database session", "migrations", "broker")} == {"ok"}
     log = worker.text()
     assert "dispatcher.polls" not in log
     for text in (said, log, json.dumps(job.view)):
@@ -166,12 +166,12 @@ def test_a_worker_says_at_start_why_it_does_not_speak_to_the_broker(
     url = f"rediss://{site.role}:{ENCODED}@{host}:{site.relay.port}/0"
     changed = {"SLICEWAY_BROKER_URL": url} | ({} if trusts else {"SLICEWAY_BROKER_CA_FILE": ""})
     worker = site.start_worker(site.environ | changed)
-    site.until(lambda: "broker.away" in worker.text(), "a word about the broker")
+    site.until(lambda: "broker.away" in worker.text(), "a log line about the broker")
     [line] = [line for line in worker.text().splitlines() if "broker.away" in line]
     assert (said in line, "SLICEWAY_BROKER_" in line) == (True, True)
     worker.stop()
-    looked, text = doctor(site.environ | changed)
-    assert (looked["broker"]["level"], said in looked["broker"]["text"]) == ("failed", True)
+    found, text = doctor(site.environ | changed)
+    assert (found["broker"]["level"], said in found["broker"]["text"]) == ("failed", True)
     assert ENCODED not in text + worker.text()
 
 
@@ -185,10 +185,10 @@ def test_the_first_that_leaves_any_role_is_a_client_hello(site: HardInstallation
     site.until(lambda: len(recorder.heard) > 4, "the dispatcher has, too")
     worker.stop()
     by_workers = len(recorder.heard)
-    with (shown := flower(environ, site)) as browser:
+    with (running := flower(environ, site)) as browser:
         site.until(lambda: len(recorder.heard) > by_workers, "Flower has tried to reach the broker")
         browser.get("/broker")
-        asks_over_https = "FLOWER_BROKER_API=https://127.0.0.1:15671/api/" in shown.environ()
+        asks_over_https = "FLOWER_BROKER_API=https://127.0.0.1:15671/api/" in running.environ()
         assert asks_over_https == (scheme == "amqps")
     by_flower = len(recorder.heard)
     doctor(environ)

@@ -56,7 +56,7 @@ def shift(site: Installation, job: Job, hours: float) -> None:
 
 
 @pytest.mark.parametrize("how", ["gone", "elsewhere"])
-def test_a_session_at_a_store_that_left_the_file_is_left_open_and_told_of(site: Installation, how: str) -> None:
+def test_a_session_at_a_store_that_left_the_file_is_left_open_and_reported(site: Installation, how: str) -> None:
     job = site.enqueue_half_sent()
     session = job.row["session"]
     site.workers(1, SLICEWAY_STORES_FILE=without_store(site, how))

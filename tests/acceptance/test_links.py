@@ -62,7 +62,7 @@ class TwoStores(Installation):
         self.slow.forget()
 
     def calm(self) -> None:
-        """Undo what the test has done to its surroundings."""
+        """Undo the faults of the test."""
         super().calm()
         self.slow.calm()
 

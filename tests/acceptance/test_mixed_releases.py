@@ -1,4 +1,4 @@
-"""Two releases on one database: what an update in turn looks like, with a kill in the middle.
+"""Two releases on one database: an update in turn, with a kill in the middle.
 
 Release 0.1.0 runs from its own sources, taken out of this repository's history, in the same environment of packages.
 """
@@ -188,8 +188,8 @@ def test_the_api_of_either_release_enqueues_cancels_and_retries_for_workers_of_t
 
 def posted(site: Installation, api: httpx.Client, key: str, content: bytes) -> Job:
     """A job that one of the APIs was asked for; its file is there."""
-    wish = {"source": {"kind": "file", "root": "media", "path": key}, "store": "main", "key": key}
-    answer = api.post("/v1/jobs", json=wish)
+    body = {"source": {"kind": "file", "root": "media", "path": key}, "store": "main", "key": key}
+    answer = api.post("/v1/jobs", json=body)
     assert answer.status_code == httpx.codes.ACCEPTED, answer.text
     return site.note(Job(site, answer.json()["id"], key, content, site.media / key))
 
@@ -200,8 +200,8 @@ def test_a_cancel_by_the_old_api_that_began_nothing_ends_under_new_workers(site:
     start(site, release, NEW)
     site.unmount()
     with old_api(site, release) as old:
-        wish = {"source": {"kind": "file", "root": "volume", "path": "a"}, "store": "main", "key": "mixed/unread"}
-        job = site.note(Job(site, old.post("/v1/jobs", json=wish).json()["id"], "mixed/unread", b"", site.volume / "a"))
+        body = {"source": {"kind": "file", "root": "volume", "path": "a"}, "store": "main", "key": "mixed/unread"}
+        job = site.note(Job(site, old.post("/v1/jobs", json=body).json()["id"], "mixed/unread", b"", site.volume / "a"))
         site.until(lambda: job.row["error"], "the root missed")
         assert old.post(f"/v1/jobs/{job.id}/cancel").is_success
         job.reaches("cancelled")

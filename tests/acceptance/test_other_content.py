@@ -123,8 +123,8 @@ def go_on_with_the_same(site: Installation, key: str) -> None:
     assert opened["cause"] | {"held": done, "held_by": "digest"} == opened["cause"]
 
 
-def test_a_list_that_names_no_sha_is_nobodys_proof(site: Installation) -> None:
-    """The same bytes, but nothing that the store says shows it: they are sent again."""
+def test_a_list_that_names_no_sha_proves_nothing(site: Installation) -> None:
+    """The same bytes, but nothing in the store's answers proves it: they are sent again."""
     content = site.file("unnamed", 4 * MIB)
     site.store.control.change(sha_in_list=False)
     try:

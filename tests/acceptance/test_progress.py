@@ -57,7 +57,7 @@ def site(slow_ground: Ground[SlowSite]) -> Iterator[SlowSite]:
 
 
 def followed(site: SlowSite, job: Job) -> list[Row]:
-    """Look at a job again and again until it has ended; returns all that was seen."""
+    """Read a job until it has ended; returns all views."""
     views: list[Row] = []
 
     def ended() -> bool:
@@ -93,9 +93,9 @@ def test_the_bar_of_a_file_of_slices_moves_with_its_bytes(site: SlowSite) -> Non
     never_fell(views)
     within = {count for count in acknowledged(views) if count % SLICE_BYTES}
     assert len(within) >= 5, sorted(within)  # between checkpoints, too
-    told = [view for view in views if view["eta_s"] is not None]
-    assert 0 < max(view["throughput_bytes_per_s"] for view in told) <= 1.5 * BYTES_PER_S
-    assert told[-1]["eta_s"] <= 10 * size / BYTES_PER_S  # the link shares two cores with all else; it once said 170 s
+    with_eta = [view for view in views if view["eta_s"] is not None]
+    assert 0 < max(view["throughput_bytes_per_s"] for view in with_eta) <= 1.5 * BYTES_PER_S
+    assert with_eta[-1]["eta_s"] <= 10 * size / BYTES_PER_S  # all shares two cores; it once said 170 s
     job.succeeds()
 
 

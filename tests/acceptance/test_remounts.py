@@ -66,7 +66,7 @@ def test_an_upload_goes_on_over_a_remount_where_the_root_says_size_and_time(site
     assert (job.row["epoch"], job.sent_twice_bytes()) == (1, 0)
 
 
-def test_an_upload_fails_by_a_remount_where_the_root_is_strict_and_is_told_of_the_option(site: Installation) -> None:
+def test_an_upload_fails_by_a_remount_where_the_root_is_strict_and_names_the_option(site: Installation) -> None:
     workers(site, "strict")
     job = failed_by_identity(site)
     error = job.view["error"]

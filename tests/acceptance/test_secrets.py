@@ -111,7 +111,7 @@ class _Silent(ThreadingHTTPServer):
 
 
 class TlsServer:
-    """Speaks TLS with a certificate that nobody has vouched for."""
+    """Speaks TLS with a certificate that no authority of the machine has signed."""
 
     def __init__(self, folder: Path) -> None:
         authority = Authority(folder)
@@ -162,9 +162,9 @@ def _is_there(client: httpx.Client) -> bool:
         return False
 
 
-def command(site: Careless, *words: str, **environ: str) -> str:
+def command(site: Careless, *arguments: str, **environ: str) -> str:
     """What a command prints, whatever becomes of it."""
-    argv = [sys.executable, "-m", "worker.cli", *words]
+    argv = [sys.executable, "-m", "worker.cli", *arguments]
     ended = subprocess.run(
         argv, env=site.environ | environ, capture_output=True, text=True, check=False, timeout=DEADLINE_S
     )
@@ -223,7 +223,7 @@ def test_a_wrong_profile_fails_no_job_and_shows_nothing(careless: Careless, flow
     careless.until(lambda: {job.state for job in waiting} == {"queued"}, "all others waiting")
     assert {job.view["error"]["code"] for job in waiting} == set(WAIT.values())
 
-    shown = {
+    output = {
         "log": worker.text(),
         "log of Flower": (careless.folder / "flower.log").read_text(),
         "rows": rows(careless),
@@ -233,14 +233,14 @@ def test_a_wrong_profile_fails_no_job_and_shows_nothing(careless: Careless, flow
         "stores check": command(careless, "stores", "check"),
         "arguments": arguments(worker.pid, *worker.children(), process.pid),
     }
-    assert "store.unusable" in shown["log"]
-    assert all(f"store {store}" in shown["doctor"] for store in WAIT)
-    assert "store_refused" in shown["rows"]
-    assert "Traceback" in shown["pages of Flower"]
+    assert "store.unusable" in output["log"]
+    assert all(f"store {store}" in output["doctor"] for store in WAIT)
+    assert "store_refused" in output["rows"]
+    assert "Traceback" in output["pages of Flower"]
     found = {
         (what, where): pieces
         for what, secret in careless.secrets.items()
-        for where, text in shown.items()
+        for where, text in output.items()
         if (pieces := leaked(secret, text))
     }
     assert found == {}

@@ -113,10 +113,10 @@ def test_no_command_shows_a_secret_of_what_is_wrong(
     environ = wrong.environ | how(wrong, database_url)
     running = {
         name: subprocess.Popen(
-            [sys.executable, "-m", "worker.cli", *words],
+            [sys.executable, "-m", "worker.cli", *arguments],
             env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
-        for name, words in COMMANDS.items()
+        for name, arguments in COMMANDS.items()
     }  # fmt: skip
     said = {name: process.communicate(timeout=DEADLINE_S)[0] for name, process in running.items()}
     assert running["doctor"].returncode == FAILED, said["doctor"]
@@ -161,14 +161,14 @@ def test_no_role_shows_a_secret_while_a_server_is_away(
 
     try:
         assert wait_until(has_said_it, timeout_s=DEADLINE_S, poll_s=0.2), log.read_text()
-        shown = arguments(child.pid)
+        output = arguments(child.pid)
     finally:
         child.stop(grace_s=20)
-    shown += log.read_text()
-    assert wrong.leaked(shown) == {}
-    assert wrong.by_name["id"] not in shown
+    output += log.read_text()
+    assert wrong.leaked(output) == {}
+    assert wrong.by_name["id"] not in output
     if role != "flower":  # it needs no stores file
-        assert shown.count("settings.short_secret") == 1
+        assert output.count("settings.short_secret") == 1
 
 
 def ask(port: int) -> None:

@@ -54,12 +54,12 @@ def sliceway() -> Callable[..., Row]:
     In a process of its own: the API in this one would get the environment, too, whenever it opens a connection.
     """
 
-    def run(site: Installation, *words: str, **environ: str) -> Row:
-        argv = [sys.executable, "-m", "worker.cli", *words]
+    def run(site: Installation, *arguments: str, **environ: str) -> Row:
+        argv = [sys.executable, "-m", "worker.cli", *arguments]
         environ = site.environ | environ | {"SLICEWAY_LOG_LEVEL": "info"}
         done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-        assert done.stdout, (words, done.returncode, done.stderr)
-        return {"code": done.returncode, "said": json.loads(done.stdout) if "--json" in words else done.stdout}
+        assert done.stdout, (arguments, done.returncode, done.stderr)
+        return {"code": done.returncode, "said": json.loads(done.stdout) if "--json" in arguments else done.stdout}
 
     return run
 
@@ -72,8 +72,8 @@ def altered(site: Installation, whose: str, settings: Row) -> Iterator[psycopg.C
     with psycopg.connect(conninfo(site.database.url), autocommit=True, options=site.database.options) as connection:
         try:
             for name, value in settings.items():
-                words = names, sql.Identifier(name), sql.Literal(value)
-                connection.execute(sql.SQL("ALTER {} SET {} TO {}").format(*words))
+                parts = names, sql.Identifier(name), sql.Literal(value)
+                connection.execute(sql.SQL("ALTER {} SET {} TO {}").format(*parts))
             _hang_up(connection)
             yield connection
         finally:
@@ -83,7 +83,7 @@ def altered(site: Installation, whose: str, settings: Row) -> Iterator[psycopg.C
 
 
 def _hang_up(connection: psycopg.Connection[Any]) -> None:
-    """Have everybody connect anew."""
+    """End all connections, so that each is made anew."""
     mine = b"datname = current_database() AND pid <> pg_backend_pid()"
     connection.execute(b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE " + mine)
 
@@ -99,9 +99,9 @@ def goes_well(site: Installation, sliceway: Callable[..., Row], **environ: str) 
     port = site.api.base_url.port
     reached = {"SLICEWAY_API_URL": f"http://127.0.0.1:{port}", "SLICEWAY_API_KEY": key["said"]["key"]}
     for job in jobs:
-        shown = sliceway(site, "jobs", "show", job.id, "--json", **environ, **reached)
-        assert (shown["code"], shown["said"]["key"], shown["said"]["state"]) == (0, job.key, "succeeded")
-        assert shown["said"]["labels"] == {"订单": "十七"}
+        job_view = sliceway(site, "jobs", "show", job.id, "--json", **environ, **reached)
+        assert (job_view["code"], job_view["said"]["key"], job_view["said"]["state"]) == (0, job.key, "succeeded")
+        assert job_view["said"]["labels"] == {"订单": "十七"}
     found = {each["check"]: each["level"] for each in sliceway(site, "doctor", "--json", **environ)["said"]}
     assert {name: found.get(name) for name in CHECKED} == dict.fromkeys(CHECKED, "ok")
 

@@ -1,4 +1,4 @@
-"""A worker that is told to end before it is ready does, whatever it waits for."""
+"""A worker that gets a signal before it is ready ends, whatever it waits for."""
 
 from __future__ import annotations
 

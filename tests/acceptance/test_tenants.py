@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.support.stores_file import Table
 
 SCALE = 0.05
-#: The wait between two looks at the lists, 30 s, is shorter; what notices a death is as long as ever.
+#: The interval at which the lists are read, 30 s, is shorter; the times by which a death is noticed are as usual.
 SHORT = {
     "SLICEWAY_TIME_SCALE": str(SCALE),
     "SLICEWAY_HEARTBEAT_S": str(0.5 / SCALE),

@@ -26,7 +26,7 @@ def _shows_no_digest(site: Installation) -> Iterator[None]:
 
 
 def is_unproven(job: Job) -> None:
-    """Wait for the job's end, and look at what it says."""
+    """Wait for the job's end, and check what it says."""
     assert job.fails() == "unproven"
     assert "verify: auto" in job.view["error"]["advice"]
     assert job.row["result"] is None
@@ -58,7 +58,7 @@ def test_after_an_instant_upload(site: Installation) -> None:
 @pytest.mark.parametrize("with_sha", [True, False])
 @pytest.mark.parametrize("size", [SIZE, SMALL], ids=["slices", "one request"])
 def test_over_an_object_that_is_equal(site: Installation, size: int, *, with_sha: bool) -> None:
-    """Without the digest nothing shows that it is; the store's word for it is a weaker proof than was asked for."""
+    """Without the digest nothing shows that it is; what the store says is a weaker proof than the requested one."""
     key = site.fresh_key()
     content = site.file(key, size)
     site.store.plant_object(key, content, with_sha=with_sha)

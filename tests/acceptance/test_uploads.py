@@ -41,14 +41,14 @@ def test_a_file_of_one_slice_is_one_task_and_one_request(site: Installation, siz
     assert job.row["token"] == 1
 
 
-def test_a_tiny_file_goes_in_slices_if_they_are_wished_for(site: Installation) -> None:
+def test_a_tiny_file_goes_in_slices_if_the_request_has_a_slice_size(site: Installation) -> None:
     job = site.enqueue(1, slice_size=SLICE_BYTES)
     job.succeeds()
     assert len(job.asked("finish")) == 1
 
 
 @pytest.mark.parametrize("verify", ["auto", "size", "file"])
-def test_an_empty_file_goes_whole_whatever_is_wished_for(site: Installation, verify: str) -> None:
+def test_an_empty_file_goes_whole_whatever_the_request_says(site: Installation, verify: str) -> None:
     """Nothing says what a session without slices is, and our own store takes no digests of none."""
     job = site.enqueue(0, verify=verify, slice_size=MIB)
     assert job.succeeds()["proof"] == "digest"
@@ -74,8 +74,8 @@ def test_a_store_that_leaves_out_of_its_answers_what_it_may_is_served(site: Inst
     assert [len(job.asked(op)) for op in ("init", "finish")] == [1, 1]
 
 
-def test_a_folder_in_the_place_of_the_object_is_told(site: Installation) -> None:
-    site.store.plant_object("folder/object", b"of somebody else")
+def test_a_folder_in_the_place_of_the_object_is_reported(site: Installation) -> None:
+    site.store.plant_object("folder/object", b"of another client")
     job = site.enqueue(MIB, "folder")
     assert job.fails() == "folder_exists"
     assert job.row["error"]["advice"].startswith("Choose another key")
@@ -175,7 +175,7 @@ class Gauge(threading.Thread):
         self.most = 0
 
     def run(self) -> None:
-        """Look until the end."""
+        """Read until the end."""
         with self._site.broker() as broker:
             while not self._over.wait(0.005):
                 self.most = max(self.most, int(str(broker.llen(QUEUE))))
@@ -203,5 +203,5 @@ def test_many_small_jobs_drain_through_a_short_queue(site: Installation) -> None
         key = given["job"]["key"]
         site.note(Job(site, given["job"]["id"], key, contents[key], site.media / key))
     assert len(site.store.requests(op="upload")) == count
-    jobs, site.jobs = site.jobs, site.jobs[::50]  # a look at some of them is enough
+    jobs, site.jobs = site.jobs, site.jobs[::50]  # checking some of them is enough
     assert len(jobs) == count

@@ -26,7 +26,7 @@ class Bar:
     side: Side
     value: float
     text: str
-    #: A figure that is shown beside it; the bar is asked for only if that one is at least ``given``.
+    #: A figure that is printed beside it; the bar is asked for only if that one is at least ``given``.
     beside: str = ""
     given: float = 0.0
     #: What is said if the case was run and had no such figure.

@@ -58,21 +58,21 @@ def main() -> None:
     if unknown := sorted(set(given.cases) - set(CASES)):
         parser.error(f"there is no case {unknown[0]!r}")
     for name in given.cases or CASES:
-        words = CASES[name][given.long or CASES[name][0] is None]
-        if words is None or (CASES[name][0] is None and not given.long and not given.cases):
+        options = CASES[name][given.long or CASES[name][0] is None]
+        if options is None or (CASES[name][0] is None and not given.long and not given.cases):
             continue
         began, speeds = time.monotonic(), [speed_s()]
-        report = run(name, words)
+        report = run(name, options)
         speeds.append(speed_s())
         out.print(f"{name}: {time.monotonic() - began:.0f} s\n")
-        keep(name, words, report, speeds)
+        keep(name, options, report, speeds)
 
 
-def run(name: str, words: Sequence[str]) -> dict[str, Any]:
+def run(name: str, options: Sequence[str]) -> dict[str, Any]:
     """Run one case and return what it reports."""
     with tempfile.NamedTemporaryFile("r", suffix=".json") as file:
-        script, *options = name.split()
-        command = [sys.executable, str(HERE / f"{script}.py"), *options, *words, "--json", file.name]
+        script, *fixed = name.split()
+        command = [sys.executable, str(HERE / f"{script}.py"), *fixed, *options, "--json", file.name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         out.print(done.stdout + done.stderr[-2000:])
         if done.returncode != 0:
@@ -85,13 +85,13 @@ def speed_s() -> float:
     return min(timeit.repeat("for n in numbers: total += n", "total, numbers = 0, range(10**7)", number=1, repeat=3))
 
 
-def keep(name: str, words: Sequence[str], report: dict[str, Any], speeds: Sequence[float]) -> None:
+def keep(name: str, options: Sequence[str], report: dict[str, Any], speeds: Sequence[float]) -> None:
     """Put the bars and tables of a case in the place of its last ones."""
     before, _, rest = DOCUMENT.read_text().partition(BEGIN)
     kept, _, after = rest.partition(END)
     parts = {part.splitlines()[0]: part.rstrip() for part in kept.split("### ")[1:]}
     tables = "\n\n".join(f"{each['title']}:\n\n{table(each['columns'], each['rows'])}" for each in report["tables"])
-    heading = " ".join([name, *words])
+    heading = " ".join([name, *options])
     speed = f"Ten million additions took {speeds[0]:.2f} s before it and {speeds[-1]:.2f} s after it."
     parts[heading] = f"{heading}\n\n{speed}\n\n{tables}"
     *machine, _ = report["machine"]

@@ -162,7 +162,7 @@ def start(folder: Path, *, bare: bool, fsync: bool) -> tuple[subprocess.Popen[st
         command += [] if fsync else ["--no-fsync"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    url = next(word for word in process.stdout.readline().split() if word.startswith("http"))
+    url = next(part for part in process.stdout.readline().split() if part.startswith("http"))
     return process, url
 
 

@@ -1,4 +1,4 @@
-"""What a client without a key may send to hurt; each function loads a port until it is told to stop, and counts."""
+"""The load of a client without a key; each function loads a port until it is stopped, and counts."""
 
 from __future__ import annotations
 

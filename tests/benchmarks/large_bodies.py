@@ -2,7 +2,7 @@
 
     python tests/benchmarks/large_bodies.py [--seconds 5]
 
-Several connections send the same body again and again; another one asks for /healthz every 10 ms. Memory is the most
+Several connections send the same body without a pause; another one asks for /healthz every 10 ms. Memory is the most
 that the API's process has had resident, which never falls: each body runs on the same API, the costliest last.
 """
 
@@ -84,7 +84,7 @@ def _unknown(count: int) -> dict[str, Any]:
 
 
 def under(site: BenchEnvironment, body: bytes, seconds: float) -> tuple[str, int, float, list[float]]:
-    """Return the statuses and the size of the answers, requests a second, and the seconds of each look at /healthz."""
+    """Return statuses and size of the answers, requests a second, and the seconds of each request for /healthz."""
     answers: list[tuple[int, int]] = []
     took_s: list[float] = []
     over = threading.Event()

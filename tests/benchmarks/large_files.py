@@ -3,7 +3,7 @@
     python tests/benchmarks/large_files.py [--mib 1024] [--rounds 5] [--few | --kept]
 
 All take turns in every round, with one file that has been read before, at a store that receives and forgets, so that
-what is measured is the client. A ratio is that of the two in the same round, of which the median is shown; the raw
+what is measured is the client. A ratio is that of the two in the same round, of which the median is printed; the raw
 limit in it is the driver alone. With ``--few`` only Sliceway, the driver and the SDK, its threads four: for a file with
 which the others take an hour. With ``--kept`` Sliceway and the SDK at a store that keeps what it gets.
 """
@@ -67,7 +67,7 @@ def main() -> None:
             file = site.file(KEY, size_bytes)
             if all_of_them:  # by a part of the file: eighteen uploads of all of it would be a quarter of the run
                 choose_threads(site, others, site.file("part", size_bytes // 4))
-            takers = some(site, others, file) if given.kept else everybody(site, others, file)
+            takers = at_keeping_store(site, others, file) if given.kept else all_clients(site, others, file)
             if given.few:
                 takers = {name: once for name, once in takers.items() if name.startswith(FEW)}
             runs = take_turns(takers, given.rounds)
@@ -93,12 +93,12 @@ def take_turns(takers: Takers, rounds: int) -> dict[str, list[Run]]:
     return {name: counted for name, (_, *counted) in runs.items()}
 
 
-def everybody(site: BenchEnvironment, others: Others, file: Path) -> Takers:
+def all_clients(site: BenchEnvironment, others: Others, file: Path) -> Takers:
     """All who take part where the store only receives."""
-    return dict(_everybody(site, others, file))
+    return dict(_all_clients(site, others, file))
 
 
-def _everybody(site: BenchEnvironment, others: Others, file: Path) -> Iterator[tuple[str, Callable[[], Run]]]:
+def _all_clients(site: BenchEnvironment, others: Others, file: Path) -> Iterator[tuple[str, Callable[[], Run]]]:
     for mib in (3, 1):
         yield from two(site, others, file, mib)
         yield f"raw limit: its driver alone, {mib} MiB", partial(raw, site, file, mib, "driver")
@@ -110,7 +110,7 @@ def _everybody(site: BenchEnvironment, others: Others, file: Path) -> Iterator[t
         yield "qcloud-cos-py3, 3 MiB", partial(third, site, others.py3, file)
 
 
-def some(site: BenchEnvironment, others: Others, file: Path) -> Takers:
+def at_keeping_store(site: BenchEnvironment, others: Others, file: Path) -> Takers:
     """Those who show what a store adds that keeps the bytes; and who has it compare them with the file's digest."""
     takers = {name: once for mib in (3, 1) for name, once in two(site, others, file, mib)}
     return takers | {"Sliceway, verify: file (1 MiB)": partial(site.upload, [KEY], slice_mib=1, verify="file")}
@@ -126,15 +126,15 @@ def two(site: BenchEnvironment, others: Others, file: Path, mib: int) -> Iterato
 
 def raw(site: BenchEnvironment, file: Path, mib: int, by: str) -> Run:
     """The limit: as many processes and threads as Sliceway has, no queue, no checkpoint."""
-    words = {"by": by, "file": str(file), "slice_bytes": mib * MIB, "processes": os.cpu_count(), "threads": MIN_SLOTS}
-    return site.other([sys.executable, HERE / "raw_driver.py"], words)
+    arguments = {"by": by, "file": str(file), "slice_bytes": mib * MIB, "processes": os.cpu_count(), "threads": MIN_SLOTS}
+    return site.other([sys.executable, HERE / "raw_driver.py"], arguments)
 
 
 def vendor(site: BenchEnvironment, sdk: tuple[Path, Path] | None, file: Path, mib: int, threads: int) -> Run:
     """The vendor's SDK."""
     assert sdk
-    words = {"file": str(file), "slice_bytes": mib * MIB, "threads": threads, "sdk": str(sdk[1])}
-    return site.other([sdk[0], HERE / "peer_sdk.py"], words)
+    arguments = {"file": str(file), "slice_bytes": mib * MIB, "threads": threads, "sdk": str(sdk[1])}
+    return site.other([sdk[0], HERE / "peer_sdk.py"], arguments)
 
 
 def choose_threads(site: BenchEnvironment, others: Others, file: Path) -> None:
@@ -149,14 +149,14 @@ def choose_threads(site: BenchEnvironment, others: Others, file: Path) -> None:
 
 def third(site: BenchEnvironment, sdk: Path | None, file: Path) -> Run:
     """The vendor's SDK for Python 3: one slice after the other."""
-    words = {"file": str(file), "slice_bytes": 3 * MIB, "sdk": str(sdk)}
-    return site.other([sys.executable, HERE / "peer_py3.py"], words)
+    arguments = {"file": str(file), "slice_bytes": 3 * MIB, "sdk": str(sdk)}
+    return site.other([sys.executable, HERE / "peer_py3.py"], arguments)
 
 
 def plain(site: BenchEnvironment, file: Path, mib: int) -> Run:
     """A Celery task a slice, a chord, results in Redis."""
-    words = {"what": "large", "files": [str(file)], "slice_bytes": mib * MIB}
-    return site.other([sys.executable, HERE / "plain_celery.py"], words, plain_environ(site))
+    arguments = {"what": "large", "files": [str(file)], "slice_bytes": mib * MIB}
+    return site.other([sys.executable, HERE / "plain_celery.py"], arguments, plain_environ(site))
 
 
 def row(name: str, size_bytes: int, runs: dict[str, list[Run]]) -> tuple[str, ...]:

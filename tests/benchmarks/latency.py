@@ -5,7 +5,7 @@
 The emulator answers each request 20 ms or 100 ms late. A request alone is what one takes, all in all, of a client that
 sends one after the other, without a queue; with so many slots, waiting alone allows slots / that time. Slices only, by
 the store's own journal: from the beginning of the first request to the end of the last. First with a fixed number of
-slots, then as shipped, where the number is found while it works: the journal tells how many requests were under way.
+slots, then as shipped, where the number is found while it works: the journal says how many requests were under way.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def shipped(report: Report, site: BenchEnvironment, latency_s: float, rounds: in
 def alone(site: BenchEnvironment, slices: int) -> float:
     """Seconds that a request takes without a queue, and without another one beside it; the finish is one of them."""
     file = site.sparse(KEY, slices * MIB)
-    words = {"by": "driver", "file": str(file), "slice_bytes": MIB, "processes": 1, "threads": 1}
-    return site.other([sys.executable, HERE / "raw_driver.py"], words).wall_s / (slices + 1)
+    arguments = {"by": "driver", "file": str(file), "slice_bytes": MIB, "processes": 1, "threads": 1}
+    return site.other([sys.executable, HERE / "raw_driver.py"], arguments).wall_s / (slices + 1)
 
 
 def spell_of(site: BenchEnvironment, slices: int) -> Spell:

@@ -41,7 +41,7 @@ def main() -> None:
         out.print(f"Making a file of {size_bytes / 2**30:.2f} GiB")
         sha1 = make_file(state.files / NAME, size_bytes)
         roles: dict[int, str] = {}
-        sampler = Sampler(EVERY_S, lambda: look(roles))
+        sampler = Sampler(EVERY_S, lambda: read_memory(roles))
         sampler.start()
         took_s = put(state.files / NAME, running)
         samples = sampler.finish()
@@ -61,7 +61,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def look(roles: dict[int, str]) -> dict[int, int]:
+def read_memory(roles: dict[int, str]) -> dict[int, int]:
     """The PSS of every process of the system, each by its number; ``roles`` learns what the new ones are."""
     sizes = {pid: size for pid in descendants(os.getpid()) if (size := pss_bytes(pid)) is not None}
     for pid in sizes.keys() - roles.keys():

@@ -29,7 +29,7 @@ def python2() -> Path | None:
     return None
 
 
-def fetch(folder: Path, *words: str) -> Path | None:
+def fetch(folder: Path, *arguments: str) -> Path | None:
     """Install packages into a folder of their own; None, and a line that says so, if they cannot be had."""
     command = [
         sys.executable,
@@ -41,10 +41,10 @@ def fetch(folder: Path, *words: str) -> Path | None:
         "--target",
         str(folder),
     ]
-    done = subprocess.run([*command, *words], check=False, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, *arguments], check=False, capture_output=True, text=True, timeout=300)
     if done.returncode == 0:
         return folder
-    out.print(f"  not compared: {words[-1]} cannot be had: {done.stderr.strip().splitlines()[-1:]}")
+    out.print(f"  not compared: {arguments[-1]} cannot be had: {done.stderr.strip().splitlines()[-1:]}")
     return None
 
 

@@ -48,8 +48,8 @@ def bare_workers(site: BenchEnvironment) -> Iterator[None]:
 @contextmanager
 def _worker(site: BenchEnvironment, name: str, module: str, *options: str) -> Iterator[None]:
     log = site.folder / f"{name}.log"
-    words = [sys.executable, "-m", "celery", "-A", module, "worker", "-n", f"{name}@%h", "-l", "info", *options]
-    worker = Child(words, log=log, env=dict(os.environ) | plain_environ(site))
+    command = [sys.executable, "-m", "celery", "-A", module, "worker", "-n", f"{name}@%h", "-l", "info", *options]
+    worker = Child(command, log=log, env=dict(os.environ) | plain_environ(site))
     try:
         assert wait_until(lambda: log.exists() and "ready" in log.read_text(), timeout_s=60), log.read_text()
         yield

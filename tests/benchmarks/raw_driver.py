@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from worker.stores.base import StoreDriver
 
 
-class Patient:
+class NoDeadline:
     """A guard that never interrupts."""
 
     def check(self) -> None:
@@ -59,7 +59,7 @@ def send(given: dict[str, Any], session: Session, numbers: list[int], go: Any) -
         with open_file(root, file.name) as source:
             source.read_into(body, offset)
         if bare is None:
-            store.put_slice(key, session.handle, offset, body, Patient())
+            store.put_slice(key, session.handle, offset, body, NoDeadline())
         else:
             bare.put_slice(key, session.handle, offset, body)
 
@@ -74,7 +74,7 @@ def main() -> None:
     size_bytes, key = Path(given["file"]).stat().st_size, given["stem"] + "/raw"
     store = driver(given)
     intent = Intent(key=key, size_bytes=size_bytes, overwrite=False, attributes=None, mark="")
-    session = store.init(intent, given["slice_bytes"], None, Patient())
+    session = store.init(intent, given["slice_bytes"], None, NoDeadline())
     assert isinstance(session, Session), session
     total = -(-size_bytes // session.slice_bytes)
     context = multiprocessing.get_context("fork")
@@ -88,7 +88,7 @@ def main() -> None:
         for child in children:
             child.join()
         assert not any(child.exitcode for child in children)
-        store.finish(key, session.handle, size_bytes, Patient())
+        store.finish(key, session.handle, size_bytes, NoDeadline())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 Sliceway: from the first request of a batch until every object is proven. Plain Celery, from the first message until the
 last result: each file as a large one is uploaded, by a task that opens a session, one for the slice, and a chord; and
-each in one request. Tasks that do nothing tell what the machine can do at all: run and waited for as plain Celery's
+each in one request. Tasks that do nothing show what the machine can do at all: run and waited for as plain Celery's
 are; and, four times as many, by two solo workers without results and events, the sending left out.
 """
 
@@ -54,9 +54,9 @@ def main() -> None:
     report.publish(given.json)
 
 
-def ask(site: BenchEnvironment, script: str, **words: object) -> Run:
+def ask(site: BenchEnvironment, script: str, **arguments: object) -> Run:
     """Have plain Celery do something."""
-    return site.other([sys.executable, HERE / script], words, plain_environ(site))
+    return site.other([sys.executable, HERE / script], arguments, plain_environ(site))
 
 
 def row(name: str, jobs: int, turns: list[dict[str, Run]]) -> tuple[str, ...]:

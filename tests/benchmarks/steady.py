@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LARGE_EVERY_S, LARGE_MIB, SAMPLES = 30, 1024, 60
-#: Whether a table keeps its rows; the others are emptied as jobs end, and have their size in bytes looked at.
+#: Whether a table keeps its rows; the others are emptied as jobs end, and have their size in bytes read.
 KEEPS = {"job": True, "event": True, "slice": False, "worker": False}
 _SIZES = """
   SELECT relname, n_live_tup, n_dead_tup, pg_total_relation_size(relid) FROM pg_stat_user_tables
@@ -60,10 +60,10 @@ def main() -> None:
         site.sparse(KEY, LARGE_MIB * MIB)
         url = conninfo(site.running.settings.database_url)
         with psycopg.connect(url, autocommit=True) as database:
-            sampler = Sampler(given.minutes * 60 / SAMPLES, lambda: look(database))
+            sampler = Sampler(given.minutes * 60 / SAMPLES, lambda: read_sizes(database))
             sampler.start()
             small, large = load(site, given.minutes * 60, given.rate)
-            samples = [*sampler.finish(), look(database)]
+            samples = [*sampler.finish(), read_sizes(database)]
             counts: dict[str, int] = dict(database.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall())
         report.seen_on(site.running)
     ended = counts.get("succeeded", 0)
@@ -93,7 +93,7 @@ def load(site: BenchEnvironment, seconds: float, rate: int) -> tuple[int, int]:
             refused = [each for each in answer.json()["results"] if each["status"] != httpx.codes.ACCEPTED]
             if refused:
                 sys.exit(f"refused after {turn} s, for the workers are behind: {refused[0]}")
-            site.forget()  # a store that discards slices does not look for them again
+            site.forget()  # a store that discards slices does not read them
             turn += 1
     return turn * rate, large
 
@@ -103,7 +103,7 @@ def document(file: str, key: str) -> dict[str, Any]:
     return {"source": {"kind": "file", "root": "files", "path": file}, "store": "store3", "key": key}
 
 
-def look(database: psycopg.Connection[Any]) -> dict[str, Size]:
+def read_sizes(database: psycopg.Connection[Any]) -> dict[str, Size]:
     """All tables now."""
     return {name: Size(*sizes) for name, *sizes in database.execute(_SIZES, [list(KEEPS)]).fetchall()}
 
@@ -122,7 +122,7 @@ def rows(name: str, samples: Sequence[Mapping[str, Size]], minutes: float) -> li
 def growth(name: str, samples: Sequence[Mapping[str, Size]]) -> float:
     """What a row takes in the last quarter, x that in the second.
 
-    Of a table that does not keep its rows, what the whole of it takes; less than a MiB is not told from one.
+    Of a table that does not keep its rows, what the whole of it takes; less than a MiB counts as one.
     """
     taken = [each[name].row_bytes if KEEPS[name] else max(each[name].size_bytes, MIB) for each in samples]
     quarter = len(taken) // 4

@@ -40,8 +40,8 @@ def test_an_upload_survives_a_worker(cell: Cell, folder: Path) -> None:
             running.until(lambda: running.job(job)["progress"]["bytes_done"] > 2 * MIB, "some slices done")
             running.kill_holder()
             running.until(lambda: running.job(job)["state"] in FINAL, "the end of the job")
-            shown = running.job(job)
-            assert (shown["state"], shown["error"], running.object_is_whole()) == ("succeeded", None, True)
+            view = running.job(job)
+            assert (view["state"], view["error"], running.object_is_whole()) == ("succeeded", None, True)
             kinds = {each["kind"] for each in running.api.get(f"/v1/jobs/{job}/events?limit=200").json()["items"]}
             assert "worker_lost" in kinds
             running.until(lambda: "SUCCESS" in running.flower_tasks(job).values(), "tasks of the job in Flower")

@@ -30,7 +30,7 @@ _MOVE_LEASES = "UPDATE {table} SET lease_until = now() + make_interval(secs => %
 
 
 def build(url: str, *, leases_end_in_s: float, revision: str = REVISION) -> None:
-    """Make the tables in an empty database, those of 0.1 unless told otherwise, and fill them."""
+    """Make the tables in an empty database, those of `revision`, and fill them."""
     migrate(url, revision)
     rows: dict[str, list[dict[str, Any]]] = json.loads(_ROWS.read_text())
     with psycopg.connect(conninfo(url)) as connection:

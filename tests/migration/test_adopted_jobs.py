@@ -81,7 +81,7 @@ def test_the_history_says_why(old: Old, key: str) -> None:
     assert old.after[key]["error"] == news["cause"]
 
 
-def test_nothing_is_handed_out_before_the_last_claim_of_before_has_ended(old: Old) -> None:
+def test_nothing_is_dispatched_before_the_last_claim_of_before_has_ended(old: Old) -> None:
     sending = {row["job_id"]: row["lease_until"] for row in old.slices_before if row["state"] == "sending"}
     held = {key: old.before[key]["lease_until"] or sending.get(old.before[key]["id"]) for key in ADOPTED}
     assert {key for key, until in held.items() if until} == set(ADOPTED) - {"queued"}

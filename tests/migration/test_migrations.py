@@ -96,7 +96,7 @@ def test_revisions_stand_in_one_line(revisions: list[str], empty_database_url: s
     assert revisions == sorted(revisions)
 
 
-def test_what_is_pending_is_told(empty_database_url: str, revisions: list[str]) -> None:
+def test_what_is_pending_is_reported(empty_database_url: str, revisions: list[str]) -> None:
     assert pending_migrations(empty_database_url) == revisions
     for place, revision in enumerate(revisions, 1):
         migrate(empty_database_url, revision)
@@ -104,7 +104,7 @@ def test_what_is_pending_is_told(empty_database_url: str, revisions: list[str]) 
 
 
 def test_a_revision_of_a_newer_release_is_named(database_url: str) -> None:
-    """An older release cannot tell what is pending there, and does not say that nothing is."""
+    """An older release cannot know what is pending there, and does not say that nothing is."""
     with psycopg.connect(conninfo(database_url)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(Exception, match="9999"):
@@ -154,7 +154,7 @@ def wait_until_two_ask(connection: psycopg.Connection[Any]) -> None:
 
 
 def test_a_migration_does_not_wait_long_for_running_work(empty_database_url: str, revisions: list[str]) -> None:
-    """It would hold up everybody who comes after it; `lock_timeout` ends it, and it can be run again."""
+    """It would hold up every statement after it; `lock_timeout` ends it, and it can be run again."""
     migrate(empty_database_url, revisions[-1])
     with psycopg.connect(conninfo(empty_database_url)) as connection:
         connection.execute("SELECT FROM job")  # a reader that does not end

@@ -47,14 +47,14 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "bin"
 
 
-def pip(*words: str | Path) -> None:
-    run(sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *words)
+def pip(*arguments: str | Path) -> None:
+    run(sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments)
 
 
-def run(*words: str | Path, env: dict[str, str] | None = None) -> str:
+def run(*arguments: str | Path, env: dict[str, str] | None = None) -> str:
     """The standard output of a program that has to succeed, run where no file of the checkout is at hand."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLICEWAY_", "PYTHON"))}
-    done = subprocess.run([*map(str, words)], env=clean | (env or {}), cwd="/", capture_output=True, text=True)  # noqa: PLW1510
+    done = subprocess.run([*map(str, arguments)], env=clean | (env or {}), cwd="/", capture_output=True, text=True)  # noqa: PLW1510
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -95,9 +95,9 @@ def test_packages_come_from_the_environment(installed: Path) -> None:
 
 
 def test_program_says_what_it_can_do(installed: Path) -> None:
-    told = run(installed / "sliceway", "--help")
+    usage = run(installed / "sliceway", "--help")
     for role in ("up", "put", "api", "worker", "flower", "emulator", "migrate", "doctor", "drill"):
-        assert role in told
+        assert role in usage
 
 
 def test_migrate_finds_its_migrations(installed: Path, empty_database_url: str) -> None:

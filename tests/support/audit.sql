@@ -1,4 +1,4 @@
--- Written by triggers while the system runs, read by the invariants: what must never happen to a row, whoever writes it.
+-- Written by triggers while the system runs, read by the invariants: what must never happen to a row, whatever process writes it.
 CREATE TABLE audit (id bigint GENERATED ALWAYS AS IDENTITY, job_id uuid, what text);
 CREATE TABLE retired (job_id uuid, number int, token bigint, PRIMARY KEY (job_id, number));
 CREATE TABLE allowed (kind text, source text, target text);

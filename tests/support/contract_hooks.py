@@ -1,4 +1,4 @@
-"""What Schemathesis is told of this API; it loads this file in a process of its own."""
+"""The hooks of Schemathesis for this API; it loads this file in a process of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers that show what they were sent, wherever an answer has room for it: what a hostile or chatty peer does."""
+"""Servers that repeat what they were sent in every part of an answer, as a hostile or verbose server does."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class EchoServer:
             given = [value for name, _, value in fields if name.lower() in _AUTHORIZATION]
             self.credentials.update(given)
             way, self._turn = self._ways[self._turn % len(self._ways)], self._turn + 1
-            connection.sendall(way(" ".join(lines), list(_shown(given))))
+            connection.sendall(way(" ".join(lines), list(_forms(given))))
             connection.shutdown(socket.SHUT_WR)
             while connection.recv(65536):  # what is still sent; closed before, the answer would be lost to a reset
                 pass
@@ -58,7 +58,7 @@ class EchoServer:
         self._thread.join(20)
 
 
-def _shown(given: list[str]) -> Iterator[str]:
+def _forms(given: list[str]) -> Iterator[str]:
     """Yield each value whole, encoded, decoded, and cut into pieces."""
     for value in given:
         yield from (value, quote(value, safe=""), base64.b64encode(value.encode()).decode())
@@ -69,35 +69,35 @@ def _shown(given: list[str]) -> Iterator[str]:
         yield " ".join(value[at : at + PIECE_CHARS] for at in range(0, len(value), PIECE_CHARS))
 
 
-def in_the_reason(whole: str, shown: list[str]) -> bytes:
+def in_the_reason(whole: str, values: list[str]) -> bytes:
     """A 407 whose status line says it."""
-    return f"HTTP/1.1 407 {' '.join(shown)} {whole}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
+    return f"HTTP/1.1 407 {' '.join(values)} {whole}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
 
 
-def in_headers_and_body(whole: str, shown: list[str]) -> bytes:
+def in_headers_and_body(whole: str, values: list[str]) -> bytes:
     """A 407 whose headers and body say it."""
-    said = "".join(f"X-Said: {each}\r\n" for each in [*shown, whole])
-    body = " ".join([*reversed(shown), whole])[:900]
-    head = f"HTTP/1.1 407 No\r\nDate: {shown[0] if shown else ''}\r\n{said}Connection: close\r\n"
+    headers = "".join(f"X-Said: {each}\r\n" for each in [*values, whole])
+    body = " ".join([*reversed(values), whole])[:900]
+    head = f"HTTP/1.1 407 No\r\nDate: {values[0] if values else ''}\r\n{headers}Connection: close\r\n"
     return f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}".encode()
 
 
-def in_no_status_line(_whole: str, shown: list[str]) -> bytes:
+def in_no_status_line(_whole: str, values: list[str]) -> bytes:
     """What is no HTTP at all."""
-    return f"{' '.join(reversed(shown))}\r\n\r\n".encode()
+    return f"{' '.join(reversed(values))}\r\n\r\n".encode()
 
 
-def in_no_header(_whole: str, shown: list[str]) -> bytes:
+def in_no_header(_whole: str, values: list[str]) -> bytes:
     """A head with a line that is no header."""
-    return f"HTTP/1.1 407 No\r\n{shown[-1] if shown else ''}\r\n\r\n".encode()
+    return f"HTTP/1.1 407 No\r\n{values[-1] if values else ''}\r\n\r\n".encode()
 
 
 def in_an_envelope(status: int, code: int) -> Callable[[str, list[str]], bytes]:
-    """Return a way that answers as a COS JSON store does, its own words and request id saying it."""
+    """Return a way that answers as a COS JSON store does, with the values in its message and its request id."""
 
-    def way(_whole: str, shown: list[str]) -> bytes:
-        pieces = shown[-1] if shown else ""
-        document = {"code": code, "message": " ".join([pieces, *shown]), "request_id": pieces, "data": {}}
+    def way(_whole: str, values: list[str]) -> bytes:
+        pieces = values[-1] if values else ""
+        document = {"code": code, "message": " ".join([pieces, *values]), "request_id": pieces, "data": {}}
         body = json.dumps(document).encode()
         head = f"HTTP/1.1 {status} No\r\nContent-Type: application/json\r\nConnection: close\r\n"
         return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body

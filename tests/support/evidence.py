@@ -31,16 +31,15 @@ _ENTRY = "number op path offset size status code effect faults state"
 
 def evidence(site: Installation) -> str:
     """Return it all as text."""
-    shown: list[str] = []
+    lines: list[str] = []
     for name, query in _TABLES.items():
-        shown += [f"== {name}", *_safely(_table, site, query)]
-    shown += ["== journal", *_safely(_journal, site)]
+        lines += [f"== {name}", *_safely(_table, site, query)]
+    lines += ["== journal", *_safely(_journal, site)]
     for log in site.logs()[:4]:
-        lines = [
-            line for line in log.read_text(errors="replace").splitlines() if not any(word in line for word in _NOISE)
-        ]
-        shown += [f"== {log.name}", *(_short(line) for line in lines[-_LINES:])]
-    return "\n".join(shown)
+        text = log.read_text(errors="replace")
+        logged = [line for line in text.splitlines() if not any(noise in line for noise in _NOISE)]
+        lines += [f"== {log.name}", *(_short(line) for line in logged[-_LINES:])]
+    return "\n".join(lines)
 
 
 def _safely(show: Callable[..., Iterator[str]], *of: object) -> list[str]:

@@ -1,4 +1,4 @@
-"""Messages as anybody who can write to the broker may put them into the list: from no message at all to nearly one."""
+"""Messages that a client with write access to the broker may push: from no message at all to a nearly valid one."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ class Installation:
             leases.keep_links(tx, {store: Link(1e12, SLICE_BYTES, 0.01) for store in ("main", "twin")})
 
     def calm(self) -> None:
-        """Undo what the test has done to its surroundings."""
+        """Undo the faults of the test."""
         for worker in self._workers:
             if worker.alive:
                 worker.thaw()

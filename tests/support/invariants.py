@@ -1,4 +1,4 @@
-"""What holds after every test, whatever was done to the system in it."""
+"""The invariants: what holds after every test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.support.installation import Installation
     from tests.support.job import Job
 
-_HANDED_OUT = """
+_DISPATCHED = """
   SELECT key, 'the job''s step is ' || step AS what FROM job
   WHERE step IN ('dispatched', 'running') AND id = ANY (%(ids)s::uuid[])
   UNION ALL
@@ -44,14 +44,14 @@ def _unfinished(site: Installation, jobs: list[Job]) -> Iterator[str]:
     for row in site.sql("SELECT key, state FROM job WHERE id = ANY (%(ids)s::uuid[])", ids=ids):
         if row["state"] not in FINAL:
             yield f"job {row['key']} is still {row['state']}"
-    for row in site.sql(_HANDED_OUT, ids=ids):
+    for row in site.sql(_DISPATCHED, ids=ids):
         yield f"job {row['key']}: {row['what']}"
 
 
 def _objects(site: Installation) -> Iterator[str]:
     """A success is the file's bytes at the key; whatever became of its jobs, an object is one whole file.
 
-    A stranger's object is what it was.
+    The object of another client is unchanged.
     """
     last = {job.key: job for job in site.jobs if job.state == "succeeded"}
     for key in {job.key for job in site.jobs}:
@@ -61,9 +61,9 @@ def _objects(site: Installation) -> Iterator[str]:
         files = [job.content for job in site.jobs if job.key == key] + site.store.others.get(key, [])
         if there is not None and there not in files:
             yield f"the object at {key} is the file of none of its jobs"
-    for key, content in site.store.strangers.items():
+    for key, content in site.store.foreign_objects.items():
         if site.store.object_at(key) != content:
-            yield f"the stranger's object {key} was replaced or deleted"
+            yield f"the foreign object {key} was replaced or deleted"
 
 
 def _finishes(site: Installation) -> Iterator[str]:
@@ -80,7 +80,7 @@ def _finishes(site: Installation) -> Iterator[str]:
 
 
 def _unverified(job: Job) -> set[str]:
-    """What else may be the end of a job that asked for a digest: its cancel came too late, and none is shown."""
+    """What else may be the end of a job that asked for a digest: its cancel came too late, and there is no digest."""
     return {"session_left_open"} if job.row["verify"] == "file" else set()
 
 
@@ -91,9 +91,9 @@ def _sessions(site: Installation) -> Iterator[str]:
             continue
         mine = [job.row for job in site.jobs if job.key == key]
         known = any((row["session"] or {}).get("session") == upload["session"] for row in mine)
-        told = any("session_left_open" in (row["result"] or {}) for row in mine)
+        recorded = any("session_left_open" in (row["result"] or {}) for row in mine)
         fresh = any(row["state"] == "failed" for row in mine)
-        if mine and not (known or told or fresh):
+        if mine and not (known or recorded or fresh):
             yield f"an unfinished upload of {key} was left at the store, and nothing says so"
 
 
@@ -116,7 +116,7 @@ def _histories(site: Installation) -> Iterator[str]:
 def _logs(site: Installation) -> Iterator[str]:
     for log in site.logs():
         text = log.read_text(errors="replace")
-        for word in ("task.broken", "Exception in thread", SECRET_KEY):
-            if word in text:
-                line = next(line for line in text.splitlines() if word in line)
+        for forbidden in ("task.broken", "Exception in thread", SECRET_KEY):
+            if forbidden in text:
+                line = next(line for line in text.splitlines() if forbidden in line)
                 yield f"{log.name}: {line}"

@@ -1,4 +1,4 @@
-"""What a text shows of a secret, found in another way than the code does it: by trying every window."""
+"""What a text reveals of a secret, found in another way than the code does it: by trying every window."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ WINDOW = 8
 
 
 def leaked(secret: str, text: str, beside: str = "") -> list[str]:
-    """Return each eight characters in sequence of the secret that the text shows, raw, URL-encoded or in Base64.
+    """Return each eight characters in sequence of the secret in the text, raw, URL-encoded or in Base64.
 
     Args:
         secret: of 24 characters and more.
-        text: what is shown.
+        text: that must not contain it.
         beside: what stands in the text anyway, and is no leak.
     """
     forms = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}
@@ -25,7 +25,7 @@ def leaked(secret: str, text: str, beside: str = "") -> list[str]:
         inner = whole[(8 * before + 5) // 6 :]
         forms |= {inner, inner.translate(str.maketrans("+/", "-_"))}
     windows = {form[at : at + WINDOW] for form in forms for at in range(len(form) - WINDOW + 1)}
-    return sorted(each for each in windows if any(each in shown for shown in texts) and each not in beside)
+    return sorted(each for each in windows if any(each in form for form in texts) and each not in beside)
 
 
 def _escapes(form: str) -> set[str]:

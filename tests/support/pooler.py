@@ -44,8 +44,8 @@ class Pooler:
     def _serve(self, client: socket.socket, *, refuses: bool) -> None:
         while (code := struct.unpack("!i", (start := _startup(client))[:4])[0]) in {_TLS, _GSS}:
             client.sendall(b"N")
-        words = start[4:].split(b"\0")
-        given = dict(zip(words[::2], words[1::2], strict=False))
+        fields = start[4:].split(b"\0")
+        given = dict(zip(fields[::2], fields[1::2], strict=False))
         if given.pop(b"options", None) is not None and refuses:
             client.sendall(b"E" + struct.pack("!i", len(_REFUSAL) + 4) + _REFUSAL)
             return

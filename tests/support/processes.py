@@ -59,7 +59,7 @@ class Worker:
         """Start it.
 
         Args:
-            number: tells it from the other workers of this run.
+            number: unique among the workers of this run.
             environ: its whole environment.
             log: where its output goes.
             argv: another command than that of a child of `sliceway worker`.

@@ -23,13 +23,16 @@ MASTER = "uploads"
 class Server:
     """One server, or one sentinel, that runs until it is stopped."""
 
-    def __init__(self, folder: Path, settings: str, *words: str, program: Path | None = None, **way: Any) -> None:
-        """Start it, Valkey if no other ``program``, and wait until it answers by the ``way`` that redis-py is given."""
+    def __init__(self, folder: Path, settings: str, *options: str, program: Path | None = None, **client: Any) -> None:
+        """Start it, Valkey if no other ``program``, and wait until it answers.
+
+        ``client`` are the arguments of redis-py's client.
+        """
         folder.mkdir()
         config = folder / "server.conf"
         config.write_text(f"dir {folder}\n{settings}")
-        self._child = Child([program or valkey_server(), config, *words], log=folder / "server.log")
-        self.client = redis.Redis(decode_responses=True, **way)
+        self._child = Child([program or valkey_server(), config, *options], log=folder / "server.log")
+        self.client = redis.Redis(decode_responses=True, **client)
         assert wait_until(self._answers, timeout_s=DEADLINE_S), (folder / "server.log").read_text()
 
     def _answers(self) -> bool:
@@ -61,18 +64,18 @@ class Sentinels:
         self._ports = [free_port() for _ in range(2)]
         common = f'bind 127.0.0.1\nsave ""\nrequirepass {PASSWORD}\nmasterauth {PASSWORD}\n'
         first, second = self._ports
-        way: dict[str, Any] = {"program": program, "host": "127.0.0.1", "password": PASSWORD}
-        self.master = Server(folder / "first", f"{common}port {first}\n", port=first, **way)
+        client: dict[str, Any] = {"program": program, "host": "127.0.0.1", "password": PASSWORD}
+        self.master = Server(folder / "first", f"{common}port {first}\n", port=first, **client)
         replica = f"{common}port {second}\nreplicaof 127.0.0.1 {first}\nrepl-diskless-sync-delay 0\n"
-        self.replica = Server(folder / "second", replica, port=second, **way)
+        self.replica = Server(folder / "second", replica, port=second, **client)
         ready = wait_until(lambda: self._link() == "up", timeout_s=DEADLINE_S, poll_s=0.1)
         assert ready, (folder / "second" / "server.log").read_text()
         self.port = free_port()
         watch = f"sentinel monitor {MASTER} 127.0.0.1 {first} 1\nsentinel auth-pass {MASTER} {PASSWORD}\n"
         watch += f"sentinel down-after-milliseconds {MASTER} 1000\nsentinel failover-timeout {MASTER} 10000\n"
         settings = f"bind 127.0.0.1\nport {self.port}\nrequirepass {SENTINEL_PASSWORD}\n{watch}"
-        way |= {"password": SENTINEL_PASSWORD}
-        self.sentinel = Server(folder / "sentinel", settings, "--sentinel", port=self.port, **way)
+        client |= {"password": SENTINEL_PASSWORD}
+        self.sentinel = Server(folder / "sentinel", settings, "--sentinel", port=self.port, **client)
         knows = wait_until(lambda: len(self._replicas()) == 1, timeout_s=DEADLINE_S, poll_s=0.1)
         assert knows, (folder / "sentinel" / "server.log").read_text()
 

@@ -1,4 +1,4 @@
-"""The store of an installation: the emulator in a process of its own, what it was asked, and strangers in it."""
+"""The store of an installation: the emulator in a process of its own, its journal, and foreign objects."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class StoreServer:
         self.folder = folder
         self.journal = folder / "store.jsonl"
         self._options = [*options, *(["--journal", str(self.journal)] if journal else [])]
-        self.strangers: dict[str, bytes] = {}
+        self.foreign_objects: dict[str, bytes] = {}
         self.others: dict[str, list[bytes]] = {}
         self.planted: set[str] = set()
         self._past: list[Row] = []
@@ -103,11 +103,11 @@ class StoreServer:
         return {upload["path"]: upload for upload in self.control.uploads(BUCKET)}
 
     def plant_object(self, key: str, content: bytes, *, sacred: bool = True, with_sha: bool = False) -> bytes:
-        """Put somebody else's object there; a sacred one must still be there, unchanged, when the test is over."""
+        """Put the object of another client there; a `sacred` one must be unchanged when the test is over."""
         self.control.plant_object(BUCKET, key, content, with_sha=with_sha)
         self.others.setdefault(key, []).append(content)
         if sacred:
-            self.strangers[key] = content
+            self.foreign_objects[key] = content
         return content
 
     def plant_upload(self, key: str, size_bytes: int, *slices: bytes, insert_only: bool = True) -> str:
@@ -120,14 +120,14 @@ class StoreServer:
         return session
 
     def hold(self, op: str, key: str, *, when: str = "before", **conditions: Any) -> Callable[[], None]:
-        """Let the store hold requests from now on; returns what lets them go and holds no more."""
+        """Let the store hold requests from now on; returns a function that releases them and ends that."""
         rule = self.control.add_rule("hold", op=op, path=key, when=when, **conditions)
 
-        def let_go() -> None:
+        def release() -> None:
             self.control.remove_rule(rule)
             self.control.release()
 
-        return let_go
+        return release
 
     def held(self, op: str, key: str, count: int = 1) -> list[Row]:
         """Wait until so many requests are held; returns them."""
@@ -141,12 +141,12 @@ class StoreServer:
         return held
 
     def forget(self) -> None:
-        """Begin the journal anew; strangers' things are nobody's concern any more."""
-        self.strangers, self.others, self.planted, self._past = {}, {}, set(), []
+        """Clear the journal, and drop the checks of foreign objects."""
+        self.foreign_objects, self.others, self.planted, self._past = {}, {}, set(), []
         self.control.clear_requests()
 
     def calm(self) -> None:
-        """Be faulty no more, and let everybody go."""
+        """Remove all faults, and release the requests held."""
         self.control.clear_rules()
         self.control.release()
         self.control.change(rate_bytes_per_s=None)

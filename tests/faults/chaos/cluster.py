@@ -122,7 +122,7 @@ class Cluster:
         return int(rows[0]["n"]) if rows else 0
 
     def leader(self) -> int | None:
-        """The process that leads the dispatch, if anybody knows."""
+        """The process that leads the dispatch; None if the database is away or has no leader."""
         query = "SELECT w.name FROM leadership l JOIN worker w ON w.id = l.holder WHERE l.until > now()"
         rows = self.ask(query)
         return int(rows[0]["name"].rpartition(":")[2]) if rows else None

@@ -40,8 +40,8 @@ class PostgresServer:
         self._options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
         self._own(folder)
         (folder / "password").write_text(PASSWORD)
-        words = ("--username=sliceway", f"--pwfile={folder}/password", "--auth=scram-sha-256", "--no-sync")
-        self._run("initdb", f"--pgdata={folder}/data", *words, "--encoding=UTF8", "--locale=C")
+        options = ("--username=sliceway", f"--pwfile={folder}/password", "--auth=scram-sha-256", "--no-sync")
+        self._run("initdb", f"--pgdata={folder}/data", *options, "--encoding=UTF8", "--locale=C")
         if identity is not None:
             shutil.copyfile(identity, folder / "identity.pem")
             (folder / "identity.pem").chmod(0o600)
@@ -52,8 +52,8 @@ class PostgresServer:
         if self._account:
             os.chown(path, self._account.uid, self._account.gid)
 
-    def _run(self, program: str, *words: str) -> None:
-        argv = [str(self._home / "bin" / program), *words]
+    def _run(self, program: str, *arguments: str) -> None:
+        argv = [str(self._home / "bin" / program), *arguments]
         done = subprocess.run(
             argv, env=_ENV, cwd=self._folder, capture_output=True, text=True, check=False, **run_as(self._account)
         )
@@ -63,7 +63,7 @@ class PostgresServer:
         """Start it, and return when it answers and has its database."""
         self.port = free_port()  # not before: another run may take it while the cluster is made
         given = self._options | {"port": str(self.port)}
-        options = [word for name, value in given.items() for word in ("-c", f"{name}={value}")]
+        options = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
         argv: list[str | Path] = [self._home / "bin/postgres", "-D", self._folder / "data", *options]
         log = self._folder / "postgres.log"
         self._child = Child(
@@ -91,10 +91,10 @@ class PostgresServer:
 
     def role(self, name: str, password: str) -> None:
         """Make a role that may do everything in the database, as its owner may."""
-        words = sql.Identifier(name), sql.Literal(password)
-        self.run(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(*words))
-        self.run(sql.SQL("ALTER DATABASE sliceway OWNER TO {}").format(words[0]))
-        self.run(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(words[0]))
+        role = sql.Identifier(name)
+        self.run(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(password)))
+        self.run(sql.SQL("ALTER DATABASE sliceway OWNER TO {}").format(role))
+        self.run(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(role))
 
     def url(
         self, options: str = "", *, role: str = "sliceway", password: str = PASSWORD, database: str = "sliceway"

