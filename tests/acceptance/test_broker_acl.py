@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +10,8 @@ import pytest
 from celery import Celery
 from sqlalchemy import make_url
 
-from tests.acceptance.flower_process import FlowerProcess
+from tests.support.command import findings
+from tests.support.flower import FlowerProcess
 from tests.support.installation import MIB
 from worker.jobs.task_names import QUEUE
 
@@ -54,28 +52,21 @@ def denied(site: Installation) -> list[str]:
 
 def doctor(site: Installation, url: str) -> dict[str, tuple[str, str]]:
     """What the doctor says of the broker."""
-    command = [sys.executable, "-c", "from worker.cli.main import main; main()", "doctor", "--json"]
-    done = subprocess.run(
-        command, env=site.environ | {"SLICEWAY_BROKER_URL": url}, capture_output=True, text=True, check=False
-    )
-    findings = json.loads(done.stdout)
-    return {each["check"]: (each["level"], each["text"]) for each in findings if "broker" in each["check"]}
+    found = findings(site.environ | {"SLICEWAY_BROKER_URL": url})
+    return {check: (each["level"], each["text"]) for check, each in found.items() if "broker" in check}
 
 
 @pytest.mark.parametrize("least", [None], indirect=True, ids=["of-the-manual"])
 def test_the_least_user_of_the_manual_is_enough(site: Installation, least: str) -> None:
     workers = site.workers(2, SLICEWAY_BROKER_URL=least)
-    key = site.fresh_key()
-    let_go = site.store.hold("data", key, offset=0, count=1)
-    job = site.enqueue(5 * MIB, key)
-    site.store.held("data", key)
+    job, let_go = site.enqueue_held(5 * MIB, offset=0, count=1)
     victim = site.holder(job, 0)
     assert victim in workers
     victim.kill()
     site.until(lambda: "worker_lost" in job.kinds, "its claims freed")
     let_go()
     job.succeeds()
-    with FlowerProcess(site, SLICEWAY_BROKER_URL=least) as flower:
+    with FlowerProcess(site, {"SLICEWAY_BROKER_URL": least}) as flower:
         seen = site.enqueue(2 * MIB)
         seen.succeeds()
         site.until(lambda: len(flower.get("/api/tasks")) > 1, "Flower seeing its slices")

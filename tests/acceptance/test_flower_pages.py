@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import httpx
 
-from tests.acceptance.flower_process import FlowerProcess
+from tests.support.command import findings
+from tests.support.flower import FlowerProcess
 from tests.support.installation import MIB
 from worker.jobs.task_names import QUEUE
 
@@ -19,11 +17,8 @@ if TYPE_CHECKING:
 
 
 def leader(site: Installation) -> str:
-    """Who leads, as the doctor calls it."""
-    command = [sys.executable, "-c", "from worker.cli.main import main; main()", "doctor", "--json"]
-    done = subprocess.run(command, env=site.environ, capture_output=True, text=True, check=False)
-    [text] = [each["text"] for each in json.loads(done.stdout) if each["check"] == "dispatcher"]
-    return str(text).removesuffix(" leads")
+    """The leader, by the name that the doctor shows."""
+    return findings(site.environ)["dispatcher"]["text"].removesuffix(" leads")
 
 
 def test_its_pages_say_what_is_looked_for_and_its_buttons_answer(site: Installation) -> None:

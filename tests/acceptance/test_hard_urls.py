@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 import os
 import string
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import httpx
 import psycopg
 import pytest
 import redis
@@ -19,12 +15,11 @@ from psycopg import sql
 from sqlalchemy import make_url
 
 from tests.support.certificate import Authority
-from tests.support.deadline import DEADLINE_S
+from tests.support.command import sliceway
+from tests.support.flower import FlowerProcess
 from tests.support.installation import MIB, Installation
 from tests.support.tls import CLIENT_HELLO, Recorder, TlsRelay
 from worker.db.pool import conninfo
-from worker.local.ports import free_port
-from worker.local.process import Child, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,7 +54,6 @@ class HardInstallation(Installation):
             "SLICEWAY_BROKER_URL": f"rediss://{role}:{ENCODED}@localhost:{self.relay.port}/{broker.database}",
             "SLICEWAY_BROKER_CA_FILE": str(self.authority.file),
             "SLICEWAY_BROKER_CERT_FILE": str(self.authority.identity("worker.test")),
-            "SLICEWAY_FLOWER_BASIC_AUTH": "operator:fake-secret-flower",
         }
 
     def close(self) -> None:
@@ -81,20 +75,14 @@ def site(hard_ground: Ground[HardInstallation]) -> Iterator[HardInstallation]:
     yield from hard_ground.lend()
 
 
-def sliceway(environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "worker.cli", *arguments]
-    environ = {**environ, "SLICEWAY_LOG_LEVEL": "info"}
-    return subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-
-
 def doctor(environ: Mapping[str, str]) -> tuple[dict[str, dict[str, Any]], str]:
-    done = sliceway(environ, "doctor", "--json")
+    done = sliceway({**environ, "SLICEWAY_LOG_LEVEL": "info"}, "doctor", "--json")
     return {each["check"]: each for each in json.loads(done.stdout)}, done.stdout + done.stderr
 
 
 def test_every_role_gets_through_with_such_passwords(site: HardInstallation) -> None:
     [worker] = site.workers(1)
-    migrated = sliceway(site.environ, "migrate")
+    migrated = sliceway(site.environ | {"SLICEWAY_LOG_LEVEL": "info"}, "migrate")
     assert (migrated.returncode, migrated.stderr) == (0, "")
     site.until(lambda: "sliceway listen" in applications(site), "the dispatcher listens")
     job = site.enqueue(2 * MIB)
@@ -116,41 +104,9 @@ def applications(site: HardInstallation) -> set[str]:
 
 def test_flower_shows_the_queue_of_such_a_broker(site: HardInstallation) -> None:
     site.workers(1)
-    with flower(site.environ, site) as browser:
-        assert wait_until(lambda: "sliceway" in browser.get("/broker").text, timeout_s=DEADLINE_S, poll_s=0.1)
-        workers = browser.get("/api/workers", params={"status": "true"})
-        assert workers.is_success
-    assert ENCODED not in (site.folder / "flower.log").read_text()
-
-
-class flower:  # noqa: N801 - used as a function
-    """A Flower that `sliceway flower` started, and a browser that has its password."""
-
-    def __init__(self, environ: Mapping[str, str], site: Installation) -> None:
-        port = free_port()
-        given = {**environ, "SLICEWAY_FLOWER_PORT": str(port)}
-        self._log = site.folder / "flower.log"
-        self._child = Child([sys.executable, "-m", "worker.cli", "flower"], log=self._log, env=given)
-        auth = ("operator", "fake-secret-flower")
-        self._browser = httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=auth, trust_env=False, timeout=60)
-
-    def __enter__(self) -> httpx.Client:
-        assert wait_until(self._serves, timeout_s=DEADLINE_S, poll_s=0.1), self._log.read_text()
-        return self._browser
-
-    def environ(self) -> list[str]:
-        """What it runs with."""
-        return Path(f"/proc/{self._child.pid}/environ").read_text().split("\0")
-
-    def _serves(self) -> bool:
-        try:
-            return self._browser.get("/healthcheck").is_success
-        except httpx.HTTPError:
-            return False
-
-    def __exit__(self, *_: object) -> None:
-        self._browser.close()
-        self._child.stop()
+    with FlowerProcess(site) as flower:
+        site.until(lambda: "sliceway" in flower.text("/broker"), "the queue in Flower")
+    assert ENCODED not in flower.log.read_text()
 
 
 @pytest.mark.parametrize(
@@ -185,10 +141,10 @@ def test_the_first_that_leaves_any_role_is_a_client_hello(site: HardInstallation
     site.until(lambda: len(recorder.heard) > 4, "the dispatcher has, too")
     worker.stop()
     by_workers = len(recorder.heard)
-    with (running := flower(environ, site)) as browser:
+    with FlowerProcess(site, {"SLICEWAY_BROKER_URL": url}, lists_workers=False) as flower:
         site.until(lambda: len(recorder.heard) > by_workers, "Flower has tried to reach the broker")
-        browser.get("/broker")
-        asks_over_https = "FLOWER_BROKER_API=https://127.0.0.1:15671/api/" in running.environ()
+        flower.client.get("/broker")
+        asks_over_https = "FLOWER_BROKER_API=https://127.0.0.1:15671/api/" in flower.environ()
         assert asks_over_https == (scheme == "amqps")
     by_flower = len(recorder.heard)
     doctor(environ)

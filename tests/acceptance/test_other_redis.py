@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
 from celery import Celery
 
-from tests.acceptance.flower_process import FlowerProcess
+from tests.support.command import findings
 from tests.support.deadline import DEADLINE_S
+from tests.support.flower import FlowerProcess
 from tests.support.forged import FORGED
 from tests.support.installation import MIB
 from tests.support.redis_servers import PASSWORD, Sentinels, on_a_socket
@@ -37,10 +35,8 @@ def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
 
 def doctor(site: Installation, given: Row) -> dict[str, tuple[str, str]]:
     """What the doctor says of the broker."""
-    command = [sys.executable, "-c", "from worker.cli.main import main; main()", "doctor", "--json"]
-    done = subprocess.run(command, env=site.environ | given, capture_output=True, text=True, check=False)
-    found = {each["check"]: (each["level"], each["text"]) for each in json.loads(done.stdout)}
-    return {check: report for check, report in found.items() if "broker" in check}
+    found = findings(site.environ | given)
+    return {check: (each["level"], each["text"]) for check, each in found.items() if "broker" in check}
 
 
 def seen_by_flower(site: Installation, flower: FlowerProcess, queue: redis.Redis) -> None:
@@ -70,23 +66,20 @@ def test_a_socket_is_served_like_a_port(site: Installation, tmp_path: Path) -> N
             assert app.control.ping(timeout=DEADLINE_S, limit=1)
         found = doctor(site, given)
         assert (found["broker"][0], found["broker memory"][0]) == ("ok", "ok")
-        with FlowerProcess(site, **given) as flower:
+        with FlowerProcess(site, given) as flower:
             seen_by_flower(site, flower, server.client)
 
 
 def test_an_upload_goes_on_over_the_failover_of_its_master(site: Installation, sentinels: Sentinels) -> None:
     given = sentinels.environ
     site.workers(2, **given)
-    key = site.fresh_key()
-    let_go = site.store.hold("data", key, offset=0, count=1)
-    job = site.enqueue(5 * MIB, key)
-    site.store.held("data", key)
+    job, let_go = site.enqueue_held(5 * MIB, offset=0, count=1)
     sentinels.lose_master()
     let_go()
     job.succeeds()
     site.enqueue(2 * MIB).succeeds()
     sentinels.replica.client.select(1)
-    with FlowerProcess(site, **given) as flower:
+    with FlowerProcess(site, given) as flower:
         seen_by_flower(site, flower, sentinels.replica.client)
     found = doctor(site, given)
     assert (found["broker"][0], "the master at 127.0.0.1:" in found["broker"][1]) == ("ok", True)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import secrets
 import ssl
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,13 +19,12 @@ import pytest
 
 from tests.support import echo
 from tests.support.certificate import Authority
-from tests.support.deadline import DEADLINE_S
+from tests.support.command import sliceway
+from tests.support.flower import FlowerProcess
 from tests.support.installation import MIB, Installation
 from tests.support.job import JobSpec
 from tests.support.leaks import leaked
 from tests.support.store import APPID, BUCKET, SLICE_BYTES
-from worker.local.ports import free_port
-from worker.local.process import Child, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,37 +135,15 @@ def careless(servers: Servers) -> Iterator[Careless]:
 
 
 @pytest.fixture
-def flower(careless: Careless) -> Iterator[tuple[Child, httpx.Client]]:
-    """A Flower with its password, as the command starts it."""
-    port = free_port()
-    log = careless.folder / "flower.log"
-    child = Child(
-        [sys.executable, "-m", "worker.cli", "flower"],
-        log=log,
-        env=careless.environ | {"SLICEWAY_FLOWER_PORT": str(port)},
-    )
-    with httpx.Client(
-        base_url=f"http://127.0.0.1:{port}", auth=("me", careless.flower_password), trust_env=False, timeout=60
-    ) as client:
-        assert wait_until(lambda: _is_there(client), timeout_s=DEADLINE_S, poll_s=0.1), log.read_text()
-        yield child, client
-    child.stop(grace_s=10)
-
-
-def _is_there(client: httpx.Client) -> bool:
-    try:
-        return client.get("/api/workers").status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
+def flower(careless: Careless) -> Iterator[FlowerProcess]:
+    with FlowerProcess(careless, auth=("me", careless.flower_password), lists_workers=False) as started:
+        yield started
 
 
 def command(site: Careless, *arguments: str, **environ: str) -> str:
-    """What a command prints, whatever becomes of it."""
-    argv = [sys.executable, "-m", "worker.cli", *arguments]
-    ended = subprocess.run(
-        argv, env=site.environ | environ, capture_output=True, text=True, check=False, timeout=DEADLINE_S
-    )
-    return ended.stdout + ended.stderr
+    """What a command prints, whatever its exit code."""
+    done = sliceway(site.environ | environ, *arguments)
+    return done.stdout + done.stderr
 
 
 def arguments(*pids: int) -> str:
@@ -197,8 +172,7 @@ def pages(client: httpx.Client) -> str:
     return "\n".join([json.dumps(tasks), json.dumps(workers), *(client.get(path).text for path in paths)])
 
 
-def test_a_wrong_profile_fails_no_job_and_shows_nothing(careless: Careless, flower: tuple[Child, httpx.Client]) -> None:
-    process, client = flower
+def test_a_wrong_profile_fails_no_job_and_shows_nothing(careless: Careless, flower: FlowerProcess) -> None:
     [worker] = careless.workers(1)
     careless.tls.authorities.unlink()
     jobs = {}
@@ -218,20 +192,20 @@ def test_a_wrong_profile_fails_no_job_and_shows_nothing(careless: Careless, flow
     foul = [job for path, job in jobs.items() if path.startswith("foul")]
     for job in foul:
         assert job.fails() == "store_refused"
-    careless.until(lambda: "FAILURE" in client.get("/api/tasks").text, "their failure in Flower")
+    careless.until(lambda: "FAILURE" in flower.client.get("/api/tasks").text, "their failure in Flower")
     waiting = [job for job in jobs.values() if job not in foul]
     careless.until(lambda: {job.state for job in waiting} == {"queued"}, "all others waiting")
     assert {job.view["error"]["code"] for job in waiting} == set(WAIT.values())
 
     output = {
         "log": worker.text(),
-        "log of Flower": (careless.folder / "flower.log").read_text(),
+        "log of Flower": flower.log.read_text(),
         "rows": rows(careless),
         "answers": "\n".join(answers(careless, job.id) for job in jobs.values()),
-        "pages of Flower": pages(client),
+        "pages of Flower": pages(flower.client),
         "doctor": command(careless, "doctor") + command(careless, "doctor", "--json"),
         "stores check": command(careless, "stores", "check"),
-        "arguments": arguments(worker.pid, *worker.children(), process.pid),
+        "arguments": arguments(worker.pid, *worker.children(), flower.pid),
     }
     assert "store.unusable" in output["log"]
     assert all(f"store {store}" in output["doctor"] for store in WAIT)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -14,14 +12,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.support.deadline import DEADLINE_S
+from tests.support.command import sliceway
 from tests.support.installation import Installation
 from tests.support.job import JobSpec
 from tests.support.store import SLICE_BYTES
 from worker.db.pool import conninfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.support.fixtures import Servers
     from tests.support.job import Job
@@ -47,21 +45,11 @@ ENVIRONMENT = {"PGDATESTYLE": "German", "PGTZ": "Asia/Kathmandu", "PGCLIENTENCOD
 CHECKED = ("database", "database session", "migrations", "workers", "dispatcher")
 
 
-@pytest.fixture
-def sliceway() -> Callable[..., Row]:
-    """The command line in the environment of an installation; returns what it prints as JSON.
-
-    In a process of its own: the API in this one would get the environment, too, whenever it opens a connection.
-    """
-
-    def run(site: Installation, *arguments: str, **environ: str) -> Row:
-        argv = [sys.executable, "-m", "worker.cli", *arguments]
-        environ = site.environ | environ | {"SLICEWAY_LOG_LEVEL": "info"}
-        done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-        assert done.stdout, (arguments, done.returncode, done.stderr)
-        return {"code": done.returncode, "said": json.loads(done.stdout) if "--json" in arguments else done.stdout}
-
-    return run
+def command(site: Installation, *arguments: str, **environ: str) -> Row:
+    """Run a command in the environment of an installation; returns what it prints, parsed if that is JSON."""
+    done = sliceway(site.environ | environ | {"SLICEWAY_LOG_LEVEL": "info"}, *arguments)
+    assert done.stdout, (arguments, done.returncode, done.stderr)
+    return {"code": done.returncode, "said": json.loads(done.stdout) if "--json" in arguments else done.stdout}
 
 
 @contextmanager
@@ -88,21 +76,21 @@ def _hang_up(connection: psycopg.Connection[Any]) -> None:
     connection.execute(b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE " + mine)
 
 
-def goes_well(site: Installation, sliceway: Callable[..., Row], **environ: str) -> None:
+def goes_well(site: Installation, **environ: str) -> None:
     """A worker that starts now uploads a file of several slices, and a small one, through a failure each."""
     site.workers(0)
     site.workers(1, **environ)
     sizes = (9, 2 * SLICE_BYTES)
     jobs = [uploaded(site, f"影片/第{size}集-{os.urandom(3).hex()}.mov", size) for size in sizes]
-    key = sliceway(site, "keys", "create", "--tenant", "acme", "--name", "钥匙", "--json", **environ)
+    key = command(site, "keys", "create", "--tenant", "acme", "--name", "钥匙", "--json", **environ)
     assert (key["code"], key["said"]["name"], key["said"]["created_at"][-1:]) == (0, "钥匙", "Z")
     port = site.api.base_url.port
     reached = {"SLICEWAY_API_URL": f"http://127.0.0.1:{port}", "SLICEWAY_API_KEY": key["said"]["key"]}
     for job in jobs:
-        job_view = sliceway(site, "jobs", "show", job.id, "--json", **environ, **reached)
+        job_view = command(site, "jobs", "show", job.id, "--json", **environ, **reached)
         assert (job_view["code"], job_view["said"]["key"], job_view["said"]["state"]) == (0, job.key, "succeeded")
         assert job_view["said"]["labels"] == {"订单": "十七"}
-    found = {each["check"]: each["level"] for each in sliceway(site, "doctor", "--json", **environ)["said"]}
+    found = {each["check"]: each["level"] for each in command(site, "doctor", "--json", **environ)["said"]}
     assert {name: found.get(name) for name in CHECKED} == dict.fromkeys(CHECKED, "ok")
 
 
@@ -128,39 +116,35 @@ def uploaded(site: Installation, key: str, size_bytes: int) -> Job:
         ("ROLE CURRENT_USER IN DATABASE {database}", SECOND),
     ],
 )
-def test_what_is_set_for_the_database_or_the_role(
-    site: Installation, sliceway: Callable[..., Row], whose: str, settings: Row
-) -> None:
+def test_what_is_set_for_the_database_or_the_role(site: Installation, whose: str, settings: Row) -> None:
     with altered(site, whose, settings):
-        goes_well(site, sliceway)
+        goes_well(site)
 
 
-def test_what_is_set_in_the_environment(site: Installation, sliceway: Callable[..., Row]) -> None:
+def test_what_is_set_in_the_environment(site: Installation) -> None:
     options = " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in SECOND.items())
-    goes_well(site, sliceway, PGOPTIONS=options, **ENVIRONMENT)
+    goes_well(site, PGOPTIONS=options, **ENVIRONMENT)
 
 
-def test_behind_a_pooler_migrate_has_set_it_for_the_role(site: Installation, sliceway: Callable[..., Row]) -> None:
+def test_behind_a_pooler_migrate_has_set_it_for_the_role(site: Installation) -> None:
     """A pooler takes no options: both URLs lead to the server, and what is sent to one is all that it gets."""
     pooled = {"SLICEWAY_DATABASE_DIRECT_URL": site.database.url}
     with altered(site, "DATABASE {database}", SECOND | {"statement_timeout": "10s", "idle_session_timeout": "1h"}):
-        before = {each["check"]: each for each in sliceway(site, "doctor", "--json", **pooled)["said"]}
+        before = {each["check"]: each for each in command(site, "doctor", "--json", **pooled)["said"]}
         assert before["database session"]["level"] == "failed"
         assert "IntervalStyle is sql_standard and should be postgres" in before["database session"]["text"]
         assert "sliceway migrate" in before["database session"]["advice"]
         assert before["database session, directly"]["level"] == "ok"
         try:
-            assert "Set the session settings of role" in sliceway(site, "migrate", **pooled)["said"]
-            assert sliceway(site, "migrate", **pooled)["said"] == "The database is up to date.\n"
-            goes_well(site, sliceway, **pooled)
+            assert "Set the session settings of role" in command(site, "migrate", **pooled)["said"]
+            assert command(site, "migrate", **pooled)["said"] == "The database is up to date.\n"
+            goes_well(site, **pooled)
         finally:
             site.sql(f"ALTER ROLE CURRENT_USER IN DATABASE {site.database.name} RESET ALL")
 
 
 class InSchema(Installation):
     """An installation whose tables are in a schema that only its URL names, beside settings against us."""
-
-    sliceway: Callable[..., Row]
 
     def _environ(self) -> dict[str, str]:
         kept = " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in SECOND.items())
@@ -171,15 +155,14 @@ class InSchema(Installation):
         self.database.options += " -c search_path=media"
         environ = super()._environ()
         self.environ = environ
-        assert "Migrated: 0001" in self.sliceway(self, "migrate")["said"]
+        assert "Migrated: 0001" in command(self, "migrate")["said"]
         return environ
 
 
-def test_a_schema_that_the_url_names(sliceway: Callable[..., Row], servers: Servers) -> None:
-    InSchema.sliceway = staticmethod(sliceway)
+def test_a_schema_that_the_url_names(servers: Servers) -> None:
     site = servers.install(InSchema)
     try:
-        goes_well(site, sliceway)
+        goes_well(site)
         assert site.sql("SELECT count(*) AS n FROM media.job")[0]["n"] == 2
     finally:
         site.close()

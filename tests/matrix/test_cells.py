@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from tests.matrix.cells import CELLS, Cell
-from tests.support.system import FINAL, MIB, environment, findings, sliceway, system
+from tests.support.command import findings, sliceway
+from tests.support.system import FINAL, MIB, environment, system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,19 +32,6 @@ FINAL = {"succeeded", "failed", "cancelled"}
 def environment(given: Mapping[str, str]) -> dict[str, str]:
     """Return our environment with these settings of Sliceway, and no others."""
     return clean_environ("FLOWER_") | QUICK | NOT_NICE | dict(given)
-
-
-def sliceway(environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in an environment of its own."""
-    argv = [sys.executable, "-m", "worker.cli", *arguments]
-    return subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-
-
-def findings(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return what the doctor finds, by check."""
-    done = sliceway(environ, "doctor", "--json")
-    assert done.stdout, done.stderr
-    return {each["check"]: each for each in json.loads(done.stdout)}
 
 
 @dataclass
