@@ -35,10 +35,7 @@ def test_a_cancel_stops_slices_at_their_next_piece(site: Installation) -> None:
 
 
 def test_a_cancel_waits_for_the_last_claim_before_it_cleans_up(site: Installation) -> None:
-    key = site.fresh_key()
-    let_go = site.store.hold("data", key)
-    job = site.enqueue(12 * MIB, key)
-    site.store.held("data", job.key, 8)
+    job, let_go = site.enqueue_held(12 * MIB, requests=8)
     job.act("cancel")
     site.until(lambda: all(row["state"] != "dispatched" for row in job.slices), "nothing dispatched")
     claimed = sum(row["state"] == "sending" for row in job.slices)
@@ -99,10 +96,7 @@ def test_a_full_upload_without_our_mark_is_left_to_expire(site: Installation) ->
 
 
 def test_a_cancel_in_the_middle_of_init_cleans_up_its_session(site: Installation) -> None:
-    key = site.fresh_key()
-    let_go = site.store.hold("init", key, when="after")
-    job = site.enqueue(SIZE, key)
-    site.store.held("init", job.key)
+    job, let_go = site.enqueue_held(SIZE, "init", when="after")
     job.act("cancel")
     let_go()
     job.reaches("cancelled")
@@ -138,10 +132,7 @@ def kill_its_worker(site: Installation, job: Job) -> None:
 @pytest.mark.parametrize(("op", "size"), [("upload", 1000), ("init", SIZE)])
 def test_what_a_killed_init_had_begun_is_looked_for_after_a_cancel(site: Installation, op: str, size: int) -> None:
     """It has recorded nothing yet, and no process has received the store's answer."""
-    key = site.fresh_key()
-    let_go = site.store.hold(op, key, when="after", count=1)
-    job = site.enqueue(size, key)
-    site.store.held(op, job.key)
+    job, let_go = site.enqueue_held(size, op, when="after", count=1)
     job.act("cancel")
     kill_its_worker(site, job)
     let_go()
@@ -155,10 +146,7 @@ def test_what_a_killed_init_had_begun_is_looked_for_after_a_cancel(site: Install
 
 
 def test_a_cancelled_job_can_be_retried_from_the_beginning(site: Installation) -> None:
-    key = site.fresh_key()
-    let_go = site.store.hold("data", key)
-    job = site.enqueue(6 * MIB, key)
-    site.store.held("data", job.key, 8)
+    job, let_go = site.enqueue_held(6 * MIB, requests=8)
     job.act("cancel")
     let_go()
     job.reaches("cancelled")
@@ -207,10 +195,7 @@ def test_a_fresh_retry_while_the_old_worker_still_sends_takes_nothing_of_it(site
 
 
 def test_a_target_is_held_until_its_job_has_ended(site: Installation) -> None:
-    key = site.fresh_key()
-    let_go = site.store.hold("data", key, offset=0)
-    job = site.enqueue(SIZE, key)
-    site.store.held("data", job.key)
+    job, let_go = site.enqueue_held(SIZE, offset=0)
     body = {"source": {"kind": "file", "root": "media", "path": job.key}, "store": "twin", "key": job.key}
     answer = site.api.post("/v1/jobs", json=body)
     assert (answer.status_code, answer.json()["code"]) == (409, "key_busy")

@@ -69,10 +69,7 @@ def test_with_the_shipped_times_a_dead_workers_slice_runs_elsewhere_long_before_
 
 def test_a_worker_that_slept_past_its_death_changes_nothing_and_ends_itself(site: Installation) -> None:
     site.workers(2)
-    key = site.fresh_key()
-    let_go = site.store.hold("data", key, offset=0, count=1)
-    job = site.enqueue(2 * MIB, key)
-    site.store.held("data", job.key)
+    job, let_go = site.enqueue_held(2 * MIB, offset=0, count=1)
     sleeper = site.holder(job, 0)
     token = job.slices[0]["token"]
     sleeper.freeze()
@@ -89,10 +86,7 @@ def test_a_worker_that_slept_past_its_death_changes_nothing_and_ends_itself(site
 
 def test_a_late_checkpoint_under_an_old_token_is_void(site: Installation) -> None:
     site.workers(2)
-    key = site.fresh_key()
-    let_go = site.store.hold("data", key, offset=0, count=2)
-    job = site.enqueue(2 * MIB, key)
-    site.store.held("data", job.key)
+    job, let_go = site.enqueue_held(2 * MIB, offset=0, count=2)
     site.until(lambda: job.done() == 3, "the others")
     sleeper = site.holder(job, 0)
     old = job.slices[0]["token"]
@@ -127,10 +121,7 @@ def test_sigterm_hands_the_work_back_at_once(site: Installation) -> None:
 
 def test_a_stopped_worker_gives_back_what_the_store_does_not_answer(site: Installation) -> None:
     [worker] = site.workers(1)
-    key = site.fresh_key()
-    let_go = site.store.hold("data", key, offset=SLICE_BYTES)
-    job = site.enqueue(2 * MIB, key)
-    site.store.held("data", job.key)
+    job, let_go = site.enqueue_held(2 * MIB, offset=SLICE_BYTES)
     worker.terminate()
     assert worker.ended()
     assert "worker.left" in worker.text()

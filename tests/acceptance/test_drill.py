@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.api import create_api_key
 from tests.support.environ import DEAD_AFTER_S, QUICK
 from tests.support.installation import MIB
 from tests.support.processes import running
-from worker.db.pool import Database
 from worker.drill.site import NOTICE_SLACK_S
-from worker.jobs.api_keys import Scope, create_key
+from worker.jobs.api_keys import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,8 +181,5 @@ def test_an_object_that_is_not_the_file_is_no_success(clean: Installation) -> No
 
 def test_a_key_that_could_not_clean_up_is_refused(clean: Installation) -> None:
     clean.workers(2)
-    database = Database(clean.database.url, pool_size=1)
-    with database.transaction() as tx:
-        _, key = create_key(tx, "acme", [Scope.SUBMIT, Scope.READ])
-    database.close()
+    key = create_api_key(clean.database.url, scopes=[Scope.SUBMIT, Scope.READ])
     assert "lacks the scope operate" in Drilling(clean, key=key).ends(4).err

@@ -58,10 +58,7 @@ def refusals(logged: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("task", list(TaskName))
 def test_a_forged_message_with_a_past_expiry_pauses_nothing(site: Installation, task: str) -> None:
     [worker] = site.workers(1, **JSON)
-    key = site.fresh_key()
-    let_go = site.store.hold("data", key, offset=0)
-    job = site.enqueue(2 * MIB, key)
-    site.store.held("data", job.key)
+    job, let_go = site.enqueue_held(2 * MIB, offset=0)
     said = kwargs(job=job.id, token=10, epoch=job.row["epoch"], **({"number": 0} if task == TaskName.SLICE else {}))
     since = len(worker.text())
     with site.broker() as broker:

@@ -30,10 +30,7 @@ def test_a_slice_whose_answer_was_cut_off_is_looked_up(site: Installation, when:
 
 def test_a_slice_that_was_not_answered_until_its_deadline_is_looked_up(site: Installation) -> None:
     site.workers(1, **SCALED)
-    key = site.fresh_key()
-    let_go = site.store.hold("data", key, offset=SLICE_BYTES, when="after")
-    job = site.enqueue(2 * MIB, key)
-    site.store.held("data", key)
+    job, let_go = site.enqueue_held(2 * MIB, offset=SLICE_BYTES, when="after")
     site.until(lambda: (job.row["error"] or {}).get("code") == "store_silent", "the answer given up")
     let_go()
     result = job.succeeds()

@@ -40,10 +40,7 @@ def workers(site: Installation, fingerprint: str) -> None:
 
 def half_sent(site: Installation, *contents: bytes) -> Job:
     """A job whose file gets another inode while slices of it are on their way."""
-    key = site.fresh_key()
-    let_go = site.store.hold("data", key)
-    job = site.enqueue(SIZE, key)
-    site.store.held("data", job.key, 8)
+    job, let_go = site.enqueue_held(SIZE, requests=8)
     remounted(job.path, *contents)
     let_go()
     return job
@@ -152,10 +149,7 @@ def test_a_change_to_strict_and_back_is_no_matter_to_a_file_that_stays(site: Ins
 
 def test_a_file_that_was_gone_and_is_back_is_gone_on_with(site: Installation) -> None:
     workers(site, "strict")
-    key = site.fresh_key()
-    let_go = site.store.hold("data", key)
-    job = site.enqueue(SIZE, key)
-    site.store.held("data", job.key, 8)
+    job, let_go = site.enqueue_held(SIZE, requests=8)
     elsewhere = job.path.rename(site.folder / "elsewhere")
     let_go()
     assert job.fails() == "source_gone"

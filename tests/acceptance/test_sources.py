@@ -61,10 +61,7 @@ def _workers(site: Installation) -> None:
 def test_a_file_that_changes_between_slices_fails_its_job(
     site: Installation, change: Callable[[Path], None], code: str
 ) -> None:
-    key = site.fresh_key()
-    let_go = site.store.hold("data", key)
-    job = site.enqueue(12 * MIB, key)
-    site.store.held("data", job.key, 8)
+    job, let_go = site.enqueue_held(12 * MIB, requests=8)
     change(job.path)
     let_go()
     assert job.fails() == code
@@ -76,10 +73,7 @@ def test_a_file_that_changes_between_slices_fails_its_job(
 def test_a_file_that_changes_after_its_last_slice_was_read_fails_its_job(
     site: Installation, change: Callable[[Path], None], code: str
 ) -> None:
-    key = site.fresh_key()
-    let_go = site.store.hold("data", key)
-    job = site.enqueue(1 * MIB, key)
-    site.store.held("data", job.key, 2)
+    job, let_go = site.enqueue_held(1 * MIB, requests=2)
     change(job.path)
     let_go()
     assert job.fails() == code
@@ -87,10 +81,7 @@ def test_a_file_that_changes_after_its_last_slice_was_read_fails_its_job(
 
 
 def test_a_changed_file_is_uploaded_as_it_is_now_after_a_retry(site: Installation) -> None:
-    key = site.fresh_key()
-    let_go = site.store.hold("data", key)
-    job = site.enqueue(6 * MIB, key)
-    site.store.held("data", job.key, 8)
+    job, let_go = site.enqueue_held(6 * MIB, requests=8)
     grow(job.path)
     let_go()
     job.fails()

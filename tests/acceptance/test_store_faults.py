@@ -45,10 +45,7 @@ def test_a_lost_session_is_begun_anew(site: Installation) -> None:
 
 
 def test_a_session_that_is_lost_again_and_again_is_given_up(site: Installation) -> None:
-    key = site.fresh_key()
-    let_go = site.store.hold("init", key)
-    job = site.enqueue(2 * MIB, key)
-    site.store.held("init", job.key)
+    job, let_go = site.enqueue_held(2 * MIB, "init")
     site.sql("UPDATE job SET session_losses = 5 WHERE id = %(id)s", id=job.id)
     site.store.control.add_rule("lose_session", op="data", path=job.key)
     let_go()

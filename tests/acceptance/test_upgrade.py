@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import uuid
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
-from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from tests.migration.old_database import ENDPOINT, FOREIGN_SLICES, REVISION, SIZE, build
@@ -16,8 +13,8 @@ from tests.support.installation import Installation
 from tests.support.invariants import broken
 from tests.support.job import Job
 from tests.support.store import BUCKET, SLICE_BYTES
+from tests.support.templates import create_database, drop_database
 from worker.db.migrate import migrate
-from worker.db.pool import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,14 +31,12 @@ def installed(
     sites: list[Installation] = []
 
     def install(revision: str) -> dict[str, Job]:
-        template = f"old_{uuid.uuid4().hex[:12]}"
-        with psycopg.connect(conninfo(postgres.url_of("postgres")), autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(template)))
-            build(postgres.url_of(template), leases_end_in_s=2, revision=revision)
-            migrate(postgres.url_of(template))
-            site = Installation(tmp_path_factory.mktemp("upgraded"), postgres, valkey, template)
-            sites.append(site)
-            connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(template)))
+        template = create_database(postgres, "template0")
+        build(postgres.url_of(template), leases_end_in_s=2, revision=revision)
+        migrate(postgres.url_of(template))
+        site = Installation(tmp_path_factory.mktemp("upgraded"), postgres, valkey, template)
+        sites.append(site)
+        drop_database(postgres, template)
         site.sql("UPDATE job SET target = replace(target, %(old)s, %(new)s)", old=ENDPOINT, new=site.store.url[7:])
         return {row["key"]: _put_in_place(site, row["id"], row["key"]) for row in site.sql("SELECT id, key FROM job")}
 

@@ -186,13 +186,20 @@ class Installation:
         assert answer.status_code == httpx.codes.ACCEPTED, answer.text
         return self.note(Job(self, answer.json()["id"], spec.key, content, self.media / spec.path))
 
+    def enqueue_held(
+        self, size_bytes: int, op: str = "data", *, requests: int = 1, **rule: Any
+    ) -> tuple[Job, Callable[[], None]]:
+        """Enqueue a file, and wait until the store holds requests for it; returns the job and their release."""
+        key = self.fresh_key()
+        release = self.store.hold(op, key, **rule)
+        job = self.enqueue(size_bytes, key)
+        self.store.held(op, key, requests)
+        return job, release
+
     def enqueue_half_sent(self) -> Job:
         """Have all slices of a job sent but its first, and stop all workers then."""
         self.workers(1)
-        key = self.fresh_key()
-        release = self.store.hold("data", key, offset=0)
-        job = self.enqueue(2 * MIB, key)
-        self.store.held("data", key)
+        job, release = self.enqueue_held(2 * MIB, offset=0)
         self.until(lambda: job.done() == 3, "the other slices done")
         self.workers(0)
         release()
