@@ -126,7 +126,8 @@ def two(site: BenchEnvironment, others: Others, file: Path, mib: int) -> Iterato
 
 def raw(site: BenchEnvironment, file: Path, mib: int, by: str) -> Run:
     """The limit: as many processes and threads as Sliceway has, no queue, no checkpoint."""
-    arguments = {"by": by, "file": str(file), "slice_bytes": mib * MIB, "processes": os.cpu_count(), "threads": MIN_SLOTS}
+    sizes = {"slice_bytes": mib * MIB, "processes": os.cpu_count(), "threads": MIN_SLOTS}
+    arguments = {"by": by, "file": str(file), **sizes}
     return site.other([sys.executable, HERE / "raw_driver.py"], arguments)
 
 
