@@ -1,4 +1,4 @@
-"""Faults are done to the same installations that the acceptance tests use, and the same must hold afterwards."""
+"""The fault suite uses the installations of the acceptance tests, and the same invariants must hold after each test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ground", "pytest_runtest_makereport", "servers", "site"]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how much the explorer has seen."""
+    """Print how much the explorer has seen."""
     lines = [
         str(value)
         for report in terminalreporter.getreports("passed")

@@ -1,4 +1,4 @@
-"""Small worlds searched whole: no law is broken, every state leads to an end; a guard that is dropped is missed."""
+"""Small worlds searched whole: no invariant is violated, every job ends, and the search notices a dropped guard."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.faults.explorer import SMALL, Broken, Explorer
-from tests.faults.explorer_program import EdgeStore
-from tests.faults.explorer_state import JOB, Fault, Stranger, World
-from tests.faults.explorer_store import Store, respond, sha_of
+from tests.faults.explorer.replay import ReplayDriver
+from tests.faults.explorer.search import Explorer, InvariantViolated
+from tests.faults.explorer.state import JOB, Fault, ForeignAction, World
+from tests.faults.explorer.store_model import Store, respond, sha_of
+from tests.faults.explorer.worlds import SMALL
 from worker.stores.base import Aborted, Listing
 from worker.stores.cos_json.client import CosJsonClient, Operation
 from worker.stores.cos_json.errors import Kind, Op
@@ -36,7 +37,7 @@ def explorer(database_url: str, tmp_path: Path) -> Callable[..., Explorer]:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_no_law_is_broken_and_every_state_leads_to_an_end(
+def test_no_invariant_is_violated_and_the_job_ends_from_every_state(
     name: str, explorer: Callable[..., Explorer], record_property: Callable[[str, object], None]
 ) -> None:
     explored = explorer(SMALL[name]).explore()
@@ -45,8 +46,8 @@ def test_no_law_is_broken_and_every_state_leads_to_an_end(
     assert explored.ends["succeeded"] > 0
 
 
-class Gullible(EdgeStore):
-    """A driver that shows our mark on whatever is there, as if nothing but the size were looked at."""
+class Gullible(ReplayDriver):
+    """A driver that reports our mark on every object, as if it compared nothing but the size."""
 
     def head(
         self, key: str, guard: Guard, *, expected: bool = False, finished_mark: str | None = None
@@ -55,13 +56,13 @@ class Gullible(EdgeStore):
         return found and replace(found, mark=f"sliceway/{JOB}/1", digest=None)
 
 
-class Careless(EdgeStore):
-    """A driver that discards without a look."""
+class Careless(ReplayDriver):
+    """A driver that discards without a check."""
 
     def abort(
         self,
         key: str,
-        handle: Handle | None,  # noqa: ARG002 - it does not care
+        handle: Handle | None,  # noqa: ARG002 - it does not check
         guard: Guard,
         *,
         mark: str | None = None,  # noqa: ARG002
@@ -70,8 +71,8 @@ class Careless(EdgeStore):
         return Aborted()
 
 
-class Trusting(EdgeStore):
-    """A driver that takes the digest that init was given for that of whatever is there, as 0.1 did."""
+class Trusting(ReplayDriver):
+    """A driver that takes the digest that init was given for the digest of any upload there, as 0.1 did."""
 
     def init(self, intent: Intent, slice_bytes: int, digests: Digests | None, guard: Guard) -> Any:
         self.given = digests and digests.value
@@ -84,8 +85,7 @@ class Trusting(EdgeStore):
         return replace(listing, handle={**listing.handle, "sha": self.given}, digest=self.given)
 
 
-PUT = frozenset({Stranger.PUT})
-CLAIMABLE = "AND (s.state = 'dispatched' OR %(again)s AND s.state = 'sending' AND s.worker = %(worker)s)"
+PUT = frozenset({ForeignAction.PUT})
 DROPPED: dict[str, tuple[World, dict[str, Any], str]] = {
     "the token of a claim": (
         World(slices=1, faults=1, kinds=frozenset({Fault.CRASH})),
@@ -116,47 +116,54 @@ DROPPED: dict[str, tuple[World, dict[str, Any], str]] = {
         {"dropped": {"succeed": ["AND token = %(token)s AND worker = %(worker)s AND step = 'running'"]}},
         "succeed changed rows",
     ),
-    "the return of what dead workers held": (
+    "the rescue of what dead workers held": (
         World(slices=1, faults=1, kinds=frozenset({Fault.CRASH})),
         {"dropped": {"rescue": ["w.ended_at IS NOT NULL OR "]}},
         "nothing moves it on",
     ),
     "all proof but the size": (
-        World(slices=1, strangers=1, deeds=PUT),
+        World(slices=1, foreign_actions=1, foreign_kinds=PUT),
         {"driver": Gullible},
         "the job has succeeded, and its object never was there",
     ),
     "the digest in the store's own list": (
-        World(verified=True, marked=False, predecessor=Stranger.BEGIN_HALF),
+        World(verified=True, marked=False, predecessor=ForeignAction.BEGIN_HALF),
         {"driver": Trusting},
         "slice 0 is recorded as done, and the store has other bytes",
     ),
     "the digest in the store's own list, where all slices are there": (
-        World(slices=1, verified=True, marked=False, strangers=1, deeds=frozenset({Stranger.BEGIN})),
+        World(slices=1, verified=True, marked=False, foreign_actions=1, foreign_kinds=frozenset({ForeignAction.BEGIN})),
         {"driver": Trusting},
         "slice 0 is recorded as done, and the store has other bytes",
     ),
-    "the look before a discard": (
-        World(slices=1, cancels=1, strangers=1, deeds=PUT),
+    "the check before a discard": (
+        World(slices=1, cancels=1, foreign_actions=1, foreign_kinds=PUT),
         {"driver": Careless},
-        "we deleted another's object",
+        "we deleted another client's object",
     ),
 }
 
 
-@pytest.mark.parametrize("what", DROPPED)
-def test_what_is_dropped_is_found_with_the_way_there(what: str, explorer: Callable[..., Explorer]) -> None:
-    world, changed, law = DROPPED[what]
-    with pytest.raises(Broken) as broken:
+@pytest.mark.parametrize("guard", DROPPED)
+def test_a_dropped_guard_is_found_with_the_path_to_the_violation(guard: str, explorer: Callable[..., Explorer]) -> None:
+    world, changed, violation = DROPPED[guard]
+    with pytest.raises(InvariantViolated) as violated:
         explorer(world, **changed).explore()
-    steps = str(broken.value).splitlines()
-    assert law in steps[-1]
+    steps = str(violated.value).splitlines()
+    assert violation in steps[-1]
     assert [int(step.split(".")[0]) for step in steps] == list(range(1, len(steps) + 1))
 
 
 LIMITS: dict[str, tuple[World, str]] = {
-    "without a mark, another's object is taken for ours when the store has forgotten our upload": (
-        World(slices=1, faults=1, kinds=frozenset({Fault.EXPIRED}), strangers=1, deeds=PUT, marked=False),
+    "without a mark, another client's object is taken for ours when the store has dropped our upload": (
+        World(
+            slices=1,
+            faults=1,
+            kinds=frozenset({Fault.EXPIRED}),
+            foreign_actions=1,
+            foreign_kinds=PUT,
+            marked=False,
+        ),
         "the job has succeeded, and its object never was there",
     ),
 }
@@ -164,11 +171,11 @@ LIMITS: dict[str, tuple[World, str]] = {
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_known_limits_are_where_the_decision_says(limit: str, explorer: Callable[..., Explorer]) -> None:
-    """Each is told in docs/decisions/0014; when one is gone, its fault belongs among those that are borne."""
-    world, law = LIMITS[limit]
-    with pytest.raises(Broken) as broken:
+    """docs/decisions/0014 describes each; when one is gone, its fault belongs to those that are tolerated."""
+    world, violation = LIMITS[limit]
+    with pytest.raises(InvariantViolated) as violated:
         explorer(world).explore()
-    assert law in str(broken.value)
+    assert violation in str(violated.value)
 
 
 SLICE = 512 * 1024
@@ -177,7 +184,7 @@ OTHER = b"a" * SLICE + b"c" * SLICE
 
 
 def requests(chance: random.Random, sessions: list[str]) -> tuple[Op, dict[str, str], bytes | None]:
-    """Some request that makes sense, or nearly."""
+    """Return a random request that is valid or nearly so."""
     op = chance.choice(list(Op))
     begin = {"filesize": str(len(FILE)), "slice_size": str(SLICE), "biz_attr": chance.choice(["mine", "theirs"])}
     begin["insertOnly"] = chance.choice("01")
@@ -200,43 +207,43 @@ def requests(chance: random.Random, sessions: list[str]) -> tuple[Op, dict[str, 
             return op, {}, None
 
 
-TOLD = ("offset", "datalen", "filesize", "filelen", "biz_attr", "slice_size", "listparts")
+COMPARED = ("offset", "datalen", "filesize", "filelen", "biz_attr", "slice_size", "listparts")
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_store_in_memory_answers_as_the_emulator_does(seed: int, store_profile: StoreProfile) -> None:
+def test_store_model_answers_as_the_emulator_does(seed: int, store_profile: StoreProfile) -> None:
     chance, client, store = random.Random(seed), CosJsonClient(store_profile), Store(SLICE, FILE)
     sessions: list[str] = []
     names: dict[str, str] = {}
     codes = set()
-    for turn in range(200):
+    for number in range(200):
         op, fields, content = requests(chance, sessions)
         answer = client.call(
             Operation(op, "key", tuple(fields.items()), memoryview(content) if content else None, frozenset(Kind)),
-            Patient(),
+            NoDeadline(),
         )
         ours = {name: names.get(value, value) if name == "session" else value for name, value in fields.items()}
         store, code, data = respond(store, op, ours, content or b"")
-        told = {name: (data or {}).get(name) for name in TOLD}
-        assert (code, told) == (answer.code, {name: answer.data.get(name) for name in TOLD}), (turn, op, fields)
-        assert StoreResponse(200, 0, data=data or {}).sha() == answer.sha(), (turn, op)
-        assert ("access_url" in (data or {})) == answer.complete, (turn, op)
+        given = {name: (data or {}).get(name) for name in COMPARED}
+        assert (code, given) == (answer.code, {name: answer.data.get(name) for name in COMPARED}), (number, op, fields)
+        assert StoreResponse(200, 0, data=data or {}).sha() == answer.sha(), (number, op)
+        assert ("access_url" in (data or {})) == answer.complete, (number, op)
         codes.add((op, code))
         if op is Op.INIT and answer.ok:
             sessions.append(answer.data["session"])
             names[sessions[-1]] = (data or {})["session"]
     client.close()
-    assert len(codes) > 12, "these requests hardly try anything"
+    assert len(codes) > 12, "these requests cover too little"
 
 
-class Patient:
-    """A guard that never says no."""
+class NoDeadline:
+    """A guard that lets every request continue."""
 
     def check(self) -> None:
-        """Go on."""
+        """Raise nothing."""
 
     def remaining_s(self) -> float:
         return 30.0
 
     def acknowledged(self, size_bytes: int) -> None:
-        """Ignore how far the request is."""
+        """Ignore the progress."""

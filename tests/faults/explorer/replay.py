@@ -1,9 +1,9 @@
-"""The worker's own tasks, one step at a time.
+"""Deterministic replay of the worker's own tasks, one step at a time.
 
-A task is a function of what it hears: the rows that its statements return, the answers of the store, the loss of
-either. So the state of a running task is the list of what it has heard. To go on from there the real task runs anew,
-is told the same again, and is held at the first edge about which nothing is known yet: the next statement or request.
-No thread is stopped, and what was heard is a value: it can be kept, compared, and gone on with in two ways.
+A task is a function of its inputs: the rows that its statements return, the store's answers, the loss of either. So the
+state of a running task is the list of its inputs. To continue a task, the replayer runs the real task from its start
+with the same inputs, and stops it at the first edge (a statement or request) that has no recorded input. No thread is
+paused, and a list of inputs is a value: the explorer keeps it, compares it, and continues it in several ways.
 """
 
 from __future__ import annotations
@@ -17,7 +17,16 @@ import httpx
 import psycopg
 from celery.exceptions import Ignore, Retry
 
-from tests.faults.explorer_edges import SAID, Answered, Cut, Ended, Found, Request, Statement, Told
+from tests.faults.explorer.edges import (
+    FIXED_INPUTS,
+    ConnectionLost,
+    Ended,
+    QueryResult,
+    Request,
+    Signal,
+    Statement,
+    StoreAnswer,
+)
 from worker.errors import SlicewayError
 from worker.stores.cos_json.driver import CosJsonStore
 from worker.stores.cos_json.errors import failure, kind_of, no_response
@@ -31,7 +40,7 @@ if TYPE_CHECKING:
     from typing import Self
     from uuid import UUID
 
-    from tests.faults.explorer_edges import Edge, Heard, Program
+    from tests.faults.explorer.edges import Edge, Input, TaskRun
     from worker.config.profiles import StoreProfile
     from worker.config.settings import Settings
     from worker.db.pool import Database, Tx
@@ -47,47 +56,47 @@ TASKS = {
 }
 
 
-class _Held(BaseException):
-    """The task has come to an edge about which nothing is known yet."""
+class _NoInput(BaseException):
+    """The task has reached an edge that has no recorded input."""
 
     def __init__(self, edge: Edge) -> None:
         self.edge = edge
 
 
-class _Script:
-    """What a task hears this time."""
+class _Inputs:
+    """The recorded inputs of the task that is replayed."""
 
     def __init__(self) -> None:
-        self.left: list[Heard] = []
-        self.runtime: _OnEdges | None = None
+        self.left: list[Input] = []
+        self.runtime: _ReplayRuntime | None = None
 
-    def listen(self) -> None:
-        """Hear what was said to the process before its next edge."""
-        while self.left and isinstance(said := self.left[0], Told):
+    def deliver_signals(self) -> None:
+        """Give the process the signals that come before its next edge."""
+        while self.left and isinstance(signal := self.left[0], Signal):
             assert self.runtime is not None
             self.left.pop(0)
-            if said.what == "stop":
+            if signal.what == "stop":
                 self.runtime.stopping.set()
             for guard in self.runtime.guards():
-                guard.lost = guard.lost or said.what == "lost"
+                guard.lost = guard.lost or signal.what == "lost"
 
-    def at(self, edge: Edge) -> Heard:
-        """Return what was heard at an edge.
+    def at(self, edge: Edge) -> Input:
+        """Return the input that was recorded at an edge.
 
         Raises:
-            _Held: nothing yet.
+            _NoInput: there is none yet.
         """
-        self.listen()
+        self.deliver_signals()
         if not self.left:
-            raise _Held(edge)
+            raise _NoInput(edge)
         return self.left.pop(0)
 
 
-class _Connection:
+class _ReplayConnection:
     """A connection whose statements are edges."""
 
-    def __init__(self, script: _Script, names: Mapping[str, str]) -> None:
-        self._script, self._names = script, names
+    def __init__(self, inputs: _Inputs, names: Mapping[str, str]) -> None:
+        self._inputs, self._names = inputs, names
         self._inside: int | None = None
         self._rows: list[Row] = []
 
@@ -95,11 +104,11 @@ class _Connection:
         if self._inside is not None:
             self._inside += 1
             assert self._inside == 1, f"a second statement in one transaction is not modelled: {statement}"
-        heard = self._script.at(Statement(self._names.get(statement, statement), params))
-        if isinstance(heard, Cut):
+        result = self._inputs.at(Statement(self._names.get(statement, statement), params))
+        if isinstance(result, ConnectionLost):
             raise psycopg.OperationalError("the connection was cut")
-        assert isinstance(heard, Found), heard
-        self._rows = heard.rows
+        assert isinstance(result, QueryResult), result
+        self._rows = result.rows
         return self
 
     def fetchone(self) -> Row | None:
@@ -118,32 +127,32 @@ class _Connection:
         self._inside = None
 
 
-class _EdgeDatabase:
+class _ReplayDatabase:
     """A `Database` of such connections."""
 
-    def __init__(self, script: _Script, names: Mapping[str, str]) -> None:
-        self._script, self._names = script, names
+    def __init__(self, inputs: _Inputs, names: Mapping[str, str]) -> None:
+        self._inputs, self._names = inputs, names
 
     @contextmanager
     def connection(self) -> Iterator[Tx]:
-        yield cast("Tx", _Connection(self._script, self._names))
+        yield cast("Tx", _ReplayConnection(self._inputs, self._names))
 
 
-class _EdgeClient:
-    """A `CosJsonClient` whose requests are edges: what the driver makes of answers and losses is its own."""
+class _ReplayClient:
+    """A `CosJsonClient` whose requests are edges; the driver handles answers and losses with its own code."""
 
-    def __init__(self, script: _Script) -> None:
-        self._script = script
+    def __init__(self, inputs: _Inputs) -> None:
+        self._inputs = inputs
 
     def call(self, ask: Operation, guard: Guard) -> StoreResponse:
-        self._script.listen()
+        self._inputs.deliver_signals()
         guard.check()
         content = bytes(ask.content) if ask.content is not None else b""
-        heard = self._script.at(Request(str(ask.op), dict(ask.fields), content))
-        if isinstance(heard, Cut):
+        given = self._inputs.at(Request(str(ask.op), dict(ask.fields), content))
+        if isinstance(given, ConnectionLost):
             raise no_response(ask.op, ask.key, httpx.ReadError("the connection was cut"))
-        assert isinstance(heard, Answered), heard
-        answer = StoreResponse(200 if heard.code == 0 else 409, heard.code, f"code {heard.code}", data=heard.data or {})
+        assert isinstance(given, StoreAnswer), given
+        answer = StoreResponse(200 if given.code == 0 else 409, given.code, f"code {given.code}", data=given.data or {})
         if answer.ok or kind_of(answer) in ask.accept:
             return answer
         raise failure(ask.op, ask.key, answer)
@@ -152,16 +161,16 @@ class _EdgeClient:
         """Nothing is open."""
 
 
-class EdgeStore(CosJsonStore):
+class ReplayDriver(CosJsonStore):
     """The driver itself, over such a client."""
 
-    def __init__(self, profile: StoreProfile, script: _Script) -> None:
+    def __init__(self, profile: StoreProfile, inputs: _Inputs) -> None:
         super().__init__(profile, httpx.MockTransport(lambda _: httpx.Response(500)))
         self._client.close()
-        self._client = cast("CosJsonClient", _EdgeClient(script))
+        self._client = cast("CosJsonClient", _ReplayClient(inputs))
 
 
-class _Memory:
+class _MemorySource:
     """A source that never changes."""
 
     def __init__(self, content: bytes) -> None:
@@ -173,7 +182,7 @@ class _Memory:
         buffer[:] = self._content[offset_bytes : offset_bytes + buffer.nbytes]
 
     def verify_unchanged(self) -> None:
-        """It is."""
+        """Accept it."""
 
     def close(self) -> None:
         """Nothing is open."""
@@ -185,95 +194,94 @@ class _Memory:
         """Nothing is open."""
 
 
-class _Prompt(threading.Event):
-    """An event that nobody waits for: there is no time here."""
+class _InstantEvent(threading.Event):
+    """An event whose wait returns at once: there is no time here."""
 
     def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002
         return self.is_set()
 
 
-class _OnEdges(Runtime):
-    """A worker process whose database and store are edges."""
+class _ReplayRuntime(Runtime):
+    """A worker process whose statements and requests are edges."""
 
     def __init__(
-        self, settings: Settings, worker: UUID, content: bytes, names: Mapping[str, str], driver: type[EdgeStore]
+        self, settings: Settings, worker: UUID, content: bytes, names: Mapping[str, str], driver: type[ReplayDriver]
     ) -> None:
         super().__init__(settings, revoked=lambda _: False)
         self.db.close()
         self.worker = worker
-        self.script = _Script()
-        self.script.runtime = self
-        self.timers = dataclasses.replace(
-            self.timers, foreign_upload_recheck_s=0.0
-        )  # what happens meanwhile happens between edges
-        self.db = cast("Database", _EdgeDatabase(self.script, names))
+        self.inputs = _Inputs()
+        self.inputs.runtime = self
+        # everything happens between edges: a wait gives nothing time to happen
+        self.timers = dataclasses.replace(self.timers, foreign_upload_recheck_s=0.0)
+        self.db = cast("Database", _ReplayDatabase(self.inputs, names))
         self.checkpoints = Checkpoints(self.db, worker, more=self.room.busy)
-        self.stopping = _Prompt()
-        self._driver = driver(settings.profiles.stores["main"], self.script)
+        self.stopping = _InstantEvent()
+        self._driver = driver(settings.profiles.stores["main"], self.inputs)
         self._content = content
 
     def store(self, profile: StoreProfile) -> StoreDriver:
         return self._driver if profile.name == "main" else super().store(profile)
 
     def source(self, _row: Row) -> Source:
-        return _Memory(self._content)
+        return _MemorySource(self._content)
 
 
-class Programs:
-    """The tasks of any number of processes. Remembers to which edge each list of what was heard has led."""
+class TaskReplayer:
+    """Replays the tasks of any number of processes, and remembers the edge to which each list of inputs leads."""
 
     def __init__(
-        self, settings: Settings, content: bytes, names: Mapping[str, str], driver: type[EdgeStore] = EdgeStore
+        self, settings: Settings, content: bytes, names: Mapping[str, str], driver: type[ReplayDriver] = ReplayDriver
     ) -> None:
-        """Run nothing yet.
+        """Replay nothing yet.
 
         Args:
             settings: of the installation; its store is `main`.
             content: of the file.
             names: text of each statement -> its name.
-            driver: what the tasks speak to the store with.
+            driver: the store driver of the tasks.
         """
         self.runs = 0
         self._settings, self._content, self._names, self._driver = settings, content, names, driver
-        self._runtimes: dict[UUID, _OnEdges] = {}
-        self._edges: dict[tuple[UUID, Program], Edge] = {}
-        self._heard: list[Heard] = list(SAID)
+        self._runtimes: dict[UUID, _ReplayRuntime] = {}
+        self._edges: dict[tuple[UUID, TaskRun], Edge] = {}
+        self._inputs: list[Input] = list(FIXED_INPUTS)
         self._numbers: dict[str, int] = {}
 
-    def number(self, heard: Heard) -> int:
-        """Return the number of something that was heard."""
-        key = repr(heard)
+    def number(self, given: Input) -> int:
+        """Return the number of an input."""
+        key = repr(given)
         if key not in self._numbers:
-            self._numbers[key] = len(self._heard)
-            self._heard.append(heard)
+            self._numbers[key] = len(self._inputs)
+            self._inputs.append(given)
         return self._numbers[key]
 
-    def edge(self, worker: UUID, program: Program) -> Edge:
-        """Return where a program of a worker stands."""
-        key = (worker, program)
+    def edge(self, worker: UUID, run: TaskRun) -> Edge:
+        """Return the next edge of a worker's task."""
+        key = (worker, run)
         if key not in self._edges:
-            self._edges[key] = self._run(worker, program)
+            self._edges[key] = self._replay(worker, run)
         return self._edges[key]
 
-    def _run(self, worker: UUID, program: Program) -> Edge:
+    def _replay(self, worker: UUID, run: TaskRun) -> Edge:
         self.runs += 1
         if worker not in self._runtimes:
-            self._runtimes[worker] = _OnEdges(self._settings, worker, self._content, self._names, self._driver)
+            self._runtimes[worker] = _ReplayRuntime(self._settings, worker, self._content, self._names, self._driver)
         runtime = self._runtimes[worker]
-        runtime.script.left = [self._heard[number] for number in program.heard]
+        runtime.inputs.left = [self._inputs[number] for number in run.inputs]
         runtime.stopping.clear()
-        message = program.message._asdict()
+        message = run.message._asdict()
         task = TASKS[message.pop("task")]
         celery_tasks.serve(runtime)
         try:
             task(**message)
-        except _Held as held:
-            return held.edge
+        except _NoInput as stopped:
+            return stopped.edge
         except Ignore:
-            return Ended("lets go")
+            return Ended("gives its claim back")
         except Retry as error:
             cause = error.__cause__
-            return Ended("puts it off", cause if not isinstance(cause, SlicewayError) else None)
+            return Ended("defers", cause if not isinstance(cause, SlicewayError) else None)
         except SlicewayError:
             return Ended("gives up")
         finally:

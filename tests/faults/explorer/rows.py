@@ -1,15 +1,15 @@
 """The rows of one job as a value, and the product's own statements as functions over such values.
 
-A statement runs on a real PostgreSQL: the rows are written, it runs, the rows are read, all of it is rolled back. What
-it did is remembered, so that each statement runs once for the same rows and parameters however often the search comes
-by. Times are reduced to what the statements ask of them: whether a lease or a wait is over.
+A statement runs on a real PostgreSQL: the rows are written, it runs, the rows are read, all is rolled back. The result
+is cached, so that each statement runs once for the same rows and parameters. Times are reduced to what the statements
+ask of them: whether a lease or a wait is over.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 NOW = datetime.now(UTC).replace(microsecond=0)
-#: What times become. A lease and a wait are over or not; all others are just now.
+#: The values to which times are reduced. A lease or a wait is over or not; all other times are the same.
 OVER, NOT_OVER, JUST_NOW = "2001-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00", NOW.isoformat()
 _UNTIL = frozenset({"lease_until", "not_before", "heartbeat_at"})
 _TIMES = frozenset(
     {"paused_at", "dispatched_at", "failing_since", "created_at", "started_at", "finished_at", "updated_at",
      "claimed_at", "done_at", "ended_at", "claimed_through"}
 )  # fmt: skip
-#: Counted, but nothing that can be reached here depends on it.
+#: Counters on which nothing depends that can be reached here.
 _COUNTED = {"run": 1, "sends": 0, "deaths": 0}
 
 Parts = dict[str, list[Row]]
-WORK, CREW = ("job", "slice"), ("worker", "breaker")
+JOB_TABLES, WORKER_TABLES = ("job", "slice"), ("worker", "breaker")
 TABLES = {"job": "id", "slice": "number", "worker": "id", "breaker": "store"}
-SWEEP_EVERY = 200
+TRUNCATE_EVERY = 200
 _WRITE = "WITH " + ", ".join(  # noqa: S608 - the names are those above
     f"t{n} AS (INSERT INTO {table} SELECT * FROM jsonb_populate_recordset(NULL::{table}, %(rows)s::jsonb -> '{table}'))"  # noqa: S608
     for n, table in enumerate(TABLES)
@@ -52,33 +52,32 @@ _READ = "SELECT " + ", ".join(  # noqa: S608
 )
 
 
-class At(NamedTuple):
-    """The rows, by number: those of the job, and those of the workers, which few statements read."""
+class RowsRef(NamedTuple):
+    """Rows by number: those of the job, and those of the workers, which few statements read."""
 
-    work: int
-    crew: int
+    job: int
+    workers: int
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a statement did: the rows after it, and what it returned; ``refused`` names the refusal that it met."""
+    """The rows after a statement, and its result."""
 
-    rows: At
-    found: Any = None
-    refused: str = ""
+    rows: RowsRef
+    result: Any = None
 
 
-class _Without:
-    """A connection on which words are missing from statements."""
+class _DroppingConnection:
+    """A connection that drops clauses from statements."""
 
     def __init__(self, tx: Tx, dropped: Mapping[str, Sequence[str]]) -> None:
         self._tx, self._dropped = tx, dropped
 
     def execute(self, statement: Any, params: Any = None) -> Cursor[Row]:
         text = statement
-        for words in self._dropped.get(statement, ()):
-            assert words in text, f"there is no {words!r} to be dropped from {statement}"
-            text = text.replace(words, "")
+        for clause in self._dropped.get(statement, ()):
+            assert clause in text, f"there is no {clause!r} to be dropped from {statement}"
+            text = text.replace(clause, "")
         return self._tx.execute(text, params)
 
 
@@ -89,80 +88,80 @@ class Rows:
         """Begin with empty tables.
 
         Args:
-            tx: a connection to a migrated database of one's own.
-            dropped: statement -> words to be left out of it: to see that a guard is missed.
+            tx: a connection to a migrated database that nothing else uses.
+            dropped: statement -> clauses to drop from it: to show that the search notices a missing guard.
         """
         self.runs = 0
         self._tx = tx
-        self._lent = cast("Tx", _Without(tx, {sql(name): words for name, words in (dropped or {}).items()}))
+        without = {sql(name): clauses for name, clauses in (dropped or {}).items()}
+        self._connection = cast("Tx", _DroppingConnection(tx, without))
         self._numbers: dict[str, int] = {}
         self._rows: list[Parts] = []
-        self._done: dict[tuple[int, int | None, str], Change] = {}
-        self.empty = At(self._number({table: [] for table in WORK}), self._number({table: [] for table in CREW}))
+        self._changes: dict[tuple[int, int | None, str], Change] = {}
+        self.empty = RowsRef(*(self._number({table: [] for table in tables}) for tables in (JOB_TABLES, WORKER_TABLES)))
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def work(self, at: At) -> Parts:
-        """Return the rows of job and slices."""
-        return self._rows[at.work]
-
-    def job(self, at: At) -> Row:
+    def job(self, ref: RowsRef) -> Row:
         """Return the job's row."""
-        return self._rows[at.work]["job"][0]
+        return self._rows[ref.job]["job"][0]
 
-    def slices(self, at: At) -> Sequence[Row]:
+    def slices(self, ref: RowsRef) -> Sequence[Row]:
         """Return the slices' rows, by number."""
-        return self._rows[at.work]["slice"]
+        return self._rows[ref.job]["slice"]
 
-    def crew(self, at: At) -> Sequence[Row]:
+    def workers(self, ref: RowsRef) -> Sequence[Row]:
         """Return the workers' rows."""
-        return self._rows[at.crew]["worker"]
+        return self._rows[ref.workers]["worker"]
 
-    def run(self, at: At, name: str, act: Callable[[Tx], Any], *, with_crew: bool = False) -> Change:
-        """Run something of this name on the rows; its name must say all that it depends on.
+    def run(self, ref: RowsRef, name: str, act: Callable[[Tx], Any], *, with_workers: bool = False) -> Change:
+        """Run a function on the rows; its name must contain everything that it depends on.
 
         Args:
-            at: the rows.
-            name: of what is run.
-            act: runs it.
-            with_crew: whether it reads or writes the rows of workers.
+            ref: the rows.
+            name: of the function.
+            act: the function.
+            with_workers: whether it reads or writes the rows of workers.
         """
-        key = (at.work, at.crew if with_crew else None, name)
-        if key not in self._done:
-            self._done[key] = self._really(at, act)
-        done = self._done[key]
-        return done if with_crew else replace(done, rows=At(done.rows.work, at.crew))
+        key = (ref.job, ref.workers if with_workers else None, name)
+        if key not in self._changes:
+            self._changes[key] = self._execute(ref, act)
+        change = self._changes[key]
+        return change if with_workers else replace(change, rows=RowsRef(change.rows.job, ref.workers))
 
-    def statement(self, at: At, name: str, params: Row) -> Change:
-        """Run one of the product's statements, of a task, on the rows."""
-        params = plain(params)
+    def statement(self, ref: RowsRef, name: str, params: Row) -> Change:
+        """Run a statement of a task on the rows."""
+        params = {column: _plain(column, value) for column, value in params.items()}
         text: Any = self.statements.get(name, name)
         key = f"{name} {json.dumps(params, default=_bare, sort_keys=True)}"
-        return self.run(at, key, lambda tx: tx.execute(text, params))
+        return self.run(ref, key, lambda tx: tx.execute(text, params))
 
     @cached_property
     def statements(self) -> dict[str, str]:
-        """The product's statements, by name; one without a file goes by its text."""
+        """The product's statements, by name; the name of one without a file is its text."""
         folder = Path(worker.jobs.__file__).parent / "sql"
         return {path.stem: sql(path.stem) for path in folder.glob("*.sql")}
 
-    def _really(self, at: At, act: Callable[[Tx], Any]) -> Change:
+    def _execute(self, ref: RowsRef, act: Callable[[Tx], Any]) -> Change:
         self.runs += 1
-        if self.runs % SWEEP_EVERY == 0:  # what was rolled back lies about in tables and indexes
+        if self.runs % TRUNCATE_EVERY == 0:  # dead rows of rolled-back transactions slow down tables and indexes
             self._tx.execute(f"TRUNCATE event, {', '.join(TABLES)}")
-        with self._tx.pipeline(), self._tx.transaction(force_rollback=True):  # fewer rounds
-            self._tx.execute(_WRITE, {"rows": json.dumps(self._rows[at.work] | self._rows[at.crew])})
+        with self._tx.pipeline(), self._tx.transaction(force_rollback=True):  # a pipeline needs fewer round trips
+            self._tx.execute(_WRITE, {"rows": json.dumps(self._rows[ref.job] | self._rows[ref.workers])})
             try:
-                found = act(self._lent)
-            except Conflict as error:
-                return Change(at, refused=error.code)
+                result = act(self._connection)
+            except Conflict:
+                return Change(ref)
             row = self._tx.execute(_READ).fetchone()
-            if isinstance(found, Cursor):
-                found = found.fetchall() if found.description else []
+            if isinstance(result, Cursor):
+                result = result.fetchall() if result.description else []
         assert row is not None
-        parts = ({table: [canonical(each) for each in row[table]] for table in tables} for tables in (WORK, CREW))
-        return Change(At(*map(self._number, parts)), found)
+        job, workers = (
+            self._number({table: [canonical(each) for each in row[table]] for table in tables})
+            for tables in (JOB_TABLES, WORKER_TABLES)
+        )
+        return Change(RowsRef(job, workers), result)
 
     def _number(self, rows: Parts) -> int:
         text = json.dumps(rows, sort_keys=True)
@@ -191,16 +190,25 @@ def canonical(row: Row) -> Row:
     if "finish_claims" in row:
         made["finish_claims"] = min(1, row["finish_claims"])
     if made.get("heartbeat_at"):
-        made["heartbeat_at"] = NOT_OVER  # lives until it is taken for dead
+        made["heartbeat_at"] = NOT_OVER  # a worker lives until it is declared dead
     return made
 
 
-def plain(params: Row) -> Row:
-    """Return parameters without chance and time: a wait is a wait, whatever its length."""
-    return {name: _plain(name, value) for name, value in params.items()}
+def canonical_result(rows: list[Row]) -> list[Row]:
+    """Return the result of a statement without what makes no difference to a task here."""
+    return [{name: _reduced(name, value) for name, value in row.items()} for row in rows]
+
+
+def _reduced(name: str, value: Any) -> Any:
+    if isinstance(value, datetime):
+        return NOW
+    if isinstance(value, timedelta):
+        return timedelta()
+    return {"code": value["code"]} if name == "error" and value else value
 
 
 def _plain(name: str, value: Any) -> Any:
+    """Return a parameter without chance and time: a wait is a wait, whatever its length."""
     if name == "delay_s" and value is not None:
         return 60.0
     if isinstance(value, Jsonb):

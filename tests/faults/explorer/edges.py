@@ -1,4 +1,4 @@
-"""What a task of the worker does and hears at its edges: values only."""
+"""Values for what a task does at an edge (a statement, a request, its end) and for the inputs that it gets back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Row = dict[str, Any]
 
 
 class Message(NamedTuple):
-    """What Celery carries; and the name of the task that it is for."""
+    """The fields of a Celery message, and the name of its task."""
 
     task: str
     job: str
@@ -27,11 +27,11 @@ class Message(NamedTuple):
         return cls(str(task), str(row["job_id"]), row["number"], row["token"], row["epoch"])
 
 
-class Program(NamedTuple):
-    """A task that is running: its message, and the numbers of what it has heard."""
+class TaskRun(NamedTuple):
+    """A running task: its message, and the numbers of the inputs that it has received."""
 
     message: Message
-    heard: tuple[int, ...] = ()
+    inputs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Statement:
     params: Row
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return "statement " + " ".join(self.name.split()[:3])
 
 
@@ -55,41 +55,37 @@ class Request:
     content: bytes
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"request {self.op}" + (f" at {self.fields['offset']}" if "offset" in self.fields else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The task is over; ``broken`` is an error that is a fault of our own code."""
+    """The task has ended; ``bug`` is an exception that no task may raise."""
 
-    how: str
-    broken: Exception | None = None
-
-    @property
-    def words(self) -> str:
-        return self.how
+    description: str
+    bug: Exception | None = None
 
 
 Edge = Statement | Request | Ended
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """Not an answer: the process was told that its claim is void (`lost`), or to stop (`stop`)."""
+class Signal:
+    """The process learns that its claim is lost (`lost`), or that it has to stop (`stop`)."""
 
     what: str
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class QueryResult:
     """The rows that a statement returned."""
 
     rows: list[Row]
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class StoreAnswer:
     """The store's answer."""
 
     code: int
@@ -97,11 +93,11 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """No answer came; whether there was an effect the task cannot know."""
+class ConnectionLost:
+    """No answer came; the task cannot know whether there was an effect."""
 
 
-Heard = Told | Found | Answered | Cut
-#: Everything that can be heard but rows and answers.
-SAID: tuple[Heard, ...] = (Cut(), Told("lost"), Told("stop"))
-CUT, LOST, STOP = range(len(SAID))
+Input = Signal | QueryResult | StoreAnswer | ConnectionLost
+#: All inputs but rows and answers.
+FIXED_INPUTS: tuple[Input, ...] = (ConnectionLost(), Signal("lost"), Signal("stop"))
+CONNECTION_LOST, CLAIM_LOST, STOP_REQUESTED = range(len(FIXED_INPUTS))
