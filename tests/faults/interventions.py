@@ -1,8 +1,8 @@
-"""Stories in which somebody steps in: an operator cancels, retries or revokes, a process is stopped or dies."""
+"""Scenarios with an intervention: an operator cancels, retries or revokes, a process is stopped or killed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from celery import Celery
@@ -13,215 +13,209 @@ from worker.ids import task_id
 from worker.jobs.states import FINAL
 
 if TYPE_CHECKING:
-    from tests.faults.stage import Stage
+    from tests.faults.crash_harness import CrashHarness
     from tests.support.job import Job
 
 MIB = 1024 * 1024
 SIZE = 3 * SLICE_BYTES + 4321
 
 
-def cancelled_on_its_way(stage: Stage) -> None:
-    """A slice is being sent."""
-    key = stage.fresh_key()
-    let_go = stage.store.hold("data", key, count=1)
-    job = stage.enqueue(SIZE, key)
-    stage.held("data", key)
+def cancelled_on_its_way(harness: CrashHarness) -> None:
+    """An operator cancels while a slice is being sent."""
+    key = harness.fresh_key()
+    release = harness.store.hold("data", key, count=1)
+    job = harness.enqueue(SIZE, key)
+    harness.held("data", key)
     job.act("cancel")
-    let_go()
+    release()
     job.reaches("cancelled")
-    assert key not in stage.store.unfinished()
+    assert key not in harness.store.unfinished()
 
 
-def cancelled_while_it_waits(stage: Stage) -> None:
-    """Its volume is not mounted."""
-    job = _waiting(stage)
-    job.act("cancel")
-    job.reaches("cancelled")
-
-
-def _waiting(stage: Stage) -> Job:
-    stage.unmount()
-    key = stage.fresh_key()
-    job = stage.submit(JobSpec(key, key, root="volume"), b"")
-    stage.until(lambda: job.row["error"], "the volume missed")
-    return job
-
-
-def cancelled_without_a_session(stage: Stage) -> None:
-    """The store has begun a session and never said so."""
-    key = stage.fresh_key()
-    rule = stage.store.control.add_rule("cut", op="init", path=key, when="after")
-    job = stage.enqueue(SIZE, key)
-    stage.until(lambda: job.row["error"], "the answer missed")
+def cancelled_while_it_waits(harness: CrashHarness) -> None:
+    """An operator cancels while the job waits for a volume that is not mounted."""
+    harness.unmount()
+    key = harness.fresh_key()
+    job = harness.submit(JobSpec(key, key, root="volume"), b"")
+    harness.until(lambda: job.row["error"], "the missing volume")
     job.act("cancel")
     job.reaches("cancelled")
-    stage.store.control.remove_rule(rule)
 
 
-def cancelled_too_late(stage: Stage) -> None:
-    """The object is complete, and nobody has heard so."""
-    key = stage.fresh_key()
-    let_go = stage.store.hold("finish", key, when="after", count=1)
-    job = stage.enqueue(SIZE, key)
-    stage.held("finish", key)
+def cancelled_without_a_session(harness: CrashHarness) -> None:
+    """An operator cancels after the store has begun a session and its answer was lost."""
+    key = harness.fresh_key()
+    rule = harness.store.control.add_rule("cut", op="init", path=key, when="after")
+    job = harness.enqueue(SIZE, key)
+    harness.until(lambda: job.row["error"], "the lost answer")
     job.act("cancel")
-    _kill(stage, job.row["worker"])
+    job.reaches("cancelled")
+    harness.store.control.remove_rule(rule)
+
+
+def cancelled_too_late(harness: CrashHarness) -> None:
+    """An operator cancels after the object is complete, before the answer arrives."""
+    key = harness.fresh_key()
+    release = harness.store.hold("finish", key, when="after", count=1)
+    job = harness.enqueue(SIZE, key)
+    harness.held("finish", key)
+    job.act("cancel")
+    _kill(harness, job.row["worker"])
     job.reaches("succeeded")
-    let_go()
+    release()
 
 
-def _kill(stage: Stage, identity: object) -> None:
-    worker = stage.worker_of(identity)
+def _kill(harness: CrashHarness, identity: object) -> None:
+    worker = harness.worker_of(identity)
     if worker is not None and worker.alive:
         worker.kill()
 
 
-def retried(stage: Stage) -> None:
-    """A slice is refused; an operator lets the job go on where it was."""
-    job = stage.enqueue(SIZE, _refusing(stage, SLICE_BYTES))
+def retried(harness: CrashHarness) -> None:
+    """A slice is refused; after the retry the job continues."""
+    job = harness.enqueue(SIZE, _refusing(harness, SLICE_BYTES))
     job.fails()
     _retry(job)
     job.succeeds()
     assert len(job.asked("init")) == 1
 
 
-def retried_with_another_file(stage: Stage) -> None:
-    """A slice is refused; the file is written anew before the retry."""
-    job = stage.enqueue(SIZE, _refusing(stage, SLICE_BYTES))
+def retried_with_another_file(harness: CrashHarness) -> None:
+    """A slice is refused; the file changes before the retry."""
+    job = harness.enqueue(SIZE, _refusing(harness, SLICE_BYTES))
     job.fails()
-    stage.until(lambda: not any(row["state"] == "sending" for row in job.slices), "what was in flight")
+    _until_none_in_flight(harness, job)
     job.content = bytes(SIZE)
     job.path.write_bytes(job.content)
     _retry(job)
     job.succeeds()
-    assert stage.store.object_at(job.key) == job.content
+    assert harness.store.object_at(job.key) == job.content
 
 
 def _retry(job: Job) -> None:
-    """Ask for it; a client that had no answer and asks again may find the job done by then."""
+    """Retry a job; a request that is repeated after a lost answer may find the job done."""
     answer = job.site.api.post(f"/v1/jobs/{job.id}/retry")
     assert answer.is_success or (answer.json()["code"] == "not_retryable" and job.state == "succeeded"), answer.text
 
 
-def _refusing(stage: Stage, offset: int) -> str:
-    key = stage.fresh_key()
-    stage.store.control.add_rule("error", op="data", path=key, offset=offset, status=400, code=-5999, count=1)
+def _refusing(harness: CrashHarness, offset: int) -> str:
+    key = harness.fresh_key()
+    harness.store.control.add_rule("error", op="data", path=key, offset=offset, status=400, code=-5999, count=1)
     return key
 
 
-def gone_on_with(stage: Stage) -> None:
-    """Another job's half of the same file is there."""
-    key = _refusing(stage, 2 * MIB)
-    first = stage.enqueue(3 * MIB, key, verify="file")
+def _until_none_in_flight(harness: CrashHarness, job: Job) -> None:
+    harness.until(lambda: not any(row["state"] == "sending" for row in job.slices), "the slices in flight")
+
+
+def continued_by_another_job(harness: CrashHarness) -> None:
+    """Another job has left half of the same file at the store."""
+    key = _refusing(harness, 2 * MIB)
+    first = harness.enqueue(3 * MIB, key, verify="file")
     first.fails()
-    stage.until(lambda: not any(row["state"] == "sending" for row in first.slices), "what was in flight")
-    stage.enqueue(3 * MIB, key, content=first.content, verify="file").succeeds()
+    _until_none_in_flight(harness, first)
+    harness.enqueue(3 * MIB, key, content=first.content, verify="file").succeeds()
 
 
-def revoked_on_its_way(stage: Stage) -> None:
+def revoked_on_its_way(harness: CrashHarness) -> None:
     """An operator revokes a slice that waits for the store's answer."""
-    key = stage.fresh_key()
-    let_go = stage.store.hold("data", key, offset=0, count=1)
-    job = stage.enqueue(SIZE, key)
-    stage.held("data", key)
-    _revoke(stage, job, "0")
-    let_go()
-    _goes_on(stage, job)
+    _revoke_during(harness, "data", offset=0)
 
 
-def revoked_before(stage: Stage) -> None:
-    """An operator revokes a slice that nobody has taken."""
-    key = stage.fresh_key()
-    let_go = stage.store.hold("init", key, count=1)
-    job = stage.enqueue(SIZE, key)
-    stage.held("init", key)
-    _revoke(stage, job, "0")
-    let_go()
-    _goes_on(stage, job)
+def revoked_before(harness: CrashHarness) -> None:
+    """An operator revokes a slice before a worker claims it."""
+    _revoke_during(harness, "init")
 
 
-def _revoke(stage: Stage, job: Job, part: str) -> None:
-    """Revoke a task, and see to it that every worker knows."""
+def _revoke_during(harness: CrashHarness, op: str, **conditions: Any) -> None:
+    key = harness.fresh_key()
+    release = harness.store.hold(op, key, count=1, **conditions)
+    job = harness.enqueue(SIZE, key)
+    harness.held(op, key)
+    _revoke(harness, job, "0")
+    release()
+    # a worker that has started since does not know the revoke: then the job ends without a pause
+    harness.until(lambda: job.row["paused_at"] or job.state in FINAL, "a pause")
+    if job.row["paused_at"]:
+        _retry(job)
+    job.succeeds()
+
+
+def _revoke(harness: CrashHarness, job: Job, part: str) -> None:
+    """Revoke a task, until every worker has confirmed it."""
     row = job.row
-    which = {"task_id": task_id(UUID(job.id), part, row["epoch"], row["run"]), "terminate": False}
-    with Celery("operator", broker=stage.broker_url, set_as_current=False) as celery:
+    task = {"task_id": task_id(UUID(job.id), part, row["epoch"], row["run"]), "terminate": False}
+    with Celery("operator", broker=harness.broker_url, set_as_current=False) as celery:
 
-        def heard() -> bool:
-            crew = len(stage.crew())
-            answers = celery.control.broadcast("revoke", arguments=which, reply=True, limit=crew, timeout=1.0)
-            return len(answers or ()) == crew
+        def confirmed() -> bool:
+            workers = len(harness.live_workers())
+            answers = celery.control.broadcast("revoke", arguments=task, reply=True, limit=workers, timeout=1.0)
+            return len(answers or ()) == workers
 
-        stage.until(heard, "the revoke heard by all")
+        harness.until(confirmed, "the revoke at all workers")
 
 
-def _goes_on(stage: Stage, job: Job) -> None:
-    """A worker that was started since does not know of it: then the job ends without a pause."""
-    stage.until(lambda: job.row["paused_at"] or job.state in FINAL, "a pause")
-    _retry(job) if job.row["paused_at"] else None
+def killed(harness: CrashHarness) -> None:
+    """A worker is killed, and another takes over."""
+    key = harness.fresh_key()
+    release = harness.store.hold("data", key, offset=0, count=1)
+    job = harness.enqueue(SIZE, key)
+    harness.held("data", key)
+    _kill(harness, job.slices[0]["worker"])
+    harness.live_workers()
     job.succeeds()
+    release()
 
 
-def killed(stage: Stage) -> None:
-    """A worker dies, and another takes its place."""
-    key = stage.fresh_key()
-    let_go = stage.store.hold("data", key, offset=0, count=1)
-    job = stage.enqueue(SIZE, key)
-    stage.held("data", key)
-    _kill(stage, job.slices[0]["worker"])
-    stage.crew()
-    job.succeeds()
-    let_go()
-
-
-def quarantined(stage: Stage) -> None:
-    """A slice has killed often enough; an operator tries once more."""
-    key = stage.fresh_key()
-    let_go = stage.store.hold("data", key, offset=0, count=1)
-    job = stage.enqueue(SIZE, key)
-    stage.held("data", key)
-    stage.sql("UPDATE slice SET deaths = 3 WHERE job_id = %(id)s AND number = 0", id=job.id)
-    _kill(stage, job.slices[0]["worker"])
-    job.reaches("failed", "succeeded")  # whoever died between its death and the verdict left it another try
-    let_go()
+def quarantined(harness: CrashHarness) -> None:
+    """A slice has killed as many workers as it may; an operator retries the job."""
+    key = harness.fresh_key()
+    release = harness.store.hold("data", key, offset=0, count=1)
+    job = harness.enqueue(SIZE, key)
+    harness.held("data", key)
+    harness.sql("UPDATE slice SET deaths = 3 WHERE job_id = %(id)s AND number = 0", id=job.id)
+    _kill(harness, job.slices[0]["worker"])
+    job.reaches("failed", "succeeded")  # a crash after the worker's death may leave the slice another try
+    release()
     if job.state == "failed":
         _retry(job)
         job.succeeds()
 
 
-def handed_back(stage: Stage) -> None:
-    """The leader is stopped, as by a deploy, with slices on their way."""
-    stage.store.control.change(rate_bytes_per_s=6 * MIB)
-    job = stage.enqueue(8 * SLICE_BYTES)
-    stage.until(lambda: len(job.asked("data")) > 2, "slices on their way")
-    [row] = stage.sql("SELECT holder FROM leadership")
-    leader = stage.worker_of(row["holder"])
+def handed_back(harness: CrashHarness) -> None:
+    """The leader is stopped, as by a deploy, with slices in flight."""
+    harness.store.control.change(rate_bytes_per_s=6 * MIB)
+    job = harness.enqueue(8 * SLICE_BYTES)
+    harness.until(lambda: len(job.asked("data")) > 2, "slices in flight")
+    [row] = harness.sql("SELECT holder FROM leadership")
+    leader = harness.worker_of(row["holder"])
     if leader is not None:
         leader.terminate()
-        stage.until(lambda: not leader.alive, "its end")
-    stage.store.control.change(rate_bytes_per_s=None)
+        harness.until(lambda: not leader.alive, "its end")
+    harness.store.control.change(rate_bytes_per_s=None)
     job.succeeds()
 
 
-def left(stage: Stage) -> None:
-    """A worker is stopped, and the store does not let it go."""
-    key = stage.fresh_key()
-    let_go = stage.store.hold("data", key, offset=0, count=1)
-    job = stage.enqueue(SIZE, key)
-    stage.held("data", key)
-    holder = stage.worker_of(job.slices[0]["worker"])
+def stopped_in_a_request(harness: CrashHarness) -> None:
+    """A worker is stopped while the store does not answer it."""
+    key = harness.fresh_key()
+    release = harness.store.hold("data", key, offset=0, count=1)
+    job = harness.enqueue(SIZE, key)
+    harness.held("data", key)
+    holder = harness.worker_of(job.slices[0]["worker"])
     if holder is not None:
         holder.terminate()
     job.succeeds()
-    let_go()
+    release()
 
 
-def emptied(stage: Stage) -> None:
+def emptied(harness: CrashHarness) -> None:
     """The broker loses what it holds."""
-    key = stage.fresh_key()
-    let_go = stage.store.hold("data", key)
-    job = stage.enqueue(24 * SLICE_BYTES, key)
-    stage.until(lambda: sum(row["state"] == "dispatched" for row in job.slices) > 1, "slices in the broker")
-    with stage.broker() as broker:
+    key = harness.fresh_key()
+    release = harness.store.hold("data", key)
+    job = harness.enqueue(24 * SLICE_BYTES, key)
+    harness.until(lambda: sum(row["state"] == "dispatched" for row in job.slices) > 1, "slices in the broker")
+    with harness.broker() as broker:
         broker.flushdb()
-    let_go()
+    release()
     job.succeeds()

@@ -1,8 +1,8 @@
-"""Every place where the product can be cut off to some effect, found in its own source: nothing is listed by hand.
+"""Finds every crash point of the product in its own source: none is listed by hand.
 
-An *edge* is a call that leaves the process with something to lose: a statement that commits, a request to the store, a
-message to the broker, the end of a transaction. It has a point before and one after it, and one in the middle where
-bytes of a file go out. Points are named after the code: `tasks.slice._put:put_slice:after`.
+An *edge* is a call with an effect outside the process: a statement that commits, a request to the store, a message to
+the broker, the end of a transaction. It has a crash point before and one after it, and one in the middle of a request
+that sends bytes of a file. A point is named after the code: `tasks.slice._put:put_slice:after`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HOME = Path(__file__).parents[2]
-#: Where work is done: what runs in the processes of API and worker.
-ROOMS = (
+#: The code that runs in the processes of API and worker.
+SEARCHED = (
     "api",
     "worker/celery.py",
     "worker/broker",
@@ -31,11 +31,11 @@ ROOMS = (
     "worker/tasks",
 )
 STATEMENTS = tuple(
-    f"worker.jobs.{room}"
-    for room in ("transitions", "leases", "workers", "leadership", "breakers", "due", "commands", "quota", "submit")
+    f"worker.jobs.{name}"
+    for name in ("transitions", "leases", "workers", "leadership", "breakers", "due", "commands", "quota", "submit")
 )
 STORE, BROKER = "worker.stores.base", "worker.broker.publisher"
-#: The broker's calls that leave nothing behind; all its others are edges.
+#: The broker's calls without an effect; all its others are edges.
 BROKER_READS = frozenset({"length", "close"})
 
 _SQL = {path.stem: path.read_text() for path in sorted((HOME / "worker/jobs/sql").glob("*.sql"))}
@@ -43,17 +43,17 @@ _WRITES = re.compile(r"\bINSERT INTO\b|\bDELETE FROM\b|(?<!KEY )(?<!FOR )\bUPDAT
 _COMMENT = re.compile(r"--.*")
 
 
-class Unclear(Exception):
-    """A call that cannot be told from the source; says where it is, and what to write instead."""
+class AmbiguousCall(Exception):
+    """The source does not show where a statement is called; the text says where to change it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One such call.
+    """A call with an effect outside the process.
 
     Attributes:
-        name: `module.scope:operation`, with a number from the second of its kind in a scope on.
-        streams: a file's bytes go out in it.
+        name: `module.scope:operation`, with a number from the second call of its kind in a scope on.
+        streams: it sends bytes of a file.
         commits: it is the end of a transaction.
     """
 
@@ -63,13 +63,13 @@ class Edge:
 
     @property
     def points(self) -> tuple[str, ...]:
-        """Its points, in the order in which they are passed."""
+        """Its crash points, in the order in which a process passes them."""
         return tuple(f"{self.name}:{when}" for when in ("before", *(["middle"] if self.streams else []), "after"))
 
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """What an edge is a call of.
+    """The functions whose calls are edges.
 
     Attributes:
         statements: functions that commit, as `module.name`.
@@ -84,9 +84,9 @@ class Calls:
 
 @functools.cache
 def modules() -> dict[str, Path]:
-    """Return the modules in which edges are looked for."""
-    named = (HOME / room for room in ROOMS)
-    files = sorted(file for room in named for file in ([room] if room.suffix else room.rglob("*.py")))
+    """Return the modules that may have edges."""
+    paths = (HOME / name for name in SEARCHED)
+    files = sorted(file for path in paths for file in ([path] if path.suffix else path.rglob("*.py")))
     return {_module_of(file): file for file in files}
 
 
@@ -100,21 +100,21 @@ def _path_of(module: str) -> Path:
 
 @functools.cache
 def calls() -> Calls:
-    """Return what counts as an edge's call, by what the product's own modules say."""
+    """Return the functions whose calls are edges, found in the product's own modules."""
     statements: set[str] = set()
     for module in STATEMENTS:
         statements |= committing(module, ast.parse(_path_of(module).read_text()), statements)
     store = {
         method.name: "body" in _parameters(method)
         for method in _methods(_path_of(STORE), "StoreDriver")
-        if "guard" in _parameters(method)  # what asks a guard is a request
+        if "guard" in _parameters(method)  # only requests have a guard
     }
     broker = {method.name for method in _methods(_path_of(BROKER), "Broker") if not method.name.startswith("_")}
     return Calls(frozenset(statements), store, frozenset(broker - BROKER_READS))
 
 
 def committing(module: str, tree: ast.Module, known: set[str]) -> set[str]:
-    """Return the public functions of a module that take a transaction first and write, themselves or by ``known``."""
+    """Return the public functions of a module that take `tx` first and write, themselves or through ``known``."""
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     imports = _imports(tree)
     return {
@@ -128,9 +128,9 @@ def committing(module: str, tree: ast.Module, known: set[str]) -> set[str]:
 
 def _writes(function: ast.FunctionDef) -> bool:
     texts = [node.value for node in ast.walk(function) if isinstance(node, ast.Constant)]
-    told = ast.get_docstring(function, clean=False)
-    given = [_SQL.get(text, text) for text in texts if isinstance(text, str) and text != told]
-    return any(_WRITES.search(_COMMENT.sub("", text)) for text in given)
+    docstring = ast.get_docstring(function, clean=False)
+    statements = [_SQL.get(text, text) for text in texts if isinstance(text, str) and text != docstring]
+    return any(_WRITES.search(_COMMENT.sub("", text)) for text in statements)
 
 
 def _methods(path: Path, name: str) -> list[ast.FunctionDef]:
@@ -145,7 +145,7 @@ def _parameters(function: ast.FunctionDef) -> list[str]:
 
 
 def _imports(tree: ast.Module) -> dict[str, str]:
-    """Return what the names that a module imports stand for."""
+    """Return the full names of the names that a module imports."""
     found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -169,7 +169,7 @@ def _last_word(node: ast.AST) -> str:
 
 
 def _owner(function: ast.AST) -> str:
-    """Return the last name of what a method is called on."""
+    """Return the last name of the object that a method is called on."""
     return _last_word(function.value) if isinstance(function, ast.Attribute) else ""
 
 
@@ -200,12 +200,12 @@ class _Search(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         dotted = _dotted(node.func, self._imports)
-        given = [*node.args, *(keyword.value for keyword in node.keywords)]
+        arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
         word = _last_word(node.func)
         if dotted in self._wanted.statements:
             self._called.add(node.func)
             self._note(node, word)
-        elif word in self._wanted.store and any(_last_word(argument) == "guard" for argument in given):
+        elif word in self._wanted.store and any(_last_word(argument) == "guard" for argument in arguments):
             self._note(node, word, streams=self._wanted.store[word])
         elif word in self._wanted.broker and _owner(node.func) in {"broker", "_broker"}:
             self._note(node, word)
@@ -221,8 +221,8 @@ class _Search(ast.NodeVisitor):
     def _refuse_loose(self, node: ast.Name | ast.Attribute) -> None:
         dotted = _dotted(node, self._imports)
         if dotted in self._wanted.statements and node not in self._called:
-            raise Unclear(
-                f"{self._module}:{node.lineno}: {dotted} is handed on and called elsewhere: call it here, in a lambda"
+            raise AmbiguousCall(
+                f"{self._module}:{node.lineno}: {dotted} is passed on and called elsewhere: call it here, in a lambda"
             )
 
     def _note(self, node: ast.Call, operation: str, *, streams: bool = False, commits: bool = False) -> None:
@@ -234,10 +234,10 @@ class _Search(ast.NodeVisitor):
 
 
 def find(module: str, tree: ast.Module, wanted: Calls | None = None) -> dict[ast.AST, Edge]:
-    """Return the edges of a module, by the call that each is.
+    """Return the edges of a module, by their calls.
 
     Raises:
-        Unclear: a statement is not called but handed on.
+        AmbiguousCall: a statement is not called but passed on.
     """
     return _Search(module, tree, wanted or calls()).found
 
@@ -266,12 +266,12 @@ class _Rewrite(ast.NodeTransformer):
         return ast.copy_location(called, node)
 
 
-#: Names by which a rewritten module calls those who watch its edges.
+#: The names by which a rewritten module calls the crash injector.
 CROSSING, SENDING, ENDING = "__crossing__", "__sending__", "__ending__"
 
 
 def rewrite(module: str, tree: ast.Module, wanted: Calls | None = None) -> ast.Module:
-    """Let the edges of a module be watched: `CROSSING` or `SENDING` makes the call, `ENDING` keeps the transaction."""
+    """Rewrite the edges of a module: `CROSSING` or `SENDING` makes the call, `ENDING` runs the transaction."""
     found = find(module, tree, wanted)
     rewritten: ast.Module = _Rewrite(found).visit(tree)
     return ast.fix_missing_locations(rewritten)

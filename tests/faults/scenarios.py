@@ -1,4 +1,4 @@
-"""Short stories that between them pass every point: each ends as its job should, whoever dies on the way."""
+"""Short scenarios that together reach every crash point; each ends as its job should, also with a crash."""
 
 from __future__ import annotations
 
@@ -7,157 +7,159 @@ from typing import TYPE_CHECKING
 
 from tests.faults import interventions
 from tests.faults.interventions import MIB, SIZE
+from tests.support.job import JobSpec
 from tests.support.store import SLICE_BYTES
 from worker.jobs.states import FINAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.faults.stage import Stage
+    from tests.faults.crash_harness import CrashHarness
     from tests.support.job import Job
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A story.
+    """A scenario.
 
     Attributes:
-        play: tells it, and fails where it does not end as it should.
-        about: the operations that it is the best story for; others pass there in a hurry.
+        play: runs it, and fails if it does not end as it should.
+        about: the operations that it reaches most reliably.
     """
 
-    play: Callable[[Stage], None]
+    play: Callable[[CrashHarness], None]
     about: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """How it is called."""
+        """The name of its function."""
         return self.play.__name__
 
 
-def upload(stage: Stage) -> None:
+def upload(harness: CrashHarness) -> None:
     """Several slices."""
-    stage.enqueue(SIZE, overwrite=True).succeeds()
+    harness.enqueue(SIZE, overwrite=True).succeeds()
 
 
-def small(stage: Stage) -> None:
+def small(harness: CrashHarness) -> None:
     """One request."""
-    stage.enqueue(SLICE_BYTES, overwrite=True).succeeds()
+    harness.enqueue(SLICE_BYTES, overwrite=True).succeeds()
 
 
-def dry_run(stage: Stage) -> None:
-    """A question, and then the job."""
-    stage.strike()
-    key = stage.fresh_key()
-    stage.file(key, 1000)
-    wish = {"source": {"kind": "file", "root": "media", "path": key}, "store": "main", "key": key}
-    stage.api.post("/v1/jobs", json=wish, params={"dry_run": "true"}).raise_for_status()
-    stage.enqueue(1000, key).succeeds()
+def dry_run(harness: CrashHarness) -> None:
+    """A dry run, and then the job."""
+    harness.arm_point()
+    key = harness.fresh_key()
+    harness.file(key, 1000)
+    harness.api.post("/v1/jobs", json=JobSpec(key, key).document, params={"dry_run": "true"}).raise_for_status()
+    harness.enqueue(1000, key).succeeds()
 
 
-def instant(stage: Stage) -> None:
+def instant(harness: CrashHarness) -> None:
     """The store has the bytes already."""
-    first = stage.enqueue(2 * MIB, verify="file")
+    first = harness.enqueue(2 * MIB, verify="file")
     first.succeeds()
-    stage.enqueue(2 * MIB, content=first.content, verify="file").succeeds()
+    harness.enqueue(2 * MIB, content=first.content, verify="file").succeeds()
 
 
-def object_there(stage: Stage) -> None:
-    """Somebody's object is at the key."""
-    key = stage.fresh_key()
-    stage.store.plant_object(key, b"o" * SIZE)
-    assert stage.enqueue(SIZE, key).fails() == "object_exists"
+def object_there(harness: CrashHarness) -> None:
+    """Another client's object is at the key."""
+    key = harness.fresh_key()
+    harness.store.plant_object(key, b"o" * SIZE)
+    assert harness.enqueue(SIZE, key).fails() == "object_exists"
 
 
-def foreign(stage: Stage) -> None:
-    """Somebody has begun to upload there, and left."""
-    key = stage.fresh_key()
-    stage.store.plant_upload(key, SIZE, b"s" * SLICE_BYTES)
-    stage.enqueue(SIZE, key).succeeds()
+def foreign(harness: CrashHarness) -> None:
+    """Another client has begun an upload at the key, and does not continue it."""
+    key = harness.fresh_key()
+    harness.store.plant_upload(key, SIZE, b"s" * SLICE_BYTES)
+    harness.enqueue(SIZE, key).succeeds()
 
 
-def foreign_small(stage: Stage) -> None:
-    """The same, and we have one request only."""
-    key = stage.fresh_key()
-    stage.store.plant_upload(key, SIZE, b"s" * SLICE_BYTES)
-    stage.store.control.add_rule("error", op="upload", path=key, status=400, code=-4020, count=1)  # as real stores may
-    stage.enqueue(SLICE_BYTES, key).succeeds()
+def foreign_small(harness: CrashHarness) -> None:
+    """The same, with a job of one request."""
+    key = harness.fresh_key()
+    harness.store.plant_upload(key, SIZE, b"s" * SLICE_BYTES)
+    harness.store.control.add_rule(
+        "error", op="upload", path=key, status=400, code=-4020, count=1
+    )  # as real stores may
+    harness.enqueue(SLICE_BYTES, key).succeeds()
 
 
-def session_lost(stage: Stage) -> None:
-    """The store forgets what it has."""
-    key = stage.fresh_key()
-    stage.store.control.add_rule("lose_session", op="data", path=key, nth=3)
-    job = stage.enqueue(SIZE, key)
+def session_lost(harness: CrashHarness) -> None:
+    """The store drops the session."""
+    key = harness.fresh_key()
+    harness.store.control.add_rule("lose_session", op="data", path=key, nth=3)
+    job = harness.enqueue(SIZE, key)
     job.succeeds()
     assert job.row["epoch"] == 2
 
 
-def slice_forgotten(stage: Stage) -> None:
-    """The store has acknowledged a slice, and does not have it."""
-    key = stage.fresh_key()
-    stage.store.control.add_rule("swallow", op="data", path=key, offset=SLICE_BYTES, count=1)
-    stage.enqueue(SIZE, key).succeeds()
+def slice_forgotten(harness: CrashHarness) -> None:
+    """The store acknowledges a slice that it does not keep."""
+    key = harness.fresh_key()
+    harness.store.control.add_rule("swallow", op="data", path=key, offset=SLICE_BYTES, count=1)
+    harness.enqueue(SIZE, key).succeeds()
 
 
-def damaged(stage: Stage) -> None:
-    """Bytes were changed on their way, and the digest tells."""
-    key = stage.fresh_key()
-    stage.store.control.add_rule("corrupt", op="data", path=key, offset=MIB, count=1)
-    stage.enqueue(2 * MIB, key, verify="file").succeeds()
+def damaged(harness: CrashHarness) -> None:
+    """Bytes change on the way, and the digest shows it."""
+    key = harness.fresh_key()
+    harness.store.control.add_rule("corrupt", op="data", path=key, offset=MIB, count=1)
+    harness.enqueue(2 * MIB, key, verify="file").succeeds()
 
 
-def refused_as_incomplete(stage: Stage) -> None:
+def refused_as_incomplete(harness: CrashHarness) -> None:
     """The store lists every slice, and refuses the finish as if some were missing."""
-    key = stage.fresh_key()
-    stage.store.control.add_rule("error", op="finish", path=key, status=400, code=-175, count=1)
-    stage.enqueue(2 * MIB, key).succeeds()
+    key = harness.fresh_key()
+    harness.store.control.add_rule("error", op="finish", path=key, status=400, code=-175, count=1)
+    harness.enqueue(2 * MIB, key).succeeds()
 
 
-def deferred(stage: Stage) -> None:
-    """The store is too busy for a moment."""
-    key = stage.fresh_key()
-    stage.store.control.add_rule("error", op="data", path=key, status=503, code=-196, count=2)
-    stage.enqueue(SIZE, key).succeeds()
+def deferred(harness: CrashHarness) -> None:
+    """The store is overloaded for a moment."""
+    key = harness.fresh_key()
+    harness.store.control.add_rule("error", op="data", path=key, status=503, code=-196, count=2)
+    harness.enqueue(SIZE, key).succeeds()
 
 
-def unanswered(stage: Stage) -> None:
-    """The store takes a slice, and the answer is lost."""
-    key = stage.fresh_key()
-    stage.store.control.add_rule("cut", op="data", path=key, offset=SLICE_BYTES, count=1, when="after")
-    stage.enqueue(SIZE, key).succeeds()
+def unanswered(harness: CrashHarness) -> None:
+    """The store receives a slice, and the answer is lost."""
+    key = harness.fresh_key()
+    harness.store.control.add_rule("cut", op="data", path=key, offset=SLICE_BYTES, count=1, when="after")
+    harness.enqueue(SIZE, key).succeeds()
 
 
-def stalled(stage: Stage) -> None:
-    """The store takes a slice and does not answer until its time is up."""
-    key = stage.fresh_key()
-    let_go = stage.store.hold("data", key, offset=3 * SLICE_BYTES, count=1)
-    job = stage.enqueue(SIZE, key)
+def stalled(harness: CrashHarness) -> None:
+    """The store receives a slice and does not answer before the timeout."""
+    key = harness.fresh_key()
+    release = harness.store.hold("data", key, offset=3 * SLICE_BYTES, count=1)
+    job = harness.enqueue(SIZE, key)
     job.succeeds()
-    let_go()
+    release()
 
 
-def store_unusable(stage: Stage) -> None:
-    """The store does not know us for a while: all wait, one probes."""
-    key = stage.fresh_key()
-    rule = stage.store.control.add_rule("error", op="data", path=key, status=403, code=-97)
-    job = stage.enqueue(SIZE, key)
-    stage.until(lambda: stage.sql("SELECT store FROM breaker") and not _flying(job), "all of them waiting")
-    stage.store.control.remove_rule(rule)
+def store_unusable(harness: CrashHarness) -> None:
+    """The store refuses our credentials for a while: all jobs wait, one probes."""
+    key = harness.fresh_key()
+    rule = harness.store.control.add_rule("error", op="data", path=key, status=403, code=-97)
+    job = harness.enqueue(SIZE, key)
+    harness.until(lambda: harness.sql("SELECT store FROM breaker") and not _in_flight(job), "all slices waiting")
+    harness.store.control.remove_rule(rule)
 
     def probed() -> bool:
-        stage.sql("UPDATE breaker SET probe_at = now() WHERE probe_at > now()")  # the minute between two is over
+        harness.sql("UPDATE breaker SET probe_at = now() WHERE probe_at > now()")  # end the minute between two probes
         return job.state in FINAL
 
-    stage.until(probed, "an end")
+    harness.until(probed, "an end")
     job.succeeds()
 
 
-def _flying(job: Job) -> bool:
+def _in_flight(job: Job) -> bool:
     return any(row["state"] in {"dispatched", "sending"} for row in job.slices)
 
 
-#: In the order in which a point looks for the story that it is part of.
+#: In the order in which they are tried for a point.
 SCENARIOS = (
     Scenario(upload),
     Scenario(small),
@@ -171,7 +173,7 @@ SCENARIOS = (
     Scenario(foreign_small),
     Scenario(interventions.retried),
     Scenario(interventions.retried_with_another_file),
-    Scenario(interventions.gone_on_with),
+    Scenario(interventions.continued_by_another_job),
     Scenario(session_lost),
     Scenario(slice_forgotten),
     Scenario(damaged),
@@ -185,7 +187,7 @@ SCENARIOS = (
     Scenario(interventions.revoked_before),
     Scenario(interventions.quarantined),
     Scenario(interventions.handed_back, about=("stop_worker", "resign")),
-    Scenario(interventions.left),
+    Scenario(interventions.stopped_in_a_request),
     Scenario(unanswered, about=("_is_held",)),
     Scenario(stalled),
 )

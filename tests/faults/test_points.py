@@ -1,4 +1,4 @@
-"""What finds the points finds them all, names them after the code, and changes nothing but that they are watched."""
+"""`points` finds every crash point and names it after the code; a rewritten module behaves as before."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.faults import points
-from tests.faults.armed import HALF, Watch
-from tests.faults.points import CROSSING, ENDING, SENDING, Calls, Unclear
+from tests.faults.crash_injector import HALF, CrashInjector
+from tests.faults.points import CROSSING, ENDING, SENDING, AmbiguousCall, Calls
 from worker.jobs import breakers, due, leadership, leases, transitions, workers
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ class Work:
         self.store.put_slice("key", body, guard)
         return self.store.finish("key", guard=guard)
 
-def tell(self, rows):
+def announce(self, rows):
     self._broker.publish(rows)
-    self.producer.publish(rows)   # not ours
-    self.finish(rows)             # no request: it asks no guard
+    self.producer.publish(rows)   # not our broker
+    self.finish(rows)             # no request: it has no guard
     return transitions.read_only(rows)
 """
 READERS = {
@@ -51,8 +51,8 @@ READERS = {
 }
 
 
-class Diary(Watch):
-    """A watch that writes down what is passed, and kills nobody."""
+class PointRecorder(CrashInjector):
+    """Records the points that are passed, and kills no process."""
 
     def __init__(self) -> None:
         super().__init__(Path())
@@ -71,7 +71,7 @@ def test_planted_edges_are_found_and_named_after_the_code() -> None:
         "tasks.planted.Work.send:finish",
         "tasks.planted.Work.send:put_slice",
         "tasks.planted.Work.send:put_slice.2",
-        "tasks.planted.tell:publish",
+        "tasks.planted.announce:publish",
     ]
 
 
@@ -81,9 +81,9 @@ def test_an_edge_has_a_point_on_each_side_and_one_in_the_middle_of_a_body() -> N
 
 
 @pytest.mark.parametrize("use", ["run(transitions.succeed)", "partial(transitions.succeed, tx)", "done = lead"])
-def test_a_statement_that_is_handed_on_is_refused(use: str) -> None:
+def test_a_statement_that_is_passed_on_is_refused(use: str) -> None:
     source = f"from worker.jobs import transitions\nfrom worker.jobs.leadership import lead\n{use}\n"
-    with pytest.raises(Unclear, match=r"worker\.tasks\.planted:3"):
+    with pytest.raises(AmbiguousCall, match=r"worker\.tasks\.planted:3"):
         points.find("worker.tasks.planted", ast.parse(source), WANTED)
 
 
@@ -102,30 +102,30 @@ def test_every_statement_that_writes_is_an_edge() -> None:
     assert written <= points.calls().statements
 
 
-def test_a_writer_is_told_from_a_reader_by_what_it_runs() -> None:
+def test_a_writer_is_known_by_its_statements() -> None:
     source = """
-def asks(tx): return tx.execute("SELECT 1 FROM job FOR NO KEY UPDATE")
-def tells(tx): "Says INSERT INTO, and does no such thing."
+def reads(tx): return tx.execute("SELECT 1 FROM job FOR NO KEY UPDATE")
+def documented(tx): "Contains INSERT INTO, and executes nothing."
 def by_file(tx): return _one(tx, "succeed", {})
 def inline(tx): tx.execute("UPDATE leadership SET until = now()")
-def loudly(tx): tx.execute(f"NOTIFY {CHANNEL}")
+def notifies(tx): tx.execute(f"NOTIFY {CHANNEL}")
 def through(tx): transitions.succeed(tx)
 def without(connection): connection.execute("DELETE FROM job")
 def _private(tx): tx.execute("DELETE FROM job")
 """
     tree = ast.parse("from worker.jobs import transitions" + source)
     writers = points.committing("m", tree, {"worker.jobs.transitions.succeed"})
-    assert writers == {"m.by_file", "m.inline", "m.loudly", "m.through"}
+    assert writers == {"m.by_file", "m.inline", "m.notifies", "m.through"}
 
 
-def test_names_of_points_are_their_own_and_those_of_files() -> None:
+def test_names_of_points_are_unique_and_valid_as_file_names() -> None:
     found = [point for edge in points.edges() for point in edge.points]
     assert len(found) == len(set(found)) > 100
     assert not [point for point in found if "/" in point or len(point) > 200]
 
 
-class Rig:
-    """What the planted module works with."""
+class Stub:
+    """The collaborators of the planted module; records their calls."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -155,59 +155,59 @@ class Rig:
         self.calls.append(f"publish {rows}")
 
     def check(self) -> None:
-        """Let everything go on."""
+        """Accept everything."""
 
 
-def load(watch: Watch | None, rig: Rig) -> dict[str, Any]:
-    """The planted module, watched or as it stands."""
+def load(injector: CrashInjector | None, stub: Stub) -> dict[str, Any]:
+    """Load the planted module, rewritten if there is an injector."""
     tree = ast.parse(PLANTED)
     module: dict[str, Any] = {}
-    if watch is not None:
+    if injector is not None:
         tree = points.rewrite("worker.tasks.planted", tree, WANTED)
-        module |= {CROSSING: watch.cross, SENDING: watch.send, ENDING: watch.end}
+        module |= {CROSSING: injector.cross, SENDING: injector.send, ENDING: injector.end}
     exec(compile(tree, "planted", "exec"), module)  # noqa: S102 - our own few lines
-    succeed = lambda *args, **named: rig.calls.append(f"succeed {args} {named}")  # noqa: E731
+    succeed = lambda *args, **named: stub.calls.append(f"succeed {args} {named}")  # noqa: E731
     module["transitions"] = SimpleNamespace(succeed=succeed, read_only=lambda rows: f"read {rows}")
-    module["lead"] = lambda tx: rig.calls.append(f"lead {tx}") or 7  # type: ignore[func-returns-value]
+    module["lead"] = lambda tx: stub.calls.append(f"lead {tx}") or 7  # type: ignore[func-returns-value]
     return module
 
 
-def run(module: dict[str, Any], rig: Rig) -> list[object]:
+def run(module: dict[str, Any], stub: Stub) -> list[object]:
     work = module["Work"]
-    answers: list[object] = [work.done(rig, rig, "claim", "guard"), work.send(rig, "body", rig)]
-    answers.append(module["tell"](rig, "rows"))
+    answers: list[object] = [work.done(stub, stub, "claim", "guard"), work.send(stub, "body", stub)]
+    answers.append(module["announce"](stub, "rows"))
     return answers
 
 
 def test_a_rewritten_module_does_the_same() -> None:
-    plain, watched = Rig(), Rig()
-    assert run(load(None, plain), plain) == run(load(Diary(), watched), watched) == [7, "stored", "read rows"]
+    plain, watched = Stub(), Stub()
+    assert run(load(None, plain), plain) == run(load(PointRecorder(), watched), watched) == [7, "stored", "read rows"]
     assert plain.calls == watched.calls
 
 
 def test_points_are_passed_in_order_and_after_the_commit() -> None:
-    diary, rig = Diary(), Rig()
-    run(load(diary, rig), rig)
-    short = [point.removeprefix("tasks.planted.").removeprefix("Work.") for point in diary.passed]
+    recorder, stub = PointRecorder(), Stub()
+    run(load(recorder, stub), stub)
+    short = [point.removeprefix("tasks.planted.").removeprefix("Work.") for point in recorder.passed]
     assert short == [
         "done:succeed:before", "done:succeed:after",
         "done:lead:before", "done:lead:after", "done:commit:before", "done:commit:after",
         "send:put_slice:before", "send:put_slice:middle", "send:put_slice:after",
         "send:put_slice.2:before", "send:put_slice.2:middle", "send:put_slice.2:after",
         "send:finish:before", "send:finish:after",
-        "tell:publish:before", "tell:publish:after",
+        "announce:publish:before", "announce:publish:after",
     ]  # fmt: skip
 
 
 def test_an_error_passes_the_point_after_it_and_goes_on() -> None:
-    diary, rig = Diary(), Rig()
+    recorder, stub = PointRecorder(), Stub()
     with pytest.raises(ValueError, match="key"):
-        diary.cross("edge", rig.finish, "key", guard="refuse")
-    assert diary.passed == ["edge:before", "edge:after"]
+        recorder.cross("edge", stub.finish, "key", guard="refuse")
+    assert recorder.passed == ["edge:before", "edge:after"]
 
 
 def test_a_rollback_is_no_commit() -> None:
-    diary = Diary()
+    recorder = PointRecorder()
 
     @contextmanager
     def swallowing() -> Iterator[None]:
@@ -215,10 +215,10 @@ def test_a_rollback_is_no_commit() -> None:
             yield
 
     def fail(error: Exception) -> None:
-        with diary.end("edge", swallowing()):
+        with recorder.end("edge", swallowing()):
             raise error
 
     fail(LookupError())
     with pytest.raises(ValueError, match="not swallowed"):
         fail(ValueError("not swallowed"))
-    assert diary.passed == []
+    assert recorder.passed == []

@@ -1,10 +1,8 @@
-"""A process of the product that watches its own edges, and dies at the point that it finds armed.
+"""A process of the product with a crash point on each side of every edge: it kills itself at a point that is armed.
 
-`python -m tests.faults.armed FOLDER` loads the product with every edge watched, and then is told on its standard input
-what to start: each line, `{"argv": …, "log": …, "environ": …}`, becomes a process of its own, forked from this one and
-so up in no time. It answers with the process's id. Its end is theirs.
-
-The product itself has no such points: they are written into its modules while these are imported here.
+`python -m tests.faults.crash_injector FOLDER` loads the product with its edges rewritten, and reads commands from its
+standard input. It forks a process for each line, `{"argv": …, "log": …, "environ": …}`, and writes the process's id to
+its standard output. Its children die with it. The product has no crash points itself: the import adds them here.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
 ARMED, REACHED, FIRED = "armed", "reached", "fired"
-#: What the processes would import first; loaded once, and not by each of them.
+#: What every process imports: loaded once, before the forks.
 PROGRAMS = (
     "worker.celery",
     "celery.bin.celery",
@@ -41,28 +39,28 @@ PROGRAMS = (
     "celery.concurrency.thread",
 )
 HALF = 4
-"""Before the request, before the form's head, and before each of its pieces a driver asks its guard: when it asks for
-the fourth time, one of the two pieces is out that a slice has here."""
+"""The check of its guard at which a driver is in the middle of a slice. It checks before the request, before the form's
+head, and before each of the two pieces of a slice: at the fourth check it has sent one of them."""
 _PR_SET_PDEATHSIG = 1
 
 
-class Watch:
-    """Notes which points are passed, and dies at an armed one: one process, once."""
+class CrashInjector:
+    """Records which points the process passes, and kills it at an armed one: one process, once."""
 
     def __init__(self, folder: Path) -> None:
         self._armed, self._reached, self._fired = (folder / name for name in (ARMED, REACHED, FIRED))
 
     def reach(self, point: str) -> None:
-        """Pass a point, or end here."""
+        """Record a point, and kill the process there if it is armed."""
         os.close(os.open(self._reached / point, os.O_WRONLY | os.O_CREAT, 0o600))
         try:
-            (self._armed / point).rename(self._fired / point)  # one process of all can do so
+            (self._armed / point).rename(self._fired / point)  # only one process succeeds
         except FileNotFoundError:
             return
         os.kill(os.getpid(), signal.SIGKILL)
 
     def cross(self, edge: str, call: Callable[..., Any], /, *args: Any, **named: Any) -> Any:
-        """Call, with a point before and one after, whatever comes of it."""
+        """Call, with a point before and one after, also after an exception."""
         self.reach(f"{edge}:before")
         try:
             return call(*args, **named)
@@ -70,31 +68,31 @@ class Watch:
             self.reach(f"{edge}:after")
 
     def send(self, edge: str, call: Callable[..., Any], /, *args: Any) -> Any:
-        """The same, with a point in the middle of the body."""
+        """Call, with a third point in the middle of the body."""
         *others, guard = args
         return self.cross(edge, call, *others, _Halfway(guard, lambda: self.reach(f"{edge}:middle")))
 
     @contextmanager
     def end(self, edge: str, transaction: AbstractContextManager[Any]) -> Iterator[Any]:
-        """Keep a transaction, with a point before and one after its commit; a rollback is none."""
-        whole = False
-        with transaction as kept:
-            yield kept
-            whole = True
+        """Run a transaction, with a point before and one after its commit; a rollback passes none."""
+        commits = False
+        with transaction as entered:
+            yield entered
+            commits = True
             self.reach(f"{edge}:before")
-        if whole:  # a transaction may also end here with its rollback swallowed
+        if commits:  # a context manager that swallows its exception ends here, too
             self.reach(f"{edge}:after")
 
 
 class _Halfway:
     def __init__(self, guard: Any, reach: Callable[[], None]) -> None:
         self._guard, self._reach = guard, reach
-        self._times = 0
+        self._checks = 0
 
     def check(self) -> None:
         self._guard.check()
-        self._times += 1
-        if self._times == HALF:
+        self._checks += 1
+        if self._checks == HALF:
             self._reach()
 
     def remaining_s(self) -> float:
@@ -105,11 +103,11 @@ class _Halfway:
 
 
 class Loader(SourceFileLoader):
-    """Loads a module with its edges watched; never from compiled files, nor into them."""
+    """Loads a module with its edges rewritten; it neither reads nor writes compiled files."""
 
-    def __init__(self, name: str, path: str, watch: Watch) -> None:
+    def __init__(self, name: str, path: str, injector: CrashInjector) -> None:
         super().__init__(name, path)
-        self._watch = watch
+        self._injector = injector
 
     def get_code(self, fullname: str) -> types.CodeType:
         """Compile the rewritten source."""
@@ -117,48 +115,48 @@ class Loader(SourceFileLoader):
         return compile(tree, self.path, "exec", dont_inherit=True)
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """Run it, with what its edges are watched by."""
-        watch = self._watch
-        vars(module).update({CROSSING: watch.cross, SENDING: watch.send, ENDING: watch.end})
+        """Run it, with the functions that its edges call."""
+        injector = self._injector
+        vars(module).update({CROSSING: injector.cross, SENDING: injector.send, ENDING: injector.end})
         super().exec_module(module)
 
 
 class Finder:
-    """Finds the modules that have edges before anybody else does."""
+    """Finds the modules that have edges, ahead of Python's own finders."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, injector: CrashInjector) -> None:
+        self._injector = injector
 
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
-        """Find a module of the product; None for all others."""
+        """Find a module that has edges; None for all others."""
         file = modules().get(name)
         if file is None:
             return None
-        loader = Loader(name, str(file), self._watch)
+        loader = Loader(name, str(file), self._injector)
         packages = [str(file.parent)] if file.name == "__init__.py" else None
         return importlib.util.spec_from_file_location(name, file, loader=loader, submodule_search_locations=packages)
 
 
 def main() -> None:
-    """Load the product, then start what is wished for, until the wishes end."""
-    sys.meta_path.insert(0, Finder(Watch(Path(sys.argv[1]))))
+    """Load the product, then fork a process for each command until the input ends."""
+    sys.meta_path.insert(0, Finder(CrashInjector(Path(sys.argv[1]))))
     for program in PROGRAMS:
         importlib.import_module(program)
     importlib.import_module("api.app")
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
-    me = os.getpid()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the children
+    parent = os.getpid()
     for line in sys.stdin:
-        wish = json.loads(line)
+        command = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            _become(me, **wish)
+            _become(parent, **command)
             return
         sys.stdout.write(f"{pid}\n")
         sys.stdout.flush()
 
 
 def _become(parent: int, argv: Sequence[str], log: str, environ: dict[str, str]) -> None:
-    """Be the process that was wished for: `python -m MODULE …`."""
+    """Become the process `python -m MODULE …`."""
     os.setsid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -169,9 +167,9 @@ def _become(parent: int, argv: Sequence[str], log: str, environ: dict[str, str])
         os.dup2(source, standard)
     os.environ.clear()
     os.environ.update(environ)
-    _, dash_m, module, *words = argv
+    _, dash_m, module, *arguments = argv
     assert dash_m == "-m", argv
-    sys.argv = [module, *words]
+    sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

@@ -1,4 +1,7 @@
-"""Processes with watched edges, forked from one that has loaded the product: up in a third of the time."""
+"""The fork server: it starts processes with crash points, forked from one that has loaded the product.
+
+They start in a third of the time.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from tests.faults.armed import ARMED, FIRED, REACHED
+from tests.faults.crash_injector import ARMED, FIRED, REACHED
 from tests.faults.points import HOME
 from worker.local.process import wait_until
 
@@ -19,13 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-_BEHIND_S = 10.0
-GONE = -signal.SIGKILL
-"""The code that is told of every process that has ended: whose child it was, knows better."""
+_SETTLE_S = 10.0
+ENDED = -signal.SIGKILL
+"""The exit code of every process that has ended: only its parent, the fork server, could read the real one."""
 
 
-class Forked:
-    """One such process; see `worker.local.process.Child`."""
+class ForkedProcess:
+    """A forked process; see `worker.local.process.Child`."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -37,8 +40,8 @@ class Forked:
         return self._pid
 
     def poll(self) -> int | None:
-        """Whether it has ended, as a code; None while it runs."""
-        return GONE if self._ended(0.0) else None
+        """`ENDED`, or None while it runs."""
+        return ENDED if self._ended(0.0) else None
 
     def send(self, signum: signal.Signals) -> None:
         """Send a signal to it; nothing happens when it has ended."""
@@ -51,7 +54,7 @@ class Forked:
         if not self._ended(grace_s):
             self.send(signal.SIGKILL)
             self._ended(grace_s)
-        return GONE
+        return ENDED
 
     def _ended(self, timeout_s: float) -> bool:
         readable, _, _ = select.select([self._handle], [], [], timeout_s)
@@ -61,17 +64,17 @@ class Forked:
         os.close(self._handle)
 
 
-class Nursery:
-    """Where they come from, and the folder by which their points are armed."""
+class ForkServer:
+    """The process that forks the others, and the folder in which their points are armed."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
-        """Load the product in a process of its own, with this environment."""
+        """Start it, with this environment; it loads the product."""
         self.folder = folder
         for name in (ARMED, REACHED, FIRED):
             (folder / name).mkdir(parents=True)
-        self._log = (folder / "nursery.log").open("ab")
+        self._log = (folder / "fork_server.log").open("ab")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.armed", folder],
+            [sys.executable, "-m", "tests.faults.crash_injector", folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -80,40 +83,40 @@ class Nursery:
             start_new_session=True,
         )
 
-    def launch(self, argv: Sequence[str], *, log: Path, env: Mapping[str, str]) -> Forked:
+    def launch(self, argv: Sequence[str], *, log: Path, env: Mapping[str, str]) -> ForkedProcess:
         """Start a process: `python -m MODULE …`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        wish = {"argv": list(argv), "log": str(log), "environ": dict(env)}
-        self._process.stdin.write(json.dumps(wish).encode() + b"\n")
+        command = {"argv": list(argv), "log": str(log), "environ": dict(env)}
+        self._process.stdin.write(json.dumps(command).encode() + b"\n")
         self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        assert answer, (self.folder / "nursery.log").read_text()
-        return Forked(int(answer))
+        pid = self._process.stdout.readline()
+        assert pid, (self.folder / "fork_server.log").read_text()
+        return ForkedProcess(int(pid))
 
     def arm(self, point: str) -> None:
-        """Let the first process that comes to the point die there."""
+        """Kill the first process that reaches the point."""
         (self.folder / ARMED / point).touch()
 
     def disarm(self) -> None:
-        """Let nobody die any more."""
+        """Kill no process any more."""
         for point in (self.folder / ARMED).iterdir():
             point.unlink(missing_ok=True)
 
     def fired(self, point: str) -> bool:
-        """Whether somebody has died at the point."""
+        """Whether a process was killed at the point."""
         return (self.folder / FIRED / point).exists()
 
     def reached(self) -> set[str]:
-        """Which points were passed since `forget`."""
+        """The points that were passed since `forget`."""
         return {point.name for point in (self.folder / REACHED).iterdir()}
 
     def reached_by_all(self) -> set[str]:
-        """Which points were passed, once each process is behind the edge that it was at; for a play without a death.
+        """The points that were passed, after each process has left its edge; for a scenario without a crash.
 
-        A job may have ended, and so the play, before the process that ended it has passed its next point.
+        A job may end, and the scenario with it, before the process that ended the job has passed its next point.
         """
-        wait_until(lambda: not self._between(), timeout_s=_BEHIND_S)  # a commit that failed has no point after it
+        wait_until(lambda: not self._between(), timeout_s=_SETTLE_S)  # a commit that failed has no point after it
         return self.reached()
 
     def _between(self) -> set[str]:
@@ -122,13 +125,13 @@ class Nursery:
         return sides["before"] - sides["after"]
 
     def forget(self) -> None:
-        """Begin anew to note what is passed."""
+        """Forget the points that were passed."""
         for name in (REACHED, FIRED):
             for point in (self.folder / name).iterdir():
                 point.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """End it, and with it all that came from it."""
+        """Kill it; its children die with it."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.kill()
