@@ -1,8 +1,8 @@
-"""Judges a run by its history: what clients asked and were told, every change, the store's journal, the objects.
+"""Checks a run by its history: the clients' operations, every change of a row, the store's journal, the objects.
 
-Before the workers start, `install` puts triggers into the database. Afterwards `check` loads the rest beside what they
-have written (schema `history`), and each invariant is one statement in `checks/`, which returns what contradicts it.
-Rows stay in the database: nothing here grows with the run.
+Before the workers start, `install` creates triggers in the database. After the run `check` loads the rest into the same
+schema (`history`). Each invariant is one statement in `checks/`, which returns its violations. The rows stay in the
+database: the checker's memory does not grow with the run.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from worker.db.pool import conninfo
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tests.faults.stored import Stored
+    from tests.faults.store_contents import StoreContents
 
 _HERE = Path(__file__).parent
-MOST = 100
-"""So many violations of one invariant are told; more would say no more."""
+MAX_VIOLATIONS = 100
+"""How many violations of one invariant are reported."""
 
 INVARIANTS = tuple(sorted(each.stem for each in (_HERE / "checks").glob("*.sql")))
-"""The names of what must hold; what each means stands in the first lines of its statement."""
+"""The names of the invariants; the first lines of each statement describe it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Something that must never be: which invariant it breaks, the job (None where there is none), and what it is."""
+    """A violation of an invariant: the job (None if it concerns no job), and what is wrong."""
 
     invariant: str
     job: str | None
@@ -44,30 +44,29 @@ class Violation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What a run was; bytes are those of files, as the store received them.
+    """The figures of a run; bytes are those of files, as the store received them.
 
     Attributes:
         jobs: final state -> jobs.
-        submits: questions for a job; ``submits_unanswered`` of them never heard whether there is one.
-        strangers: objects and uploads of others that were planted.
-        faults: what was done to the system -> how often.
+        submits: ``submits_unanswered`` of them had no answer.
+        foreign_objects: planted objects and uploads of other clients.
+        faults: name -> how often.
         claims: of slices; ``claims_lapsed`` ended without a checkpoint, ``claims_of_the_dead`` by their worker's death.
-        checkpoints: written; ``checkpoints_undone`` were taken back, because the store did not list the slice.
-        attempts: answers that were a job's or slice's own fault.
+        checkpoints: ``checkpoints_undone`` of them were undone, because the store did not list the slice.
+        attempts: answers that counted as an attempt of a job or slice.
         deaths: counted against steps and slices, of ``workers_dead`` worker processes.
-        sends: requests with bytes of a slice; ``sends_lapsed`` were decided when the sender's claim had ended,
-            ``sends_unclaimed`` had none (forgotten by a database that was stopped hard), ``lies`` were acknowledged and
-            not done.
-        bytes_not_stored: sent and refused or cut off.
-        bytes_sent_twice: sent and received although the store had them; of these ``bytes_sent_twice_lapsed`` by lapsed
-            claims, and by worker those that the worker's own claim had sent before and not checkpointed.
-        jobs_without_source: whose source can no longer be read: their slices were compared with each other only.
+        sends: requests with bytes of a slice; ``sends_lapsed`` ended after the sender's claim, ``sends_unclaimed`` had
+            none (lost by a database that was stopped at once), ``false_acks`` were acknowledged without an effect.
+        bytes_not_stored: sent, and refused or cut off.
+        bytes_sent_twice: sent and received although the store had them; ``bytes_sent_twice_lapsed`` of them by lapsed
+            claims; by worker those that an earlier claim of the worker had sent and not checkpointed.
+        jobs_without_source: the slices of jobs whose source has changed are compared with each other only.
     """
 
     jobs: dict[str, int]
     submits: int
     submits_unanswered: int
-    strangers: int
+    foreign_objects: int
     faults: dict[str, int]
     claims: int
     claims_lapsed: int
@@ -85,7 +84,7 @@ class Figures:
     sends: int
     sends_lapsed: int
     sends_unclaimed: int
-    lies: int
+    false_acks: int
     bytes_sent: int
     bytes_not_stored: int
     bytes_sent_twice: int
@@ -96,17 +95,17 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run has shown: nothing wrong, or what; and its figures."""
+    """The violations of a run, and its figures."""
 
     violations: tuple[Violation, ...]
     figures: Figures
 
     def __str__(self) -> str:
-        return "\n".join(str(each) for each in self.violations) or "nothing contradicts the invariants"
+        return "\n".join(str(each) for each in self.violations) or "no invariant is violated"
 
 
 def install(url: str) -> None:
-    """Let a migrated database write down its changes from now on; call it before anybody works on it.
+    """Let a migrated database record its changes from now on; call it before the first job.
 
     Args:
         url: the database's, as `SLICEWAY_DATABASE_URL` has it.
@@ -120,34 +119,37 @@ def check(
     *,
     recorded: Iterable[Path],
     journals: Iterable[Path],
-    stored: Stored,
+    contents: StoreContents,
     secrets: Sequence[str] = (),
 ) -> Report:
-    """Judge a run that is over: nobody works on its jobs any more. May be called again.
+    """Check a run whose workers have stopped. May be called again.
 
     Args:
         url: of the database that `install` prepared.
         recorded: the files of all recorders.
         journals: the store's journal files (`--journal`), oldest first.
-        stored: what is at the store now.
-        secrets: words that must be in no row.
+        contents: of the store, after the run.
+        secrets: texts that must be in no row.
     """
     with psycopg.connect(conninfo(url), autocommit=True) as connection:
-        loading.load(connection, recorded=recorded, journals=journals, stored=stored, secrets=secrets)
+        loading.load(connection, recorded=recorded, journals=journals, contents=contents, secrets=secrets)
         loading.derive(connection)
         return Report(tuple(violations(connection)), figures(connection))
 
 
 def violations(connection: psycopg.Connection[Any], invariants: Iterable[str] = INVARIANTS) -> Iterable[Violation]:
-    """Ask what is loaded for contradictions to these invariants."""
+    """Yield the violations of these invariants in the loaded tables."""
     for name in invariants:
-        statement = b"SELECT * FROM (%s) AS found LIMIT %d" % ((_HERE / "checks" / f"{name}.sql").read_bytes(), MOST)
+        statement = b"SELECT * FROM (%s) AS found LIMIT %d" % (
+            (_HERE / "checks" / f"{name}.sql").read_bytes(),
+            MAX_VIOLATIONS,
+        )
         for job, what in connection.execute(statement).fetchall():
             yield Violation(name, None if job is None else str(job), what)
 
 
 def figures(connection: psycopg.Connection[Any]) -> Figures:
-    """Count what is loaded."""
+    """Compute the figures from the loaded tables."""
     with connection.cursor(row_factory=class_row(Figures)) as cursor:
         [counted] = cursor.execute((_HERE / "sql" / "figures.sql").read_bytes()).fetchall()
     return counted

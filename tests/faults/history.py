@@ -1,8 +1,8 @@
-"""What clients asked and were told, in a file that the checker reads: one JSON object a line, appended by anybody.
+"""The history of a run: the operations of its clients and their answers, in a file for the checker.
 
-A question is written before it is asked and its answer after it was heard, so that whatever is cut off in between is
-known as asked and never told. Threads and processes may share a file: each line is one write to a file opened for
-appending.
+A recorder writes an operation before its request is sent, and the answer after it has arrived: the checker also knows
+operations without an answer. The file has one JSON object a line. Threads and processes may share it: each line is one
+write to a file opened for appending.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ Row = dict[str, Any]
 
 
 class Op(StrEnum):
-    """What a client asks for."""
+    """A client's operation."""
 
     SUBMIT = "submit"
     CANCEL = "cancel"
     RETRY = "retry"
     READ = "read"
     PLANT_OBJECT = "plant_object"
-    """Somebody else's object is put into the store."""
+    """Another client puts an object into the store."""
     PLANT_UPLOAD = "plant_upload"
-    """Somebody else's upload is begun at the store."""
+    """Another client begins an upload at the store."""
 
 
 class Outcome(StrEnum):
-    """What a client knows afterwards."""
+    """What the client knows after an operation."""
 
     OK = "ok"
     REFUSED = "refused"
-    """An answer that says that nothing was done."""
+    """The answer says that the operation had no effect."""
     UNKNOWN = "unknown"
-    """No answer, or one that leaves it open: it may have happened."""
+    """There was no answer, or the answer leaves it open: the operation may have had its effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The bytes that a job is to upload, as they were when it was submitted. ``path`` is absolute."""
+    """The bytes that a job should upload, as they were when it was submitted. ``path`` is absolute."""
 
     path: str
     sha1: str
@@ -66,36 +66,36 @@ class Source:
 
 
 @dataclass
-class Asked:
-    """A question that is being asked; `told` says what came back."""
+class PendingOperation:
+    """An operation without an answer so far."""
 
     ended: float | None = None
     outcome: Outcome = Outcome.UNKNOWN
     answer: Row = field(default_factory=dict)
 
-    def told(
+    def answered(
         self, status: int, *, job: str | None = None, state: str | None = None, session: str | None = None
     ) -> None:
-        """Note the answer: its HTTP status, and the job's id and state or the upload's session where it names them."""
+        """Record the answer: its HTTP status, and the job's id and state or the upload's session if it has them."""
         self.ended = time.time()
         if status < httpx.codes.INTERNAL_SERVER_ERROR:
             self.outcome = Outcome.REFUSED if status >= httpx.codes.BAD_REQUEST else Outcome.OK
-        told = {"status": status, "job": job, "state": state, "session": session}
-        self.answer = {name: value for name, value in told.items() if value is not None}
+        fields = {"status": status, "job": job, "state": state, "session": session}
+        self.answer = {name: value for name, value in fields.items() if value is not None}
 
-    def heard(self, answer: httpx.Response) -> httpx.Response:
-        """Note an answer of the API about one job, and return it."""
-        said = answer.json() if answer.headers.get("content-type", "").startswith("application/json") else {}
-        self.told(answer.status_code, job=said.get("id"), state=said.get("state"))
+    def record(self, answer: httpx.Response) -> httpx.Response:
+        """Record an answer of the API about one job, and return it."""
+        body = answer.json() if answer.headers.get("content-type", "").startswith("application/json") else {}
+        self.answered(answer.status_code, job=body.get("id"), state=body.get("state"))
         return answer
 
 
 class Recorder:
-    """Writes down what one client asks and is told.
+    """Records the operations of one client.
 
     Args:
-        file: Appended to; may be shared with other recorders, of this process and of others.
-        client: Whose questions these are; what one client reads must be consistent in itself.
+        file: To append to; other recorders, of this process and of others, may share it.
+        client: The client's name; the reads of one client must be consistent.
     """
 
     def __init__(self, file: Path, client: str = "client") -> None:
@@ -104,58 +104,59 @@ class Recorder:
 
     def submitting(
         self, document: Row, source: Source, *, tenant: str = "acme", idempotency_key: str | None = None
-    ) -> contextlib.AbstractContextManager[Asked]:
-        """Ask for a job, with this document of `POST /v1/jobs` (or of one item of a batch).
+    ) -> contextlib.AbstractContextManager[PendingOperation]:
+        """Submit a job, with this document of `POST /v1/jobs` (or of one item of a batch).
 
-        Use it as ``with recorder.submitting(…) as asked: asked.heard(api.post(…))``. Left without an answer, by an
-        exception or otherwise, the outcome is unknown; the exception goes on.
+        Use it as ``with recorder.submitting(…) as pending: pending.record(api.post(…))``. Without an answer the outcome
+        is unknown; an exception propagates.
         """
-        wish = {"key": document["key"], "overwrite": bool(document.get("overwrite")), "tenant": tenant}
-        bytes_of = {"path": source.path, "sha1": source.sha1, "size": source.size_bytes}
-        return self._asking(Op.SUBMIT, document=document, idempotency_key=idempotency_key, **wish, **bytes_of)
+        target = {"key": document["key"], "overwrite": bool(document.get("overwrite")), "tenant": tenant}
+        content = {"path": source.path, "sha1": source.sha1, "size": source.size_bytes}
+        return self._operation(Op.SUBMIT, document=document, idempotency_key=idempotency_key, **target, **content)
 
-    def cancelling(self, job: str) -> contextlib.AbstractContextManager[Asked]:
-        """Ask to cancel a job."""
-        return self._asking(Op.CANCEL, job=job)
+    def cancelling(self, job: str) -> contextlib.AbstractContextManager[PendingOperation]:
+        """Cancel a job."""
+        return self._operation(Op.CANCEL, job=job)
 
-    def retrying(self, job: str) -> contextlib.AbstractContextManager[Asked]:
-        """Ask to retry a job."""
-        return self._asking(Op.RETRY, job=job)
+    def retrying(self, job: str) -> contextlib.AbstractContextManager[PendingOperation]:
+        """Retry a job."""
+        return self._operation(Op.RETRY, job=job)
 
-    def reading(self, job: str) -> contextlib.AbstractContextManager[Asked]:
-        """Ask where a job stands; the answer's state is what counts."""
-        return self._asking(Op.READ, job=job)
+    def reading(self, job: str) -> contextlib.AbstractContextManager[PendingOperation]:
+        """Read a job's state."""
+        return self._operation(Op.READ, job=job)
 
-    def planting_object(self, key: str, content: bytes) -> contextlib.AbstractContextManager[Asked]:
-        """Put somebody else's object into the store; nobody may touch it, but a job with `overwrite`."""
+    def planting_object(self, key: str, content: bytes) -> contextlib.AbstractContextManager[PendingOperation]:
+        """Put another client's object into the store; only a job with `overwrite` may replace it."""
         sha1 = hashlib.sha1(content, usedforsecurity=False).hexdigest()
-        return self._asking(Op.PLANT_OBJECT, key=key, sha1=sha1, size=len(content))
+        return self._operation(Op.PLANT_OBJECT, key=key, sha1=sha1, size=len(content))
 
-    def planting_upload(self, key: str) -> contextlib.AbstractContextManager[Asked]:
-        """Begin somebody else's upload at the store; tell its session with ``asked.told(200, session=…)``."""
-        return self._asking(Op.PLANT_UPLOAD, key=key)
+    def planting_upload(self, key: str) -> contextlib.AbstractContextManager[PendingOperation]:
+        """Begin another client's upload at the store; record its session with ``pending.answered(200, session=…)``."""
+        return self._operation(Op.PLANT_UPLOAD, key=key)
 
     def changed(self, source: Source) -> None:
-        """Note that a source has other bytes from now on: jobs of it may upload either."""
+        """Record that a source has other bytes from now on: its jobs may upload either."""
         self._write({"what": "changed", "path": source.path, "sha1": source.sha1, "size": source.size_bytes})
 
     def fault(self, name: str, **details: Any) -> None:
-        """Note what was done to the system; `postgres` must be noted whenever the database was stopped hard."""
+        """Record a fault; `postgres` must be recorded whenever the database was stopped at once."""
         self._write({"what": "fault", "name": name, "details": details})
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._fd)
 
     @contextlib.contextmanager
-    def _asking(self, op: Op, **fields: Any) -> Iterator[Asked]:
-        ask, asked = uuid.uuid4().hex, Asked()
+    def _operation(self, op: Op, **fields: Any) -> Iterator[PendingOperation]:
+        id_, pending = uuid.uuid4().hex, PendingOperation()
         given = {name: value for name, value in fields.items() if value is not None}
-        self._write({"what": "asked", "ask": ask, "client": self._client, "op": op, **given})
+        self._write({"what": "request", "id": id_, "client": self._client, "op": op, **given})
         try:
-            yield asked
+            yield pending
         finally:
-            self._write({"what": "told", "ask": ask, "outcome": asked.outcome, "ended": asked.ended, **asked.answer})
+            result = {"outcome": pending.outcome, "ended": pending.ended, **pending.answer}
+            self._write({"what": "answer", "id": id_, **result})
 
     def _write(self, line: Row) -> None:
         os.write(self._fd, json.dumps({"at": time.time(), **line}, separators=(",", ":")).encode() + b"\n")
@@ -163,7 +164,7 @@ class Recorder:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A question and its answer. ``ended`` is None where none came; fields that it did not have are None."""
+    """An operation and its answer. ``ended`` is None without an answer; fields that it does not have are None."""
 
     client: str
     op: Op
@@ -185,7 +186,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What was noted without a question: a fault, or a change of a source (``path``, ``sha1``, ``size``)."""
+    """A fault, or a change of a source (``path``, ``sha1``, ``size``)."""
 
     at: float
     what: str
@@ -196,31 +197,28 @@ class Note:
 
 
 def read(files: Iterable[Path]) -> Iterator[Operation | Note]:
-    """Read what was recorded, each question when its answer comes; those without any come last.
-
-    A line that a crash of its writer has cut off is the last of its file, and passed over.
-    """
-    open_asks: dict[str, Row] = {}
+    """Read histories, each operation at its answer; operations without an answer come last."""
+    pending: dict[str, Row] = {}
     for line in (line for file in files for line in lines(file)):
-        if line["what"] == "asked":
-            open_asks[line["ask"]] = line
-        elif line["what"] == "told":
-            yield _ask(open_asks.pop(line["ask"]), line)
+        if line["what"] == "request":
+            pending[line["id"]] = line
+        elif line["what"] == "answer":
+            yield _operation(pending.pop(line["id"]), line)
         else:
             yield Note(**{name: line[name] for name in Note.__slots__ if name in line})
-    for asked in open_asks.values():
-        yield _ask(asked, {"outcome": Outcome.UNKNOWN})
+    for request in pending.values():
+        yield _operation(request, {"outcome": Outcome.UNKNOWN})
 
 
 def lines(file: Path) -> Iterator[Row]:
-    """Read a file of JSON lines, one at a time, but for a last one that is not whole."""
+    """Read a file of JSON lines, one at a time; skip a last line that a crash of its writer has cut off."""
     with file.open("rb") as stream:
         for line in stream:
             if line.endswith(b"\n"):
                 yield json.loads(line)
 
 
-def _ask(asked: Row, told: Row) -> Operation:
-    known = {name: value for name, value in (asked | told).items() if name in Operation.__slots__}
-    known |= {"op": Op(asked["op"]), "outcome": Outcome(told["outcome"]), "ended": told.get("ended")}
-    return Operation(began=asked["at"], **known)
+def _operation(request: Row, answer: Row) -> Operation:
+    fields = {name: value for name, value in (request | answer).items() if name in Operation.__slots__}
+    fields |= {"op": Op(request["op"]), "outcome": Outcome(answer["outcome"]), "ended": answer.get("ended")}
+    return Operation(began=request["at"], **fields)

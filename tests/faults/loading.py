@@ -1,4 +1,4 @@
-"""Brings what lies outside the database into it, line by line, and says what follows from it."""
+"""Loads histories, journals and the store's contents into the database, line by line, and derives tables from them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from tests.faults.stored import Stored
+    from tests.faults.store_contents import StoreContents
 
 _SQL = Path(__file__).parent / "sql"
-_ASK = "client op began ended outcome status job state session tenant key overwrite idempotency_key path sha1 size"
-_NOTE = "at what name path sha1 size"
+_OPERATION = " ".join(Operation.__slots__)
+_NOTE = " ".join(Note.__slots__)
 _BLOCK_BYTES = 1024 * 1024
 
 
@@ -29,33 +29,33 @@ def load(
     *,
     recorded: Iterable[Path],
     journals: Iterable[Path],
-    stored: Stored,
+    contents: StoreContents,
     secrets: Sequence[str],
 ) -> None:
-    """Fill the tables of `sql/tables.sql`, and identify whose is what; see `checker.check` for the arguments."""
-    run(connection, "tables")
-    known = list(recorded)
-    _copy(connection, "ask", _ASK, (_values(each, _ASK) for each in read(known) if isinstance(each, Operation)))
-    _copy(connection, "note", _NOTE, (_values(each, _NOTE) for each in read(known) if isinstance(each, Note)))
+    """Fill the tables of `sql/tables.sql`, and derive those of `sql/identify.sql`; see `checker.check`."""
+    _run(connection, "tables")
+    files = list(recorded)
+    for table, columns, kind in (("operation", _OPERATION, Operation), ("note", _NOTE, Note)):
+        _copy(connection, table, columns, (_values(each, columns) for each in read(files) if isinstance(each, kind)))
     _load_journals(connection, journals)
     _copy(connection, "allowed", "kind was event state", _allowed())
-    _copy(connection, "secret", "word", ((word,) for word in secrets))
-    _copy(connection, "open_session", "key session", stored.open_sessions())
-    run(connection, "identify")
+    _copy(connection, "secret", "secret", ((secret,) for secret in secrets))
+    _copy(connection, "open_session", "key session", contents.open_sessions())
+    _run(connection, "identify")
     keys = connection.execute(
-        "SELECT key FROM job UNION SELECT key FROM history.ask WHERE op = 'plant_object'"
+        "SELECT key FROM job UNION SELECT key FROM history.operation WHERE op = 'plant_object'"
     ).fetchall()
-    _copy(connection, "object", "key sha1", stored.sha1s(key for (key,) in keys))
+    _copy(connection, "object", "key sha1", contents.sha1s(key for (key,) in keys))
     _load_sources(connection)
 
 
 def derive(connection: psycopg.Connection[Any]) -> None:
-    """Say anew what follows from what is loaded."""
-    run(connection, "identify")
-    run(connection, "derive")
+    """Derive all tables anew from the loaded ones."""
+    _run(connection, "identify")
+    _run(connection, "derive")
 
 
-def run(connection: psycopg.Connection[Any], name: str) -> None:
+def _run(connection: psycopg.Connection[Any], name: str) -> None:
     """Run the statements of a file in `sql/`."""
     connection.execute((_SQL / f"{name}.sql").read_bytes())
 
@@ -74,7 +74,7 @@ def _values(each: object, columns: str) -> list[object]:
 
 def _load_journals(connection: psycopg.Connection[Any], journals: Iterable[Path]) -> None:
     connection.execute("CREATE TABLE history.journal (line jsonb)")
-    # no character of JSON delimits or quotes here: a line is a value as it stands
+    # JSON lines contain neither the delimiter nor the quote: each line is one value
     statement = r"COPY history.journal FROM STDIN WITH (FORMAT csv, DELIMITER E'\x01', QUOTE E'\x02')"
     for journal in journals:
         with connection.cursor() as cursor, cursor.copy(statement) as copy, journal.open("rb") as stream:
@@ -82,19 +82,19 @@ def _load_journals(connection: psycopg.Connection[Any], journals: Iterable[Path]
             while block := stream.read(_BLOCK_BYTES):
                 whole, newline, rest = (rest + block).rpartition(b"\n")
                 copy.write(whole + newline)
-    run(connection, "journal")
+    _run(connection, "journal")
 
 
 def _allowed() -> Iterator[tuple[str, str | None, str | None, str]]:
     for move in MOVES:
         yield "job", move.source, move.event, move.target
-    yield "job", "queued", None, "cancelled"  # two moves at once, where nothing was ever begun
+    yield "job", "queued", None, "cancelled"  # two moves in one statement, for a job that has not started
     for source, target in SLICE_MOVES:
         yield "slice", source, None, target
 
 
 def _load_sources(connection: psycopg.Connection[Any]) -> None:
-    """Take the digests of the ranges of every source of which slices were made, where it still is what it was."""
+    """Load the digests of the slices of every source that has not changed since."""
     wanted = connection.execute(
         """SELECT o.sha1, array_agg(DISTINCT j.path), array_agg(DISTINCT s.slice_bytes)
            FROM history.only_source o
@@ -115,7 +115,7 @@ def _ranges_of_any(paths: Sequence[str], sha1: str, slice_bytes: int) -> list[st
 
 
 def _ranges(file: Path, sha1: str, slice_bytes: int) -> list[str]:
-    """The digest of each slice of a file, if the file has this digest; else none."""
+    """The digest of each slice of a file; none if the file does not have the given digest."""
     whole, ranges = hashlib.sha1(usedforsecurity=False), []
     try:
         with file.open("rb") as stream:

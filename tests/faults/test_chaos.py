@@ -1,4 +1,4 @@
-"""Everything at once, for half a minute; a store that is away for ten; a slice that no worker survives."""
+"""All faults together for half a minute; the store down for ten scaled minutes; a slice that kills every worker."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.faults.chaos.poisoned import POISON, POISON_OFFSET_BYTES
-from tests.faults.chaos.posts import Keeper, Post
+from tests.faults.chaos.poisoned_worker import POISON, POISON_OFFSET_BYTES
 from tests.faults.chaos.run import Plan, Run
+from tests.faults.chaos.supervisor import SupervisedProcess, Supervisor
 from tests.support.installation import MIB, QUICK
 from tests.support.store import SLICE_BYTES
 from worker.jobs.states import FINAL
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SCALE = 0.03
 OUTAGE_S = 600 * SCALE
-#: The scale is for the waits: a busy machine still answers for its workers.
+#: The waits are scaled; heartbeats are not, since a loaded machine must not make workers look dead.
 SCALED = {
     "SLICEWAY_TIME_SCALE": str(SCALE),
     "SLICEWAY_HEARTBEAT_S": "10",
@@ -35,19 +35,19 @@ _FAILING = """
 def test_kills_losses_restarts_and_lies_for_half_a_minute_lose_nothing(server_folder: Path) -> None:
     folder = server_folder / "chaos"
     folder.mkdir(mode=0o711)
-    run = Run(Plan(seed=20, acting_s=25, jobs=150, pace=0.7, settle_s=600, workers=4), folder)
+    run = Run(Plan(seed=20, faults_s=25, jobs=150, pace=0.7, settle_s=600, workers=4), folder)
     try:
         run.play()
-        judgement = run.judge()
+        verdict = run.judge()
     finally:
         run.cluster.close()
-    figures = "\n".join(f"{name}: {value}" for name, value in judgement.figures)
-    assert judgement.wrong == [], figures
+    figures = "\n".join(f"{name}: {value}" for name, value in verdict.figures)
+    assert verdict.wrong == [], figures
     counts = run.log.counts()
     assert counts["worker_killed"] > 0, figures
     assert counts.keys() & {"broker_killed", "broker_flushed"}, figures
     assert counts.keys() & {"database_restarted", "sessions_cut", "connections_exhausted"}, figures
-    assert judgement.report.figures.jobs["succeeded"] > 100, figures
+    assert verdict.report.figures.jobs["succeeded"] > 100, figures
 
 
 def test_ten_minutes_without_the_store_use_up_no_attempt_and_fail_nothing(site: Installation) -> None:
@@ -75,13 +75,13 @@ def test_ten_minutes_without_the_store_use_up_no_attempt_and_fail_nothing(site: 
         _unharmed(job)
 
 
-def test_a_slice_that_no_worker_survives_is_put_aside_and_others_are_not_hurt(site: Installation) -> None:
+def test_a_slice_that_kills_every_worker_is_quarantined_and_other_jobs_succeed(site: Installation) -> None:
     site.workers(0)
     poisoned = site.enqueue(2 * MIB, "poisoned")
     others = [site.enqueue(size) for size in (1000, 2 * MIB, 3 * MIB, SLICE_BYTES)]
-    place = {POISON: "poisoned", POISON_OFFSET_BYTES: str(SLICE_BYTES), "PYTHONPATH": str(_ROOT)}
-    keeper = Keeper([_post(site, f"worker-poisoned-{n}", place) for n in (1, 2)])
-    keeper.start()
+    variables = {POISON: "poisoned", POISON_OFFSET_BYTES: str(SLICE_BYTES), "PYTHONPATH": str(_ROOT)}
+    supervisor = Supervisor([_poisoned_worker(site, f"worker-poisoned-{n}", variables) for n in (1, 2)])
+    supervisor.start()
     try:
         error = poisoned.reaches("failed").view["error"]
         assert (error["code"], "slice 1" in error["message"]) == ("quarantined", True)
@@ -89,16 +89,16 @@ def test_a_slice_that_no_worker_survives_is_put_aside_and_others_are_not_hurt(si
         for job in others:
             _unharmed(job)
     finally:
-        keeper.dismiss()
+        supervisor.stop()
 
 
 _ROOT = Path(__file__).parents[2]
 
 
-def _post(site: Installation, name: str, place: dict[str, str]) -> Post:
+def _poisoned_worker(site: Installation, name: str, variables: dict[str, str]) -> SupervisedProcess:
     celery = ["--quiet", "-A", "worker", "worker", "--without-gossip", "--without-mingle", "-n", f"{name}@%h"]
-    argv = [sys.executable, "-m", "tests.faults.chaos.poisoned", *celery]
-    return Post(name, site.environ | QUICK | place, site.folder, argv)
+    argv = [sys.executable, "-m", "tests.faults.chaos.poisoned_worker", *celery]
+    return SupervisedProcess(name, site.environ | QUICK | variables, site.folder, argv)
 
 
 def _has_begun(job: Job) -> bool:
@@ -106,7 +106,7 @@ def _has_begun(job: Job) -> bool:
 
 
 def _unharmed(job: Job) -> None:
-    """It succeeds as if nothing had been: no attempt used up, never failed, in its first epoch."""
+    """The job succeeds as without a fault: no attempt used up, never failed, in its first epoch."""
     result = job.succeeds()
     row = job.row
     assert (row["epoch"], row["attempts"], (result["slices"] or {}).get("failed_attempts", 0)) == (1, 0, 0)

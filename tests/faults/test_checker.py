@@ -1,4 +1,4 @@
-"""The checker finds nothing in a run that was well, and every contradiction that is planted in its history."""
+"""The checker finds no violation in a correct run, and every contradiction that the test plants in its history."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ _CALL = re.compile(r"\b(job|session|later)\(")
 
 
 @dataclass(frozen=True, slots=True)
-class Plant:
-    """A contradiction: the invariant that it breaks, words of the violation, and the statements that plant it."""
+class Contradiction:
+    """The invariant that it violates, a part of the violation's text, and the statements that plant it."""
 
     invariant: str
-    words: str
+    text: str
     statements: str
 
     def __str__(self) -> str:
-        return f"{self.invariant}: {self.words}"
+        return f"{self.invariant}: {self.text}"
 
 
-def _plants() -> list[Plant]:
-    text = (Path(__file__).parent / "sql" / "plants.sql").read_text()
+def _contradictions() -> list[Contradiction]:
+    text = (Path(__file__).parent / "sql" / "contradictions.sql").read_text()
     parts = re.split(rf"^-- ({'|'.join(INVARIANTS)}): (.*)$", text, flags=re.MULTILINE)[1:]
-    return [Plant(*parts[first : first + 3]) for first in range(0, len(parts), 3)]
+    return [Contradiction(*parts[first : first + 3]) for first in range(0, len(parts), 3)]
 
 
-PLANTS = _plants()
+CONTRADICTIONS = _contradictions()
 
 
 @pytest.fixture(scope="module")
@@ -71,23 +71,23 @@ def run(
         site.close()
 
 
-def test_a_run_that_was_well_is_judged_so(run: Run) -> None:
+def test_a_correct_run_has_no_violation(run: Run) -> None:
     report = run.report()
     assert report.violations == (), str(report)
-    assert run.report() == report  # and may be judged again
+    assert run.report() == report  # a second check gives the same
 
 
-def test_figures_tell_what_the_run_was(run: Run) -> None:
+def test_figures_describe_the_run(run: Run) -> None:
     figures = run.report().figures
     assert figures.jobs == {"succeeded": 9, "failed": 1, "cancelled": 1}
-    assert (figures.submits, figures.submits_unanswered, figures.strangers, figures.retries) == (12, 1, 4, 1)
+    assert (figures.submits, figures.submits_unanswered, figures.foreign_objects, figures.retries) == (12, 1, 4, 1)
     assert (figures.sessions_lost, figures.workers_dead, figures.quarantined) == (1, 1, 0)
     assert figures.bytes_sent_twice == figures.bytes_sent_twice_lapsed == SLICE_BYTES
     assert list(figures.bytes_sent_twice_by_worker.values()) == [SLICE_BYTES]
 
 
 def test_one_byte_of_an_object_and_one_line_of_the_journal_are_missed(run: Run) -> None:
-    """What is loaded is what is there: the object's own bytes, and each line of the file."""
+    """The checker loads the object's own bytes, and each line of the journal."""
     folder, journal = run.site.folder / "data", run.site.store.journal
     with closing(sqlite3.connect(folder / "records.sqlite3")) as records:
         [(content,)] = records.execute("SELECT content FROM objects WHERE path = 'plain'").fetchall()
@@ -104,27 +104,27 @@ def test_one_byte_of_an_object_and_one_line_of_the_journal_are_missed(run: Run) 
         file.write_bytes((run.site.media / "plain").read_bytes())
 
 
-def test_every_invariant_is_tried() -> None:
-    assert {plant.invariant for plant in PLANTS} == set(INVARIANTS)
+def test_every_invariant_has_a_contradiction() -> None:
+    assert {each.invariant for each in CONTRADICTIONS} == set(INVARIANTS)
 
 
-def test_whatever_is_planted_is_found(run: Run) -> None:
+def test_every_planted_contradiction_is_found(run: Run) -> None:
     run.report()
     with psycopg.connect(conninfo(run.site.database.url)) as loaded:
-        loaded.execute("SET session_replication_role = replica")  # a planted row is no change to be noted
+        loaded.execute("SET session_replication_role = replica")  # the triggers must not record planted rows
         loaded.execute(_HELPERS.encode())
-        missed = [str(plant) for plant in PLANTS if not _found(loaded, plant)]
+        missed = [str(each) for each in CONTRADICTIONS if not _found(loaded, each)]
     assert missed == []
 
 
-def _found(loaded: psycopg.Connection[Any], plant: Plant) -> bool:
-    """Whether the checker tells of a contradiction, and of none like it without it."""
+def _found(loaded: psycopg.Connection[Any], planted: Contradiction) -> bool:
+    """Whether the checker reports a contradiction, and does not report it without it."""
     with loaded.transaction(force_rollback=True):
-        before = _told(loaded, plant.invariant)
-        loaded.execute(_CALL.sub(r"pg_temp.\1(", plant.statements).encode())
+        before = _violations(loaded, planted.invariant)
+        loaded.execute(_CALL.sub(r"pg_temp.\1(", planted.statements).encode())
         derive(loaded)
-        return plant.words not in before and plant.words in _told(loaded, plant.invariant)
+        return planted.text not in before and planted.text in _violations(loaded, planted.invariant)
 
 
-def _told(loaded: psycopg.Connection[Any], invariant: str) -> str:
+def _violations(loaded: psycopg.Connection[Any], invariant: str) -> str:
     return "; ".join(each.what for each in violations(loaded, [invariant]))

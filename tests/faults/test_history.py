@@ -1,4 +1,4 @@
-"""What a recorder writes is what can be read, whoever else writes and whatever is cut off."""
+"""`read` returns what recorders have written, also with several writers and after a crash of one."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recorder(file: Path) -> Iterator[Recorder]:
-    recorder = Recorder(file, "somebody")
+    recorder = Recorder(file, "client")
     yield recorder
     recorder.close()
 
 
-def asks(file: Path) -> list[Operation]:
+def operations(file: Path) -> list[Operation]:
     return [each for each in read([file]) if isinstance(each, Operation)]
 
 
@@ -39,37 +39,48 @@ def asks(file: Path) -> list[Operation]:
     ("status", "outcome"),
     [(202, Outcome.OK), (409, Outcome.REFUSED), (422, Outcome.REFUSED), (500, Outcome.UNKNOWN), (503, Outcome.UNKNOWN)],
 )
-def test_an_answer_says_whether_it_was_done(file: Path, recorder: Recorder, status: int, outcome: Outcome) -> None:
-    with recorder.submitting(DOCUMENT, SOURCE, idempotency_key="once") as asked:
-        asked.heard(httpx.Response(status, json={"id": JOB, "state": "queued"}))
-    [ask] = asks(file)
-    assert (ask.client, ask.op, ask.outcome, ask.status, ask.job) == ("somebody", Op.SUBMIT, outcome, status, JOB)
-    assert (ask.tenant, ask.key, ask.overwrite, ask.idempotency_key) == ("acme", "a", False, "once")
-    assert (ask.path, ask.sha1, ask.size) == (SOURCE.path, SOURCE.sha1, SOURCE.size_bytes)
-    assert ask.ended is not None
-    assert ask.began <= ask.ended
+def test_an_answer_decides_the_outcome(file: Path, recorder: Recorder, status: int, outcome: Outcome) -> None:
+    with recorder.submitting(DOCUMENT, SOURCE, idempotency_key="once") as pending:
+        pending.record(httpx.Response(status, json={"id": JOB, "state": "queued"}))
+    [found] = operations(file)
+    assert (found.client, found.op, found.outcome, found.status, found.job) == (
+        "client",
+        Op.SUBMIT,
+        outcome,
+        status,
+        JOB,
+    )
+    assert (found.tenant, found.key, found.overwrite, found.idempotency_key) == (
+        "acme",
+        "a",
+        False,
+        "once",
+    )
+    assert (found.path, found.sha1, found.size) == (SOURCE.path, SOURCE.sha1, SOURCE.size_bytes)
+    assert found.ended is not None
+    assert found.began <= found.ended
 
 
-def test_a_connection_that_is_cut_leaves_it_open(file: Path, recorder: Recorder) -> None:
+def test_after_a_cut_connection_the_outcome_is_unknown(file: Path, recorder: Recorder) -> None:
     with pytest.raises(httpx.ReadTimeout), recorder.cancelling(JOB):
         raise httpx.ReadTimeout("cut")
-    [ask] = asks(file)
-    assert (ask.op, ask.outcome, ask.ended, ask.job) == (Op.CANCEL, Outcome.UNKNOWN, None, JOB)
+    [found] = operations(file)
+    assert (found.op, found.outcome, found.ended, found.job) == (Op.CANCEL, Outcome.UNKNOWN, None, JOB)
 
 
-def test_a_client_that_died_has_asked(file: Path, recorder: Recorder) -> None:
-    with recorder.reading(JOB) as asked:
-        asked.told(200, state="uploading")
+def test_the_last_request_of_a_killed_client_is_known(file: Path, recorder: Recorder) -> None:
+    with recorder.reading(JOB) as pending:
+        pending.answered(200, state="uploading")
     with recorder.retrying(JOB):
         killed = file.read_bytes()
-    file.write_bytes(killed + b'{"at":1,"what":"to')
-    assert [(ask.op, ask.outcome, ask.state) for ask in asks(file)] == [
+    file.write_bytes(killed + b'{"at":1,"what":"an')
+    assert [(found.op, found.outcome, found.state) for found in operations(file)] == [
         (Op.READ, Outcome.OK, "uploading"),
         (Op.RETRY, Outcome.UNKNOWN, None),
     ]
 
 
-def test_notes_are_read_beside_questions(file: Path, recorder: Recorder) -> None:
+def test_notes_are_read_beside_operations(file: Path, recorder: Recorder) -> None:
     recorder.fault("postgres", how="immediate")
     recorder.changed(SOURCE)
     notes = [each for each in read([file]) if isinstance(each, Note)]
@@ -79,13 +90,13 @@ def test_notes_are_read_beside_questions(file: Path, recorder: Recorder) -> None
     ]
 
 
-def test_any_number_may_write_one_file(file: Path) -> None:
+def test_any_number_of_recorders_may_share_a_file(file: Path) -> None:
     recorders = [Recorder(file, f"client {number}") for number in range(4)]
 
     def write(recorder: Recorder) -> None:
         for _ in range(200):
-            with recorder.planting_object("k", b"content") as asked:
-                asked.told(200)
+            with recorder.planting_object("k", b"content") as pending:
+                pending.answered(200)
 
     threads = [threading.Thread(target=write, args=(recorder,)) for recorder in recorders for _ in range(2)]
     for thread in threads:
@@ -94,7 +105,7 @@ def test_any_number_may_write_one_file(file: Path) -> None:
         thread.join(120)
     for recorder in recorders:
         recorder.close()
-    told = asks(file)
-    assert len(told) == 4 * 2 * 200
-    assert {ask.outcome for ask in told} == {Outcome.OK}
-    assert {ask.client for ask in told} == {f"client {number}" for number in range(4)}
+    recorded = operations(file)
+    assert len(recorded) == 4 * 2 * 200
+    assert {found.outcome for found in recorded} == {Outcome.OK}
+    assert {found.client for found in recorded} == {f"client {number}" for number in range(4)}

@@ -1,4 +1,4 @@
--- Written by triggers while a run goes on, for its figures: when what was dispatched, taken and given back, and by whom.
+-- Triggers that record, for the recovery times, when a slice or step was dispatched, claimed and freed, and the worker.
 CREATE TABLE claim_log (
   id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz NOT NULL DEFAULT clock_timestamp(), what text NOT NULL,
   job_id uuid NOT NULL, number int NOT NULL, token bigint NOT NULL, worker uuid);

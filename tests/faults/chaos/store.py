@@ -1,4 +1,4 @@
-"""The run's store: its slices are small, and it may die at any time."""
+"""The store of a run: its slices are small, and faults kill it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.support.store import StoreServer
 
 
 class ChaosStore(StoreServer):
-    """A store whose past is in its journal's file only, not in the process that it lived in."""
+    """A store whose requests are read from its journal file only, since its process may be killed."""
 
     program = "tests.faults.chaos.store_process"
 

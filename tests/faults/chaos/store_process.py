@@ -1,11 +1,11 @@
-"""The run's store: the emulator, answering every init with a small slice size from its first request on."""
+"""The process of a run's store: the emulator, which answers every init with a small slice size."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
 
-from tests.faults.chaos.errands import SLICE_BYTES
+from tests.faults.chaos.workload import SLICE_BYTES
 from worker.emulator.__main__ import read_arguments, run
 
 if __name__ == "__main__":

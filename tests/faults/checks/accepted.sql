@@ -1,4 +1,4 @@
--- Accepted means kept: a job that a client was promised is there and has ended; so has every other.
+-- Every accepted job is in the database and has ended; so has every other job.
 SELECT s.job AS job_id, 'was accepted and is not in the database' AS what
 FROM history.submit s WHERE s.outcome = 'ok' AND NOT EXISTS (SELECT FROM job j WHERE j.id = s.job)
 UNION ALL

@@ -1,5 +1,5 @@
--- A checkpoint is final: no slice is claimed after it in its epoch (a store that lacks it makes it pending first, which is written
--- down). Nothing is claimed but in a job that uploads: not after a cancel was committed, nor in an older epoch.
+-- A checkpoint is final: no slice is claimed after it in its epoch (if the store has lost the slice, a recorded change makes it pending
+-- first). Slices are claimed only of a job that uploads: not after a cancel was committed, nor in an older epoch.
 SELECT c.job_id, format('slice %s was claimed with token %s after its checkpoint with token %s', c.number, c.token, c.before_token) AS what
 FROM history.claim c WHERE c.before = 'done' AND c.before_token >> 32 = c.token >> 32
 UNION ALL

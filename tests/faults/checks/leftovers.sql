@@ -1,4 +1,4 @@
--- At the end nothing is dispatched, held or waiting to be published, and what has ended well has left no slices behind.
+-- At the end nothing is dispatched, claimed or waiting to be published, and a job that succeeded or was cancelled has no slices.
 SELECT id AS job_id, 'its step is still ' || step AS what FROM job WHERE step <> 'idle'
 UNION ALL
 SELECT job_id, format('slice %s is still %s', number, state) FROM slice WHERE state IN ('dispatched', 'sending')

@@ -1,5 +1,5 @@
--- Every move is one of the table of states; each begins where the one before has ended, in the rows as in the history that people
--- read, and both end in the state that the job is in.
+-- Every move is in the table of states. In the rows as in the event history each move starts in the state in which the one before
+-- ended, and both end in the state of the job.
 SELECT c.job_id, format('the job went from %s to %s', coalesce(c.was, 'nothing'), c.state) AS what
 FROM history.job_change c WHERE c.was IS DISTINCT FROM c.state
   AND NOT EXISTS (SELECT FROM history.allowed a WHERE a.kind = 'job' AND a.was IS NOT DISTINCT FROM c.was AND a.state = c.state)

@@ -1,6 +1,6 @@
--- A success is the source's bytes at the key: those of the last job that succeeded there, or of a later one that replaced them and
--- could not say so before it ended otherwise. Whatever becomes of a job, each object that it publishes is one whole source of its
--- own, and what is at its key in the end is that of a job for the key, or what somebody else put there.
+-- After a success the source's bytes are at the key: those of the last job that succeeded there, or of a later one that replaced
+-- them and failed or was cancelled before it could record it. However a job ends, each object that it publishes is one of its sources as
+-- a whole. The object at its key in the end is from a job for the key, or from another client.
 WITH last AS (
   SELECT DISTINCT ON (target) id, key, target, finished_at FROM job WHERE state = 'succeeded' ORDER BY target, finished_at DESC, id DESC
 ), later AS (
@@ -28,8 +28,8 @@ FROM (
 WHERE p.sha1 <> '' AND EXISTS (SELECT FROM history.job_source s WHERE s.job_id = p.job_id)
   AND NOT EXISTS (SELECT FROM history.job_source s WHERE s.job_id = p.job_id AND s.sha1 = p.sha1)
 UNION ALL
-SELECT (SELECT min(j.id::text)::uuid FROM job j WHERE j.key = o.key), format('the object at %s is %s, which nobody has put there', o.key, o.sha1)
+SELECT (SELECT min(j.id::text)::uuid FROM job j WHERE j.key = o.key), format('the object at %s is %s, which no client has put there', o.key, o.sha1)
 FROM history.object o
 WHERE o.sha1 IS NOT NULL AND EXISTS (SELECT FROM job j JOIN history.job_source s ON s.job_id = j.id WHERE j.key = o.key)
   AND NOT EXISTS (SELECT FROM job j JOIN history.job_source s ON s.job_id = j.id WHERE j.key = o.key AND s.sha1 = o.sha1)
-  AND NOT EXISTS (SELECT FROM history.ask p WHERE p.op = 'plant_object' AND p.key = o.key AND p.sha1 = o.sha1)
+  AND NOT EXISTS (SELECT FROM history.operation p WHERE p.op = 'plant_object' AND p.key = o.key AND p.sha1 = o.sha1)

@@ -1,17 +1,17 @@
--- What a client has read stays true for it: a job that it knows is there, a success stays one, and what has ended otherwise goes on
--- only where a retry was asked for.
-SELECT r.job AS job_id, format('%s was told that it is not there, after it was accepted', r.client) AS what
-FROM history.ask r JOIN history.submit s ON s.job = r.job AND s.outcome = 'ok' AND s.ended < r.began
+-- The reads of a client are consistent: a job that it knows exists, a success is final, and a failed or cancelled job continues only
+-- after a retry.
+SELECT r.job AS job_id, format('%s read 404 after it was accepted', r.client) AS what
+FROM history.operation r JOIN history.submit s ON s.job = r.job AND s.outcome = 'ok' AND s.ended < r.began
 WHERE r.op = 'read' AND r.status = 404
 UNION ALL
 SELECT l.job, format('%s read %s after it had read succeeded', l.client, l.state)
-FROM (SELECT job, client, min(ended) AS ended FROM history.ask WHERE op = 'read' AND state = 'succeeded' GROUP BY job, client) e
-JOIN history.ask l ON l.op = 'read' AND l.job = e.job AND l.client = e.client AND l.began > e.ended
+FROM (SELECT job, client, min(ended) AS ended FROM history.operation WHERE op = 'read' AND state = 'succeeded' GROUP BY job, client) e
+JOIN history.operation l ON l.op = 'read' AND l.job = e.job AND l.client = e.client AND l.began > e.ended
 WHERE l.outcome = 'ok' AND l.state <> 'succeeded'
 UNION ALL
-SELECT l.job, format('%s read %s after it had read %s, and nobody had asked for a retry', l.client, l.state, e.state)
-FROM (SELECT job, client, state, min(ended) AS ended FROM history.ask
+SELECT l.job, format('%s read %s after it had read %s, without a retry', l.client, l.state, e.state)
+FROM (SELECT job, client, state, min(ended) AS ended FROM history.operation
       WHERE op = 'read' AND state IN ('failed', 'cancelled') GROUP BY job, client, state) e
-JOIN history.ask l ON l.op = 'read' AND l.job = e.job AND l.client = e.client AND l.began > e.ended
+JOIN history.operation l ON l.op = 'read' AND l.job = e.job AND l.client = e.client AND l.began > e.ended
 WHERE l.outcome = 'ok' AND l.state <> e.state
-  AND NOT EXISTS (SELECT FROM history.ask r WHERE r.op = 'retry' AND r.job = l.job AND r.outcome <> 'refused' AND r.began < l.ended)
+  AND NOT EXISTS (SELECT FROM history.operation r WHERE r.op = 'retry' AND r.job = l.job AND r.outcome <> 'refused' AND r.began < l.ended)

@@ -8,4 +8,4 @@ FROM (
   SELECT job_id, 'slice ' || number, concat_ws(' ', error, tag) FROM slice
   UNION ALL
   SELECT NULL, 'breaker of ' || store, error::text FROM breaker
-) t JOIN history.secret s ON strpos(t.text, s.word) > 0
+) t JOIN history.secret s ON strpos(t.text, s.secret) > 0

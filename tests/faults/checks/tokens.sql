@@ -1,4 +1,4 @@
--- Tokens, epochs and runs only grow; each claim of a slice has a greater token than the one before, and its checkpoint has its own.
+-- Tokens, epochs and runs only grow. Each claim of a slice has a greater token than the one before, and its checkpoint has the same.
 SELECT job_id, format('token %s -> %s, epoch %s -> %s, run %s -> %s', old_token, token, old_epoch, epoch, old_run, run) AS what
 FROM (SELECT *, lag(token) OVER w AS old_token, lag(epoch) OVER w AS old_epoch, lag(run) OVER w AS old_run
       FROM history.job_change WINDOW w AS (PARTITION BY job_id ORDER BY id)) AS changes

@@ -1,2 +1,2 @@
--- What the triggers of the acceptance tests have found while it happened.
+-- The violations that the triggers of the acceptance tests have recorded during the run.
 SELECT job_id, what FROM audit

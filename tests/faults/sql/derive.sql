@@ -1,11 +1,11 @@
--- Each time bytes of a slice were sent: `due` is the digest of the source's range (NULL where the source cannot tell any more),
--- `known` says that a claim of the session's epoch had been made, `held` that it lasted until the store had decided.
--- A lie is an acknowledgement of what was not done. A session taken up by a second job belongs to both.
+-- Each request with bytes of a slice: `due` is the digest of the source's range (NULL if the source has changed), `known` says that a
+-- claim of the session's epoch had been made before, `held` that it lasted until the store's decision. `false_ack` is an
+-- acknowledgement without the effect. A session that a second job has continued belongs to both.
 CREATE TABLE history.send AS
 WITH sent AS (
   SELECT r.id, s.job_id, s.epoch, s.session, s.slice_bytes, (r.offset_bytes / s.slice_bytes)::int AS number, r.began, r.at, r.size,
          r.sha1, r.effect,
-         r.status = 200 AND coalesce(r.code, 0) = 0 AND r.effect IS DISTINCT FROM 0 AND r.faults <> '{}' AS lie
+         r.status = 200 AND coalesce(r.code, 0) = 0 AND r.effect IS DISTINCT FROM 0 AND r.faults <> '{}' AS false_ack
   FROM history.request r JOIN history.session s ON s.session = r.session
   WHERE r.op IN ('data', 'slice') AND r.offset_bytes IS NOT NULL AND s.slice_bytes > 0
 ), covered AS (
@@ -22,7 +22,7 @@ LEFT JOIN history.source_slice p ON p.sha1 = o.sha1 AND p.slice_bytes = t.slice_
 CREATE INDEX ON history.send (session, number);
 ANALYZE history.send;
 
--- What the store has received again after it had it, and by whose claim it had been sent before: one that ended without a checkpoint.
+-- Each slice that the store has received again, and the worker of the earlier claim: one that ended without a checkpoint.
 CREATE TABLE history.resend AS
 SELECT t.id, t.job_id, t.epoch, t.number, t.size, t.at, t.held, c.worker AS first_worker
 FROM (SELECT *, row_number() OVER (PARTITION BY job_id, epoch, number ORDER BY at, id) AS nth FROM history.send WHERE effect = 0) t

@@ -1,9 +1,9 @@
--- What a run was: its size, what went wrong, and what it cost in bytes.
+-- The figures of a run: its size, what went wrong, and the cost in bytes.
 SELECT
   (SELECT coalesce(jsonb_object_agg(state, n), '{}') FROM (SELECT state, count(*) AS n FROM job GROUP BY state) s) AS jobs,
-  (SELECT count(*) FROM history.ask WHERE op = 'submit') AS submits,
-  (SELECT count(*) FROM history.ask WHERE op = 'submit' AND outcome = 'unknown') AS submits_unanswered,
-  (SELECT count(*) FROM history.ask WHERE op IN ('plant_object', 'plant_upload')) AS strangers,
+  (SELECT count(*) FROM history.operation WHERE op = 'submit') AS submits,
+  (SELECT count(*) FROM history.operation WHERE op = 'submit' AND outcome = 'unknown') AS submits_unanswered,
+  (SELECT count(*) FROM history.operation WHERE op IN ('plant_object', 'plant_upload')) AS foreign_objects,
   (SELECT coalesce(jsonb_object_agg(name, n), '{}')
    FROM (SELECT name, count(*) AS n FROM history.note WHERE what = 'fault' GROUP BY name) f) AS faults,
   (SELECT count(*) FROM history.claim) AS claims,
@@ -25,7 +25,7 @@ SELECT
   (SELECT count(*) FROM history.send) AS sends,
   (SELECT count(*) FROM history.send WHERE NOT held) AS sends_lapsed,
   (SELECT count(*) FROM history.send WHERE NOT known) AS sends_unclaimed,
-  (SELECT count(*) FROM history.send WHERE lie) AS lies,
+  (SELECT count(*) FROM history.send WHERE false_ack) AS false_acks,
   (SELECT coalesce(sum(size), 0)::bigint FROM history.request WHERE op IN ('data', 'slice', 'upload')) AS bytes_sent,
   (SELECT coalesce(sum(size), 0)::bigint FROM history.request WHERE op IN ('data', 'slice', 'upload') AND effect IS DISTINCT FROM 0)
     AS bytes_not_stored,

@@ -1,9 +1,9 @@
--- What follows from what was loaded: whose sessions, which claims, which bytes a job is of.
+-- Derived from the loaded tables: each job's sessions, claims, submit and sources.
 DROP TABLE IF EXISTS history.session, history.claim, history.submit, history.job_source, history.only_source, history.send,
   history.resend;
-CREATE INDEX IF NOT EXISTS ask_of ON history.ask (job);
+CREATE INDEX IF NOT EXISTS operation_of ON history.operation (job);
 CREATE INDEX IF NOT EXISTS job_change_of ON history.job_change (job_id, id);
-ANALYZE history.job_change, history.slice_change, history.request, history.ask;
+ANALYZE history.job_change, history.slice_change, history.request, history.operation;
 
 CREATE TABLE history.session AS
 SELECT DISTINCT job_id, epoch, session, slice_bytes FROM history.job_change WHERE session IS NOT NULL;
@@ -19,15 +19,15 @@ WHERE state = 'sending';
 CREATE INDEX ON history.claim (job_id, number);
 ANALYZE history.session, history.claim;
 
--- Which job each accepted or unanswered submit made, as far as that can be told.
+-- The job that each accepted or unanswered submit has made, if it is known.
 CREATE TABLE history.submit AS
 SELECT a.*, coalesce(a.job, k.id, l.id) AS made
-FROM history.ask a
+FROM history.operation a
 LEFT JOIN job k ON a.job IS NULL AND a.outcome = 'unknown' AND k.tenant = a.tenant AND k.idempotency_key = a.idempotency_key
 LEFT JOIN LATERAL (
   SELECT min(id::text)::uuid AS id FROM job j WHERE a.job IS NULL AND a.outcome = 'unknown' AND a.idempotency_key IS NULL
     AND j.tenant = a.tenant AND j.key = a.key AND j.idempotency_key IS NULL
-    AND NOT EXISTS (SELECT FROM history.ask o WHERE o.op = 'submit' AND o.job = j.id)
+    AND NOT EXISTS (SELECT FROM history.operation o WHERE o.op = 'submit' AND o.job = j.id)
 ) l ON true
 WHERE a.op = 'submit';
 CREATE TABLE history.job_source AS

@@ -1,4 +1,4 @@
--- The store's journal, sorted into tables; requests that only look are left out.
+-- The store's journal, sorted into tables; requests that only read are left out.
 INSERT INTO history.request (began, at, op, path, session, offset_bytes, size, sha1, status, code, effect, faults)
 SELECT r.* FROM history.journal j, jsonb_to_record(j.line) AS r(
   began float8, at float8, op text, path text, session text, "offset" bigint, size bigint, sha1 text, status int, code int, effect int,

@@ -1,4 +1,4 @@
-"""What a run has shown: everything that is wrong with it, and its figures."""
+"""The verdict on a run: everything that is wrong with it, and its figures."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from tests.faults.chaos.cluster import THREADS
-from tests.faults.chaos.errands import SLICE_BYTES, Twist
-from tests.faults.chaos.mayhem import BROKER_LOSSES, WORKER_KILLS
-from tests.faults.chaos.recovery import Recoveries
+from tests.faults.chaos.fault_schedule import BROKER_LOSSES, WORKER_KILLS
+from tests.faults.chaos.recovery_times import RecoveryTimes
+from tests.faults.chaos.workload import SLICE_BYTES, Variant
 from tests.faults.checker import Report, check
-from tests.faults.stored import Folder
+from tests.faults.store_contents import EmulatorFolder
 from tests.support.store import BUCKET, SECRET_KEY
 from worker.jobs.states import FINAL
 from worker.runtime.concurrency import most_tasks
@@ -19,93 +19,93 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.faults.chaos.cluster import Cluster
-    from tests.faults.chaos.lanes import ActLog
-    from tests.faults.chaos.told import Told
+    from tests.faults.chaos.expectations import Expectations
+    from tests.faults.chaos.fault_injector import FaultLog
 
 Row = dict[str, Any]
-#: What no log may have: a fault of ours, or a secret.
+#: What no log may contain: signs of a bug, or a secret.
 _NEVER_LOGGED = ("task.broken", "dispatcher.broken", "Exception in thread", SECRET_KEY)
-#: How errands may end, where it is not with success.
-_ENDS: dict[Twist, set[tuple[str, str | None]]] = {
-    Twist.REFUSED: {("failed", "object_exists")},
-    Twist.CANCEL: {("cancelled", None), ("succeeded", None)},
-    # where an init is cut off that has begun to replace an object, nothing tells its upload from somebody else's
-    Twist.OVERWRITE: {("succeeded", None), ("failed", "upload_in_progress")},
+#: How jobs may end, by variant; all others must succeed.
+_ENDS: dict[Variant, set[tuple[str, str | None]]] = {
+    Variant.REFUSED: {("failed", "object_exists")},
+    Variant.CANCEL: {("cancelled", None), ("succeeded", None)},
+    # after a lost answer to an init that replaces an object, nothing distinguishes its upload from a foreign one
+    Variant.OVERWRITE: {("succeeded", None), ("failed", "upload_in_progress")},
 }
-#: What a worker may hold that has no checkpoint: being sent, or sent and waiting for company.
+#: What a worker may hold without a checkpoint: slices in flight, and slices that wait for a group commit.
 _HELD_BYTES = most_tasks(THREADS) * SLICE_BYTES
-_LOST, _CORRUPT, _TWICE = ("accepted", "submits"), ("objects", "sends", "checkpoints", "strangers"), ("finishes",)
+_LOST, _CORRUPT, _TWICE = ("accepted", "submits"), ("objects", "sends", "checkpoints", "foreign_objects"), ("finishes",)
 
 
-class Judgement:
-    """Judges a run that is quiet; the database still runs."""
+class Verdict:
+    """Checks a run whose workers have stopped; the database still runs."""
 
-    def __init__(self, cluster: Cluster, told: Told, log: ActLog) -> None:
-        """Look at everything; what is `wrong` and the `figures` stand then.
+    def __init__(self, cluster: Cluster, expectations: Expectations, log: FaultLog) -> None:
+        """Check everything; sets `wrong` and `figures`.
 
         Args:
-            cluster: whose.
-            told: what its clients were promised.
-            log: what was done to it.
+            cluster: of the run.
+            expectations: the accepted jobs.
+            log: the faults of the run.
         """
-        self._cluster, self._told, self._log = cluster, told, log
+        self._cluster, self._expectations, self._log = cluster, expectations, log
         self.report: Report = check(
             cluster.database.url,
             recorded=[cluster.history],
             journals=[cluster.store.journal],
-            stored=Folder(cluster.folder / "data", BUCKET),
+            contents=EmulatorFolder(cluster.folder / "data", BUCKET),
             secrets=(SECRET_KEY,),
         )
         rows = cluster.sql("SELECT id::text, key, state, error->>'code' AS code FROM job")
         self._jobs = {row["id"]: row for row in rows}
         self.wrong = [
-            *told.faults,
-            *log.faults,
+            *expectations.errors,
+            *log.errors,
             *map(str, self.report.violations),
             *self._ends(),
-            *_told_by_logs(cluster),
+            *_wrong_log_lines(cluster),
         ]
-        self._times = Recoveries(log, cluster.sql)
+        self._times = RecoveryTimes(log, cluster.sql)
         self.figures = self._figures()
 
     def _ends(self) -> Iterator[str]:
-        """Each errand has come to the end that its client can expect."""
-        for kept in self._told.kept.values():
-            row = self._jobs.get(kept.job)
+        """Check that each job has ended as its client can expect."""
+        for job in self._expectations.jobs.values():
+            row = self._jobs.get(job.id)
             if row is None or row["state"] not in FINAL:
-                continue  # told by the checker
-            twist, end = kept.errand.twist, (row["state"], row["code"])
-            if end not in _ENDS.get(twist, {("succeeded", None)}):
-                yield f"end: job {kept.job} for {row['key']} ({twist}) is {row['state']}, {row['code']}"
+                continue  # the checker reports it
+            variant, end = job.request.variant, (row["state"], row["code"])
+            if end not in _ENDS.get(variant, {("succeeded", None)}):
+                yield f"end: job {job.id} for {row['key']} ({variant}) is {row['state']}, {row['code']}"
 
-    def hold_to_targets(self) -> None:
-        """Note as wrong what took longer than it may with the timers as shipped."""
+    def check_targets(self) -> None:
+        """Add to `wrong` each recovery that took too long for the timers as shipped."""
         times = self._times
-        for what, seconds, most_s in (
+        for what, seconds, max_s in (
             ("99 % of what killed workers held was claimed again", times.after_kills().share(0.99), 15.0),
             ("what stopped workers held was claimed again", times.after_stops().share(1.0), 2.0),
             ("what the broker lost was claimed after its return", times.after_broker_losses().share(1.0), 5.0),
             ("a claim followed PostgreSQL's return", times.after_returns("database_restarted").share(1.0), 5.0),
             ("a dispatch followed the leader's death", times.after_leaders().share(1.0), 5.0),
         ):
-            if seconds > most_s:
-                self.wrong.append(f"target: {what} only within {seconds:.1f} s, not {most_s:g} s")
-        if again := sum(times.sent_twice("worker_stopped", since="asked").values()):
-            self.wrong.append(f"target: {again} bytes were sent twice after SIGTERM")
+            if seconds > max_s:
+                self.wrong.append(f"target: {what} only within {seconds:.1f} s, not {max_s:g} s")
+        if sent_twice := sum(times.sent_twice("worker_stopped", since="asked").values()):
+            self.wrong.append(f"target: {sent_twice} bytes were sent twice after SIGTERM")
 
     def _figures(self) -> list[tuple[str, str]]:
-        """What is worth a line, as (name, value)."""
+        """The figures to print, as (name, value)."""
         found, counts = self.report.figures, self._log.counts()
         return [
             ("jobs", f"{sum(found.jobs.values())}: {_listed(found.jobs)}"),
             ("lost / corrupt / finished twice / stuck", " / ".join(map(str, self._verdicts()))),
-            ("worker processes killed", f"{_sum(counts, WORKER_KILLS)} ({found.workers_dead} judged dead in all)"),
+            ("worker processes killed", f"{_sum(counts, WORKER_KILLS)} ({found.workers_dead} declared dead in all)"),
             ("broker losses", f"{_sum(counts, BROKER_LOSSES)}"),
             ("PostgreSQL restarts (immediate)", f"{counts['database_restarted']}"),
             ("store restarts", f"{counts['store_killed']}"),
-            ("all acts", _listed(counts)),
+            ("all faults", _listed(counts)),
             ("claims of slices", f"{found.claims}, {found.claims_lapsed} ended without a checkpoint"),
-            ("checkpoints", f"{found.checkpoints}, {found.checkpoints_undone} taken back as the store had not kept it"),
+            ("checkpoints", f"{found.checkpoints}, {found.checkpoints_undone} undone as the store had lost the slice"),
             ("sessions lost; retries by an operator", f"{found.sessions_lost}; {found.retries}"),
             ("submits without an answer", f"{found.submits_unanswered} of {found.submits}"),
             ("bytes sent", f"{found.bytes_sent:,}, of these not stored {found.bytes_not_stored:,}"),
@@ -119,7 +119,7 @@ class Judgement:
         return _sum(broken, _LOST) - stuck, _sum(broken, _CORRUPT), _sum(broken, _TWICE), stuck
 
     def _twice(self) -> Iterator[tuple[str, str]]:
-        """What was sent twice; a worker that was killed may have held as many slices as it has threads and ahead."""
+        """The bytes sent twice; a killed worker may have held a slice for each thread and its prefetched slices."""
         by_killed = self._times.sent_twice(*WORKER_KILLS, since="killed")
         if (most := max(by_killed.values(), default=0)) > _HELD_BYTES:
             self.wrong.append(f"twice: {most} bytes were sent twice for one killed worker with {THREADS} threads")
@@ -129,19 +129,19 @@ class Judgement:
 
     def _recoveries(self) -> Iterator[tuple[str, str]]:
         times = self._times
-        yield "seconds from SIGKILL of a worker until its work was given back", str(times.noticed())
-        yield "  until it was claimed again, in its turn", str(times.after_kills())
-        yield "  from SIGTERM, the same", str(times.after_stops())
-        yield "  from the broker's return until what it had lost was claimed", str(times.after_broker_losses())
+        yield "seconds from SIGKILL of a worker until its work was freed", str(times.rescued())
+        yield "  until it was claimed again", str(times.after_kills())
+        yield "  from SIGTERM until it was claimed again", str(times.after_stops())
+        yield "  from the broker's return until the lost messages were claimed", str(times.after_broker_losses())
         yield "  from PostgreSQL's return until the next claim", str(times.after_returns("database_restarted"))
         yield "  from SIGKILL of the leader until the next dispatch", str(times.after_leaders())
 
 
-def _told_by_logs(cluster: Cluster) -> Iterator[str]:
+def _wrong_log_lines(cluster: Cluster) -> Iterator[str]:
     for log in cluster.logs():
         with log.open(errors="replace") as lines:
             for line in lines:
-                if any(word in line for word in _NEVER_LOGGED):
+                if any(text in line for text in _NEVER_LOGGED):
                     yield f"log: {log.name}: {line.strip()[:500]}"
 
 

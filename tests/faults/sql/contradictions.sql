@@ -1,24 +1,24 @@
--- What must never be, one contradiction each, to be planted into the history of a run that was well: above each the invariant that
--- it breaks and words of the violation. `job(key)` and `session(key)` name the run's jobs and their sessions.
+-- Contradictions that the test plants, one at a time, into the history of a correct run. The comment above each names the invariant that
+-- it violates and a part of the violation's text. `job(key)` and `session(key)` name the run's jobs and their sessions.
 
 -- accepted: is not in the database
-INSERT INTO history.ask (client, op, outcome, job, key) VALUES ('client', 'submit', 'ok', gen_random_uuid(), 'plain');
+INSERT INTO history.operation (client, op, outcome, job, key) VALUES ('client', 'submit', 'ok', gen_random_uuid(), 'plain');
 -- accepted: its key is plain instead of other
-UPDATE history.ask SET key = 'other' WHERE op = 'submit' AND job = job('plain');
+UPDATE history.operation SET key = 'other' WHERE op = 'submit' AND job = job('plain');
 -- accepted: is still uploading
 UPDATE job SET state = 'uploading', finished_at = NULL WHERE key = 'plain';
 
 -- submits: named 2 jobs
-UPDATE history.ask SET job = job('plain') WHERE ctid = (SELECT min(ctid) FROM history.ask WHERE idempotency_key = 'the-one');
+UPDATE history.operation SET job = job('plain') WHERE ctid = (SELECT min(ctid) FROM history.operation WHERE idempotency_key = 'the-one');
 -- submits: 2 jobs have the idempotency key
 DROP INDEX uq_job_idempotency;
 INSERT INTO job SELECT (jsonb_populate_record(j, jsonb_build_object('id', gen_random_uuid()))).* FROM job j WHERE key = 'once';
--- submits: was asked for by nobody, or refused
-UPDATE history.ask SET outcome = 'refused', job = NULL WHERE idempotency_key = 'the-one';
+-- submits: was never submitted, or was refused
+UPDATE history.operation SET outcome = 'refused', job = NULL WHERE idempotency_key = 'the-one';
 -- submits: 2 jobs for unheard
 INSERT INTO job SELECT (jsonb_populate_record(j, jsonb_build_object('id', gen_random_uuid()))).* FROM job j WHERE key = 'unheard';
 -- submits: 1 jobs for plain
-DELETE FROM history.ask WHERE op = 'submit' AND job = job('plain');
+DELETE FROM history.operation WHERE op = 'submit' AND job = job('plain');
 
 -- objects: the object at plain is other
 UPDATE history.object SET sha1 = 'other' WHERE key = 'plain';
@@ -31,7 +31,7 @@ UPDATE history.store_event SET sha1 = 'other' WHERE what = 'published' AND mark 
 -- objects: published other at taken, and it is none of its sources
 INSERT INTO history.store_event (at, what, how, path, session, mark, sha1)
 VALUES (0, 'published', 'finish', 'taken', 'anothers', 'sliceway/' || job('taken') || '/1', 'other');
--- objects: the object at cancelled is other, which nobody has put there
+-- objects: the object at cancelled is other, which no client has put there
 UPDATE history.object SET sha1 = 'other' WHERE key = 'cancelled';
 
 -- checkpoints: slice 0 was checkpointed in epoch 1, and the store had not received it
@@ -56,7 +56,7 @@ UPDATE history.job_change SET id = id - 1 WHERE job_id = job('cancelled') AND st
 -- claims: was claimed in epoch 1 with token
 UPDATE history.slice_change SET token = token - (1::bigint << 32) WHERE job_id = job('lost') AND token >> 32 = 1;
 
--- cancels: was said to be cancelled and ended as failed
+-- cancels: was reported as cancelled and ended as failed
 UPDATE job SET state = 'failed' WHERE key = 'cancelled';
 -- cancels: ms after the cancel was answered
 UPDATE history.slice_change SET at = at + 60 WHERE job_id = job('cancelled') AND state = 'sending';
@@ -68,15 +68,15 @@ INSERT INTO history.request (began, at, op, path, session, offset_bytes, size, s
 SELECT began, at, op, path, session, offset_bytes, size, 'other', status, code, effect, faults
 FROM history.request WHERE op = 'data' AND session = session('plain');
 DELETE FROM history.source_slice;
--- sends: in the session of epoch 1, and nobody had claimed it in that epoch
+-- sends: in the session of epoch 1, and no worker had claimed it in that epoch
 DELETE FROM history.slice_change WHERE job_id = job('plain') AND number = 0;
--- sends: slice 0 was sent in the session of epoch 1, and nobody had claimed it in that epoch
+-- sends: slice 0 was sent in the session of epoch 1, and no worker had claimed it in that epoch
 UPDATE history.request SET began = began - 600 WHERE op = 'data' AND session = session('plain');
 -- sends: slice 0 was stored 2 times in epoch 1, by 1 claims
 INSERT INTO history.request (began, at, op, path, session, offset_bytes, size, sha1, status, code, effect, faults)
 SELECT began, at, op, path, session, offset_bytes, size, sha1, status, code, effect, faults
 FROM history.request WHERE op = 'data' AND session = session('plain') AND offset_bytes = 0;
--- sends: bytes at 0 were sent in a session that is nobody's
+-- sends: bytes at 0 were sent in an unknown session
 UPDATE history.request SET session = 'other' WHERE op = 'data' AND session = session('plain');
 
 -- finishes: epoch 1 was finished 2 times
@@ -91,7 +91,7 @@ FROM history.store_event e JOIN history.session s ON s.job_id = job('lost') AND 
 WHERE e.what = 'published' AND e.path = 'lost';
 -- finishes: succeeded 2 times
 INSERT INTO history.job_change SELECT * FROM history.job_change WHERE state = 'succeeded' AND job_id = job('plain');
--- finishes: its history tells of 2 successes
+-- finishes: its history has 2 successes
 INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor)
 SELECT job_id, kind, from_state, to_state, epoch, actor FROM event WHERE to_state = 'succeeded' AND job_id = job('plain');
 
@@ -121,13 +121,13 @@ UPDATE event SET epoch = 9 WHERE kind = 'session_opened' AND job_id = job('plain
 -- moves: is failed, but its events end with succeeded and its changes with succeeded
 UPDATE job SET state = 'failed' WHERE key = 'plain';
 
--- strangers: the stranger's object untouched is other
+-- foreign_objects: the foreign object untouched is other
 UPDATE history.object SET sha1 = 'other' WHERE key = 'untouched';
--- strangers: the stranger's object taken is not there
+-- foreign_objects: the foreign object taken is not there
 UPDATE history.object SET sha1 = NULL WHERE key = 'taken';
--- strangers: the object untouched was deleted
+-- foreign_objects: the object untouched was deleted
 INSERT INTO history.store_event (at, what, path, session) VALUES (0, 'deleted', 'untouched', '');
--- strangers: the object plain was replaced, and no job there may
+-- foreign_objects: the object plain was replaced, and no job there may
 INSERT INTO history.store_event (at, what, path, session) VALUES (0, 'replaced', 'plain', '');
 
 -- leftovers: its step is still pending
@@ -139,20 +139,20 @@ INSERT INTO slice (job_id, number, offset_bytes, size_bytes, state, token) VALUE
 -- leftovers: has succeeded, and 1 of its slices are still in the table
 INSERT INTO slice (job_id, number, offset_bytes, size_bytes, state, token) VALUES (job('plain'), 0, 0, 1, 'done', 1);
 
--- sessions: the session 0123456789ab at plain was left open, and nothing says so
+-- sessions: the session 0123456789ab at plain was left open, and no job reports it
 INSERT INTO history.open_session VALUES ('plain', '0123456789abcdef');
 
--- reads: was told that it is not there, after it was accepted
-INSERT INTO history.ask (client, op, outcome, job, status, began) VALUES ('client', 'read', 'refused', job('plain'), 404, later());
+-- reads: read 404 after it was accepted
+INSERT INTO history.operation (client, op, outcome, job, status, began) VALUES ('client', 'read', 'refused', job('plain'), 404, later());
 -- reads: client read uploading after it had read succeeded
-INSERT INTO history.ask (client, op, outcome, job, state, began) VALUES ('client', 'read', 'ok', job('plain'), 'uploading', later());
--- reads: client read queued after it had read cancelled, and nobody had asked for a retry
-INSERT INTO history.ask (client, op, outcome, job, state, began) VALUES ('client', 'read', 'ok', job('cancelled'), 'queued', later());
+INSERT INTO history.operation (client, op, outcome, job, state, began) VALUES ('client', 'read', 'ok', job('plain'), 'uploading', later());
+-- reads: client read queued after it had read cancelled, without a retry
+INSERT INTO history.operation (client, op, outcome, job, state, began) VALUES ('client', 'read', 'ok', job('cancelled'), 'queued', later());
 
 -- secrets: a secret is in its event enqueued
-UPDATE event SET cause = jsonb_build_object('a', (SELECT word FROM history.secret)) WHERE kind = 'enqueued' AND job_id = job('plain');
+UPDATE event SET cause = jsonb_build_object('a', (SELECT secret FROM history.secret)) WHERE kind = 'enqueued' AND job_id = job('plain');
 -- secrets: a secret is in its row
-UPDATE job SET error = jsonb_build_object('a', (SELECT word FROM history.secret)) WHERE key = 'taken';
+UPDATE job SET error = jsonb_build_object('a', (SELECT secret FROM history.secret)) WHERE key = 'taken';
 
 -- triggers: planted
 INSERT INTO audit (job_id, what) VALUES (job('plain'), 'planted');

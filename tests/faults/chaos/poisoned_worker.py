@@ -1,4 +1,4 @@
-"""A worker process that dies as soon as it reads one place of one file, as one with a fault of its own would."""
+"""A worker process that kills itself when it reads one slice of one file, as a poisonous input would kill it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ POISON = "POISONED_PATH"
 POISON_OFFSET_BYTES = "POISONED_OFFSET_BYTES"
 
 if __name__ == "__main__":
-    place = os.environ[POISON], int(os.environ[POISON_OFFSET_BYTES])
+    poisoned = os.environ[POISON], int(os.environ[POISON_OFFSET_BYTES])
     read_into = FileSource.read_into
 
     def read_or_die(self: FileSource, buffer: memoryview, offset_bytes: int) -> None:
-        """Read, unless it is the place."""
-        if (self._path, offset_bytes) == place:
+        """Read, unless it is the poisoned slice."""
+        if (self._path, offset_bytes) == poisoned:
             os.kill(os.getpid(), signal.SIGKILL)
         read_into(self, buffer, offset_bytes)
 

@@ -1,4 +1,4 @@
-"""What is at the store when all is over, as its folder has it: an account that owes nothing to the store's answers."""
+"""The store's contents after a run, read from its folder and not from the store's answers."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ _OBJECT = "SELECT content FROM objects WHERE bucket LIKE ? AND path = ?"
 _UPLOADS = "SELECT path, session FROM uploads WHERE bucket LIKE ?"
 
 
-class Stored(Protocol):
-    """What the checker asks of a store."""
+class StoreContents(Protocol):
+    """What the checker needs to know of a store."""
 
     def sha1s(self, keys: Iterable[str]) -> Iterator[tuple[str, str | None]]:
-        """Each key with the digest of the bytes of the object there, in lower-case hex; None if there is none."""
+        """Each key with the digest of its object's bytes, in lower-case hex; None without an object."""
 
     def open_sessions(self) -> Iterator[tuple[str, str]]:
         """The key and session of every unfinished upload."""
 
 
-class Folder:
-    """The folder of an emulator, which may run or not; look when nobody changes it.
+class EmulatorFolder:
+    """The folder of an emulator that receives no requests.
 
     Args:
         folder: its `--data-dir`.
-        bucket: the one bucket that is looked at.
+        bucket: the bucket to read.
     """
 
     def __init__(self, folder: Path, bucket: str) -> None:
         self._content = folder / "content"
         self._file = f"{(folder / 'records.sqlite3').as_uri()}?mode=ro"
-        self._place = f"%/{bucket}"
+        self._bucket = f"%/{bucket}"
 
     def sha1s(self, keys: Iterable[str]) -> Iterator[tuple[str, str | None]]:
-        """Each key with the digest of the bytes of the object there."""
+        """Each key with the digest of its object's bytes."""
         with self._records() as records:
             for key in keys:
-                found = records.execute(_OBJECT, (self._place, key)).fetchone()
+                found = records.execute(_OBJECT, (self._bucket, key)).fetchone()
                 yield key, None if found is None else self._sha1(found[0])
 
     def _sha1(self, content: str) -> str:
@@ -52,7 +52,7 @@ class Folder:
     def open_sessions(self) -> Iterator[tuple[str, str]]:
         """The key and session of every unfinished upload."""
         with self._records() as records:
-            yield from records.execute(_UPLOADS, (self._place,))
+            yield from records.execute(_UPLOADS, (self._bucket,))
 
     def _records(self) -> contextlib.closing[sqlite3.Connection]:
         return contextlib.closing(sqlite3.connect(self._file, uri=True))
