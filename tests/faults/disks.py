@@ -1,4 +1,4 @@
-"""Small file systems of their own, to be filled and given room again."""
+"""A small file system that a test can fill and empty."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Disk:
             os.close(fd)
 
     def clear(self) -> None:
-        """Give the room back."""
+        """Free the space again."""
         (self.folder / _FILLER).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Unmount it, whoever still uses it."""
+        """Unmount it, also while a process uses it."""
         subprocess.run(["umount", "--lazy", self.folder], check=True)

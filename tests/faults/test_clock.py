@@ -1,4 +1,4 @@
-"""A worker whose wall clock is off: what it signs is mended, and nothing that counts goes by that clock."""
+"""A worker with a wrong wall clock: it corrects its signatures, and no other decision uses that clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROBE_NOW = "UPDATE breaker SET probe_at = now()"
 
 
 def skewed(site: Installation, seconds: int) -> Worker:
-    """The only worker, its clock off."""
+    """The only worker, with a shifted clock."""
     [worker] = site.workers(1, **SCALED, **off_by(seconds))
     return worker
 
@@ -35,7 +35,7 @@ def test_uploads_succeed(site: Installation, seconds: int) -> None:
         assert (job.row["attempts"], job.row["epoch"], result["slices"]["failed_attempts"]) == (0, 1, 0)
     assert not site.sql("SELECT * FROM breaker")
     refused = [entry for entry in site.store.requests() if entry["code"] == -59]
-    assert bool(refused) == (seconds < 0)  # a signature of yesterday has expired; its refusal tells the store's time
+    assert bool(refused) == (seconds < 0)  # a signature of the past has expired; the refusal contains the store's time
     if refused:
         assert max(entry["number"] for entry in refused) < min(entry["number"] for entry in jobs[0].asked("finish"))
 
@@ -43,25 +43,22 @@ def test_uploads_succeed(site: Installation, seconds: int) -> None:
 @pytest.mark.parametrize("seconds", TWO_HOURS)
 def test_leases_and_heartbeats_go_by_the_databases_clock(site: Installation, seconds: int) -> None:
     worker = skewed(site, seconds)
-    right = site.start_worker(worker.environ | off_by(0))
-    assert site.known(right)
+    correct = site.start_worker(worker.environ | off_by(0))
+    assert site.known(correct)
     key = site.fresh_key()
-    let_go = site.store.hold("data", key)
+    release = site.store.hold("data", key)
     job = site.enqueue(2 * MIB, key)
     site.store.held("data", key, 4)
-    leases = [row["s"] for row in sending(site, "extract(epoch FROM lease_until - now())::float8 AS s")]
+    query = "SELECT extract(epoch FROM lease_until - now())::float8 AS s FROM slice WHERE state = 'sending'"
+    leases = [row["s"] for row in site.sql(query)]
     assert len(leases) == 4
     assert all(0 < lease_s < 30 for lease_s in leases)
     for _ in range(10):  # two seconds, the time after which a silent worker is dead
-        nobody_is_late = partial(later_than, site, heartbeats(site))
-        site.until(nobody_is_late, "heartbeats")
-    let_go()
+        all_sent_one = partial(later_than, site, heartbeats(site))
+        site.until(all_sent_one, "heartbeats")
+    release()
     assert job.succeeds()["slices"]["deaths"] == 0
     assert len(heartbeats(site)) == 2
-
-
-def sending(site: Installation, what: str) -> list[dict[str, Any]]:
-    return site.sql(f"SELECT {what} FROM slice WHERE state = 'sending'")  # noqa: S608
 
 
 def later_than(site: Installation, before: list[Any]) -> bool:
@@ -74,7 +71,7 @@ def heartbeats(site: Installation) -> list[Any]:
 
 
 def test_time_in_failure_goes_by_the_databases_clock(site: Installation) -> None:
-    """Two hours ahead, a second failure is not one after two hours."""
+    """With a clock two hours ahead, the second failure does not count as two hours of failures."""
     skewed(site, 2 * HOUR_S)
     key = site.fresh_key()
     site.store.control.add_rule("error", op="data", path=key, offset=0, count=3, status=503, code=-196)
@@ -83,7 +80,7 @@ def test_time_in_failure_goes_by_the_databases_clock(site: Installation) -> None
     assert job.row["attempts"] == 0
 
 
-def test_a_clock_that_is_more_than_a_day_off_is_told_of_and_its_job_waits(site: Installation) -> None:
+def test_a_clock_that_is_more_than_a_day_off_is_reported_and_its_job_waits(site: Installation) -> None:
     skewed(site, -26 * HOUR_S)
     job = site.enqueue(1 * MIB)
     site.until(lambda: job.row["error"], "the store's refusal")

@@ -1,4 +1,4 @@
-"""Servers whose disk is full: Postgres, until it crashes of it, and the store."""
+"""Servers with a full disk: Postgres, up to its crash, and the store."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TEMPLATE = "sliceway_template"
 
 
 class Cramped(Installation):
-    """An installation whose store has a small disk of its own, and whose database has another."""
+    """An installation whose store and database have small disks of their own."""
 
     def __init__(self, folder: Path, postgres: EmbeddedPostgres, valkey: EmbeddedValkey, disk: Disk) -> None:
         """Start everything."""
@@ -38,7 +38,7 @@ class Cramped(Installation):
         super().__init__(folder, postgres, valkey, TEMPLATE)
 
     def calm(self) -> None:
-        """Have room again."""
+        """Free both disks."""
         self.store_disk.clear()
         self.disk.clear()
         if self.postgres.poll() is not None:
@@ -73,8 +73,8 @@ def site(grounds: Ground[Cramped]) -> Iterator[Cramped]:
     yield from grounds.lend()
 
 
-def ask_until_refused(site: Cramped) -> tuple[list[Job], httpx.Response]:
-    """Enqueue small files until one is not taken; returns the jobs, and the refusal."""
+def enqueue_until_refused(site: Cramped) -> tuple[list[Job], httpx.Response]:
+    """Enqueue small files until the API refuses one; returns the jobs, and the refusal."""
     jobs: list[Job] = []
     for number in range(2000):
         key = f"on-a-full-disk-{number}"
@@ -83,11 +83,11 @@ def ask_until_refused(site: Cramped) -> tuple[list[Job], httpx.Response]:
         if answer.status_code != httpx.codes.ACCEPTED:
             return jobs, answer
         jobs.append(site.note(Job(site, answer.json()["id"], key, key.encode(), site.media / key)))
-    raise AssertionError("a full disk took them all")
+    raise AssertionError("a full disk refused none")
 
 
 def crashed(site: Cramped) -> bool:
-    """Have Postgres begin another file of its log; false when it could."""
+    """Make Postgres start another WAL file; true if it crashes."""
     try:
         site.sql("SELECT pg_switch_wal()")
     except psycopg.OperationalError:
@@ -95,18 +95,18 @@ def crashed(site: Cramped) -> bool:
     return False
 
 
-def test_postgres_without_room_loses_no_job_that_it_took_even_if_it_crashes_of_it(site: Cramped) -> None:
+def test_postgres_on_a_full_disk_loses_no_accepted_job_even_if_it_crashes(site: Cramped) -> None:
     site.workers(1, **SCALED)
     key = site.fresh_key()
-    let_go = site.store.hold("data", key)
+    release = site.store.hold("data", key)
     half = site.enqueue(2 * MIB, key)
     site.store.held("data", key, 4)
     site.disk.fill()
-    jobs, refusal = ask_until_refused(site)
+    jobs, refusal = enqueue_until_refused(site)
     assert (refusal.status_code, refusal.json()["code"]) == (503, "database_unavailable")
     assert refusal.json()["detail"] == "the database has no room left"
-    site.until(lambda: crashed(site), "no room for its log either")
-    let_go()
+    site.until(lambda: crashed(site), "no room for its WAL")
+    release()
     site.postgres.stop("immediate")
     site.disk.clear()
     site.postgres.start()
@@ -116,16 +116,16 @@ def test_postgres_without_room_loses_no_job_that_it_took_even_if_it_crashes_of_i
     assert half.sent_twice_bytes() <= len(half.content)
 
 
-def test_a_store_without_room_costs_time(site: Cramped) -> None:
+def test_a_store_on_a_full_disk_only_costs_time(site: Cramped) -> None:
     site.workers(1, **SCALED)
     key = site.fresh_key()
-    let_go = site.store.hold("data", key)
+    release = site.store.hold("data", key)
     half = site.enqueue(2 * MIB, key)
     site.store.held("data", key, 4)
     site.store_disk.fill()
-    let_go()
+    release()
     more = [site.enqueue(2 * MIB), site.enqueue(1000)]
-    site.until(lambda: all(job.row["error"] for job in (half, *more)), "every job noticing")
+    site.until(lambda: all(job.row["error"] for job in (half, *more)), "an error at every job")
     site.store_disk.clear()
     for job in (half, *more):
         result = job.succeeds()

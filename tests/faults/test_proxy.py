@@ -1,4 +1,4 @@
-"""The proxy is as bad a network as it is told to be, and no worse."""
+"""The proxy has the faults of its conditions, and no others."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import socket
 import socketserver
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.proxy import BLACK_HOLE, Conditions, Proxy, Way
+from tests.faults.proxy import BLACK_HOLE, Conditions, Direction, Proxy
 from worker.local.process import wait_until
 
 if TYPE_CHECKING:
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Echo(socketserver.BaseRequestHandler):
-    """Says everything again, and remembers it."""
+    """Sends everything back, and records it."""
 
-    heard = bytearray()
+    received = bytearray()
 
     def handle(self) -> None:
         try:
             while data := self.request.recv(65536):
-                self.heard.extend(data)
+                self.received.extend(data)
                 self.request.sendall(data)
         except ConnectionError:
             pass
@@ -36,19 +37,19 @@ class Server(socketserver.ThreadingTCPServer):
 
 
 @pytest.fixture
-def heard() -> bytearray:
-    """What the server has heard in this test."""
-    Echo.heard = bytearray()
-    return Echo.heard
+def received() -> bytearray:
+    """The bytes that the server has received in this test."""
+    Echo.received = bytearray()
+    return Echo.received
 
 
 @pytest.fixture
-def proxy(heard: bytearray) -> Iterator[Proxy]:
-    assert heard == b""
+def proxy(received: bytearray) -> Iterator[Proxy]:
+    assert received == b""
     with Server(("127.0.0.1", 0), Echo) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        with Proxy(server.server_address[1]) as proxy:
+        with closing(Proxy(server.server_address[1])) as proxy:
             yield proxy
         server.shutdown()
         thread.join()
@@ -58,21 +59,21 @@ def client(proxy: Proxy) -> socket.socket:
     return socket.create_connection(("127.0.0.1", proxy.port), timeout=60)
 
 
-def say(line: socket.socket, words: bytes) -> bytes:
-    line.sendall(words)
-    return hear(line, len(words))
+def exchange(line: socket.socket, data: bytes) -> bytes:
+    line.sendall(data)
+    return receive(line, len(data))
 
 
-def hear(line: socket.socket, size: int) -> bytes:
-    """So many bytes, less where the line ends."""
-    heard = b""
-    while len(heard) < size and (piece := line.recv(size - len(heard))):
-        heard += piece
-    return heard
+def receive(line: socket.socket, size: int) -> bytes:
+    """So many bytes; fewer if the stream ends."""
+    data = b""
+    while len(data) < size and (piece := line.recv(size - len(data))):
+        data += piece
+    return data
 
 
 def silent(line: socket.socket) -> bool:
-    """Whether nothing comes, not even an end."""
+    """Whether the client receives nothing, not even the end of the stream."""
     line.settimeout(0.1)
     try:
         line.recv(1)
@@ -83,93 +84,93 @@ def silent(line: socket.socket) -> bool:
 
 
 def test_everything_passes_both_ways_and_so_does_the_end(proxy: Proxy) -> None:
-    words = bytes(range(256)) * 4096
+    data = bytes(range(256)) * 4096
     with client(proxy) as line:
-        sender = threading.Thread(target=line.sendall, args=(words,))
+        sender = threading.Thread(target=line.sendall, args=(data,))
         sender.start()
-        assert hear(line, len(words)) == words
+        assert receive(line, len(data)) == data
         sender.join()
         line.shutdown(socket.SHUT_WR)
         assert line.recv(1) == b""
-    assert proxy.passed == dict.fromkeys(Way, len(words))
+    assert proxy.passed == dict.fromkeys(Direction, len(data))
     assert wait_until(lambda: proxy.connections == 0, timeout_s=60)
 
 
 def test_latency_holds_each_piece_back_on_a_live_connection(proxy: Proxy) -> None:
     with client(proxy) as line:
-        say(line, b"quick")
-        proxy.become(Conditions(latency_s=0.1))
+        exchange(line, b"quick")
+        proxy.apply(Conditions(latency_s=0.1))
         began = time.monotonic()
-        assert say(line, b"slow") == b"slow"
-        assert time.monotonic() - began >= 0.2  # there and back
+        assert exchange(line, b"slow") == b"slow"
+        assert time.monotonic() - began >= 0.2  # both directions
         proxy.heal()
-        assert say(line, b"quick") == b"quick"
+        assert exchange(line, b"quick") == b"quick"
 
 
-def test_bandwidth_is_what_it_says(proxy: Proxy) -> None:
+def test_bandwidth_is_limited(proxy: Proxy) -> None:
     with client(proxy) as line:
-        proxy.become(Conditions(rate_bytes_per_s=100_000))
+        proxy.apply(Conditions(rate_bytes_per_s=100_000))
         began = time.monotonic()
-        assert len(say(line, bytes(30_000))) == 30_000
+        assert len(exchange(line, bytes(30_000))) == 30_000
         assert time.monotonic() - began >= 0.3
 
 
 @pytest.mark.parametrize(
     ("way", "there", "back"),
-    [(Way.REQUESTS, b"0123456", {b"", b"0123456"}), (Way.ANSWERS, b"0123456789", {b"0123456"})],
+    [(Direction.REQUESTS, b"0123456", {b"", b"0123456"}), (Direction.ANSWERS, b"0123456789", {b"0123456"})],
 )
 def test_cut_after_exactly_so_many_bytes(
-    proxy: Proxy, heard: bytearray, way: Way, there: bytes, back: set[bytes]
+    proxy: Proxy, received: bytearray, way: Direction, there: bytes, back: set[bytes]
 ) -> None:
     with client(proxy) as line:
-        say(line, b"before")
-        proxy.become(Conditions(cut={way: 7}))
+        exchange(line, b"before")
+        proxy.apply(Conditions(cut={way: 7}))
         line.sendall(b"0123456789")
-        assert hear(line, 10) in back
+        assert receive(line, 10) in back
         assert line.recv(1) == b""
-    assert wait_until(lambda: heard == b"before" + there, timeout_s=60)
-    with client(proxy) as line:  # new connections have as many
-        assert say(line, b"01234") == b"01234"
+    assert wait_until(lambda: received == b"before" + there, timeout_s=60)
+    with client(proxy) as line:  # a new connection has its own count
+        assert exchange(line, b"01234") == b"01234"
 
 
-def test_half_open_connections_say_nothing_and_new_ones_are_fine(proxy: Proxy, heard: bytearray) -> None:
+def test_half_open_connections_are_silent_and_new_ones_work(proxy: Proxy, received: bytearray) -> None:
     with client(proxy) as old, client(proxy) as new:
-        say(old, b"a")
-        say(new, b"b")
+        exchange(old, b"a")
+        exchange(new, b"b")
         new.close()
         proxy.freeze()
         old.sendall(b"c")
         assert silent(old)
         with client(proxy) as third:
-            assert say(third, b"d") == b"d"
-        assert heard == b"abd"
+            assert exchange(third, b"d") == b"d"
+        assert received == b"abd"
         proxy.heal()
-        assert hear(old, 1) == b"c"
+        assert receive(old, 1) == b"c"
 
 
-def test_a_black_hole_takes_connections_and_gives_nothing_back(proxy: Proxy, heard: bytearray) -> None:
+def test_a_black_hole_accepts_connections_and_is_silent(proxy: Proxy, received: bytearray) -> None:
     with client(proxy) as old:
-        say(old, b"a")
-        proxy.become(BLACK_HOLE)
+        exchange(old, b"a")
+        proxy.apply(BLACK_HOLE)
         with client(proxy) as new:
             old.sendall(b"b")
             new.sendall(b"c")
             assert silent(old)
             assert silent(new)
-            assert heard == b"a"
+            assert received == b"a"
             proxy.heal()
-            assert (hear(old, 1), hear(new, 1)) == (b"b", b"c")
+            assert (receive(old, 1), receive(new, 1)) == (b"b", b"c")
 
 
-def test_the_answer_to_a_certain_request_is_lost_and_others_are_heard(proxy: Proxy, heard: bytearray) -> None:
+def test_the_answer_to_a_chosen_request_is_lost_and_others_arrive(proxy: Proxy, received: bytearray) -> None:
     with client(proxy) as line, client(proxy) as other:
-        say(line, b"a")
-        proxy.become(Conditions(deaf_after=b"commit"))
-        say(line, b"b")
+        exchange(line, b"a")
+        proxy.apply(Conditions(answers_lost_after=b"commit"))
+        exchange(line, b"b")
         line.sendall(b"commit")
         assert silent(line)
-        assert say(other, b"c") == b"c"
-        assert heard == b"abcommitc"
+        assert exchange(other, b"c") == b"c"
+        assert received == b"abcommitc"
         proxy.reset()
         with pytest.raises(ConnectionResetError):
             line.recv(1)
@@ -178,11 +179,11 @@ def test_the_answer_to_a_certain_request_is_lost_and_others_are_heard(proxy: Pro
 
 def test_cut_ends_in_order_and_reset_does_not(proxy: Proxy) -> None:
     with client(proxy) as line:
-        say(line, b"a")
+        exchange(line, b"a")
         proxy.cut()
         assert line.recv(1) == b""
     with client(proxy) as line:
-        say(line, b"a")
+        exchange(line, b"a")
         proxy.reset()
         with pytest.raises(ConnectionResetError):
             line.recv(1)
@@ -190,18 +191,22 @@ def test_cut_ends_in_order_and_reset_does_not(proxy: Proxy) -> None:
 
 def test_refused_until_healed(proxy: Proxy) -> None:
     with client(proxy) as line:
-        say(line, b"a")
-        proxy.become(Conditions(refuse=True))
+        exchange(line, b"a")
+        proxy.apply(Conditions(refuse=True))
         with pytest.raises(ConnectionRefusedError):
             client(proxy)
-        assert say(line, b"b") == b"b"  # who is there may stay
+        assert exchange(line, b"b") == b"b"  # existing connections stay
     proxy.heal()
     with client(proxy) as line:
-        assert say(line, b"c") == b"c"
+        assert exchange(line, b"c") == b"c"
 
 
 def test_without_a_server_behind_it_connections_are_reset() -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        with Proxy(nobody.getsockname()[1]) as proxy, pytest.raises(ConnectionResetError), client(proxy) as line:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        with (
+            closing(Proxy(bound.getsockname()[1])) as proxy,
+            pytest.raises(ConnectionResetError),
+            client(proxy) as line,
+        ):
             line.recv(1)

@@ -1,4 +1,4 @@
-"""Servers that have run out of something: nothing is lost, and whoever asks meanwhile is told clearly."""
+"""Servers without a resource: no job is lost, and clients get a clear error."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psycopg
 
+from tests.faults import network
 from tests.faults.network import SCALED
 from tests.support.installation import MIB
 from tests.support.job import Job, JobSpec
@@ -24,23 +25,18 @@ if TYPE_CHECKING:
     from tests.support.installation import Installation
 
 OTHERS = "datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'sliceway%%'"
-#: Returns when they have ended: until then a session serves whoever finds it.
+#: Returns when they have ended: until then a session still executes statements.
 TERMINATE = f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE {OTHERS} AND random() < %(share)s"  # noqa: S608
 
 
 def half_sent(site: Installation) -> Job:
-    """A job of four slices, of which one is held by the store and nothing else is missing."""
+    """A job that is half sent by the only worker."""
     site.workers(1, **SCALED)
-    key = site.fresh_key()
-    site.store.hold("data", key, offset=SLICE_BYTES, count=1)
-    job = site.enqueue(2 * MIB, key)
-    site.store.held("data", key)
-    site.until(lambda: job.row["slices_left"] == 1, "the other slices")
-    return job
+    return network.half_sent(site)
 
 
-def ask(site: Installation, key: str) -> httpx.Response:
-    """Enqueue a small file, whatever comes of it; again under its key it is the same job."""
+def enqueue(site: Installation, key: str) -> httpx.Response:
+    """Enqueue a small file, accepted or not; a repeated request has the same idempotency key."""
     (site.media / key).write_bytes(key.encode())
     return site.api.post("/v1/jobs", json=JobSpec(key, key).document, headers={"Idempotency-Key": key})
 
@@ -51,7 +47,7 @@ def accepted(site: Installation, answer: httpx.Response, key: str) -> Job:
 
 
 def refused_for_now(answer: httpx.Response, detail: str) -> None:
-    """It says what is wrong and that the same request may be sent again."""
+    """The answer names the cause and says that the request may be repeated."""
     problem = answer.json()
     assert (answer.status_code, problem["code"]) == (503, "database_unavailable"), problem
     assert detail in problem["detail"]
@@ -59,7 +55,7 @@ def refused_for_now(answer: httpx.Response, detail: str) -> None:
     assert int(answer.headers["Retry-After"]) > 0
 
 
-def went_well(*jobs: Job) -> None:
+def succeeded(*jobs: Job) -> None:
     for job in jobs:
         result = job.succeeds()
         assert (job.row["attempts"], job.row["deaths"], job.row["epoch"]) == (0, 0, 1)
@@ -71,7 +67,7 @@ def went_well(*jobs: Job) -> None:
 
 @contextmanager
 def only(site: Installation) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-    """A connection that is there before there are no others any more."""
+    """A connection of the test's own."""
     with psycopg.connect(conninfo(site.database.url), autocommit=True) as connection:
         yield connection
 
@@ -84,15 +80,15 @@ def test_sessions_of_postgres_terminated_at_random(site: Installation) -> None:
         some = partial(site.sql, TERMINATE, share=chance.random())
         site.until(some, "a session to terminate")
     site.store.control.release()
-    went_well(job, *more, accepted(site, ask(site, "afterwards"), "afterwards"))
+    succeeded(job, *more, accepted(site, enqueue(site, "afterwards"), "afterwards"))
 
 
 def took_all(site: Installation, connection: psycopg.Connection[tuple[Any, ...]], taken: ExitStack) -> bool:
-    """Take every connection that is free; true when there was none left for anybody else."""
+    """Take every free connection; true if none was left for another client."""
     connection.execute(TERMINATE, {"share": 1})
     took_free(site, taken)
     [others] = connection.execute(f"SELECT count(*) FROM pg_stat_activity WHERE {OTHERS}", {}).fetchone() or [0]  # noqa: S608
-    return others == 0 and took_free(site, taken) == 0  # the last of the others may have gone after the first look
+    return others == 0 and took_free(site, taken) == 0  # the last of the others may have ended after the first count
 
 
 def took_free(site: Installation, taken: ExitStack) -> int:
@@ -108,10 +104,10 @@ def test_no_connection_of_postgres_is_left(site: Installation) -> None:
     job = half_sent(site)
     with only(site) as connection, ExitStack() as taken:
         site.until(lambda: took_all(site, connection, taken), "all connections")
-        refused_for_now(ask(site, "nobody-home"), "the database cannot be reached")
+        refused_for_now(enqueue(site, "no-connection"), "the database cannot be reached")
         site.store.control.release()
-        site.until(lambda: "too many clients" in site.logs()[0].read_text(), "the worker noticing")
-    went_well(job, accepted(site, ask(site, "nobody-home"), "nobody-home"))
+        site.until(lambda: "too many clients" in site.logs()[0].read_text(), "the worker's error")
+    succeeded(job, accepted(site, enqueue(site, "no-connection"), "no-connection"))
 
 
 def test_postgres_is_read_only_for_a_while(site: Installation) -> None:
@@ -120,27 +116,27 @@ def test_postgres_is_read_only_for_a_while(site: Installation) -> None:
         switch = f"ALTER DATABASE {site.database.name} SET default_transaction_read_only = "
         connection.execute((switch + "on").encode())
         connection.execute(TERMINATE, {"share": 1})
-        site.until(lambda: "read-only" in ask(site, "read-only").json()["detail"], "the API noticing")
-        refused_for_now(ask(site, "read-only"), "the database is read-only")
+        site.until(lambda: "read-only" in enqueue(site, "read-only").json()["detail"], "the API's error")
+        refused_for_now(enqueue(site, "read-only"), "the database is read-only")
         site.store.control.release()
-        site.until(lambda: "read-only transaction" in site.logs()[0].read_text(), "the worker noticing")
-        connection.execute((switch + "off").encode())  # the sessions that there are stay as they began
-        site.until(lambda: ask(site, "read-only").status_code == httpx.codes.ACCEPTED, "the API writing again")
-    went_well(job, accepted(site, ask(site, "read-only"), "read-only"))
+        site.until(lambda: "read-only transaction" in site.logs()[0].read_text(), "the worker's error")
+        connection.execute((switch + "off").encode())  # existing sessions stay read-only
+        site.until(lambda: enqueue(site, "read-only").status_code == httpx.codes.ACCEPTED, "an accepted job")
+    succeeded(job, accepted(site, enqueue(site, "read-only"), "read-only"))
 
 
-def test_valkey_takes_nothing_more(site: Installation) -> None:
+def test_valkey_refuses_every_write(site: Installation) -> None:
     job = half_sent(site)
     with site.broker() as broker:
         broker.config_set("maxmemory", "1")
         try:
-            waiting = accepted(site, ask(site, "full-broker"), "full-broker")
+            waiting = accepted(site, enqueue(site, "full-broker"), "full-broker")
             site.store.control.release()
             site.until(lambda: job.row["slices_left"] == 0, "a checkpoint without a broker")
-            site.until(lambda: "dispatcher.broker_lost" in site.logs()[0].read_text(), "the dispatcher noticing")
+            site.until(lambda: "dispatcher.broker_lost" in site.logs()[0].read_text(), "the dispatcher's error")
         finally:
             broker.config_set("maxmemory", "0")
-    went_well(job, waiting)
+    succeeded(job, waiting)
 
 
 def test_a_worker_that_starts_while_valkey_is_full_stays_and_works_when_there_is_room(site: Installation) -> None:
@@ -150,26 +146,26 @@ def test_a_worker_that_starts_while_valkey_is_full_stays_and_works_when_there_is
         try:
             [worker] = site.workers(1)
             job = site.enqueue(2 * SLICE_BYTES)
-            site.until(lambda: "dispatcher.broker_lost" in site.logs()[0].read_text(), "the dispatcher noticing")
+            site.until(lambda: "dispatcher.broker_lost" in site.logs()[0].read_text(), "the dispatcher's error")
         finally:
             broker.config_set("maxmemory", "0")
     job.succeeds()
     assert worker.alive
 
 
-def test_valkey_stands_still_for_half_a_minute_of_our_time(site: Installation) -> None:
+def test_valkey_is_frozen_for_half_a_scaled_minute(site: Installation) -> None:
     job = half_sent(site)
     [[end]] = [row.values() for row in site.sql("SELECT now() + interval '3 s' AS at")]
     site.valkey.pause()
     try:
         site.store.control.release()
-        waiting = accepted(site, ask(site, "still-broker"), "still-broker")
+        waiting = accepted(site, enqueue(site, "still-broker"), "still-broker")
         site.until(lambda: job.row["slices_left"] == 0, "a checkpoint without a broker")
         over = "SELECT now() > %(end)s AS over"
         site.until(lambda: site.sql(over, end=end)[0]["over"], "the time")
     finally:
         site.valkey.resume()
-    went_well(job, waiting)
+    succeeded(job, waiting)
 
 
 def test_a_worker_may_open_no_more_files(site: Installation) -> None:
@@ -180,14 +176,14 @@ def test_a_worker_may_open_no_more_files(site: Installation) -> None:
     resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (opened // 2, limits[1]))
     try:
         site.store.control.release()
-        waiting = [site.enqueue(1 * MIB), accepted(site, ask(site, "no-files"), "no-files")]
+        waiting = [site.enqueue(1 * MIB), accepted(site, enqueue(site, "no-files"), "no-files")]
         site.sql(TERMINATE, share=1)
-        # libpq says nothing of it, and the source is away then; which comes first is chance
+        # libpq does not report it, and the source is unavailable, too; which comes first is chance
         signs = ("Too many open files", "root_unavailable", "connection is bad")
-        site.until(lambda: any(sign in worker.text() for sign in signs), "the worker noticing")
+        site.until(lambda: any(sign in worker.text() for sign in signs), "the worker's error")
     finally:
         resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, limits)
-    went_well(job, *waiting)
+    succeeded(job, *waiting)
     assert worker.alive
     for each in (job, *waiting):
-        assert "worker_lost" not in each.kinds  # it gave its claims back itself
+        assert "worker_lost" not in each.kinds  # the worker itself gave its claims back

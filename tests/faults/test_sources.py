@@ -1,4 +1,4 @@
-"""Files and volumes that are changed under an upload by somebody who hides it, or for a while only."""
+"""Files and volumes that change under an upload: with forged times, or for a while."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _workers(site: Installation) -> None:
 
 
 def forge(path: Path) -> bytes:
-    """Write other bytes in place, and hide it: size, time and inode are what they were."""
+    """Write other bytes in place, with the same size, time and inode."""
     before = path.stat()
     content = bytes(byte ^ 0xFF for byte in path.read_bytes())
     with path.open("r+b") as file:
@@ -40,11 +40,11 @@ def forge(path: Path) -> bytes:
 
 def test_a_forged_change_in_the_middle_never_makes_an_object_of_two_versions(site: Installation) -> None:
     key = site.fresh_key()
-    let_go = site.store.hold("data", key)
+    release = site.store.hold("data", key)
     job = site.enqueue(32 * MIB, key, verify="file")  # more than is read ahead
     site.store.held("data", key, 4)
     forged = forge(job.path)
-    let_go()
+    release()
     assert job.fails() == "digest_mismatch"
     assert site.store.object_at(key) is None
     job.content = forged
@@ -52,29 +52,27 @@ def test_a_forged_change_in_the_middle_never_makes_an_object_of_two_versions(sit
     job.succeeds()
 
 
-def test_a_file_that_is_away_while_nobody_reads_it_is_not_missed(site: Installation) -> None:
+def test_a_file_that_is_missing_between_two_reads_is_not_noticed(site: Installation) -> None:
     key = site.fresh_key()
-    let_go = site.store.hold("data", key, offset=SLICE_BYTES)
+    release = site.store.hold("data", key, offset=SLICE_BYTES)
     job = site.enqueue(1 * MIB, key)
     site.store.held("data", key)
     away = job.path.rename(job.path.with_name("away"))
     site.until(lambda: job.row["slices_left"] == 1, "the other slice")
     away.rename(job.path)
-    let_go()
+    release()
     job.succeeds()
     assert job.sent_twice_bytes() == 0
 
 
 @pytest.mark.parametrize("other", [False, True])
-def test_after_a_retry_a_file_that_was_missed_goes_on_and_another_is_sent_anew(
-    site: Installation, *, other: bool
-) -> None:
+def test_after_a_retry_the_same_file_continues_and_another_one_starts_anew(site: Installation, *, other: bool) -> None:
     key = site.fresh_key()
-    let_go = site.store.hold("data", key)
+    release = site.store.hold("data", key)
     job = site.enqueue(4 * MIB, key)
     site.store.held("data", key, 4)
     away = job.path.rename(job.path.with_name("away"))
-    let_go()
+    release()
     assert job.fails() == "source_gone"
     away.rename(job.path)
     if other:
@@ -89,7 +87,7 @@ def test_after_a_retry_a_file_that_was_missed_goes_on_and_another_is_sent_anew(
 
 @contextmanager
 def mounted(folder: Path, place: Path) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
-    """Have a folder mounted at a place; yields what unmounts it, whoever is in it, and what mounts it again."""
+    """Mount a folder; yields a function that unmounts it while it is in use, and one that mounts it again."""
     place.mkdir(exist_ok=True)
 
     def mount() -> None:
@@ -110,22 +108,22 @@ def mounted(folder: Path, place: Path) -> Iterator[tuple[Callable[[], None], Cal
     [("init", "after", "uploading"), ("data", "before", "finishing"), ("list", "after", "succeeded")],
 )
 def test_a_volume_unmounted_in_the_middle_is_waited_for(site: Installation, op: str, when: str, state: str) -> None:
-    """After init: before the first slice is read. In the last slice: before the finish. In the finish: read no more."""
+    """Unmounted before the first read (after init), before the finish (in the last slice), after all reads."""
     site.unmount()
     key = site.fresh_key()
     folder = site.folder / f"volume-{key}"
     content = site.file(key, 2 * MIB, folder)
     with mounted(folder, site.volume) as (unmount, mount):
-        let_go = site.store.hold(op, key, when=when, **({"offset": SLICE_BYTES} if op == "data" else {}))
+        release = site.store.hold(op, key, when=when, **({"offset": SLICE_BYTES} if op == "data" else {}))
         job = site.submit(JobSpec(key, key, root="volume"), content)
         job.path = site.volume / key
         site.store.held(op, key)
         if op == "data":
             site.until(lambda: job.row["slices_left"] == 1, "the other slices")
         unmount()
-        let_go()
+        release()
         if state != "succeeded":
-            site.until(lambda: code(job) == "root_unavailable", "the volume missed")
+            site.until(lambda: code(job) == "root_unavailable", "the missing volume")
             assert job.state == state
             mount()
         result = job.succeeds()

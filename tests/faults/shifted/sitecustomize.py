@@ -1,6 +1,6 @@
-"""Loaded by Python at its start from here: a wall clock that is off, where libfaketime is not to be had.
+"""Shifts Python's wall clock, for a machine without libfaketime; Python loads this file at its start.
 
-Only what asks Python for the time sees it; C code that asks the system does not.
+C code that asks the system for the time does not see the shift.
 """
 
 from __future__ import annotations

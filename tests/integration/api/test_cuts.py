@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import make_url
 
 from api.enqueue_batcher import EnqueueBatcher
-from tests.faults.proxy import FINE, Conditions, Proxy
+from tests.faults.proxy import HEALTHY, Conditions, Proxy
 from tests.integration.api.job_requests import enqueue, job_body
 from tests.support.deadline import DEADLINE_S
 from worker.db.pool import Database
@@ -67,8 +67,8 @@ def cut_in_the_middle(database: Database, lock: str, request: Callable[[], T], t
 
 @pytest.fixture
 def line(database_url: str) -> Iterator[Proxy]:
-    """The proxy between the API and the database."""
-    with Proxy(make_url(database_url).port or 0) as line:
+    """The network between the API and the database."""
+    with closing(Proxy(make_url(database_url).port or 0)) as line:
         yield line
 
 
@@ -87,10 +87,10 @@ def far_api(make_api: Callable[..., Any], database_url: str, far_url: str) -> It
 @contextmanager
 def answer_lost(line: Proxy, word: bytes, done: Callable[[], object]) -> Iterator[None]:
     """A statement that contains this word is executed, and its response is lost."""
-    line.become(Conditions(deaf_after=word))
+    line.apply(Conditions(answers_lost_after=word))
     yield
     assert wait_until(done, timeout_s=DEADLINE_S)
-    line.become(FINE)  # for the next connection; this one stays without responses
+    line.apply(HEALTHY)  # for the next connection; this one stays without responses
     line.reset()
 
 
