@@ -1,4 +1,4 @@
-"""The cells of the matrix: every strike at every place where the engine asks the store for something."""
+"""The cells of the matrix: every fault case at every request of the engine to the store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from tests.faults.matrix.strikes import WAYS, Strike
+from tests.faults.matrix.fault_cases import FAULT_CASES, FaultCase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -15,82 +15,81 @@ if TYPE_CHECKING:
 SLICE_BYTES = 64 * 1024
 
 
-class Scene(StrEnum):
-    """What is done with a job, so that it comes to the place."""
+class JobKind(StrEnum):
+    """How a job is set up, so that it sends the request."""
 
     PLAIN = "plain"
     """Three slices, and a finish."""
     WHOLE = "whole"
     """A small file, in one request."""
     OVERWRITE = "overwrite"
-    """As plain, but an object there may be replaced."""
+    """Three slices and a finish; the job may replace an object."""
     RESUMED = "resumed"
     """A slice is refused for good; an operator retries the job."""
     CANCELLED = "cancelled"
-    """A slice never gets through; the job is cancelled."""
+    """A slice always fails; an operator cancels the job."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A request of the engine's.
+class StoreRequest:
+    """A request of the engine.
 
     Attributes:
-        name: tells it from the others.
+        name: of the request.
         op: the operation.
-        scene: of the job that sends it.
+        kind: of the job that sends it.
         conditions: of the rule, beside op and path.
     """
 
     name: str
     op: str
-    scene: Scene = Scene.PLAIN
+    kind: JobKind = JobKind.PLAIN
     conditions: tuple[tuple[str, Any], ...] = ()
 
 
-PLACES = (
-    Place("init", "init"),
-    Place("data", "data", conditions=(("offset", SLICE_BYTES),)),
-    Place("list before finish", "list"),
-    Place("finish", "finish"),
-    Place("stat for proof", "stat"),
-    Place("upload", "upload", Scene.WHOLE),
-    Place("stat before overwrite", "stat", Scene.OVERWRITE),
-    Place("list to resume", "list", Scene.RESUMED),
-    Place("stat before abort", "stat", Scene.CANCELLED),
-    Place("list before abort", "list", Scene.CANCELLED),
-    Place("delete", "delete", Scene.CANCELLED),
+REQUESTS = (
+    StoreRequest("init", "init"),
+    StoreRequest("data", "data", conditions=(("offset", SLICE_BYTES),)),
+    StoreRequest("list before finish", "list"),
+    StoreRequest("finish", "finish"),
+    StoreRequest("stat for proof", "stat"),
+    StoreRequest("upload", "upload", JobKind.WHOLE),
+    StoreRequest("stat before overwrite", "stat", JobKind.OVERWRITE),
+    StoreRequest("list to resume", "list", JobKind.RESUMED),
+    StoreRequest("stat before abort", "stat", JobKind.CANCELLED),
+    StoreRequest("list before abort", "list", JobKind.CANCELLED),
+    StoreRequest("delete", "delete", JobKind.CANCELLED),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One strike at one place, to one job; `run` tells its key from those of other runs in the same store."""
+    """One fault case at one request of one job; `run` makes its key unique among all runs in the same store."""
 
-    strike: Strike
-    place: Place
+    case: FaultCase
+    request: StoreRequest
     name: str
     side: str
     run: str = "matrix"
 
     def __str__(self) -> str:
-        return f"{self.name} at {self.place.name}"
+        return f"{self.name} at {self.request.name}"
 
     @property
     def key(self) -> str:
-        """The key of its object: nothing else has it."""
-        return re.sub(r"\W+", "-", f"{self.run} {self.place.name} {self.name}")
+        """The key of its object, which no other job has."""
+        return re.sub(r"\W+", "-", f"{self.run} {self.request.name} {self.name}")
 
     @property
     def rule(self) -> Mapping[str, Any]:
-        """What the store is told."""
-        what = {"fault": self.strike.fault.value, "when": self.side, "count": 1, **self.strike.fields}
-        return {**what, "op": self.place.op, "path": self.key, **dict(self.place.conditions)}
+        """The emulator's rule."""
+        fault = {"fault": self.case.fault.value, "when": self.side, "count": 1, **self.case.fields}
+        return {**fault, "op": self.request.op, "path": self.key, **dict(self.request.conditions)}
 
 
 def cells() -> Iterator[Cell]:
-    """All cells, in an order that mixes the quick and the slow."""
-    for ways in WAYS.values():
-        for strike in ways:
-            for place in PLACES:
-                for name, side in strike.at(place.op):
-                    yield Cell(strike, place, name, side)
+    """Yield all cells, in an order that mixes fast and slow ones."""
+    for case in (case for cases in FAULT_CASES.values() for case in cases):
+        for request in REQUESTS:
+            for name, side in case.at(request.op):
+                yield Cell(case, request, name, side)

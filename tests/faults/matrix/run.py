@@ -1,4 +1,4 @@
-"""One run of many cells in one installation at the same time, and what came of each of them."""
+"""One run of many cells in one installation at the same time, and the result of each."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.faults.matrix.cells import SLICE_BYTES, Cell, Scene
+from tests.faults.matrix.cells import SLICE_BYTES, Cell, JobKind
 from tests.faults.matrix.expected import Outcome
-from tests.faults.matrix.ground import HASTY, UNUSABLE
+from tests.faults.matrix.installation import SHORT_TIMEOUT, UNUSABLE
 from tests.support.deadline import DEADLINE_S
-from tests.support.job import Job
+from tests.support.job import Job, JobSpec
 from worker.local.process import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from tests.faults.matrix.ground import StoreGround
+    from tests.faults.matrix.installation import MatrixInstallation
 
 Row = dict[str, Any]
 
 SIZE_BYTES = 2 * SLICE_BYTES + 1000
-SLICE_WISH_BYTES = 512 * 1024
+REQUESTED_SLICE_BYTES = 512 * 1024
 _WHOLE_BYTES = 5000
 _MIB = 1024 * 1024
 _LIVE = """SELECT id::text AS id, state, bytes_done, error IS NOT NULL AS failing FROM job
@@ -31,47 +31,47 @@ _LIVE = """SELECT id::text AS id, state, bytes_done, error IS NOT NULL AS failin
 _ENDS = """SELECT j.id::text AS id, j.state, j.error, j.result, j.epoch, coalesce(a.n, 0) AS attempts
            FROM job j LEFT JOIN (SELECT job_id, count(*) AS n FROM attempt GROUP BY job_id) a ON a.job_id = j.id
            WHERE j.id = ANY (%(ids)s::uuid[])"""
-#: The whole matrix is looked at once a poll: no oftener than its end has to be known.
+#: A poll reads the whole matrix: it must not run too often.
 _POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What came of a cell.
+class CellResult:
+    """The result of a cell.
 
     Attributes:
         outcome: how its job ended.
-        struck: the rule met its request.
-        needless: slices that were sent again without a fault that would explain it, as (session, offset).
-        told: the job's error in words.
+        hit: the rule applied to a request.
+        needless: slices that were sent again without a fault that explains it, as (session, offset).
+        error: the message of the job's error.
     """
 
     outcome: Outcome
-    struck: bool
+    hit: bool
     needless: tuple[tuple[str, int], ...]
-    told: str
+    error: str
 
 
 class Run:
-    """Jobs, one a cell, all at once."""
+    """One job for each cell, all at the same time."""
 
-    def __init__(self, site: StoreGround, chosen: Iterable[Cell]) -> None:
+    def __init__(self, site: MatrixInstallation, chosen: Iterable[Cell]) -> None:
         """Make the rules and enqueue the jobs."""
         self._site = site
         self._cells = list(chosen)
         self._rules = {cell: self._arrange(cell) for cell in self._cells}
         self.jobs = dict(zip(self._cells, self._enqueue(self._cells), strict=True))
         self._ids = [job.id for job in self.jobs.values()]
-        self._waiting = {job.id: cell for cell, job in self.jobs.items() if cell.place.scene in _ACTS}
+        self._waiting = {job.id: cell for cell, job in self.jobs.items() if cell.request.kind in _ACTIONS}
 
     def _arrange(self, cell: Cell) -> int:
-        control, scene = self._site.store.control, cell.place.scene
-        if scene is Scene.OVERWRITE:
+        control, kind = self._site.store.control, cell.request.kind
+        if kind is JobKind.OVERWRITE:
             self._site.store.plant_object(cell.key, b"older", sacred=False)
-        if scene is Scene.RESUMED:
+        if kind is JobKind.RESUMED:
             refused = {"status": 400, "code": -5999, "count": 1}
             control.add_rule("error", op="data", path=cell.key, offset=SLICE_BYTES, **refused)
-        if scene is Scene.CANCELLED:
+        if kind is JobKind.CANCELLED:
             control.add_rule("error", op="data", path=cell.key, offset=SLICE_BYTES, status=503, code=-196)
         return control.add_rule(**cell.rule)
 
@@ -80,8 +80,8 @@ class Run:
         contents = {cell: content_of(cell) for cell in cells}
         for cell, content in contents.items():
             (self._site.media / cell.key).write_bytes(content)
-        wishes = [_wish(cell, next(stores) if cell.strike.unusable else None) for cell in cells]
-        answer = self._site.api.post("/v1/jobs/batch", json={"jobs": wishes}).raise_for_status().json()
+        documents = [_document(cell, next(stores) if cell.case.unusable else None) for cell in cells]
+        answer = self._site.api.post("/v1/jobs/batch", json={"jobs": documents}).raise_for_status().json()
         jobs = []
         for cell, result in zip(cells, answer["results"], strict=True):
             assert result["status"] == 202, result
@@ -90,7 +90,7 @@ class Run:
         return jobs
 
     def settle(self) -> None:
-        """Wait until every job has ended; those that are to be retried or cancelled on the way are."""
+        """Wait until every job has ended; retry or cancel the jobs whose kind asks for it."""
         assert wait_until(self._settled, timeout_s=DEADLINE_S, poll_s=_POLL_S), f"jobs go on after {DEADLINE_S:g} s"
 
     def held(self) -> None:
@@ -104,7 +104,7 @@ class Run:
         assert wait_until(all_held, timeout_s=DEADLINE_S, poll_s=_POLL_S), "not all are held"
 
     def at_each_held(self, act: Callable[[Job], None]) -> None:
-        """Act as soon as the store holds a request of a job, and let that request go on."""
+        """Call ``act`` as soon as the store holds a request of a job, and release that request."""
         due = {job.key: job for job in self.jobs.values()}
 
         def all_done() -> bool:
@@ -118,26 +118,26 @@ class Run:
         assert wait_until(all_done, timeout_s=DEADLINE_S, poll_s=_POLL_S), "not all were held"
 
     def _settled(self) -> bool:
-        """Do what is due; say whether there is nothing left to wait for."""
+        """Retry and cancel the jobs that are due; true if every job has ended."""
         live = self._site.sql(_LIVE, ids=self._ids, acts=list(self._waiting))
         for row in live:
             cell = self._waiting.get(row["id"])
-            if cell is not None and _ripe(cell, row):
-                self.jobs[cell].act(_ACTS[cell.place.scene])
+            if cell is not None and _is_due(cell, row):
+                self.jobs[cell].act(_ACTIONS[cell.request.kind])
                 del self._waiting[row["id"]]
         return not live
 
-    def found(self) -> dict[Cell, Found]:
-        """What came of each cell."""
+    def results(self) -> dict[Cell, CellResult]:
+        """The result of each cell."""
         rows = {row["id"]: row for row in self._site.sql(_ENDS, ids=self._ids)}
-        struck = {rule["id"]: rule["struck"] for rule in self._site.store.control.rules()}
+        hit = {rule["id"]: rule["struck"] for rule in self._site.store.control.rules()}
         needless = _needless(self._site.store.requests(op="data"))
         return {
-            cell: Found(
+            cell: CellResult(
                 outcome=_outcome(rows[job.id]),
-                struck=bool(struck.get(self._rules[cell])),
+                hit=bool(hit.get(self._rules[cell])),
                 needless=tuple(needless[cell.key]),
-                told=(rows[job.id]["error"] or {}).get("message", ""),
+                error=(rows[job.id]["error"] or {}).get("message", ""),
             )
             for cell, job in self.jobs.items()
         }
@@ -145,29 +145,25 @@ class Run:
 
 def content_of(cell: Cell) -> bytes:
     """Return the bytes of the cell's file."""
-    size = _WHOLE_BYTES if cell.place.scene is Scene.WHOLE else SIZE_BYTES
+    size = _WHOLE_BYTES if cell.request.kind is JobKind.WHOLE else SIZE_BYTES
     return random.Random(cell.key).randbytes(size)
 
 
-_ACTS = {Scene.RESUMED: "retry", Scene.CANCELLED: "cancel"}
+_ACTIONS = {JobKind.RESUMED: "retry", JobKind.CANCELLED: "cancel"}
 
 
-def _wish(cell: Cell, store: str | None) -> Row:
-    """Return what the API is asked for, in a store of the job's own if there is one."""
-    strike = cell.strike
-    wish: Row = {
-        "source": {"kind": "file", "root": "media", "path": cell.key},
-        "store": store or (HASTY if strike.lost else "main"),
-        "key": cell.key,
-        "overwrite": cell.place.scene is Scene.OVERWRITE,
-    }
-    if cell.place.scene is not Scene.WHOLE:  # so small a file would go in one request otherwise
-        wish["slice_size"] = _MIB if strike.verified else SLICE_WISH_BYTES
-    return wish | ({"verify": "file"} if strike.verified else {})
+def _document(cell: Cell, store: str | None) -> Row:
+    """Return the request's document, in a store of the job's own if there is one."""
+    case = cell.case
+    document = JobSpec(cell.key, cell.key, {"overwrite": cell.request.kind is JobKind.OVERWRITE}).document
+    document["store"] = store or (SHORT_TIMEOUT if case.answer_late else "main")
+    if cell.request.kind is not JobKind.WHOLE:  # otherwise so small a file is uploaded in one request
+        document["slice_size"] = _MIB if case.verified else REQUESTED_SLICE_BYTES
+    return document | ({"verify": "file"} if case.verified else {})
 
 
-def _ripe(cell: Cell, row: Row) -> bool:
-    if cell.place.scene is Scene.RESUMED:
+def _is_due(cell: Cell, row: Row) -> bool:
+    if cell.request.kind is JobKind.RESUMED:
         return bool(row["state"] == "failed")
     return bool(row["failing"] and row["bytes_done"] == SIZE_BYTES - SLICE_BYTES)
 
@@ -183,7 +179,7 @@ def _outcome(row: Row) -> Outcome:
 
 
 def _needless(sends: Iterable[Row]) -> defaultdict[str, list[tuple[str, int]]]:
-    """Slices that the store got more often than faults explain, by key: one answer lost is one slice sent again."""
+    """By key, the slices that the store received more often than faults explain: a lost answer explains one resend."""
     unharmed = Counter((entry["path"], entry["session"], entry["offset"]) for entry in sends if not entry["faults"])
     found: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
     for (key, session, offset), times in unharmed.items():

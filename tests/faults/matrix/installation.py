@@ -1,4 +1,4 @@
-"""An installation for many jobs at once: scaled times, stores with short and long timeouts, and each attempt noted."""
+"""An installation for many jobs at once: scaled times, many stores, and a record of each attempt used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-#: A tenth of the shipped times, but for a death: a busy machine still answers within them.
+#: A tenth of the shipped times, except for a death: a loaded machine must not make a worker look dead.
 SCALED = {
     "SLICEWAY_TIME_SCALE": "0.1",
     "SLICEWAY_HEARTBEAT_S": "2",
@@ -30,10 +30,10 @@ SCALED = {
     "SLICEWAY_WORKER_THREADS": "16",
     "SLICEWAY_LOG_LEVEL": "info",
 }
-#: Stores of one bucket: for jobs that make theirs unusable, and for jobs whose requests are to time out soon.
+#: Stores of one bucket: for jobs whose fault opens the breaker, and for jobs that need a short timeout.
 UNUSABLE = tuple(f"unusable-{number}" for number in range(1, 61))
-HASTY = "hasty"
-HASTY_S = 1.5
+SHORT_TIMEOUT = "short-timeout"
+SHORT_TIMEOUT_S = 1.5
 
 _NOTE_ATTEMPTS = """
 CREATE TABLE attempt (job_id uuid);
@@ -49,46 +49,46 @@ CREATE TRIGGER attempts AFTER UPDATE OF attempts ON slice FOR EACH ROW WHEN (NEW
 """
 
 
-class StoreGround(Installation):
-    """An installation with many stores, all of them the same bucket, and one connection for all questions."""
+class MatrixInstallation(Installation):
+    """An installation with many stores of the same bucket, and one connection for all queries."""
 
     def __init__(self, folder: Path, postgres: EmbeddedPostgres, valkey: EmbeddedValkey, template: str) -> None:
         """Start everything."""
         super().__init__(folder, postgres, valkey, template)
         self.sql(_NOTE_ATTEMPTS)
-        self._asking = psycopg.connect(conninfo(self.database.url), autocommit=True, row_factory=dict_row)
-        self.sql = self._ask
+        self._connection = psycopg.connect(conninfo(self.database.url), autocommit=True, row_factory=dict_row)
+        self.sql = self._query
 
     def _environ(self) -> dict[str, str]:
         return super()._environ() | SCALED
 
     def stores(self) -> dict[str, Table]:
         """The profiles of the stores file, by name."""
-        timeouts = dict.fromkeys(UNUSABLE, 20.0) | {HASTY: HASTY_S}
+        timeouts = dict.fromkeys(UNUSABLE, 20.0) | {SHORT_TIMEOUT: SHORT_TIMEOUT_S}
         return super().stores() | {
             name: profile(self.store.url, slice_bytes=524288, answer_timeout_s=timeout_s, finish_timeout_s=timeout_s)
             for name, timeout_s in timeouts.items()
         }
 
-    def _ask(self, statement: str, **params: Any) -> list[Row]:
-        cursor = self._asking.execute(statement.encode(), params or None)
+    def _query(self, statement: str, **params: Any) -> list[Row]:
+        cursor = self._connection.execute(statement.encode(), params or None)
         return cursor.fetchall() if cursor.description else []
 
     def begin(self) -> None:
-        """Forget what the test before has left behind, and let uploads be cut into small slices."""
+        """Forget the test before, and let the store ask for small slices."""
         super().begin()
         self.store.control.change(forced_slice_size=SLICE_BYTES)
 
     def release_all(self) -> None:
-        """Let the store take up what it held, late as it is, and wait until it has."""
+        """Release all held requests, and wait until the store has executed them."""
         self.store.control.clear_rules()
         self.store.control.release()
-        self.until(lambda: not self.store.requests(state="held"), "the end of what was held")
+        self.until(lambda: not self.store.requests(state="held"), "the end of all held requests")
         self.until(lambda: not self.store.requests(state="receiving"), "the end of all requests")
 
     def close(self) -> None:
         """Stop everything."""
-        for worker in self._workers:  # nothing is left that an orderly end would be good for
+        for worker in self._workers:  # an orderly stop would only cost time
             worker.kill()
-        self._asking.close()
+        self._connection.close()
         super().close()
