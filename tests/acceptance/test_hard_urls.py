@@ -18,7 +18,8 @@ from tests.support.certificate import Authority
 from tests.support.command import sliceway
 from tests.support.flower import FlowerProcess
 from tests.support.installation import MIB, Installation
-from tests.support.tls import CLIENT_HELLO, Recorder, TlsRelay
+from tests.support.peer import Server, keep_first_bytes
+from tests.support.tls import CLIENT_HELLO, TlsRelay
 from worker.db.pool import conninfo
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def test_a_worker_says_at_start_why_it_does_not_speak_to_the_broker(
 
 @pytest.mark.parametrize("scheme", ["rediss", "amqps"])
 def test_the_first_that_leaves_any_role_is_a_client_hello(site: HardInstallation, scheme: str) -> None:
-    recorder = Recorder()
+    recorder = Server(keep_first_bytes)
     url = f"{scheme}://:{SECRET}@127.0.0.1:{recorder.port}/0"
     environ = site.environ | {"SLICEWAY_BROKER_URL": url}
     worker = site.start_worker(environ)

@@ -99,7 +99,7 @@ DROPPED: dict[str, tuple[World, dict[str, Any], str]] = {
                 "claim_slice": [
                     (
                         "AND CASE s.state WHEN 'dispatched' THEN true "
-                        "WHEN 'sending' THEN %(again)s AND s.worker = %(worker)s ELSE false END"
+                        "WHEN 'sending' THEN %(reclaim)s AND s.worker = %(worker)s ELSE false END"
                     )
                 ]
             }

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.certificate import Authority
-from tests.support.peer import Server
+from tests.support.peer import Server, keep_first_bytes
 from tests.support.tls import CLIENT_HELLO, TlsRelay
 from worker.config.settings import load_settings
 from worker.doctor.findings import Level
@@ -176,11 +176,7 @@ def test_a_certificate_that_a_broker_asks_for_in_vain_is_named(given: Callable[.
 
 @pytest.mark.parametrize("scheme", ["rediss", "amqps"])
 def test_the_first_bytes_sent_are_a_client_hello(scheme: str) -> None:
-    def record(server: Server, connection: socket.socket) -> None:
-        if first := connection.recv(65536):
-            server.heard.append(first)
-
-    recorder = Server(record)
+    recorder = Server(keep_first_bytes)
     url = f"{scheme}://:{SECRET}@127.0.0.1:{recorder.port}/0"
     given = {"SLICEWAY_DATABASE_URL": "postgresql://127.0.0.1:1/none", "SLICEWAY_BROKER_URL": url}
     with suppress(Exception):
