@@ -127,7 +127,9 @@ def jobs() -> None:
 
 
 @jobs.command("list")
-@click.option("--state", multiple=True, type=click.Choice(list(JobState)), help="May be given several times.")
+@click.option(
+    "--state", multiple=True, type=click.Choice([state.value for state in JobState]), help="May be given several times."
+)
 @click.option("--store")
 @click.option("--key-prefix")
 @click.option("--label", multiple=True, metavar="NAME=VALUE", callback=_label, help="May be given several times.")
