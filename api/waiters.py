@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
     from uuid import UUID
 
-    from worker.db.pool import Database, Tx
+    from worker.db.pool import Connection, Database
     from worker.jobs.api_keys import ApiKey
 
 MAX_WAITERS = 200
@@ -126,7 +126,7 @@ class Waiters:
                 self._end([end for end, waiter in self._waiting.items() if waiter.job_id in ended_jobs])
                 self._change.wait_for(lambda: self._stopping, timeout=POLL_INTERVAL_S)
 
-    def _query(self, query: Callable[[Tx, set[UUID]], set[UUID]], ids: set[UUID]) -> set[UUID]:
+    def _query(self, query: Callable[[Connection, set[UUID]], set[UUID]], ids: set[UUID]) -> set[UUID]:
         try:
             return run_idempotent(self._database, lambda connection: query(connection, ids))
         except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError) as error:  # the next poll tries again

@@ -8,7 +8,7 @@ from api.schemas.actions import RetryQuery
 from api.schemas.jobs import JobId
 from api.state import AppStateDep
 from api.views.actions import JobMoved
-from worker.db.pool import Tx
+from worker.db.pool import Connection
 from worker.db.repetition import run_idempotent
 from worker.jobs import commands
 from worker.jobs.states import JobState
@@ -30,7 +30,7 @@ def retry_job(job_id: JobId, key: Operator, app_state: AppStateDep, query: Retry
 def cancel_job(job_id: JobId, key: Operator, app_state: AppStateDep) -> JobMoved:
     """Cancel a job: from the answer on, none of its slices is begun. Needs the scope `operate`."""
 
-    def cancel(connection: Tx) -> JobState:
+    def cancel(connection: Connection) -> JobState:
         with connection.transaction():
             return commands.cancel(connection, job_id, key)
 

@@ -9,7 +9,7 @@ from api.problems import Unavailable, problem_responses
 from api.state import AppStateDep
 from api.views.health import Alive, Ready
 from worker.db.migrate import alembic_config
-from worker.db.pool import Tx
+from worker.db.pool import Connection
 from worker.db.repetition import run_idempotent
 from worker.jobs.statements import sql
 
@@ -32,7 +32,7 @@ def readiness(app_state: AppStateDep) -> Ready:
     return Ready(note=run_idempotent(app_state.database, _note))
 
 
-def _note(tx: Tx) -> str | None:
+def _note(tx: Connection) -> str | None:
     """Return a note if live workers consume nothing, as after Celery's `cancel_consumer`, which workers of 0.1 obey."""
     [row] = tx.execute(sql("untaken"))
     if not row["live"] or row["at_work"] or (row["untaken_s"] or 0.0) < UNTAKEN_S:
@@ -43,7 +43,7 @@ def _note(tx: Tx) -> str | None:
     )
 
 
-def _migrated(tx: Tx) -> bool:
+def _migrated(tx: Connection) -> bool:
     """Return whether the database has our revision, or a newer one, as during the rollout of a new release."""
     try:
         found = {row["version_num"] for row in tx.execute("SELECT version_num FROM alembic_version")}

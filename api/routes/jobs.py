@@ -19,7 +19,7 @@ from api.schemas.pagination import decode_job_cursor, encode_cursor
 from api.state import AppState, AppStateDep
 from api.views.base import json_response
 from api.views.jobs import BatchAnswer, JobAccepted, JobChecked, JobList, JobView, batch_result, job_accepted, job_views
-from worker.db.pool import Tx
+from worker.db.pool import Connection
 from worker.db.repetition import run_idempotent
 from worker.errors import NotSupported, Refused
 from worker.jobs import queries, submit
@@ -121,7 +121,7 @@ async def _submit(app_state: AppState, jobs: list[NewJob], key: ApiKey, *, dry_r
 
 
 def _try_out(app_state: AppState, jobs: list[NewJob], key: ApiKey) -> list[Accepted | Refused]:
-    def attempt(connection: Tx) -> list[Accepted | Refused]:
+    def attempt(connection: Connection) -> list[Accepted | Refused]:
         submission = Submission(jobs, key, app_state.quota, app_state.admission.blind)
         outcomes: list[Accepted | Refused] = []
         try:

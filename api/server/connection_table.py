@@ -34,7 +34,7 @@ _MAX_TICK_S = 1.0
 _log = get_log(__name__)
 
 
-class HttpConnection(Protocol):
+class TrackedConnection(Protocol):
     """What the table needs of a connection."""
 
     transport: asyncio.Transport
@@ -89,15 +89,15 @@ class ConnectionTable:
         self.log = RefusalLog()
         self._limit = connection_limit(settings)
         self._loop = loop
-        self._members: dict[HttpConnection, str] = {}
+        self._members: dict[TrackedConnection, str] = {}
         self._of_address: Counter[str] = Counter()
-        self._idle: dict[str, dict[HttpConnection, None]] = {}
-        self._lingering: dict[HttpConnection, None] = {}
-        self._stalled: dict[HttpConnection, None] = {}
-        self._pipelined: deque[HttpConnection] = deque()
+        self._idle: dict[str, dict[TrackedConnection, None]] = {}
+        self._lingering: dict[TrackedConnection, None] = {}
+        self._stalled: dict[TrackedConnection, None] = {}
+        self._pipelined: deque[TrackedConnection] = deque()
         self._ticking: asyncio.TimerHandle | None = None
 
-    def add(self, connection: HttpConnection, host: str) -> bool:
+    def add(self, connection: TrackedConnection, host: str) -> bool:
         """Add a new connection as an idle one, and return whether the limits allow it."""
         address = address_of(host)
         limit = self.settings.api_connections_per_address
@@ -110,7 +110,7 @@ class ConnectionTable:
             self._tick()
         return fits
 
-    def remove(self, connection: HttpConnection) -> None:
+    def remove(self, connection: TrackedConnection) -> None:
         """Remove a closed connection."""
         self.mark_busy(connection)
         address = self._members.pop(connection)
@@ -120,11 +120,11 @@ class ConnectionTable:
         self._lingering.pop(connection, None)
         self._stalled.pop(connection, None)
 
-    def mark_idle(self, connection: HttpConnection) -> None:
+    def mark_idle(self, connection: TrackedConnection) -> None:
         """Record that it has no request under way."""
         self._idle.setdefault(self._members[connection], {})[connection] = None
 
-    def mark_busy(self, connection: HttpConnection) -> None:
+    def mark_busy(self, connection: TrackedConnection) -> None:
         """Record that it has a request under way."""
         address = self._members[connection]
         idle = self._idle.get(address)
@@ -133,20 +133,20 @@ class ConnectionTable:
             if not idle:
                 del self._idle[address]
 
-    def mark_lingering(self, connection: HttpConnection) -> None:
+    def mark_lingering(self, connection: TrackedConnection) -> None:
         """Record that it stays open only until its client has read the response."""
         self.mark_busy(connection)
         self._queue(self._lingering, connection, MAX_LINGERING)
 
-    def mark_stalled(self, connection: HttpConnection) -> None:
+    def mark_stalled(self, connection: TrackedConnection) -> None:
         """Record that its client does not read the response."""
         self._queue(self._stalled, connection, MAX_STALLED)
 
-    def mark_flowing(self, connection: HttpConnection) -> None:
+    def mark_flowing(self, connection: TrackedConnection) -> None:
         """Record that its client reads the response again."""
         self._stalled.pop(connection, None)
 
-    def queue_pipelined(self, connection: HttpConnection) -> None:
+    def queue_pipelined(self, connection: TrackedConnection) -> None:
         """Queue its next pipelined request behind those of other connections."""
         if not self._pipelined:
             self._loop.call_soon(self._start_pipelined)
@@ -170,14 +170,14 @@ class ConnectionTable:
         self._abort(connection, "evicted")
         return True
 
-    def _queue(self, queue: dict[HttpConnection, None], connection: HttpConnection, limit: int) -> None:
+    def _queue(self, queue: dict[TrackedConnection, None], connection: TrackedConnection, limit: int) -> None:
         queue[connection] = None
         if len(queue) > limit:
             oldest = next(iter(queue))
             del queue[oldest]
             self._abort(oldest, "cut")
 
-    def _abort(self, connection: HttpConnection, reason: str) -> None:
+    def _abort(self, connection: TrackedConnection, reason: str) -> None:
         self.log.count(reason)
         connection.transport.abort()
 

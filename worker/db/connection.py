@@ -22,7 +22,7 @@ ROLLED_BACK = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetec
 REPEATS = 10
 
 
-class Connection(psycopg.Connection[Any]):
+class PooledConnection(psycopg.Connection[Any]):
     """A connection whose `execute` answers with dicts, and keeps a cursor for each statement in `keeps`.
 
     What such a statement answers is to be read before it is sent again on the same connection. A new cursor each time,

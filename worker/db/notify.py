@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.db.pool import Tx, connect
+from worker.db.pool import Connection, connect
 
 if TYPE_CHECKING:
     from worker.db.url import DatabaseUrl
@@ -15,7 +15,7 @@ URGENT = "now"
 """The payload of a notification without which slots may stay idle."""
 
 
-def listen(url: str | DatabaseUrl) -> Tx:
+def listen(url: str | DatabaseUrl) -> Connection:
     """Open a connection of its own that listens for work; the caller closes it.
 
     Raises:

@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from pydantic_core import from_json
 from sqlalchemy import QueuePool, event
 
-from worker.db.connection import Connection, Row
+from worker.db.connection import PooledConnection, Row
 from worker.db.session_settings import engine, opened, startup
 from worker.db.url import DatabaseUrl
 
@@ -35,7 +35,7 @@ UNAVAILABLE = (
 )
 """What is raised while the database is away, overloaded or failing over: the same statement may be sent again."""
 
-Tx = psycopg.Connection[Row]
+Connection = psycopg.Connection[Row]
 """A psycopg connection as `worker.jobs` uses it: rows are dicts; every statement commits, unless in a transaction."""
 
 
@@ -95,7 +95,7 @@ class Database:
         self._closed = False
 
     @contextmanager
-    def connection(self, *, opened_after_s: float = 0.0) -> Iterator[Tx]:
+    def connection(self, *, opened_after_s: float = 0.0) -> Iterator[Connection]:
         """Lend a connection on which every statement commits by itself; a broken one is thrown away.
 
         Args:
@@ -142,7 +142,7 @@ class Database:
         return cast("QueuePool", self.engine.pool)
 
     @contextmanager
-    def transaction(self) -> Iterator[Tx]:
+    def transaction(self) -> Iterator[Connection]:
         """Lend a connection inside a transaction: committed at the end, rolled back on any error."""
         with self.connection() as connection, connection.transaction():
             yield connection
@@ -176,8 +176,8 @@ class Database:
             self._idle.pop().close()
 
 
-def _driver(lent: PoolProxiedConnection) -> Connection:
-    return cast("Connection", lent.driver_connection)
+def _driver(lent: PoolProxiedConnection) -> PooledConnection:
+    return cast("PooledConnection", lent.driver_connection)
 
 
 @contextmanager
@@ -191,15 +191,15 @@ def _lending() -> Iterator[None]:
         raise psycopg.OperationalError(f"no connection can be opened: {error}") from error
 
 
-def _open(keep: frozenset[str], **arguments: Any) -> Connection:
+def _open(keep: frozenset[str], **arguments: Any) -> PooledConnection:
     began_s = time.monotonic()
-    made = Connection.connect(**arguments)
+    made = PooledConnection.connect(**arguments)
     made.opened_at_s = began_s
     made.keeps = keep
     return made
 
 
-def _refuse_ended(connection: Connection, *_: object) -> None:
+def _refuse_ended(connection: PooledConnection, *_: object) -> None:
     """Have a connection replaced that was closed while it lay idle, and all others of its age.
 
     Without this a restart of the database would cost one failure for every connection in the pool.
@@ -208,7 +208,7 @@ def _refuse_ended(connection: Connection, *_: object) -> None:
         raise sqlalchemy.exc.InvalidatePoolError
 
 
-def connect(url: str | DatabaseUrl, *, pooled: bool = False, **options: Any) -> Tx:
+def connect(url: str | DatabaseUrl, *, pooled: bool = False, **options: Any) -> Connection:
     """Open a connection of its own, with the same session settings; the caller closes it.
 
     Raises:
@@ -216,7 +216,7 @@ def connect(url: str | DatabaseUrl, *, pooled: bool = False, **options: Any) -> 
         psycopg.OperationalError: the database cannot be reached.
     """
     arguments = startup(url, pooled=pooled, **{"prepare_threshold": None if pooled else 5} | options)
-    connection: Tx = opened(arguments | {"autocommit": True, "row_factory": dict_row}, pooled=pooled)
+    connection: Connection = opened(arguments | {"autocommit": True, "row_factory": dict_row}, pooled=pooled)
     return connection
 
 

@@ -15,10 +15,9 @@ from worker.telemetry.log import get_log
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-    from worker.db.pool import Database, Tx
+    from worker.db.pool import Connection, Database
 
 T = TypeVar("T")
 _log = get_log(__name__)
@@ -32,7 +31,7 @@ class _ConnectionCut(psycopg.OperationalError):
         self.at_s = time.monotonic()
 
 
-def run_idempotent(database: Database, work: Callable[[Tx], T]) -> T:
+def run_idempotent(database: Database, work: Callable[[Connection], T]) -> T:
     """Run work on a connection; where that is cut before the work is done, run it once more on a fresh one.
 
     Only for work that may be done twice: reads, and writes that change nothing the second time, since the answer to a
@@ -52,7 +51,7 @@ def run_idempotent(database: Database, work: Callable[[Tx], T]) -> T:
         return _until_undisturbed(connection, work)
 
 
-def _until_undisturbed(connection: Tx, work: Callable[[Tx], T]) -> T:
+def _until_undisturbed(connection: Connection, work: Callable[[Connection], T]) -> T:
     """Run work, again where the server rolled it back for another transaction's sake: nothing has happened."""
     for _ in range(REPEATS):
         with suppress(*ROLLED_BACK):
@@ -76,14 +75,14 @@ def read(database: Database, work: Callable[[Session], T]) -> T:
         return work(session)
 
 
-def _behind(session: Session) -> Tx:
+def _behind(session: Session) -> Connection:
     """Return the connection that the session was made for; it begins nothing."""
-    bind = cast("Connection", session.bind)
-    return cast("Tx", bind.connection.driver_connection)
+    bind = cast("sqlalchemy.Connection", session.bind)
+    return cast("Connection", bind.connection.driver_connection)
 
 
 @contextmanager
-def _noticing_a_cut(connection: Tx) -> Iterator[None]:
+def _noticing_a_cut(connection: Connection) -> Iterator[None]:
     try:
         yield
     except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError) as error:

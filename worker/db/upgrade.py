@@ -26,7 +26,7 @@ from worker.db.session_settings import (
 from worker.errors import SettingsError, SlicewayError
 
 if TYPE_CHECKING:
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
     from worker.db.url import DatabaseUrl
 
 APPLICATION = "sliceway cli"
@@ -116,7 +116,7 @@ def _statement(role: str, database: str, name: str, value: str) -> sql.Composed:
     return sql.SQL("ALTER ROLE {} IN DATABASE {} SET {} TO {}").format(*parts)
 
 
-def _run(here: Tx, statements: list[sql.Composed]) -> None:
+def _run(here: Connection, statements: list[sql.Composed]) -> None:
     try:
         with here.transaction():
             for statement in statements:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from worker.broker.publisher import Broker
     from worker.config.settings import Settings
-    from worker.db.pool import Database, Tx
+    from worker.db.pool import Connection, Database
     from worker.dispatch.wakeup import Wakeup
     from worker.jobs.links import Link
 
@@ -124,7 +124,7 @@ class Dispatcher:
                 return self._timers.lead_s / 3, False
             return self._tick(tx)
 
-    def _lead(self, tx: Tx) -> None:
+    def _lead(self, tx: Connection) -> None:
         term = leadership.lead(tx, self._holder, self._timers.lead_s)
         if term is not None and term != self._term:
             log.info("dispatcher.leads", term=term)
@@ -132,7 +132,7 @@ class Dispatcher:
             self._links.begin_term(leases.reported_links(tx), time.monotonic())
         self._term = term
 
-    def _tick(self, tx: Tx) -> tuple[float, bool]:
+    def _tick(self, tx: Connection) -> tuple[float, bool]:
         if self._is_time("rescue", RESCUE_EVERY_S):
             transitions.promote_due(tx)
             self._rescue(tx)
@@ -160,7 +160,7 @@ class Dispatcher:
         longest = min(longest, self._timers.lead_s / 3, self._timers.dead_after_s / 4)
         return longest if seen.next_due_s is None else min(longest, max(0.0, seen.next_due_s))
 
-    def _dispatch(self, tx: Tx, seen: due.QueueSnapshot, free: int, links: Mapping[str, Link]) -> int:
+    def _dispatch(self, tx: Connection, seen: due.QueueSnapshot, free: int, links: Mapping[str, Link]) -> int:
         waiting = [store for store, is_due in seen.waiting_stores.items() if not is_due]
         per_lane = max(1, min(free, LANE_ROWS_MAX // self._lanes))
         rows = due.due_steps(tx, per_lane=per_lane, blocked=waiting, whole_bytes=self._whole_bytes)
@@ -186,7 +186,7 @@ class Dispatcher:
         self._broker.publish(marked)
         return len(marked)
 
-    def _learned(self, tx: Tx, seen: due.QueueSnapshot) -> Mapping[str, Link]:
+    def _learned(self, tx: Connection, seen: due.QueueSnapshot) -> Mapping[str, Link]:
         """Return the links, with what workers have reported of them since the last tick."""
         if seen.links_at == self._links_at:
             return seen.links
@@ -196,7 +196,7 @@ class Dispatcher:
             leases.keep_links(tx, found)
         return {**seen.links, **found}
 
-    def _republish_lost(self, tx: Tx, seen: due.QueueSnapshot) -> None:
+    def _republish_lost(self, tx: Connection, seen: due.QueueSnapshot) -> None:
         """Republish what may be lost, with the token it has: one copy of each wins its claim."""
         if self._is_time("broker", BROKER_CHECK_EVERY_S) and self._broker.was_emptied():
             if not self._republish_all:  # at the start of a term it is as good as new anyway
@@ -220,7 +220,7 @@ class Dispatcher:
         if rows:
             log.info("dispatcher.republished", messages=len(rows))
 
-    def _rescue(self, tx: Tx) -> None:
+    def _rescue(self, tx: Connection) -> None:
         if time.monotonic() - self._unbroken_since >= self._timers.dead_after_s:
             for worker in workers.end_dead_workers(tx, self._timers.dead_after_s):
                 log.warning("worker.dead", worker=str(worker["id"]), name=worker["name"])

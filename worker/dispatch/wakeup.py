@@ -17,7 +17,7 @@ from worker.telemetry.log import get_log
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
     from worker.db.url import DatabaseUrl
 
 log = get_log(__name__)
@@ -33,11 +33,11 @@ RETRY_S, RETRY_MAX_S = 0.5, 8.0
 class Wakeup:
     """A sleep that can be ended from other threads (`wake`) and from other processes (NOTIFY)."""
 
-    def __init__(self, url: str | DatabaseUrl, listen: Callable[[str | DatabaseUrl], Tx] = listen) -> None:
+    def __init__(self, url: str | DatabaseUrl, listen: Callable[[str | DatabaseUrl], Connection] = listen) -> None:
         self._url, self._listen = url, listen
-        self._connection: Tx | None = None
+        self._connection: Connection | None = None
         self._attempt: threading.Thread | None = None
-        self._fresh: Tx | None = None
+        self._fresh: Connection | None = None
         self._lock = threading.Lock()
         self._closed = False
         self._retry_s, self._retry_at_s, self._polls = RETRY_S, 0.0, False

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from worker.config.profiles import Profiles
     from worker.config.settings import Settings
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
     from worker.db.url import DatabaseUrl
 
 _OLDEST_POSTGRES = 14
@@ -74,7 +74,7 @@ def database(settings: Settings, profiles: Profiles) -> Iterator[Finding]:
             yield from work(connection, settings.timers.dead_after_s, profiles)
 
 
-def _server(connection: Tx) -> Iterator[Finding]:
+def _server(connection: Connection) -> Iterator[Finding]:
     version = connection.info.server_version // 10_000
     where = f"PostgreSQL {version} at {connection.info.host}:{connection.info.port}/{connection.info.dbname}"
     if version < _OLDEST_POSTGRES:
@@ -85,7 +85,7 @@ def _server(connection: Tx) -> Iterator[Finding]:
     yield clock("database", _one(connection, "SELECT extract(epoch FROM clock_timestamp())::float8 AS now")["now"])
 
 
-def _one(connection: Tx, statement: str) -> dict[str, Any]:
+def _one(connection: Connection, statement: str) -> dict[str, Any]:
     row = connection.execute(statement.encode()).fetchone()
     assert row is not None
     return row
@@ -103,7 +103,7 @@ def _writable(status: dict[str, Any]) -> Finding:
     return Finding("database writes", Level.OK, "it is a primary and takes writes")
 
 
-def _durable(connection: Tx) -> Finding:
+def _durable(connection: Connection) -> Finding:
     rows = connection.execute(
         "SELECT name FROM pg_settings WHERE name = ANY (%s) AND setting = 'off' ORDER BY name", (list(_PROMISES),)
     )
@@ -113,7 +113,7 @@ def _durable(connection: Tx) -> Finding:
     return Finding("database durability", Level.OK, f"{', '.join(_PROMISES)} are on")
 
 
-def _transactions(connection: Tx) -> Iterator[Finding]:
+def _transactions(connection: Connection) -> Iterator[Finding]:
     for row in connection.execute(_LONG, (LONG_S,)):
         client = f"{row['application_name'] or 'an unnamed client'}, pid {row['pid']}"
         text = f"a transaction of {client} is open for {row['open_s'] / 60:.0f} min: vacuum removes nothing meanwhile"
@@ -133,7 +133,7 @@ def _migrations(url: DatabaseUrl, *, pooled: bool) -> Finding:
     return Finding("migrations", Level.OK, "up to date")
 
 
-def _connections(connection: Tx, settings: Settings, status: dict[str, Any]) -> Finding:
+def _connections(connection: Connection, settings: Settings, status: dict[str, Any]) -> Finding:
     """Compare the server's limit with what the live workers and one API process may open, unless a pooler limits it."""
     name, used, available = "database connections", status["used"], status["available"]
     workers = _one(connection, "SELECT coalesce(sum(2 * (slots + 3) + 1), 0) AS n FROM worker WHERE ended_at IS NULL")

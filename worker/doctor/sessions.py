@@ -10,7 +10,7 @@ from worker.doctor.findings import Finding, Level
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
 
 NAME = "database session"
 DIRECTLY = "database session, directly"
@@ -23,7 +23,7 @@ _POOLED_ADVICE = (
 _DIRECT_ADVICE = "See what sets them after the connection has begun: a pooler? Then set SLICEWAY_DATABASE_DIRECT_URL."
 
 
-def encoding(connection: Tx) -> Iterator[Finding]:
+def encoding(connection: Connection) -> Iterator[Finding]:
     """Check that the database can hold every key and label."""
     there = read(connection, ["server_encoding"])["server_encoding"]
     if there != "UTF8":
@@ -31,12 +31,12 @@ def encoding(connection: Tx) -> Iterator[Finding]:
         yield Finding("database encoding", Level.FAILED, text, "Make a database with ENCODING 'UTF8' for Sliceway.")
 
 
-def session(connection: Tx, *, pooled: bool) -> Finding:
+def session(connection: Connection, *, pooled: bool) -> Finding:
     """Compare the settings of a session through the database URL with what the code needs."""
     return _compared(NAME, connection, _POOLED_ADVICE if pooled else _DIRECT_ADVICE)
 
 
-def directly(through_pooler: Tx, past_it: Tx) -> Iterator[Finding]:
+def directly(through_pooler: Connection, past_it: Connection) -> Iterator[Finding]:
     """Compare the settings of a session past the pooler with what the code needs; compare both search paths."""
     yield _compared(DIRECTLY, past_it, _DIRECT_ADVICE)
     [there, here] = [read(each, ["search_path"])["search_path"] for each in (through_pooler, past_it)]
@@ -46,7 +46,7 @@ def directly(through_pooler: Tx, past_it: Tx) -> Iterator[Finding]:
         yield Finding("database schema", Level.FAILED, text, advice)
 
 
-def _compared(name: str, connection: Tx, advice: str) -> Finding:
+def _compared(name: str, connection: Connection, advice: str) -> Finding:
     if found := wrong(connection):
         text = ", ".join(f"{setting} is {value} and should be {wanted}" for setting, (value, wanted) in found.items())
         level = Level.NOTE if found.keys() <= _COSTS_TIME else Level.FAILED

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from worker.config.profiles import Profiles
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
 
 Row = dict[str, Any]
 RECENT = timedelta(days=7)
@@ -44,7 +44,7 @@ _RECENT = """
   FROM tenants t JOIN job j ON j.tenant = t.tenant AND j.state IN ('failed', 'cancelled') AND j.id >= %s"""
 
 
-def work(connection: Tx, dead_after_s: float, profiles: Profiles) -> Iterator[Finding]:
+def work(connection: Connection, dead_after_s: float, profiles: Profiles) -> Iterator[Finding]:
     """Check the worker processes, then the jobs that may need an operator."""
     rows = connection.execute(_WORKERS, (dead_after_s,)).fetchall()
     live = [row for row in rows if row["lives"]]
@@ -96,13 +96,13 @@ def _roots(live: list[Row], profiles: Profiles) -> Iterator[Finding]:
         yield Finding(f"root {root} at the workers", Level.FAILED if all_lack else Level.NOTE, text, advice)
 
 
-def _breakers(connection: Tx) -> Iterator[Finding]:
+def _breakers(connection: Connection) -> Iterator[Finding]:
     for row in connection.execute("SELECT store, error, opened_at FROM breaker ORDER BY store"):
         text = f"its jobs wait since {row['opened_at'].astimezone(UTC):%Y-%m-%d %H:%MZ}: {row['error']['message']}"
         yield Finding(f"store {row['store']} at the workers", Level.FAILED, text, row["error"].get("advice") or "")
 
 
-def _links(connection: Tx) -> Iterator[Finding]:
+def _links(connection: Connection) -> Iterator[Finding]:
     for row in connection.execute(_LINKS, (KNOWN_FOR_S,)):
         text = f"{row['goodput_bytes_per_s'] / 1e6:.3g} MB/s, a slice takes {row['answer_s']:.2g} s"
         if row["answer_s"] > SLOW_SLICE_S:
@@ -110,7 +110,7 @@ def _links(connection: Tx) -> Iterator[Finding]:
         yield Finding(f"link to store {row['store']}", Level.OK, text)
 
 
-def _waiting(connection: Tx) -> Iterator[Finding]:
+def _waiting(connection: Connection) -> Iterator[Finding]:
     for row in connection.execute(_WAITING):
         since = "" if row["for_s"] is None else f", the first for {row['for_s'] / 60:.0f} min"
         paused = "`sliceway jobs retry ID` lets them go on."
@@ -118,7 +118,7 @@ def _waiting(connection: Tx) -> Iterator[Finding]:
         yield Finding("jobs that wait", Level.NOTE, f"{row['n']}, {row['code']}{since}", advice)
 
 
-def _recent(connection: Tx) -> Iterator[Finding]:
+def _recent(connection: Connection) -> Iterator[Finding]:
     row = connection.execute(_RECENT, (_first_id(datetime.now(UTC) - RECENT),)).fetchone() or {}
     if row["quarantined"]:
         text = f"{row['quarantined']} in the last {RECENT.days} days: whichever worker took them died"

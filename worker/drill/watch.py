@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
     from worker.drill.canary import Death
 
 Row = dict[str, Any]
@@ -72,12 +72,12 @@ class Recovery:
     ended_s: float | None
 
 
-def others(tx: Tx, root: str, dead_after_s: float, *, but: UUID | None = None) -> int:
+def others(tx: Connection, root: str, dead_after_s: float, *, but: UUID | None = None) -> int:
     """Return the number of live worker processes that can read the root."""
     return _count(tx, _OTHERS, {"root": root, "dead_after_s": dead_after_s, "but": but})
 
 
-def clock(tx: Tx) -> datetime:
+def clock(tx: Connection) -> datetime:
     """Return the database's time."""
     row = tx.execute("SELECT clock_timestamp() AS now").fetchone()
     assert row is not None
@@ -85,7 +85,7 @@ def clock(tx: Tx) -> datetime:
     return moment
 
 
-def recovery(tx: Tx, death: Death, killed: datetime) -> Recovery:
+def recovery(tx: Connection, death: Death, killed: datetime) -> Recovery:
     """Return how far the other workers have come with the canary's slice and its job."""
     params = {"worker": death.worker, "job": death.job, "number": death.number, "token": death.token}
     row = tx.execute(_RECOVERY, params | {"killed": killed}).fetchone()
@@ -93,23 +93,23 @@ def recovery(tx: Tx, death: Death, killed: datetime) -> Recovery:
     return Recovery(**row)
 
 
-def jobs_of(tx: Tx, drill: str) -> list[Row]:
+def jobs_of(tx: Connection, drill: str) -> list[Row]:
     """Return `id`, `key`, `state`, `epoch`, `slices_total`, `error` and `result` of a drill's jobs, newest first."""
     return tx.execute(_JOBS, {"labels": Jsonb({"drill": drill})}).fetchall()
 
 
-def ended(tx: Tx, worker: UUID) -> bool:
+def ended(tx: Connection, worker: UUID) -> bool:
     """Return whether the worker's row says that the worker has ended, for any reason."""
     row = tx.execute(_ENDED, [worker]).fetchone()
     return row is None or bool(row["ended"])
 
 
-def held(tx: Tx, jobs: Collection[UUID], worker: UUID | None) -> int:
+def held(tx: Connection, jobs: Collection[UUID], worker: UUID | None) -> int:
     """Return the number of steps and slices of these jobs, or of this worker, that are dispatched or leased."""
     return _count(tx, _HELD, {"jobs": list(jobs), "worker": worker})
 
 
-def _count(tx: Tx, statement: str, params: Row) -> int:
+def _count(tx: Connection, statement: str, params: Row) -> int:
     row = tx.execute(statement.encode(), params).fetchone()
     assert row is not None
     return int(row["n"])

@@ -82,7 +82,7 @@ def unacknowledged_bytes(sock: socket.socket) -> int | None:
         return None
 
 
-class Connection:
+class SocketConnection:
     """One connection, in use by one request or idle. Its socket does not block; a call that must wait polls.
 
     Attributes:

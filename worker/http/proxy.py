@@ -1,7 +1,7 @@
 """httpx's own transport, for stores behind a proxy, over connections that notice when the link stalls.
 
 httpx's own connections block in the socket until a timeout, and check neither the guard nor the kernel. This transport
-gives httpx a `httpcore.NetworkStream` over `Connection` instead.
+gives httpx a `httpcore.NetworkStream` over `SocketConnection` instead.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import httpcore
 import httpx
 
-from worker.http.connection import Connection, Transfer
+from worker.http.connection import SocketConnection, Transfer
 from worker.http.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class _Current(threading.local):
 
     transfer: Transfer = Transfer(Deadline(math.inf))
     timeouts: Mapping[str, float]
-    connection: Connection | None = None
+    connection: SocketConnection | None = None
     in_body: bool = False
 
 
@@ -113,12 +113,12 @@ class _Backend(httpcore.SyncBackend):
 
 
 class _Stream(httpcore.NetworkStream):
-    """A `Connection` in the form that httpcore takes."""
+    """A `SocketConnection` in the form that httpcore takes."""
 
     def __init__(self, plain: httpcore.NetworkStream, current: _Current) -> None:
         self._plain, self._current = plain, current
         self._sock: socket.socket = plain.get_extra_info("socket")
-        self._connection = Connection(self._sock)
+        self._connection = SocketConnection(self._sock)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - `begin` sets it
         current, connection = self._current, self._connection

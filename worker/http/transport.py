@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from worker.http.connection import SMALL_PIECE_BYTES, Connection, Piece, Transfer
+from worker.http.connection import SMALL_PIECE_BYTES, Piece, SocketConnection, Transfer
 from worker.http.deadline import Deadline
 from worker.http.response import ResponseHead, read_head
 
@@ -44,7 +44,7 @@ class HttpTransport(httpx.BaseTransport):
         self._address = (self._host, url.port or _PORTS[url.scheme])
         self._ssl_context = ssl_context if url.scheme == "https" else None
         self._idle_timeout_s, self._max_idle = idle_timeout_s, max_idle
-        self._idle: deque[Connection] = deque()
+        self._idle: deque[SocketConnection] = deque()
         self._closed = False
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -78,7 +78,7 @@ class HttpTransport(httpx.BaseTransport):
             response.headers.encoding = "ascii"  # else httpx tries each header in turn
         return response
 
-    def release(self, connection: Connection) -> None:
+    def release(self, connection: SocketConnection) -> None:
         """Keep a connection for the next request, once its response was read to the end."""
         now_s = connection.idle_since_s = time.monotonic()
         connection.transfer = None
@@ -101,7 +101,7 @@ class HttpTransport(httpx.BaseTransport):
         while self._idle:
             self._idle.popleft().close()
 
-    def _take(self) -> Connection | None:
+    def _take(self) -> SocketConnection | None:
         """Return the idle connection that was used last; None if no idle connection can be used."""
         while True:
             try:
@@ -112,7 +112,7 @@ class HttpTransport(httpx.BaseTransport):
                 return connection
             connection.close()
 
-    def _connect(self, timeouts: Mapping[str, float]) -> Connection:
+    def _connect(self, timeouts: Mapping[str, float]) -> SocketConnection:
         sock = None
         try:
             sock = socket.create_connection(self._address, timeouts["connect"])
@@ -124,13 +124,13 @@ class HttpTransport(httpx.BaseTransport):
                 sock.close()
             kind = httpx.ConnectTimeout if isinstance(error, TimeoutError) else httpx.ConnectError
             raise kind(str(error)) from error
-        return Connection(sock)
+        return SocketConnection(sock)
 
 
 class _Body(httpx.SyncByteStream):
     """The body of a response. If it is closed before its end, it closes the connection."""
 
-    def __init__(self, transport: HttpTransport, connection: Connection, head: ResponseHead) -> None:
+    def __init__(self, transport: HttpTransport, connection: SocketConnection, head: ResponseHead) -> None:
         self._transport, self._connection, self._head = transport, connection, head
 
     def __iter__(self) -> Iterator[bytes]:
@@ -159,7 +159,7 @@ def _head(request: httpx.Request) -> tuple[bytes, int]:
     return head, length_bytes
 
 
-def _send(connection: Connection, head: bytes, request: httpx.Request, length_bytes: int) -> bool:
+def _send(connection: SocketConnection, head: bytes, request: httpx.Request, length_bytes: int) -> bool:
     """Send head and body; return False if the peer closed the connection first: it may have sent a response before."""
     assert isinstance(request.stream, httpx.SyncByteStream)
     small: list[bytes] = [head]

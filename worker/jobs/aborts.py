@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
 
 Row = dict[str, Any]
 
 
-def due_aborts(tx: Tx, *, blocked: Sequence[str], known: Sequence[str], most: int) -> list[Row]:
+def due_aborts(tx: Connection, *, blocked: Sequence[str], known: Sequence[str], most: int) -> list[Row]:
     """Return due aborts of blocked stores that are not to wait until the store is usable again."""
     return tx.execute(sql("due_aborts"), {"blocked": list(blocked), "known": list(known), "most": most}).fetchall()
 
 
-def cancelled_for_s(tx: Tx, job_id: UUID) -> float:
+def cancelled_for_s(tx: Connection, job_id: UUID) -> float:
     """Return how many seconds ago the job's cancel was asked for."""
     row = tx.execute(sql("cancelled_for"), {"job": job_id}).fetchone()
     return 0.0 if row is None else float(row["seconds"])

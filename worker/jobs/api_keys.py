@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from worker.db.pool import Database, Tx
+    from worker.db.pool import Connection, Database
 
 PREFIX = "slw_"
 FRESH_FOR_S = 2.0
@@ -75,7 +75,7 @@ class ApiKey:
         return f"key {self.id}"
 
 
-def create_key(tx: Tx, tenant: str, scopes: Iterable[Scope], name: str | None = None) -> tuple[ApiKey, str]:
+def create_key(tx: Connection, tenant: str, scopes: Iterable[Scope], name: str | None = None) -> tuple[ApiKey, str]:
     """Make a key; its text is returned here and never again.
 
     Not to be repeated where the answer to its commit is lost: that would make a second key, beside one whose text is
@@ -111,7 +111,7 @@ def create_key(tx: Tx, tenant: str, scopes: Iterable[Scope], name: str | None = 
     return _key(row), text
 
 
-def list_keys(tx: Tx, tenant: str | None = None) -> list[ApiKey]:
+def list_keys(tx: Connection, tenant: str | None = None) -> list[ApiKey]:
     """Return the keys of a tenant, or all, oldest first; revoked ones too."""
     rows = tx.execute(
         "SELECT * FROM api_key WHERE %(tenant)s::text IS NULL OR tenant = %(tenant)s ORDER BY id",
@@ -120,7 +120,7 @@ def list_keys(tx: Tx, tenant: str | None = None) -> list[ApiKey]:
     return [_key(row) for row in rows]
 
 
-def revoke_key(tx: Tx, key_id: UUID) -> ApiKey:
+def revoke_key(tx: Connection, key_id: UUID) -> ApiKey:
     """Refuse the key from now on (everywhere after `FRESH_FOR_S`); repeating it changes nothing.
 
     Raises:
@@ -134,13 +134,13 @@ def revoke_key(tx: Tx, key_id: UUID) -> ApiKey:
     return _key(row)
 
 
-def find_key(tx: Tx, text: str) -> ApiKey | None:
+def find_key(tx: Connection, text: str) -> ApiKey | None:
     """Return the key that the text opens with, unless it was revoked."""
     row = tx.execute("SELECT * FROM api_key WHERE digest = %s AND revoked_at IS NULL", (_digest(text),)).fetchone()
     return _key(row) if row else None
 
 
-def not_good(tx: Tx, key_ids: Collection[UUID]) -> set[UUID]:
+def not_good(tx: Connection, key_ids: Collection[UUID]) -> set[UUID]:
     """Return which of the keys were revoked (or are not there any more)."""
     rows = tx.execute("SELECT id FROM api_key WHERE id = ANY(%s) AND revoked_at IS NULL", (list(key_ids),))
     return set(key_ids) - {row["id"] for row in rows}

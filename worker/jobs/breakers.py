@@ -11,21 +11,21 @@ from worker.jobs.statements import sql
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
     from worker.jobs.leases import Row
 
 
-def open_breaker(tx: Tx, store: str, error: Row, probe_s: float) -> bool:
+def open_breaker(tx: Connection, store: str, error: Row, probe_s: float) -> bool:
     """Let the store's jobs wait, but for a probe every ``probe_s`` seconds; return whether the breaker was closed."""
     row = tx.execute(sql("open_breaker"), {"store": store, "error": Jsonb(error), "probe_s": probe_s}).fetchone()
     return row is not None and bool(row["opened"])
 
 
-def close_breaker(tx: Tx, store: str) -> bool:
+def close_breaker(tx: Connection, store: str) -> bool:
     """Let the store's jobs go on; return whether the breaker was open."""
     return tx.execute(sql("close_breaker"), {"store": store}).fetchone() is not None
 
 
-def note_probes(tx: Tx, stores: Sequence[str], probe_s: float) -> None:
+def note_probes(tx: Connection, stores: Sequence[str], probe_s: float) -> None:
     """Remember that a probe goes out to these stores now; the next one in ``probe_s`` seconds."""
     tx.execute(sql("probe"), {"stores": list(stores), "probe_s": probe_s})

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from worker.config.profiles import Profiles
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
     from worker.jobs.api_keys import ApiKey
     from worker.jobs.states import JobState
 
 
-def cancel(tx: Tx, job_id: UUID, key: ApiKey) -> JobState:
+def cancel(tx: Connection, job_id: UUID, key: ApiKey) -> JobState:
     """Cancel a job that the key sees; returns its new state.
 
     Raises:
@@ -28,7 +28,7 @@ def cancel(tx: Tx, job_id: UUID, key: ApiKey) -> JobState:
     return transitions.cancel(tx, job_id, key.actor)
 
 
-def retry(tx: Tx, job_id: UUID, key: ApiKey, profiles: Profiles, *, force: bool) -> JobState:
+def retry(tx: Connection, job_id: UUID, key: ApiKey, profiles: Profiles, *, force: bool) -> JobState:
     """Put a failed, cancelled or paused job that the key sees back to work; returns its new state. In a transaction.
 
     Raises:
@@ -49,11 +49,11 @@ def retry(tx: Tx, job_id: UUID, key: ApiKey, profiles: Profiles, *, force: bool)
     return state
 
 
-def _check_seen(tx: Tx, job_id: UUID, key: ApiKey) -> None:
+def _check_seen(tx: Connection, job_id: UUID, key: ApiKey) -> None:
     if not _is_seen(tx, job_id, key):
         raise NotFound(f"there is no job {job_id}")
 
 
-def _is_seen(tx: Tx, job_id: object, key: ApiKey) -> bool:
+def _is_seen(tx: Connection, job_id: object, key: ApiKey) -> bool:
     row = tx.execute("SELECT tenant FROM job WHERE id = %s::uuid", (job_id,)).fetchone()
     return row is not None and key.sees(row["tenant"])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
     from worker.jobs.leases import Row
 
 
@@ -52,7 +52,7 @@ class QueueSnapshot:
     in_flight: dict[tuple[str, str], Load]
 
 
-def snapshot(tx: Tx, *, whole_bytes: int) -> QueueSnapshot:
+def snapshot(tx: Connection, *, whole_bytes: int) -> QueueSnapshot:
     """Look around, in one statement; files of at most ``whole_bytes`` may be sent by an init."""
     row = tx.execute(sql("snapshot"), {"whole_bytes": whole_bytes, "known_for_s": KNOWN_FOR_S}).fetchone() or {}
     return QueueSnapshot(
@@ -74,13 +74,13 @@ def snapshot(tx: Tx, *, whole_bytes: int) -> QueueSnapshot:
     )
 
 
-def due_steps(tx: Tx, *, per_lane: int, blocked: Sequence[str], whole_bytes: int) -> list[Row]:
+def due_steps(tx: Connection, *, per_lane: int, blocked: Sequence[str], whole_bytes: int) -> list[Row]:
     """Return the first due steps of every lane (store, tenant) but those of blocked stores."""
     params = {"per_lane": per_lane, "blocked": list(blocked), "whole_bytes": whole_bytes}
     return tx.execute(sql("due_steps"), params).fetchall()
 
 
-def due_slices(tx: Tx, *, per_lane: int, window: int, blocked: Sequence[str]) -> list[Row]:
+def due_slices(tx: Connection, *, per_lane: int, window: int, blocked: Sequence[str]) -> list[Row]:
     """Return the first due slices of every lane, as many of each job as its window has room for."""
     params = {"per_lane": per_lane, "window": window, "blocked": list(blocked)}
     return tx.execute(sql("due_slices"), params).fetchall()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from uuid import UUID
 
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
     from worker.jobs.links import Link
 
 Row = dict[str, Any]
@@ -92,18 +92,18 @@ class Deferral:
         }
 
 
-def reported_links(tx: Tx) -> list[tuple[UUID, list[Row]]]:
+def reported_links(tx: Connection) -> list[tuple[UUID, list[Row]]]:
     """Return what each live worker has reported of its links."""
     return [(row["id"], row["links"]) for row in tx.execute(sql("reported_links"))]
 
 
-def keep_links(tx: Tx, links: Mapping[str, Link]) -> None:
+def keep_links(tx: Connection, links: Mapping[str, Link]) -> None:
     """Store what was found out of these links, with the time."""
     rows = [{"store": store, **asdict(link)} for store, link in links.items()]
     tx.execute(sql("keep_links"), {"links": json.dumps(rows)})
 
 
-def lost_claims(tx: Tx, claims: Sequence[tuple[Claim, bool]], worker: UUID) -> set[tuple[UUID, int | None]]:
+def lost_claims(tx: Connection, claims: Sequence[tuple[Claim, bool]], worker: UUID) -> set[tuple[UUID, int | None]]:
     """Return which of the claims may not go on, as (job, number): cancelled, superseded or of an older epoch.
 
     With each claim goes whether it is one of an abort, which a cancel does not end.
@@ -122,7 +122,7 @@ def lost_claims(tx: Tx, claims: Sequence[tuple[Claim, bool]], worker: UUID) -> s
     return {(row["job_id"], row["number"]) for row in tx.execute(sql("lost_claims"), params)}
 
 
-def claim_history(tx: Tx, claim: Claim) -> Row:
+def claim_history(tx: Connection, claim: Claim) -> Row:
     """Return what the decision about a claim's failure needs, of the columns of a claimed row; reads nothing else.
 
     Raises:
@@ -134,7 +134,7 @@ def claim_history(tx: Tx, claim: Claim) -> Row:
     return row
 
 
-def adopted_by_size(tx: Tx, job_id: UUID, epoch: int) -> bool:
+def adopted_by_size(tx: Connection, job_id: UUID, epoch: int) -> bool:
     """Say whether the session of this epoch holds slices that 0.1 took over without a proof of their content."""
     row = tx.execute(sql("adopted_by_size"), {"job": job_id, "epoch": epoch}).fetchone()
     return row is not None and bool(row["found"])

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from worker.config.profiles import Profiles, StoreProfile
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
 
 
 def store_of(profiles: Profiles, store: str, key: str, target: str) -> StoreProfile:
@@ -50,7 +50,7 @@ def check_tenant(profiles: Profiles, tenant: str, store: str, key: str, source: 
         _not_allowed(f"tenant {tenant!r} writes below {prefix!r} in store {store!r}, and {key!r} is not there")
 
 
-def check_retry(tx: Tx, profiles: Profiles, job_id: UUID) -> None:
+def check_retry(tx: Connection, profiles: Profiles, job_id: UUID) -> None:
     """See that the tenant of a job that was put back to work may use its profiles; a refusal rolls that back.
 
     Raises:

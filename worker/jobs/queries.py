@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row, Select
     from sqlalchemy.orm import Session
 
-    from worker.db.pool import Database, Tx
+    from worker.db.pool import Connection, Database
     from worker.jobs.api_keys import ApiKey
 
 T = TypeVar("T")
@@ -220,7 +220,7 @@ def _page(rows: Sequence[Row[Any]], limit: int) -> Page:
     return Page(rows[:limit], more=len(rows) > limit)
 
 
-def ended(tx: Tx, job_ids: Collection[UUID]) -> set[UUID]:
+def ended(tx: Connection, job_ids: Collection[UUID]) -> set[UUID]:
     """Return which of the jobs are in a final state (or are not there any more)."""
     rows = tx.execute(
         "SELECT id FROM job WHERE id = ANY(%s) AND state <> ALL(%s)", (list(job_ids), [str(state) for state in FINAL])

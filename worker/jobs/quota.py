@@ -14,7 +14,7 @@ from worker.jobs.statements import sql
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
 
 
 _COUNT_EVERY_S = 1.0
@@ -36,7 +36,7 @@ class Quota:
     _counted: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, tx: Tx, tenant: str, wanted: int) -> int:
+    def take(self, tx: Connection, tenant: str, wanted: int) -> int:
         """Return for how many of the wanted jobs there is room, and count them as there."""
         self._count(tx, tenant, _COUNT_FIRST_AFTER_S)
         with self._lock:
@@ -49,11 +49,11 @@ class Quota:
         """Return whether the tenant's jobs are due to be counted, before a request has to wait for that."""
         return self._age_s(tenant) >= _COUNT_EVERY_S
 
-    def recount(self, tx: Tx, tenant: str) -> None:
+    def recount(self, tx: Connection, tenant: str) -> None:
         """Count the tenant's live jobs, unless another has begun to meanwhile."""
         self._count(tx, tenant, _COUNT_EVERY_S)
 
-    def _count(self, tx: Tx, tenant: str, if_older_s: float) -> None:
+    def _count(self, tx: Connection, tenant: str, if_older_s: float) -> None:
         with self._lock:
             if self._age_s(tenant) < if_older_s:
                 return
@@ -76,7 +76,7 @@ class Quota:
             self._live[tenant] = max(0, self._live.get(tenant, 0) - unused)
 
 
-def _count_live(tx: Tx, tenant: str, most: int) -> int:
+def _count_live(tx: Connection, tenant: str, most: int) -> int:
     row = tx.execute(sql("count_live"), {"tenant": tenant, "most": most}).fetchone()
     assert row is not None
     return int(row["live"])

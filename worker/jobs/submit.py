@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
     from worker.jobs.api_keys import ApiKey
     from worker.jobs.quota import Quota
     from worker.jobs.transitions import NewJob
@@ -67,7 +67,7 @@ class Submission:
         """Leave all of them to be inserted."""
         self.left = list(self.jobs)
 
-    def grant(self, tx: Tx) -> Sequence[NewJob]:
+    def grant(self, tx: Connection) -> Sequence[NewJob]:
         """Return those of the jobs left that are to be inserted now: as many as the quota has room for."""
         self._granted += self.quota.take(tx, self.key.tenant, len(self.left) - self._granted)
         return self.left[: self._granted]
@@ -78,7 +78,7 @@ class Submission:
         if not answer_lost:
             self.give_up()
 
-    def settle(self, tx: Tx, made: set[UUID]) -> set[UUID]:
+    def settle(self, tx: Connection, made: set[UUID]) -> set[UUID]:
         """Take note of what an insert of those granted has made; returns the ids of those that were not granted."""
         asked, over = self.left[: self._granted], self.left[self._granted :]
         lost = [] if len(made) == len(asked) else [job for job in asked if job.id not in made]
@@ -95,7 +95,7 @@ class Submission:
         self._granted = self._made = 0
 
 
-def submit(tx: Tx, submission: Submission) -> list[Accepted | Refused]:
+def submit(tx: Connection, submission: Submission) -> list[Accepted | Refused]:
     """Insert the jobs and answer each, in order; where the connection was cut, it may be called again on another.
 
     A job that collides is answered by what it collided with: its own first submission, another use of its idempotency
@@ -120,7 +120,7 @@ def submit(tx: Tx, submission: Submission) -> list[Accepted | Refused]:
     return [answers.get(job.id) or _made(job) for job in jobs]
 
 
-def _kept(tx: Tx, jobs: Sequence[NewJob]) -> dict[UUID, Accepted]:
+def _kept(tx: Connection, jobs: Sequence[NewJob]) -> dict[UUID, Accepted]:
     """Return those of the jobs that are in the table already, under their own ids."""
     rows = {row["id"]: row for row in tx.execute(sql("submitted"), {"ids": [job.id for job in jobs]})}
     return {
@@ -134,7 +134,7 @@ def _made(job: NewJob) -> Accepted:
     return Accepted(job.id, job.tenant, _QUEUED, job.store, job.key)
 
 
-def _explain(tx: Tx, submission: Submission, over: set[UUID]) -> dict[UUID, Accepted | Refused]:
+def _explain(tx: Connection, submission: Submission, over: set[UUID]) -> dict[UUID, Accepted | Refused]:
     """Say what stood in the way of jobs that were not inserted; those missing from the answer may be tried again."""
     lost, most = submission.left, submission.quota.most
     first = _first_submissions(tx, lost)
@@ -153,7 +153,7 @@ def _explain(tx: Tx, submission: Submission, over: set[UUID]) -> dict[UUID, Acce
     return answers
 
 
-def _first_submissions(tx: Tx, lost: Sequence[NewJob]) -> dict[str | None, dict[str, Any]]:
+def _first_submissions(tx: Connection, lost: Sequence[NewJob]) -> dict[str | None, dict[str, Any]]:
     keys = [job.idempotency_key for job in lost if job.idempotency_key is not None]
     if not keys:
         return {}
@@ -161,7 +161,7 @@ def _first_submissions(tx: Tx, lost: Sequence[NewJob]) -> dict[str | None, dict[
     return {row["idempotency_key"]: row for row in rows}
 
 
-def _holders(tx: Tx, targets: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _holders(tx: Connection, targets: Sequence[str]) -> dict[str, dict[str, Any]]:
     rows = tx.execute(sql("target_holders"), {"targets": list(targets)})
     return {row["target"]: row for row in rows}
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from uuid import UUID
 
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
 
 Row = dict[str, Any]
 
@@ -62,7 +62,7 @@ class NewJob(NamedTuple):
     request_digest: bytes | None
 
 
-def _one(tx: Tx, statement: str, params: Row) -> Row:
+def _one(tx: Connection, statement: str, params: Row) -> Row:
     """Run a guarded statement.
 
     Raises:
@@ -76,7 +76,7 @@ def _one(tx: Tx, statement: str, params: Row) -> Row:
     return row
 
 
-def enqueue(tx: Tx, jobs: Sequence[NewJob], actor: str) -> set[UUID]:
+def enqueue(tx: Connection, jobs: Sequence[NewJob], actor: str) -> set[UUID]:
     """Insert the jobs that collide with nothing, and wake the dispatcher at the commit.
 
     Returns:
@@ -88,12 +88,12 @@ def enqueue(tx: Tx, jobs: Sequence[NewJob], actor: str) -> set[UUID]:
     return {job.id for job in jobs}.difference(row["lost"])
 
 
-def wake(tx: Tx, *, urgent: bool = False) -> None:
+def wake(tx: Connection, *, urgent: bool = False) -> None:
     """Tell the dispatcher that there may be work; heard when the transaction commits."""
     tx.execute("SELECT pg_notify(%s, %s)", [WAKE_CHANNEL, URGENT if urgent else ""])
 
 
-def claim_step(tx: Tx, claim: Claim, source: JobState, lease: timedelta, *, reclaim: bool = False) -> Row:
+def claim_step(tx: Connection, claim: Claim, source: JobState, lease: timedelta, *, reclaim: bool = False) -> Row:
     """Take the job's step for which a message came; ``source`` is the state that the step starts from.
 
     ``reclaim``: the answer to the same claim was lost; a claim that was granted still holds.
@@ -109,7 +109,7 @@ def claim_step(tx: Tx, claim: Claim, source: JobState, lease: timedelta, *, recl
     )
 
 
-def claim_slice(tx: Tx, claim: Claim, *, low_speed: int, slack: timedelta, reclaim: bool = False) -> Row:
+def claim_slice(tx: Connection, claim: Claim, *, low_speed: int, slack: timedelta, reclaim: bool = False) -> Row:
     """Take the slice for which a message came; its lease is ``slack`` plus the time it takes at ``low_speed`` bytes/s.
 
     ``reclaim``: the answer to the same claim was lost; a claim that was granted still holds.
@@ -130,7 +130,7 @@ def claim_slice(tx: Tx, claim: Claim, *, low_speed: int, slack: timedelta, recla
     return _one(tx, "claim_slice", params)
 
 
-def checkpoint(tx: Tx, batch: Sequence[Acknowledged], worker: UUID) -> dict[tuple[UUID, int, int], Row]:
+def checkpoint(tx: Connection, batch: Sequence[Acknowledged], worker: UUID) -> dict[tuple[UUID, int, int], Row]:
     """Record slices of one process as done, in one statement; may be repeated.
 
     Returns:
@@ -152,7 +152,9 @@ def checkpoint(tx: Tx, batch: Sequence[Acknowledged], worker: UUID) -> dict[tupl
     return {(row["job_id"], row["number"], row["token"]): row for row in tx.execute(sql("checkpoint"), params)}
 
 
-def release(tx: Tx, claim: Claim, deferral: Deferral, *, sent_bytes: int = 0, size_bytes: int | None = None) -> None:
+def release(
+    tx: Connection, claim: Claim, deferral: Deferral, *, sent_bytes: int = 0, size_bytes: int | None = None
+) -> None:
     """Give a step or slice back, to be dispatched again; so many bytes of its content were acknowledged.
 
     ``size_bytes``: of that content, if any was to be sent; of a step it is the whole file.
@@ -164,7 +166,7 @@ def release(tx: Tx, claim: Claim, deferral: Deferral, *, sent_bytes: int = 0, si
     _one(tx, statement, claim.params() | deferral.params() | {"sent_bytes": sent_bytes, "size_bytes": size_bytes})
 
 
-def save_progress(tx: Tx, claim: Claim, known: Row, lease: timedelta) -> JobState:
+def save_progress(tx: Connection, claim: Claim, known: Row, lease: timedelta) -> JobState:
     """Store what init knows (`fingerprint`, `size_bytes`, `hashing`, `digests`, `existed`) and extend its lease.
 
     Returns:
@@ -184,7 +186,7 @@ def save_progress(tx: Tx, claim: Claim, known: Row, lease: timedelta) -> JobStat
     return JobState(_one(tx, "save_progress", claim.params() | params)["state"])
 
 
-def open_session(tx: Tx, claim: Claim, session: Row, plan: Row, cause: Row) -> JobState:
+def open_session(tx: Connection, claim: Claim, session: Row, plan: Row, cause: Row) -> JobState:
     """Store the session and the plan with one row a slice.
 
     ``plan``: the file's `fingerprint` and `size_bytes`; `slice_bytes`, `ordered`, `total`, `held`, `bytes_done`.
@@ -205,7 +207,7 @@ def open_session(tx: Tx, claim: Claim, session: Row, plan: Row, cause: Row) -> J
     return state
 
 
-def reconcile(tx: Tx, claim: Claim, listed: Sequence[int]) -> Row:
+def reconcile(tx: Connection, claim: Claim, listed: Sequence[int]) -> Row:
     """Make the slices what the store's list says; the job goes on to `uploading`, or to `finishing` if none is missing.
 
     Returns:
@@ -214,12 +216,12 @@ def reconcile(tx: Tx, claim: Claim, listed: Sequence[int]) -> Row:
     return _one(tx, "reconcile", claim.params() | {"listed": list(listed)})
 
 
-def succeed(tx: Tx, claim: Claim, result: Row) -> None:
+def succeed(tx: Connection, claim: Claim, result: Row) -> None:
     """End the job well: the object is proven ours."""
     _one(tx, "succeed", claim.params() | {"result": Jsonb(result)})
 
 
-def fail(tx: Tx, claim: Claim, error: Row, *, abort_delay_s: float = 60.0, sent_bytes: int = 0) -> JobState:
+def fail(tx: Connection, claim: Claim, error: Row, *, abort_delay_s: float = 60.0, sent_bytes: int = 0) -> JobState:
     """End the job badly, by the holder of its step or of a slice; an abort is only put off, the second time so long.
 
     ``sent_bytes``: how many bytes of the claim's content were acknowledged.
@@ -228,30 +230,30 @@ def fail(tx: Tx, claim: Claim, error: Row, *, abort_delay_s: float = 60.0, sent_
     return JobState(_one(tx, "fail", claim.params() | params)["state"])
 
 
-def quarantine(tx: Tx, job_id: UUID, epoch: int, error: Row) -> None:
+def quarantine(tx: Connection, job_id: UUID, epoch: int, error: Row) -> None:
     """End the job badly, by the dispatcher; nothing happens if it has ended or begun afresh meanwhile."""
     params = {"job": job_id, "epoch": epoch, "number": None, "token": None, "worker": None, "actor": "dispatcher"}
     tx.execute(sql("fail"), params | {"error": Jsonb(error), "abort_delay_s": None, "sent_bytes": 0})
 
 
-def new_epoch(tx: Tx, claim: Claim, error: Row, delay: timedelta | None) -> JobState:
+def new_epoch(tx: Connection, claim: Claim, error: Row, delay: timedelta | None) -> JobState:
     """Start the job afresh with a new session, by the holder of its step or of a slice."""
     params = {"error": Jsonb(error), "delay_s": None if delay is None else delay.total_seconds(), "other_file": False}
     return JobState(_one(tx, "new_epoch", claim.params() | params)["state"])
 
 
-def take_other_file(tx: Tx, claim: Claim, error: Row) -> JobState:
+def take_other_file(tx: Connection, claim: Claim, error: Row) -> JobState:
     """Start a job that was put back to work afresh, its file being another one now; forget the old one."""
     params = {"error": Jsonb(error), "delay_s": None, "other_file": True}
     return JobState(_one(tx, "new_epoch", claim.params() | params)["state"])
 
 
-def cancelled(tx: Tx, claim: Claim, left_open: str | None) -> None:
+def cancelled(tx: Connection, claim: Claim, left_open: str | None) -> None:
     """End a cancelled job; ``left_open`` says why its session was left to expire."""
     _one(tx, "cancelled", claim.params() | {"left_open": left_open})
 
 
-def cancel(tx: Tx, job_id: UUID, actor: str) -> JobState:
+def cancel(tx: Connection, job_id: UUID, actor: str) -> JobState:
     """Cancel a job, durably: from the commit on none of its slices is claimed. Repeating it changes nothing.
 
     Raises:
@@ -268,7 +270,7 @@ def cancel(tx: Tx, job_id: UUID, actor: str) -> JobState:
     raise Conflict(f"job {job_id} has already {state}", code="not_cancellable", advice="Nothing is left to cancel.")
 
 
-def retry(tx: Tx, job_id: UUID, actor: str, *, force: bool = False) -> JobState:
+def retry(tx: Connection, job_id: UUID, actor: str, *, force: bool = False) -> JobState:
     """Put a failed or cancelled job back to work, or a paused one; on a live job nothing happens.
 
     Session and checkpoints are kept where the store may still have them. Call it in a transaction of its own: a refusal
@@ -317,7 +319,7 @@ def retry(tx: Tx, job_id: UUID, actor: str, *, force: bool = False) -> JobState:
     return JobState.QUEUED
 
 
-def _state(tx: Tx, job_id: UUID) -> Row:
+def _state(tx: Connection, job_id: UUID) -> Row:
     row = tx.execute(
         """SELECT j.state, j.epoch, j.paused_at, j.session, j.error, j.key,
              (SELECT o.id FROM job o WHERE o.target = j.target AND o.state = 'succeeded' AND o.id > j.id
@@ -330,12 +332,12 @@ def _state(tx: Tx, job_id: UUID) -> Row:
     return row
 
 
-def pause(tx: Tx, job_id: UUID, actor: str, reason: str) -> None:
+def pause(tx: Connection, job_id: UUID, actor: str, reason: str) -> None:
     """Start no new work for the job until it is retried; what is in flight ends. Repeating it changes nothing."""
     tx.execute(sql("pause"), {"job": job_id, "actor": actor, "reason": reason})
 
 
-def note(tx: Tx, claim: Claim, kind: str, cause: Row) -> None:
+def note(tx: Connection, claim: Claim, kind: str, cause: Row) -> None:
     """Write an event that moves nothing, by the holder of the job's step.
 
     Raises:
@@ -344,24 +346,24 @@ def note(tx: Tx, claim: Claim, kind: str, cause: Row) -> None:
     _one(tx, "note", claim.params() | {"kind": kind, "cause": Jsonb(cause)})
 
 
-def dispatch(tx: Tx, steps: Sequence[UUID], slices: Sequence[tuple[UUID, int]]) -> list[Row]:
+def dispatch(tx: Connection, steps: Sequence[UUID], slices: Sequence[tuple[UUID, int]]) -> list[Row]:
     """Mark what was chosen as dispatched, with a new token; returns what is still due, as messages are made of it."""
     params = {"steps": list(steps), "jobs": [job for job, _ in slices], "numbers": [number for _, number in slices]}
     return tx.execute(sql("dispatch"), params).fetchall()
 
 
-def redispatch(tx: Tx, before: Any = None) -> list[Row]:
+def redispatch(tx: Connection, before: Any = None) -> list[Row]:
     """Return what was dispatched before a time (None: everything), to be published again with the same token."""
     return tx.execute(sql("redispatch"), {"before": before}).fetchall()
 
 
-def promote_due(tx: Tx) -> bool:
+def promote_due(tx: Connection) -> bool:
     """Make due what waited until now, and dispatch aborts whose claims have ended; says whether there was any."""
     row = tx.execute(sql("wake")).fetchone()
     return row is not None and any(row.values())
 
 
-def rescue(tx: Tx) -> list[Row]:
+def rescue(tx: Connection) -> list[Row]:
     """Take back what dead, stopped or stuck workers hold.
 
     Returns:

@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
 
 
-def start_worker(tx: Tx, worker: UUID, name: str, *, slots: int, roots: Sequence[str]) -> None:
+def start_worker(tx: Connection, worker: UUID, name: str, *, slots: int, roots: Sequence[str]) -> None:
     """Register a worker process under its random identity."""
     tx.execute(sql("start_worker"), {"id": worker, "name": name, "slots": slots, "roots": list(roots)})
 
 
 def heartbeat(
-    tx: Tx,
+    tx: Connection,
     worker: UUID,
     *,
     slots: int,
@@ -46,11 +46,11 @@ def heartbeat(
     return tx.execute(sql("heartbeat"), params).fetchone() is not None
 
 
-def stop_worker(tx: Tx, worker: UUID) -> None:
+def stop_worker(tx: Connection, worker: UUID) -> None:
     """Say that the worker has stopped of its own will: what it still held counts as no death."""
     tx.execute(sql("stop_worker"), {"id": worker})
 
 
-def end_dead_workers(tx: Tx, dead_after_s: float) -> list[Row]:
+def end_dead_workers(tx: Connection, dead_after_s: float) -> list[Row]:
     """End the workers that were silent for too long; returns their `id` and `name`."""
     return tx.execute(sql("end_workers"), {"dead_after_s": dead_after_s}).fetchall()

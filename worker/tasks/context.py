@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from worker.config.profiles import StoreProfile
     from worker.config.settings import Settings
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
     from worker.jobs.leases import Claim
     from worker.sources.base import Fingerprint, Source
     from worker.stores.base import StoreDriver
@@ -101,7 +101,7 @@ class Runtime:
             finally:
                 del self._guards[id(guard)]
 
-    def write(self, statement: Callable[[Tx], T], guard: ClaimGuard) -> T:
+    def write(self, statement: Callable[[Connection], T], guard: ClaimGuard) -> T:
         """Run a write, and run it again while the database is away, until the claim's deadline or a stop.
 
         A write whose answer was lost finds its guard gone the second time and raises `StaleClaim`: it is done, or void.

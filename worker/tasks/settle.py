@@ -15,7 +15,7 @@ from worker.telemetry.redact import redact_json
 
 if TYPE_CHECKING:
     from worker.config.timeouts import Timers
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
     from worker.tasks.context import Runtime
     from worker.tasks.guard import ClaimGuard
 
@@ -47,7 +47,7 @@ def settle(rt: Runtime, claim: Claim, row: Row | None, error: Exception, guard: 
         # not every abort waits for the breaker, so this one must not come back at once
         decision = replace(decision, delay=decision.delay or ABORT_WAIT)
 
-    def write(tx: Tx) -> None:
+    def write(tx: Connection) -> None:
         with tx.transaction():
             if _blames_store(error) and isinstance(decision, Again):
                 _open_breaker(tx, row["store"], redact_json(decision.error), rt.timers.probe_s)
@@ -76,7 +76,7 @@ def _history(rt: Runtime, row: Row) -> History:
     )
 
 
-def _carry_out(tx: Tx, guard: ClaimGuard, decision: Decision, timers: Timers) -> None:
+def _carry_out(tx: Connection, guard: ClaimGuard, decision: Decision, timers: Timers) -> None:
     claim, sent_bytes = guard.claim, guard.sent_bytes
     match decision:
         case Again(delay=delay, error=error, attempt=attempt, restart_clock=restart):
@@ -88,7 +88,7 @@ def _carry_out(tx: Tx, guard: ClaimGuard, decision: Decision, timers: Timers) ->
             transitions.fail(tx, claim, redact_json(error), abort_delay_s=timers.probe_s, sent_bytes=sent_bytes)
 
 
-def _open_breaker(tx: Tx, store: str, error: Row, probe_s: float) -> None:
+def _open_breaker(tx: Connection, store: str, error: Row, probe_s: float) -> None:
     if breakers.open_breaker(tx, store, error, probe_s):
         log.warning("store.unusable", store=store, **{key: error[key] for key in ("code", "message", "advice")})
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from tests.faults.explorer.edges import Edge, Input, TaskRun
     from worker.config.profiles import StoreProfile
     from worker.config.settings import Settings
-    from worker.db.pool import Database, Tx
+    from worker.db.pool import Connection, Database
     from worker.http.deadline import Guard
     from worker.sources.base import Fingerprint, Source
     from worker.stores.base import StoreDriver
@@ -134,8 +134,8 @@ class _ReplayDatabase:
         self._inputs, self._names = inputs, names
 
     @contextmanager
-    def connection(self) -> Iterator[Tx]:
-        yield cast("Tx", _ReplayConnection(self._inputs, self._names))
+    def connection(self) -> Iterator[Connection]:
+        yield cast("Connection", _ReplayConnection(self._inputs, self._names))
 
 
 class _ReplayClient:

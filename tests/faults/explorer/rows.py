@@ -24,7 +24,7 @@ from worker.jobs.statements import sql
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
 
 Row = dict[str, Any]
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -70,7 +70,7 @@ class Change:
 class _DroppingConnection:
     """A connection that drops clauses from statements."""
 
-    def __init__(self, tx: Tx, dropped: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, tx: Connection, dropped: Mapping[str, Sequence[str]]) -> None:
         self._tx, self._dropped = tx, dropped
 
     def execute(self, statement: Any, params: Any = None) -> Cursor[Row]:
@@ -84,7 +84,7 @@ class _DroppingConnection:
 class Rows:
     """Every state that the rows were ever in, by number; and every statement that ran on one."""
 
-    def __init__(self, tx: Tx, dropped: Mapping[str, Sequence[str]] | None = None) -> None:
+    def __init__(self, tx: Connection, dropped: Mapping[str, Sequence[str]] | None = None) -> None:
         """Begin with empty tables.
 
         Args:
@@ -94,7 +94,7 @@ class Rows:
         self.runs = 0
         self._tx = tx
         without = {sql(name): clauses for name, clauses in (dropped or {}).items()}
-        self._connection = cast("Tx", _DroppingConnection(tx, without))
+        self._connection = cast("Connection", _DroppingConnection(tx, without))
         self._numbers: dict[str, int] = {}
         self._rows: list[Parts] = []
         self._changes: dict[tuple[int, int | None, str], Change] = {}
@@ -115,7 +115,7 @@ class Rows:
         """Return the workers' rows."""
         return self._rows[ref.workers]["worker"]
 
-    def run(self, ref: RowsRef, name: str, act: Callable[[Tx], Any], *, with_workers: bool = False) -> Change:
+    def run(self, ref: RowsRef, name: str, act: Callable[[Connection], Any], *, with_workers: bool = False) -> Change:
         """Run a function on the rows; its name must contain everything that it depends on.
 
         Args:
@@ -143,7 +143,7 @@ class Rows:
         folder = Path(worker.jobs.__file__).parent / "sql"
         return {path.stem: sql(path.stem) for path in folder.glob("*.sql")}
 
-    def _execute(self, ref: RowsRef, act: Callable[[Tx], Any]) -> Change:
+    def _execute(self, ref: RowsRef, act: Callable[[Connection], Any]) -> Change:
         self.runs += 1
         if self.runs % TRUNCATE_EVERY == 0:  # dead rows of rolled-back transactions slow down tables and indexes
             self._tx.execute(f"TRUNCATE event, {', '.join(TABLES)}")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.faults.explorer.replay import TaskReplayer
     from tests.faults.explorer.rows import Change, Row, Rows
     from tests.faults.explorer.state import World
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
 
 DEAD_AFTER_S = 10.0
 
@@ -42,7 +42,7 @@ class Successors:
     def first(self, new: transitions.NewJob) -> State:
         """Return the first state: the job is enqueued, two workers live."""
 
-        def enqueue(tx: Tx) -> None:
+        def enqueue(tx: Connection) -> None:
             transitions.enqueue(tx, [new], "client")
             for process in range(2):
                 workers.start_worker(tx, identity(process), "w", slots=1, roots=[])
@@ -164,7 +164,7 @@ class Successors:
         claim = Claim(JOB, message.number, message.token, message.epoch, identity(thread.process))
         aborts = message.task.endswith("abort")
 
-        def lost(tx: Tx) -> Any:
+        def lost(tx: Connection) -> Any:
             return leases.lost_claims(tx, [(claim, aborts)], claim.worker)
 
         return bool(self.rows.run(state.rows, f"lost {claim} {aborts}", lost).result)
@@ -173,7 +173,7 @@ class Successors:
         """End a process; another one starts in its place."""
         process = state.processes
 
-        def start(tx: Tx) -> None:
+        def start(tx: Connection) -> None:
             workers.start_worker(tx, identity(process), "w", slots=1, roots=[])
 
         rows = self.rows.run(state.rows, f"start {process}", start, with_workers=True).rows
@@ -188,7 +188,7 @@ class Successors:
     def _lapse(self, state: State, run: TaskRun) -> State:
         number = run.message.number
 
-        def lapse(tx: Tx) -> None:
+        def lapse(tx: Connection) -> None:
             where = "job SET lease_until = %s" if number is None else "slice SET lease_until = %s"
             rest = "worker IS NOT NULL" if number is None else f"state = 'sending' AND number = {number:d}"
             tx.execute(f"UPDATE {where} WHERE {rest}", [OVER])
@@ -232,7 +232,7 @@ class Successors:
     def declare_dead(self, state: State, process: int, *, paused: bool = False) -> Transition:
         """Let the dispatcher end a worker that was silent for too long, and reclaim what it held."""
 
-        def rescue(tx: Tx) -> None:
+        def rescue(tx: Connection) -> None:
             tx.execute("UPDATE worker SET heartbeat_at = %s WHERE id = %s", [OVER, identity(process)])
             workers.end_dead_workers(tx, DEAD_AFTER_S)
             transitions.rescue(tx)
@@ -281,7 +281,7 @@ def _with(state: State, index: int, thread: WorkerThread) -> State:
     return state._replace(threads=(*state.threads[:index], thread, *state.threads[index + 1 :]))
 
 
-def _dispatch(tx: Tx) -> list[Row]:
+def _dispatch(tx: Connection) -> list[Row]:
     for table in ("job", "slice"):
         tx.execute(f"UPDATE {table} SET not_before = %s WHERE not_before IS NOT NULL", [OVER])  # noqa: S608
     transitions.promote_due(tx)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.integration.api.conftest import Api
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
 
 JOBS = 200
 WAITING = "SELECT FROM pg_locks WHERE NOT granted"
@@ -40,18 +40,20 @@ def test_concurrent_cancels_all_succeed(make_api: Callable[..., Api], database_u
     ]
 
 
-def alone(connection: Tx) -> int:
+def alone(connection: Connection) -> int:
     return connection.execute("UPDATE breaker SET opened_at = now()").rowcount
 
 
-def after_another(connection: Tx) -> int:
+def after_another(connection: Connection) -> int:
     with connection.transaction():
         connection.execute("SELECT FROM breaker")
         return alone(connection)
 
 
 @pytest.mark.parametrize("work", [alone, after_another])
-def test_a_statement_that_the_server_rolled_back_is_sent_again(database_url: str, work: Callable[[Tx], int]) -> None:
+def test_a_statement_that_the_server_rolled_back_is_sent_again(
+    database_url: str, work: Callable[[Connection], int]
+) -> None:
     """Behind a pooler, whose role has no session settings yet."""
     with psycopg.connect(conninfo(database_url), autocommit=True) as other, ThreadPoolExecutor(1) as pool:
         database = other.info.dbname

@@ -11,14 +11,14 @@ import pytest
 import sqlalchemy.exc
 from sqlalchemy import event, text
 
-from worker.db.connection import Connection
+from worker.db.connection import PooledConnection
 from worker.db.pool import UNAVAILABLE, Database, conninfo
 from worker.jobs.statements import sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
 
 
 @pytest.fixture
@@ -79,9 +79,9 @@ def pool(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def direct(database_url: str) -> Iterator[Tx]:
+def direct(database_url: str) -> Iterator[Connection]:
     """A connection outside the pool."""
-    with Connection.connect(conninfo(database_url), autocommit=True) as connection:
+    with PooledConnection.connect(conninfo(database_url), autocommit=True) as connection:
         yield connection
 
 
@@ -91,18 +91,18 @@ def check_out(database: Database, count: int) -> set[int]:
         return {backend(stack.enter_context(database.connection())) for _ in range(count)}
 
 
-def backend(connection: Tx) -> int:
+def backend(connection: Connection) -> int:
     row = connection.execute("SELECT pg_backend_pid() AS pid").fetchone()
     assert row is not None
     return int(row["pid"])
 
 
-def opened(direct: Tx) -> set[int]:
+def opened(direct: Connection) -> set[int]:
     found = direct.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'pooled'")
     return {row["pid"] for row in found}
 
 
-def cut(direct: Tx) -> None:
+def cut(direct: Connection) -> None:
     """End every connection of the pool, and wait for its end."""
     direct.execute(
         "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'pooled'"
@@ -113,7 +113,7 @@ def test_a_connection_is_reused(pool: Database) -> None:
     assert check_out(pool, 2) == check_out(pool, 2)
 
 
-def test_a_restart_of_the_database_fails_no_check_out(pool: Database, direct: Tx) -> None:
+def test_a_restart_of_the_database_fails_no_check_out(pool: Database, direct: Connection) -> None:
     before = check_out(pool, 2)
     cut(direct)
     assert not check_out(pool, 2) & before
@@ -122,7 +122,7 @@ def test_a_restart_of_the_database_fails_no_check_out(pool: Database, direct: Tx
         assert session.execute(text("SELECT 1")).scalar() == 1
 
 
-def test_a_connection_that_ends_while_it_is_checked_out_is_dropped(pool: Database, direct: Tx) -> None:
+def test_a_connection_that_ends_while_it_is_checked_out_is_dropped(pool: Database, direct: Connection) -> None:
     def lose() -> None:
         with pool.connection() as connection:
             cut(direct)
@@ -142,7 +142,7 @@ def test_a_transaction_left_open_is_rolled_back(pool: Database) -> None:
     assert row == {"found": None}
 
 
-def test_after_a_peak_only_pool_size_connections_are_kept(pool: Database, direct: Tx) -> None:
+def test_after_a_peak_only_pool_size_connections_are_kept(pool: Database, direct: Connection) -> None:
     assert len(check_out(pool, 4)) == 4
     assert len(check_out(pool, 2)) == 2
     assert len(opened(direct)) <= 2  # closed ones may still be ending
@@ -160,7 +160,7 @@ def test_a_check_out_waits_when_all_connections_are_in_use(pool: Database) -> No
         assert write.result(120) | {by_read.result(120)} <= all_connections
 
 
-def test_a_read_reuses_the_connection_of_a_write(pool: Database, direct: Tx) -> None:
+def test_a_read_reuses_the_connection_of_a_write(pool: Database, direct: Connection) -> None:
     [left] = check_out(pool, 1)
     with pool.session() as session:
         assert session.execute(text("SELECT pg_backend_pid()")).scalar() == left
@@ -186,7 +186,7 @@ def test_a_prepared_statement_returns_new_rows_each_time(pool: Database) -> None
         assert connection.execute("SELECT 1 AS one").fetchone() == {"one": 1}
 
 
-def test_added_columns_are_returned(direct: Tx) -> None:
+def test_added_columns_are_returned(direct: Connection) -> None:
     """Without prepared statements, a migration may happen between two executions."""
     statement = "SELECT * FROM grown"
     direct.prepare_threshold = None

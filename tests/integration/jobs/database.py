@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    from worker.db.pool import Database, Tx
+    from worker.db.pool import Connection, Database
 
 Row = dict[str, Any]
 SLICE_BYTES = 10
@@ -41,11 +41,11 @@ class JobsDatabase:
     worker: UUID = field(default_factory=uuid4)
     last_ms: int = 0
 
-    def connection(self) -> AbstractContextManager[Tx]:
+    def connection(self) -> AbstractContextManager[Connection]:
         """Lend a connection on which every statement commits by itself."""
         return self.pool.connection()
 
-    def transaction(self) -> AbstractContextManager[Tx]:
+    def transaction(self) -> AbstractContextManager[Connection]:
         """Lend a connection inside a transaction, which is committed at the end."""
         return self.pool.transaction()
 
@@ -235,7 +235,7 @@ class JobsDatabase:
         self.run('UPDATE worker SET ended_at = now(), "end" = %s WHERE id = %s', how, worker)
 
 
-def everything(tx: Tx, job: UUID | None = None) -> dict[str, list[Row]]:
+def everything(tx: Connection, job: UUID | None = None) -> dict[str, list[Row]]:
     """Return all rows that transitions may write (of one job, or of all), with the row versions."""
     row = tx.execute(
         """SELECT

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.integration.jobs.database import JobsDatabase
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
 
 FINISHED, WAITING, UPLOADING, SLICES = 20_000, 5_000, 20, 1_000
 MAX_ROWS = 4_000
@@ -66,7 +66,7 @@ class Targets:
         self.sending = [Claim(self.jobs[0], number, 5, 1, db.worker) for number in range(200, 202)]
         self.step = Claim(self.waiting, None, 1, 1, db.worker)
 
-    def initializing(self, tx: Tx) -> None:
+    def initializing(self, tx: Connection) -> None:
         """Dispatch a step and claim it."""
         transitions.dispatch(tx, [self.waiting], [])
         transitions.claim_step(tx, self.step, JobState.QUEUED, LEASE)
@@ -75,7 +75,7 @@ class Targets:
         return [Acknowledged(claim, "t", None) for claim in self.sending]
 
 
-STATEMENTS: dict[str, Callable[[Tx, Targets], object]] = {
+STATEMENTS: dict[str, Callable[[Connection, Targets], object]] = {
     "snapshot": lambda tx, _: due.snapshot(tx, whole_bytes=0),
     "due steps": lambda tx, _: due.due_steps(tx, per_lane=64, blocked=["other"], whole_bytes=0),
     "due slices": lambda tx, _: due.due_slices(tx, per_lane=64, window=8, blocked=[]),
@@ -99,7 +99,7 @@ STATEMENTS: dict[str, Callable[[Tx, Targets], object]] = {
 }
 
 
-def reads(tx: Tx) -> tuple[int, int]:
+def reads(tx: Connection) -> tuple[int, int]:
     """Return how many full scans this transaction has made of jobs and slices, and how many rows it has read."""
     row = tx.execute(
         """SELECT sum(seq_scan)::int AS scans, sum(seq_tup_read + idx_tup_fetch)::int AS rows
@@ -122,7 +122,7 @@ def test_no_statement_of_the_engine_reads_a_whole_table(filled_db: JobsDatabase,
     assert {name: rows for name, (_, rows) in cost.items() if rows > MAX_ROWS} == {}
 
 
-def cost_of(tx: Tx, statement: Callable[[Tx, Targets], object], targets: Targets) -> tuple[int, int]:
+def cost_of(tx: Connection, statement: Callable[[Connection, Targets], object], targets: Targets) -> tuple[int, int]:
     with tx.transaction(force_rollback=True):
         before = reads(tx)
         statement(tx, targets)

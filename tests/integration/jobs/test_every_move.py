@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.integration.jobs.database import JobsDatabase
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
-Act = Callable[["Tx", "Case"], object]
+Act = Callable[["Connection", "Case"], object]
 SLICES = (SliceState.PENDING, SliceState.DISPATCHED, SliceState.SENDING, SliceState.DONE)
 PENDING, DISPATCHED, SENDING, DONE = range(4)
 Q, I, U, F = JobState.QUEUED, JobState.INITIALIZING, JobState.UPLOADING, JobState.FINISHING  # noqa: E741
@@ -59,13 +59,13 @@ def anywhere(*states: JobState) -> set[tuple[JobState, Step]]:
     return set(product(states, Step))
 
 
-def save(tx: Tx, case: Case) -> object:
+def save(tx: Connection, case: Case) -> object:
     known: Row = {"fingerprint": {"size": 1}, "size_bytes": 40, "hashing": None, "digests": None, "existed": False}
     return transitions.save_progress(tx, case.step, known, LEASE)
 
 
 def open_session(held: int) -> Act:
-    def act(tx: Tx, case: Case) -> object:
+    def act(tx: Connection, case: Case) -> object:
         plan = {"slice_bytes": 10, "ordered": False, "total": 4, "held": list(range(held)), "bytes_done": held * 10}
         plan |= {"fingerprint": {"size": 1}, "size_bytes": 40}
         return transitions.open_session(tx, case.step, {"handle": "s-2"}, plan, {})
@@ -105,7 +105,7 @@ CLAIM_MOVES: dict[str, tuple[Act, set[tuple[JobState, Step]]]] = {
 BEFORE_THE_PLAN = ("open session", "open session, all held")
 
 
-def checkpoint(tx: Tx, case: Case) -> object:
+def checkpoint(tx: Connection, case: Case) -> object:
     return transitions.checkpoint(tx, [Acknowledged(case.sending, "tag", None)], case.sending.worker)
 
 
@@ -198,7 +198,7 @@ class Walk:
             assert_only_the_table(self.before[job], is_now)
         return True
 
-    def touched(self, tx: Tx) -> list[UUID]:
+    def touched(self, tx: Connection) -> list[UUID]:
         """Return the jobs that this transaction has written to, in their own rows, slices or events."""
         rows = tx.execute(
             """SELECT id FROM job WHERE xmin = pg_current_xact_id()::xid
@@ -261,7 +261,7 @@ def test_a_paused_job_obeys_the_table_too(db: JobsDatabase) -> None:
 
 @pytest.mark.parametrize("end", ["dead", "stopped"])
 def test_a_rescue_after_a_worker_ended_obeys_the_table(walk: Walk, end: str) -> None:
-    def act(tx: Tx, _: Case) -> object:
+    def act(tx: Connection, _: Case) -> object:
         tx.execute('UPDATE worker SET ended_at = now(), "end" = %s', [end])
         return transitions.rescue(tx)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from tests.integration.jobs.database import JobsDatabase
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
 
 TARGETS, WORKERS, MAX_SLICES = 2, 2, 3
 picks = st.integers(0, 2**16)
@@ -48,7 +48,7 @@ class Machine(RuleBasedStateMachine):
 
     # --- calls, and the choice of their arguments ---
 
-    def call(self, act: Callable[[Tx], object]) -> bool:
+    def call(self, act: Callable[[Connection], object]) -> bool:
         with self.db.connection() as tx, tx.transaction():
             try:
                 with tx.transaction():
@@ -108,7 +108,7 @@ class Machine(RuleBasedStateMachine):
         message = self.pick(self.messages, pick, lambda m: deepcopy(self.jobs[m.job]).claim(m, worker))
         claim = Claim(message.job, message.number, message.token, message.epoch, worker)
 
-        def act(tx: Tx) -> object:
+        def act(tx: Connection) -> object:
             if message.number is None:
                 return transitions.claim_step(tx, claim, message.state, LEASE)
             return transitions.claim_slice(tx, claim, low_speed=1, slack=LEASE)

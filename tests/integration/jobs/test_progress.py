@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.integration.jobs.database import JobsDatabase
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
 
 FAILED = Deferral(None, ERROR, attempt=True)
 READER = ApiKey(uuid4(), "reader", "t", frozenset({Scope.READ}), datetime.now(UTC))
@@ -50,7 +50,7 @@ def report(db: JobsDatabase, acked: dict[Claim, int], *, size: int = SLICE_BYTES
         )
 
 
-def moved(db: JobsDatabase, write: Callable[[Tx], Any]) -> Any:
+def moved(db: JobsDatabase, write: Callable[[Connection], Any]) -> Any:
     with db.connection() as tx:
         return write(tx)
 

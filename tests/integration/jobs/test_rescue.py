@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.integration.jobs.database import JobsDatabase
-    from worker.db.pool import Tx
+    from worker.db.pool import Connection
 
 
 # --- rescue ---
@@ -112,7 +112,7 @@ def test_only_what_was_dispatched_before_is_redispatched(db: JobsDatabase) -> No
 def test_a_slice_dispatched_while_its_job_was_held_back_is_taken_back(db: JobsDatabase, end: str) -> None:
     """The dispatcher writes slices without a lock on their job: a cancel may commit between its read and its write."""
     job = db.uploading(2)
-    moves: dict[str, Callable[[Tx], object]] = {
+    moves: dict[str, Callable[[Connection], object]] = {
         "pause": lambda tx: transitions.pause(tx, job, "o", "why"),
         "cancel": lambda tx: transitions.cancel(tx, job, "o"),
         "quarantine": lambda tx: transitions.quarantine(tx, job, 1, ERROR),

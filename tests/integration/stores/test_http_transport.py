@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.support.peer import Server
-from worker.http.connection import FAST_SEND_S, MAX_BATCH_BYTES, Connection, Transfer
+from worker.http.connection import FAST_SEND_S, MAX_BATCH_BYTES, SocketConnection, Transfer
 from worker.http.deadline import Deadline
 from worker.http.transport import HttpTransport
 
@@ -88,7 +88,7 @@ def test_small_pieces_large_ones_and_views_arrive_as_they_are(
 
 def test_on_a_slow_link_batches_are_small() -> None:
     ours, theirs = socket.socketpair()
-    connection = Connection(ours)
+    connection = SocketConnection(ours)
     connection.begin(Transfer(Deadline(60.0)), 5.0)
     connection.batch_bytes = MAX_BATCH_BYTES
     late = threading.Timer(2 * FAST_SEND_S, lambda: theirs.recv(4 << 20, socket.MSG_WAITALL))

@@ -21,7 +21,7 @@ from tests.support.peer import Server
 from tests.support.relay import Link, Relay
 from worker.config.profiles import StoreProfile
 from worker.errors import Interrupted, Stop, Transient, Unknown
-from worker.http.connection import Connection, Transfer
+from worker.http.connection import SocketConnection, Transfer
 from worker.http.deadline import Deadline
 from worker.stores.base import Intent, SliceAck
 from worker.stores.cos_json.driver import CosJsonStore
@@ -295,7 +295,7 @@ def test_a_nearly_full_buffer_is_no_stall() -> None:
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 192 * KIB)
         sock.connect(("127.0.0.1", relay.port))
-        connection = stack.enter_context(closing(Connection(sock)))
+        connection = stack.enter_context(closing(SocketConnection(sock)))
         connection.begin(Transfer(Deadline(NEVER_S)), 1.5)
         connection.send(bytes(512 * KIB))
         assert connection.taken_bytes == 512 * KIB
