@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import httpx
 import pytest
 
-from worker.http.connection import MAX_BATCH_BYTES, Connection
+from worker.http.connection import MAX_BATCH_BYTES, SocketConnection
 from worker.http.transport import _send
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def send_sizes(batch_bytes: int, *pieces: bytes) -> list[int]:
     """Send the pieces after a head of four bytes; return the size of each send."""
     connection = RecordingConnection(batch_bytes)
     request = httpx.Request("POST", "http://a.test/", stream=Body(*pieces))
-    assert _send(cast("Connection", connection), b"HEAD", request, sum(map(len, pieces)))
+    assert _send(cast("SocketConnection", connection), b"HEAD", request, sum(map(len, pieces)))
     assert b"".join(connection.sends) == b"HEAD" + b"".join(pieces)
     return [len(sent) for sent in connection.sends if sent]
 
@@ -66,5 +66,5 @@ def test_on_a_fast_link_several_pieces_are_sent_at_once_but_never_a_whole_large_
 def test_a_body_longer_than_its_stated_length_keeps_its_order() -> None:
     connection = RecordingConnection(0)
     request = httpx.Request("POST", "http://a.test/", stream=Body(b"1" * PIECE, b"2" * PIECE, b"3"))
-    _send(cast("Connection", connection), b"HEAD", request, PIECE + 1)
+    _send(cast("SocketConnection", connection), b"HEAD", request, PIECE + 1)
     assert b"".join(connection.sends) == b"HEAD" + b"1" * PIECE + b"2" * PIECE + b"3"
