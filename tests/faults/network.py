@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from tests.support.job import Job
     from tests.support.processes import Worker
+    from tests.support.stores_file import Table
 
 #: A tenth of the shipped times, except for a death: four seconds, since the machine may be loaded.
 SCALED = {
@@ -52,12 +53,15 @@ class Network(Installation):
     directly by `direct`.
     """
 
-    patience = "answer_timeout_s = 2\nconnect_timeout_s = 1\nlow_speed_bytes_per_s = 1048576"
-
     @property
     def store_url(self) -> str:
         """The URL of the store's proxy."""
         return f"http://127.0.0.1:{self.proxies[Server.STORE].port}"
+
+    def stores(self) -> dict[str, Table]:
+        """The profiles of the stores file, with short timeouts."""
+        timeouts: Table = {"answer_timeout_s": 2, "connect_timeout_s": 1, "low_speed_bytes_per_s": 1048576}
+        return {name: fields | timeouts for name, fields in super().stores().items()}
 
     def _environ(self) -> dict[str, str]:
         database, broker = self.database.url, self.broker_url
