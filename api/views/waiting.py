@@ -11,6 +11,7 @@ from api.views.base import UtcDateTime
 from worker.errors import StoreUnusable
 from worker.jobs import queries
 from worker.jobs.places import check_tenant, store_of
+from worker.jobs.rows import SourceRef
 from worker.telemetry.redact import redact_json
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _not_allowed(app_state: AppState, row: Row[Any]) -> dict[str, Any] | None:
     """Return the error of a job that the stores file, as it is now, does not allow."""
     try:
         store_of(app_state.settings.profiles, row.store, row.key, row.target)
-        check_tenant(app_state.settings.profiles, row.tenant, row.store, row.key, row.source)
+        check_tenant(app_state.settings.profiles, row.tenant, row.store, row.key, SourceRef.from_json(row.source))
     except StoreUnusable as error:
         if (row.error or {}).get("code") == error.code:
             return None  # a worker has recorded it already, with the time

@@ -27,5 +27,5 @@ class Message(amqp.Message):  # type: ignore[misc]
         try:
             return int(super()._load_properties(class_id, buf, offset))
         except Exception:  # noqa: BLE001 - the publisher's fault, whatever it is
-            self.properties: dict[str, Any] = {}
+            self.properties: dict[str, object] = {}
             return offset

@@ -13,9 +13,9 @@ from kombu.transport import virtual
 class Channel(virtual.Channel):
     """Keeps the last message as it would be sent."""
 
-    last: dict[str, Any]
+    last: dict[str, object]
 
-    def _put(self, queue: str, message: dict[str, Any], **_: Any) -> None:  # noqa: ARG002 - kombu's signature
+    def _put(self, queue: str, message: dict[str, object], **_: Any) -> None:  # noqa: ARG002 - kombu's signature
         self.last = message
 
 

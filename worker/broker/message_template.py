@@ -18,6 +18,8 @@ from worker.broker.capture_transport import Transport as CaptureTransport
 from worker.jobs.task_names import QUEUE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from celery import Celery
     from kombu.messaging import Producer
 
@@ -40,7 +42,7 @@ class TaskMessage:
 
     name: TaskName
     task_id: str
-    kwargs: dict[str, Any]
+    kwargs: Mapping[str, object]
     argsrepr: str
 
 

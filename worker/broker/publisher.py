@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from kombu.entity import Queue
 from kombu.exceptions import BatchPublishError, OperationalError
@@ -17,7 +17,6 @@ from worker.broker.message_template import MessageTemplate, TaskMessage, publish
 from worker.config.broker_tls import failure
 from worker.errors import SettingsError
 from worker.ids import task_id
-from worker.jobs.states import JobState
 from worker.jobs.task_names import QUEUE, TASK_OF, TaskName
 from worker.telemetry.log import get_log
 
@@ -28,11 +27,22 @@ if TYPE_CHECKING:
     from kombu.connection import Connection
     from kombu.messaging import Producer
 
+    from worker.jobs.rows import Dispatched
+
 log = get_log(__name__)
-Row = dict[str, Any]
 CANARY = "sliceway:canary"
 ALONE_AFTER_DEATHS = 2
 """After so many deaths of workers that held it, a slice runs alone in its process."""
+
+
+class TaskKwargs(TypedDict):
+    """The keyword arguments of a task: ids and tokens; all else it reads under its claim."""
+
+    job: str
+    token: int
+    epoch: int
+    number: NotRequired[int]
+    alone: NotRequired[bool]
 
 
 class Broker:
@@ -55,10 +65,10 @@ class Broker:
             BatchPublishError,  # what befalls a batch is wrapped in this, where the transport has batches
         )
 
-    def publish(self, rows: Sequence[Row]) -> None:
+    def publish(self, items: Sequence[Dispatched]) -> None:
         """Publish a message for each dispatched step or slice, in one round trip where the transport can."""
         producer = self._connected()
-        messages = [task_message(row) for row in rows]
+        messages = [task_message(item) for item in items]
         if (client := _redis(producer.channel)) is None:
             self._at_most = None
             with producer.batch():
@@ -109,29 +119,29 @@ class Broker:
                 connection.release()
 
 
-def task_message(row: Row) -> TaskMessage:
+def task_message(item: Dispatched) -> TaskMessage:
     """Return what the message of a dispatched step or slice says."""
-    name = TASK_OF[JobState(row["state"])]
-    part = name if row["number"] is None else str(row["number"])
-    return TaskMessage(name, task_id(row["job_id"], part, row["epoch"], row["run"]), kwargs(row), argsrepr(row, name))
+    name = TASK_OF[item.state]
+    part = name if item.number is None else str(item.number)
+    return TaskMessage(name, task_id(item.job_id, part, item.epoch, item.run), kwargs(item), argsrepr(item))
 
 
-def kwargs(row: Row) -> Row:
-    """Return the keyword arguments of a task: ids only; the rest it reads under its claim."""
-    given: Row = {"job": str(row["job_id"]), "token": row["token"], "epoch": row["epoch"]}
-    if row["number"] is not None:
-        given["number"] = row["number"]
-    if row["deaths"] >= ALONE_AFTER_DEATHS:
+def kwargs(item: Dispatched) -> TaskKwargs:
+    """Return the keyword arguments of the item's task."""
+    given: TaskKwargs = {"job": str(item.job_id), "token": item.token, "epoch": item.epoch}
+    if item.number is not None:
+        given["number"] = item.number
+    if item.deaths >= ALONE_AFTER_DEATHS:
         given["alone"] = True
     return given
 
 
-def argsrepr(row: Row, name: TaskName) -> str:
+def argsrepr(item: Dispatched) -> str:
     """Return the arguments as an operator reads them in Flower."""
-    text = f"job={row['job_id']} {row['store']}:{row['key']}"
-    if name is TaskName.SLICE:
-        end = row["offset_bytes"] + row["slice_size_bytes"]
-        text += f" slice {row['number'] + 1}/{row['slices_total']} bytes {row['offset_bytes']}-{end - 1}"
+    text = f"job={item.job_id} {item.store}:{item.key}"
+    if item.number is not None and item.offset_bytes is not None and item.slice_size_bytes is not None:
+        end = item.offset_bytes + item.slice_size_bytes
+        text += f" slice {item.number + 1}/{item.slices_total} bytes {item.offset_bytes}-{end - 1}"
     return text
 
 

@@ -51,9 +51,9 @@ def register() -> None:
         _transport_cache.pop(scheme, None)
 
 
-def options(url: BrokerUrl) -> dict[str, Any]:
+def options(url: BrokerUrl) -> dict[str, object]:
     """Return kombu's options for the connections to a broker; one that is no Redis takes no notice of them."""
-    timeouts: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 2}
+    timeouts: dict[str, object] = {"socket_timeout": 5, "socket_connect_timeout": 2}
     made = timeouts | {
         "socket_keepalive": True,
         "health_check_interval": 5,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from worker.db.pool import Connection, Database
     from worker.dispatch.wakeup import Wakeup
     from worker.jobs.links import Link
+    from worker.jobs.retry import ErrorDocument
 
 log = get_log(__name__)
 
@@ -163,26 +164,26 @@ class Dispatcher:
     def _dispatch(self, tx: Connection, seen: due.QueueSnapshot, free: int, links: Mapping[str, Link]) -> int:
         waiting = [store for store, is_due in seen.waiting_stores.items() if not is_due]
         per_lane = max(1, min(free, LANE_ROWS_MAX // self._lanes))
-        rows = due.due_steps(tx, per_lane=per_lane, blocked=waiting, whole_bytes=self._whole_bytes)
-        rows += due.due_slices(tx, per_lane=per_lane, window=self._window or 2 * seen.slots, blocked=waiting)
+        items = due.due_steps(tx, per_lane=per_lane, blocked=waiting, whole_bytes=self._whole_bytes)
+        items += due.due_slices(tx, per_lane=per_lane, window=self._window or 2 * seen.slots, blocked=waiting)
         if waiting:
-            rows += aborts.due_aborts(tx, blocked=waiting, known=self._known, most=per_lane)
-        self._lanes = max(1, len({(row["store"], row["tenant"]) for row in rows}))
+            items += aborts.due_aborts(tx, blocked=waiting, known=self._known, most=per_lane)
+        self._lanes = max(1, len({(item.store, item.tenant) for item in items}))
         probes = [store for store, is_due in seen.waiting_stores.items() if is_due]
         target_s, slow_s = self._timers.slice_target_s, self._timers.slow_slice_s
         limits = Limits(free, seen.slots, self._store_caps, links, frozenset(probes), target_s, slow_s)
-        chosen = choose(rows, limits=limits, in_flight=seen.in_flight)
+        chosen = choose(items, limits=limits, in_flight=seen.in_flight)
         if not chosen or self._broker.holds(2 * seen.slots):
             return 0
-        if probed := {row["store"] for row in chosen} & set(probes):
+        if probed := {item.store for item in chosen} & set(probes):
             breakers.note_probes(tx, sorted(probed), self._timers.probe_s)
         marked = transitions.dispatch(
             tx,
-            [row["job_id"] for row in chosen if row["number"] is None],
-            [(row["job_id"], row["number"]) for row in chosen if row["number"] is not None],
+            [item.job_id for item in chosen if item.number is None],
+            [(item.job_id, item.number) for item in chosen if item.number is not None],
         )
-        order = {(row["job_id"], row["number"]): place for place, row in enumerate(chosen)}
-        marked.sort(key=lambda row: order[row["job_id"], row["number"]])
+        order = {(item.job_id, item.number): place for place, item in enumerate(chosen)}
+        marked.sort(key=lambda dispatched: order[dispatched.job_id, dispatched.number])
         self._broker.publish(marked)
         return len(marked)
 
@@ -214,27 +215,27 @@ class Dispatcher:
             if not signs:
                 return
             before = max(signs)
-        rows = transitions.redispatch(tx, before)
-        self._broker.publish(rows)
+        lost = transitions.redispatch(tx, before)
+        self._broker.publish(lost)
         self._republish_all, self._lost_since = False, seen.last_ended
-        if rows:
-            log.info("dispatcher.republished", messages=len(rows))
+        if lost:
+            log.info("dispatcher.republished", messages=len(lost))
 
     def _rescue(self, tx: Connection) -> None:
         if time.monotonic() - self._unbroken_since >= self._timers.dead_after_s:
             for worker in workers.end_dead_workers(tx, self._timers.dead_after_s):
-                log.warning("worker.dead", worker=str(worker["id"]), name=worker["name"])
+                log.warning("worker.dead", worker=str(worker.id), name=worker.name)
         for freed in transitions.rescue(tx):
-            log.warning("claim.freed", job_id=str(freed["job_id"]), number=freed["number"], deaths=freed["deaths"])
-            if freed["deaths"] >= QUARANTINE_DEATHS:
-                what = "the job's own step" if freed["number"] is None else f"slice {freed['number']}"
-                error = {
+            log.warning("claim.freed", job_id=str(freed.job_id), number=freed.number, deaths=freed.deaths)
+            if freed.deaths >= QUARANTINE_DEATHS:
+                what = "the job's own step" if freed.number is None else f"slice {freed.number}"
+                error: ErrorDocument = {
                     "code": "quarantined",
-                    "message": f"{freed['deaths']} worker processes died at {what}, the last two with nothing else on",
+                    "message": f"{freed.deaths} worker processes died at {what}, the last two with nothing else on",
                     "advice": "Look for the cause in the workers' logs (memory, the file), then retry.",
                     "at": datetime.now(UTC).isoformat(),
                 }
-                transitions.quarantine(tx, freed["job_id"], freed["epoch"], error)
+                transitions.quarantine(tx, freed.job_id, freed.epoch, error)
 
     def _is_time(self, what: str, every_s: float) -> bool:
         now = time.monotonic()

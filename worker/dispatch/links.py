@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from worker.jobs.documents import LinkCounters
 from worker.jobs.links import KNOWN_FOR_S, Link
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from uuid import UUID
 
-Counters = dict[str, Any]
-Reports = Sequence[tuple["UUID", list[Counters]]]
+
+Reports = Sequence[tuple["UUID", list[LinkCounters]]]
 
 WINDOW_S = 10.0
 """Goodput is that of the last seconds in which anything was under way: time in which nothing was says nothing."""
 BUCKET_S = 2.0
 """Reports of so long are added up: about a heartbeat, so that each worker is in a bucket once."""
-_GROWING = ("answers", "answered_bytes", "answered_s", "timeouts")
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ class LinkBook:
 
     def __init__(self) -> None:
         """Know of nothing yet."""
-        self._last: dict[tuple[UUID, str], Counters] = {}
+        self._last: dict[tuple[UUID, str], LinkCounters] = {}
         self._windows: dict[str, _Window] = {}
         self._began_s = 0.0
 
@@ -129,25 +129,30 @@ class LinkBook:
             if (window := self._windows.get(store)) is not None:
                 window.oldest_s.pop(worker, None)
 
-    def _add(self, worker: UUID, counters: Counters, now_s: float) -> bool:
+    def _add(self, worker: UUID, counters: LinkCounters, now_s: float) -> bool:
         store = counters["store"]
-        before = self._last.get((worker, store)) or dict.fromkeys(counters, 0)
+        before = self._last.get((worker, store))
         if counters == before:
             return False
+        before = before or _zero(store)
         self._last[worker, store] = counters
         window = self._windows.setdefault(store, _Window())
         window.oldest_s[worker] = counters["oldest_s"]
         if not window.buckets or now_s - window.buckets[-1].began_s >= BUCKET_S:
             window.buckets.append(_Bucket(now_s, window.buckets[-1].ended_s if window.buckets else self._began_s))
-        grown = {name: counters[name] - before[name] for name in _GROWING}
-        busy_s = counters["busy_s"] - before["busy_s"]
         bucket = window.buckets[-1]
-        bucket.answers += grown["answers"]
-        bucket.answered_bytes += grown["answered_bytes"]
-        bucket.answered_s += grown["answered_s"]
-        bucket.busy_s[worker] = bucket.busy_s.get(worker, 0.0) + busy_s
+        bucket.answers += counters["answers"] - before["answers"]
+        bucket.answered_bytes += counters["answered_bytes"] - before["answered_bytes"]
+        bucket.answered_s += counters["answered_s"] - before["answered_s"]
+        bucket.busy_s[worker] = bucket.busy_s.get(worker, 0.0) + counters["busy_s"] - before["busy_s"]
         bucket.ended_s = now_s
-        if grown["timeouts"]:  # too much was in flight: half of it, until new answers show what the link carries
+        if counters["timeouts"] > before["timeouts"]:
+            # too much was in flight: half of it, until new answers show what the link carries
             for each in window.buckets:
                 each.answered_bytes /= 2
         return True
+
+
+def _zero(store: str) -> LinkCounters:
+    """Return the counters of a process that has sent nothing yet."""
+    return LinkCounters(store=store, answers=0, answered_bytes=0, answered_s=0.0, busy_s=0.0, timeouts=0, oldest_s=0.0)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import heapq
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from worker.jobs.states import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from uuid import UUID
 
     from worker.jobs.due import Load
     from worker.jobs.links import Link
+    from worker.jobs.rows import DueItem
 
-Row = dict[str, Any]
 Lane = tuple[str, str]
 
 _ENDING_FIRST = {JobState.FINISHING: 0, JobState.CANCELLING: 0, JobState.UPLOADING: 1, JobState.QUEUED: 2}
@@ -54,7 +55,7 @@ class Limits:
         return max(1, self.slots // 2)
 
 
-def choose(due: Iterable[Row], *, limits: Limits, in_flight: Mapping[Lane, Load]) -> list[Row]:
+def choose(due: Iterable[DueItem], *, limits: Limits, in_flight: Mapping[Lane, Load]) -> list[DueItem]:
     """Choose some of the due steps and slices.
 
     Among equal priorities the tenant with the least in flight goes first, so a tenant with a million jobs takes no more
@@ -63,29 +64,28 @@ def choose(due: Iterable[Row], *, limits: Limits, in_flight: Mapping[Lane, Load]
     before younger ones.
 
     Args:
-        due: rows with `job_id`, `number` (None for a step), `store`, `tenant`, `priority`, `state`, `carries` (whether
-            it sends bytes of the file) and `carried_bytes` (how many, None if not known).
+        due: steps and slices that could be dispatched now.
         limits: how much may be out.
         in_flight: (store, tenant) -> what is out already.
     """
-    queues: defaultdict[Lane, deque[Row]] = defaultdict(deque)
-    for row in sorted(due, key=_order):
-        queues[row["store"], row["tenant"]].append(row)
+    queues: defaultdict[Lane, deque[DueItem]] = defaultdict(deque)
+    for item in sorted(due, key=_order):
+        queues[item.store, item.tenant].append(item)
     out = _Out(limits, in_flight)
     heap = [out.turn(lane, queue[0]) for lane, queue in queues.items()]
     heapq.heapify(heap)
-    chosen: list[Row] = []
+    chosen: list[DueItem] = []
     while heap and len(chosen) < limits.free:
         turn = heapq.heappop(heap)
         lane = turn[-1]
-        row = queues[lane][0]
-        if turn != (now := out.turn(lane, row)):  # others of its tenant or store were chosen meanwhile
+        item = queues[lane][0]
+        if turn != (now := out.turn(lane, item)):  # others of its tenant or store were chosen meanwhile
             heapq.heappush(heap, now)
             continue
         queues[lane].popleft()
-        if out.has_room(row):
-            chosen.append(row)
-            out.add(row)
+        if out.has_room(item):
+            chosen.append(item)
+            out.add(item)
         if queues[lane]:
             heapq.heappush(heap, out.turn(lane, queues[lane][0]))
     return chosen
@@ -105,36 +105,36 @@ class _Out:
             self._carrying[store] += load.carrying
         self._slow = sum(count for store, count in self._carrying.items() if limits.is_slow(store))
 
-    def turn(self, lane: Lane, row: Row) -> tuple[int, int, int, Any, int, Lane]:
-        """Return what a lane's first row is compared by; it only grows while rows are chosen."""
+    def turn(self, lane: Lane, item: DueItem) -> tuple[int, int, int, UUID, int, Lane]:
+        """Return what a lane's first item is compared by; it only grows while rows are chosen."""
         store, tenant = lane
         return (
-            row["priority"], self._of_tenant[tenant], self._of_store[store], row["job_id"], row["number"] or 0, lane,
+            item.priority, self._of_tenant[tenant], self._of_store[store], item.job_id, item.number or 0, lane,
         )  # fmt: skip
 
-    def has_room(self, row: Row) -> bool:
-        """Say whether the row's store may have one more."""
-        store = row["store"]
+    def has_room(self, item: DueItem) -> bool:
+        """Say whether the item's store may have one more."""
+        store = item.store
         most = 1 if store in self._limits.probed else self._limits.stores.get(store)
         if most is not None and self._of_store[store] >= most:
             return False
-        if not row["carries"]:
+        if not item.carries:
             return True
         link = self._limits.links.get(store)
         if link is None:  # how fast it is, is not known before it has answered once
             return self._carrying[store] == 0
         if self._limits.is_slow(store) and self._slow >= self._limits.slow_share:
             return False
-        return self._carrying[store] < link.in_flight(row["carried_bytes"], self._limits.slice_target_s)
+        return self._carrying[store] < link.in_flight(item.carried_bytes, self._limits.slice_target_s)
 
-    def add(self, row: Row) -> None:
-        """Count a row that was chosen."""
-        store = row["store"]
-        self._of_tenant[row["tenant"]] += 1
+    def add(self, item: DueItem) -> None:
+        """Count a item that was chosen."""
+        store = item.store
+        self._of_tenant[item.tenant] += 1
         self._of_store[store] += 1
-        self._carrying[store] += row["carries"]
-        self._slow += row["carries"] and self._limits.is_slow(store)
+        self._carrying[store] += item.carries
+        self._slow += item.carries and self._limits.is_slow(store)
 
 
-def _order(row: Row) -> tuple[int, int, Any, int]:
-    return row["priority"], _ENDING_FIRST[row["state"]], row["job_id"], row["number"] or 0
+def _order(item: DueItem) -> tuple[int, int, UUID, int]:
+    return item.priority, _ENDING_FIRST[item.state], item.job_id, item.number or 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alembic.script.revision import ResolutionError
 
@@ -15,7 +15,7 @@ from worker.doctor.findings import CONNECT_S, Finding, Level, clock
 from worker.doctor.work import work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from worker.config.profiles import Profiles
     from worker.config.settings import Settings
@@ -43,6 +43,17 @@ _LONG = """
   ORDER BY xact_start LIMIT 3"""
 
 
+class _Status(NamedTuple):
+    """The server's state and its connections."""
+
+    standby: bool
+    read_only: bool
+    available: int
+    used: int
+    used_by_others: int
+    """Of other programs than Sliceway."""
+
+
 def database(settings: Settings, profiles: Profiles) -> Iterator[Finding]:
     """Check the server, then our tables in it, then the work that they describe."""
     pooled = settings.database_direct_url is not None
@@ -54,7 +65,7 @@ def database(settings: Settings, profiles: Profiles) -> Iterator[Finding]:
             return
         yield from _server(connection)
         yield sessions.session(connection, pooled=pooled)
-        status = _one(connection, _STATUS)
+        status = _Status(**_one(connection, _STATUS))
         yield _writable(status)
         if settings.database_direct_url is not None:  # for the rest: it has our session settings, whatever the role has
             try:
@@ -85,17 +96,17 @@ def _server(connection: Connection) -> Iterator[Finding]:
     yield clock("database", _one(connection, "SELECT extract(epoch FROM clock_timestamp())::float8 AS now")["now"])
 
 
-def _one(connection: Connection, statement: str) -> dict[str, Any]:
+def _one(connection: Connection, statement: str) -> Mapping[str, Any]:
     row = connection.execute(statement.encode()).fetchone()
     assert row is not None
     return row
 
 
-def _writable(status: dict[str, Any]) -> Finding:
-    if status["standby"]:
+def _writable(status: _Status) -> Finding:
+    if status.standby:
         advice = "Point SLICEWAY_DATABASE_URL at the primary, or promote this server."
         return Finding("database writes", Level.FAILED, "it is a standby and takes no writes", advice)
-    if status["read_only"]:
+    if status.read_only:
         advice = (
             "See why (a full disk?), then set default_transaction_read_only to off for the server, database or role."
         )
@@ -133,15 +144,15 @@ def _migrations(url: DatabaseUrl, *, pooled: bool) -> Finding:
     return Finding("migrations", Level.OK, "up to date")
 
 
-def _connections(connection: Connection, settings: Settings, status: dict[str, Any]) -> Finding:
+def _connections(connection: Connection, settings: Settings, status: _Status) -> Finding:
     """Compare the server's limit with what the live workers and one API process may open, unless a pooler limits it."""
-    name, used, available = "database connections", status["used"], status["available"]
+    name, used, available = "database connections", status.used, status.available
     workers = _one(connection, "SELECT coalesce(sum(2 * (slots + 3) + 1), 0) AS n FROM worker WHERE ended_at IS NULL")
     needed = int(workers["n"]) + 2 * (settings.api_threads + 1)
     text = f"{used} of {available} are in use"
     if used > _NEARLY_ALL * available:
         return Finding(name, Level.FAILED, text, "Raise max_connections, or find the clients that hold so many.")
-    if settings.database_direct_url is None and status["used_by_others"] + needed > available:
-        text += f"; workers and one API process may open {needed}, others hold {status['used_by_others']}"
+    if settings.database_direct_url is None and status.used_by_others + needed > available:
+        text += f"; workers and one API process may open {needed}, others hold {status.used_by_others}"
         return Finding(name, Level.NOTE, text, "Raise max_connections, or put a pooler between.")
     return Finding(name, Level.OK, f"{text}; workers and one API process may open {needed}")

@@ -15,9 +15,11 @@ from worker.doctor.findings import CONNECT_S, Finding, Level
 from worker.telemetry.redact import first_line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from worker.config.broker_url import BrokerUrl, Master
 
-AT_ONCE: dict[str, Any] = {
+AT_ONCE: Mapping[str, Any] = {
     "socket_timeout": CONNECT_S,
     "socket_connect_timeout": CONNECT_S,
     "retry": Retry(NoBackoff(), 0),  # the doctor reports the first failure

@@ -92,17 +92,18 @@ def _broker(url: BrokerUrl) -> Iterator[Finding]:
     yield from consumers(given)
 
 
-def _redis_options(url: BrokerUrl) -> dict[str, Any]:
+def _redis_options(url: BrokerUrl) -> Mapping[str, Any]:
     """Return redis-py's options for a connection to the server."""
     place = {"host": url.address.name, "port": url.address.port or 0}
     if url.socket is not None:
         place = {"unix_socket_path": url.socket}
     tls = {} if url.tls is None else {"ssl": True, **url.tls.for_redis()}
     secret = None if url.password is None else url.password.reveal()
-    return place | tls | {"db": int(url.place or 0), "username": url.user, "password": secret} | sentinels.AT_ONCE
+    account = {"db": int(url.place or 0), "username": url.user, "password": secret}
+    return {**place, **tls, **account, **sentinels.AT_ONCE}
 
 
-def _broker_info(client: redis.Redis) -> tuple[dict[str, Any], bool]:
+def _broker_info(client: redis.Redis) -> tuple[Mapping[str, Any], bool]:
     """Return the server's INFO about itself and its memory, and whether it refuses the command."""
     try:
         return {**client.info("server"), **client.info("memory")}, False

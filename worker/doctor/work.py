@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from worker.config.timeouts import SLOW_SLICE_S
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from worker.config.profiles import Profiles
     from worker.db.pool import Connection
 
-Row = dict[str, Any]
 RECENT = timedelta(days=7)
 """Period in which failed and cancelled jobs are counted."""
 _WORKERS = """
@@ -44,14 +43,33 @@ _RECENT = """
   FROM tenants t JOIN job j ON j.tenant = t.tenant AND j.state IN ('failed', 'cancelled') AND j.id >= %s"""
 
 
+class _Worker(NamedTuple):
+    """A worker process that has not ended."""
+
+    id: UUID
+    name: str
+    roots: list[str]
+    lives: bool
+    """Whether its last heartbeat is recent."""
+    silent_s: float
+
+
+class _Leader(NamedTuple):
+    """The row of the dispatcher's leadership."""
+
+    holder: UUID
+    leads: bool
+    """Whether its term goes on."""
+
+
 def work(connection: Connection, dead_after_s: float, profiles: Profiles) -> Iterator[Finding]:
     """Check the worker processes, then the jobs that may need an operator."""
-    rows = connection.execute(_WORKERS, (dead_after_s,)).fetchall()
-    live = [row for row in rows if row["lives"]]
-    yield from _workers(rows, live)
+    workers = [_Worker(**row) for row in connection.execute(_WORKERS, (dead_after_s,))]
+    live = [worker for worker in workers if worker.lives]
+    yield from _workers(workers, live)
     if live:
         leader = connection.execute(_LEADER).fetchone()
-        yield _leader(leader, live)
+        yield _leader(None if leader is None else _Leader(**leader), live)
         yield from _roots(live, profiles)
     yield from _breakers(connection)
     yield from _links(connection)
@@ -59,35 +77,36 @@ def work(connection: Connection, dead_after_s: float, profiles: Profiles) -> Ite
     yield from _recent(connection)
 
 
-def _workers(rows: list[Row], live: list[Row]) -> Iterator[Finding]:
-    silent = [row for row in rows if not row["lives"]]
+def _workers(workers: list[_Worker], live: list[_Worker]) -> Iterator[Finding]:
+    silent = [worker for worker in workers if not worker.lives]
     if not live:
         yield Finding("workers", Level.NOTE, "none is running", "Start one: `sliceway worker`.")
     else:
         yield Finding("workers", Level.OK, f"{len(live)} {'process' if len(live) == 1 else 'processes'} running")
     if silent and live:  # without a live worker no leader can declare them dead, and the line above is enough
-        text = f"{_names(silent)} silent for {max(row['silent_s'] for row in silent):.0f} s, and not yet taken for dead"
+        silent_s = max(worker.silent_s for worker in silent)
+        text = f"{_names(silent)} silent for {silent_s:.0f} s, and not yet taken for dead"
         advice = "Run it again in some seconds; if it stays, see the dispatcher's line and the workers' logs."
         yield Finding("worker heartbeats", Level.FAILED, text, advice)
 
 
-def _names(rows: list[Row]) -> str:
-    if len(rows) == 1:
-        return f"{rows[0]['name']} is"
-    return f"{rows[0]['name']} and {len(rows) - 1} more are"
+def _names(workers: list[_Worker]) -> str:
+    if len(workers) == 1:
+        return f"{workers[0].name} is"
+    return f"{workers[0].name} and {len(workers) - 1} more are"
 
 
-def _leader(leader: Row | None, live: list[Row]) -> Finding:
-    if leader is None or not leader["leads"]:
+def _leader(leader: _Leader | None, live: list[_Worker]) -> Finding:
+    if leader is None or not leader.leads:
         advice = "Run it again in some seconds; if it stays, restart the workers and read their logs."
         return Finding("dispatcher", Level.FAILED, "none leads, so nothing is dispatched", advice)
-    name = next((row["name"] for row in live if row["id"] == leader["holder"]), "a worker that has just ended")
+    name = next((worker.name for worker in live if worker.id == leader.holder), "a worker that has just ended")
     return Finding("dispatcher", Level.OK, f"{name} leads")
 
 
-def _roots(live: list[Row], profiles: Profiles) -> Iterator[Finding]:
+def _roots(live: list[_Worker], profiles: Profiles) -> Iterator[Finding]:
     for root in profiles.roots:
-        lacking = [row for row in live if root not in row["roots"]]
+        lacking = [worker for worker in live if root not in worker.roots]
         if not lacking:
             continue
         all_lack = len(lacking) == len(live)

@@ -101,7 +101,7 @@ class Canary:
         if not self.ended:
             self._child.stop(grace_s=_STOP_S)
 
-    def _read_notes(self) -> list[dict[str, Any]]:
+    def _read_notes(self) -> list[Mapping[str, Any]]:
         if not self._notes.exists():
             return []
         return [json.loads(line) for line in self._notes.read_text().splitlines() if line.endswith("}")]

@@ -46,14 +46,14 @@ class Cleaning:
         before = self.report.failures
         if canary is not None:
             self._try(canary.stop, "the canary may still run", f"kill {canary.pid}.")
-        jobs: list[watch.Row] = []
+        jobs: list[watch.DrillJob] = []
         show = f"sliceway jobs list --label drill={self.drill}"
         self._try(lambda: jobs.extend(self._jobs()), "the drill's jobs are not known", f"`{show}`, then cancel them.")
         for job in jobs:
-            cancel = f"`sliceway jobs cancel {job['id']}`; delete the object {job['key']!r} if there is one."
-            self._try(partial(self._end, job), f"job {job['id']}", cancel)
+            cancel = f"`sliceway jobs cancel {job.id}`; delete the object {job.key!r} if there is one."
+            self._try(partial(self._end, job), f"job {job.id}", cancel)
         self._try(lambda: file.unlink(missing_ok=True), f"the file {file}", f"rm {file}.")
-        wait = partial(self._wait_for_leases, [job["id"] for job in jobs], death)
+        wait = partial(self._wait_for_leases, [job.id for job in jobs], death)
         self._try(wait, "leases", "`sliceway doctor` shows the workers and the dispatcher.")
         if self.report.failures == before:
             self.report.ok("cleaned up", "canary, jobs, objects and file are gone; nothing is leased any more")
@@ -65,35 +65,35 @@ class Cleaning:
             advice = error.advice if isinstance(error, LeftBehind) else how
             self.report.failed("left behind", f"{what}: {first_line(error)}", advice)
 
-    def _jobs(self) -> list[watch.Row]:
+    def _jobs(self) -> list[watch.DrillJob]:
         with self.database.connection() as tx:
             return watch.jobs_of(tx, self.drill)
 
-    def _end(self, job: watch.Row) -> None:
+    def _end(self, job: watch.DrillJob) -> None:
         """Cancel a live job, then remove its object and its unfinished upload from the store.
 
         Raises:
             LeftBehind: the job does not end, or the store keeps something.
         """
-        if job["state"] not in FINAL:
-            self.client.cancel(str(job["id"]))
-            job = self._final(job["id"])
-        if not self.store.remove(job["key"], f"sliceway/{job['id']}/{job['epoch']}", Deadline(ANSWER_S)):
-            raise LeftBehind(f"an object that is not the drill's is at {job['key']!r}", "Find out its owner.")
-        outcome = self.store.abort(job["key"], None, Deadline(ANSWER_S))  # no one else uses the drill's key
+        if job.state not in FINAL:
+            self.client.cancel(str(job.id))
+            job = self._final(job.id)
+        if not self.store.remove(job.key, f"sliceway/{job.id}/{job.epoch}", Deadline(ANSWER_S)):
+            raise LeftBehind(f"an object that is not the drill's is at {job.key!r}", "Find out its owner.")
+        outcome = self.store.abort(job.key, None, Deadline(ANSWER_S))  # no one else uses the drill's key
         if isinstance(outcome, AbortSkipped):
             advice = "Nothing: the store lets it expire; or delete it there."
-            raise LeftBehind(f"{job['key']!r}: {outcome.reason}", advice)
+            raise LeftBehind(f"{job.key!r}: {outcome.reason}", advice)
 
-    def _final(self, job_id: UUID) -> watch.Row:
+    def _final(self, job_id: UUID) -> watch.DrillJob:
         until_s = time.monotonic() + self.end_s
         while True:
-            job = next(job for job in self._jobs() if job["id"] == job_id)
-            if job["state"] in FINAL:
+            job = next(job for job in self._jobs() if job.id == job_id)
+            if job.state in FINAL:
                 return job
             if time.monotonic() > until_s:
                 advice = f"Start a worker if none runs: it cleans up by itself; `sliceway jobs show {job_id}` shows it."
-                raise LeftBehind(f"it is still {job['state']}: it waits for a worker", advice)
+                raise LeftBehind(f"it is still {job.state}: it waits for a worker", advice)
             time.sleep(_POLL_INTERVAL_S)
 
     def _wait_for_leases(self, jobs: list[UUID], death: Death | None) -> None:

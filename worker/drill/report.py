@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from worker.doctor.findings import Finding, Level
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 @dataclass(slots=True)
@@ -66,6 +66,6 @@ class Report:
         """The number of failed steps."""
         return sum(step.level is Level.FAILED for step in self.steps)
 
-    def document(self, outcome: str) -> dict[str, Any]:
+    def document(self, outcome: str) -> Mapping[str, object]:
         """Return the document for `--json`."""
         return {"outcome": outcome, **asdict(self.figures), "steps": [asdict(step) for step in self.steps]}

@@ -10,7 +10,7 @@ import time
 import uuid
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from worker.client.answers import RefusedByApi
 from worker.client.api import Client
@@ -118,7 +118,7 @@ class Drill:
         finally:
             store.close()
 
-    def _job_spec(self, attempt: int) -> dict[str, Any]:
+    def _job_spec(self, attempt: int) -> Mapping[str, object]:
         return {
             "source": {"kind": "file", "root": self._site.root.name, "path": self._file.name},
             "store": self._site.store.name,
@@ -158,28 +158,28 @@ class Drill:
         for attempt in range(1, ATTEMPTS + 1):
             job_spec = self._job_spec(attempt)
             self._report.figures.job = self._client.enqueue(job_spec, f"{self._prefix}-{attempt}")["id"]
-            while (job := self._newest())["state"] not in FINAL and not canary.ended:
+            while (job := self._newest()).state not in FINAL and not canary.ended:
                 if time.monotonic() > self._until_s:
-                    what = f"job {job['id']} is {job['state']}, and no slice of it has reached the canary"
+                    what = f"job {job.id} is {job.state}, and no slice of it has reached the canary"
                     raise NothingProven(f"{what} in {self._site.timeout_s:.0f} s")
                 time.sleep(POLL_INTERVAL_S)
             if canary.ended:
                 if canary.death is None:
                     raise NothingProven(f"the canary has ended by itself: {canary.last_log_line}")
                 return canary.death
-            if job["state"] != JobState.SUCCEEDED:
-                error = job["error"] or {"message": "it was cancelled"}
-                self._report.failed("upload", f"job {job['id']}: {error['message']}", error.get("advice") or "")
+            if job.state != JobState.SUCCEEDED:
+                message, advice = (job.error["message"], job.error["advice"]) if job.error else ("it was cancelled", "")
+                self._report.failed("upload", f"job {job.id}: {message}", advice)
                 raise DrillFailed("the canary's upload failed before anything was killed")
             self._report.note("reached", f"other workers were faster with job {attempt} of at most {ATTEMPTS}")
         raise NothingProven(f"no slice of {ATTEMPTS} jobs has reached the canary")
 
-    def _newest(self) -> dict[str, Any]:
+    def _newest(self) -> watch.DrillJob:
         with self._database.connection() as tx:
             return watch.jobs_of(tx, self._id)[0]
 
     def _report_kill(self, death: Death) -> None:
-        where = f"slice {death.number + 1} of {self._newest()['slices_total']} of job {death.job}"
+        where = f"slice {death.number + 1} of {self._newest().slices_total} of job {death.job}"
         sent = f"{death.sent_bytes:,} of its {death.size_bytes:,} bytes"
         self._report.ok("killed", f"the canary, by SIGKILL, in {where}, after {sent}")
 
@@ -223,7 +223,7 @@ class Drill:
         self._report.failed("succeeded", f"job {death.job} is {found.state}{why}", how)
 
     def _report_success(self, death: Death, found: watch.Recovery) -> None:
-        figures, slices = self._report.figures, (found.result or {})["slices"]
+        figures, slices = self._report.figures, (found.result or {}).get("slices", {})
         figures.succeeded_s, figures.slices, figures.sends = found.ended_s, slices["slices"], slices["sends"]
         repeated = slices["sends"] - slices["slices"]
         text = f"the job, {found.ended_s:.1f} s after the kill; {repeated} of {slices['slices']} slices sent again"
@@ -237,7 +237,7 @@ class Drill:
         store, job = open_store(self._site.store), self._newest()
         try:
             mark = f"sliceway/{death.job}/{found.epoch}"
-            wanted = Expected(job["key"], mark, self._site.size_bytes, sha1)
+            wanted = Expected(job.key, mark, self._site.size_bytes, sha1)
             self._report.add(verify(store, self._site.store, wanted))
         finally:
             store.close()

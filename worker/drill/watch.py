@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg.types.json import Jsonb
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
     from datetime import datetime
     from uuid import UUID
 
     from worker.db.pool import Connection
     from worker.drill.canary import Death
+    from worker.jobs.documents import ResultDocument
+    from worker.jobs.retry import ErrorDocument
 
-Row = dict[str, Any]
 _OTHERS = """
   SELECT count(*) AS n FROM worker
   WHERE ended_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(dead_after_s)s)
@@ -45,6 +46,18 @@ _HELD = """
             AND (id = ANY (%(jobs)s) OR step = 'running' AND worker = %(worker)s)) AS n"""
 
 
+class DrillJob(NamedTuple):
+    """A job that a drill has enqueued."""
+
+    id: UUID
+    key: str
+    state: str
+    epoch: int
+    slices_total: int | None
+    error: ErrorDocument | None
+    result: ResultDocument | None
+
+
 @dataclass(frozen=True, slots=True)
 class Recovery:
     """How far the other workers have come. Times are seconds since the kill, by the database's clock.
@@ -63,8 +76,8 @@ class Recovery:
 
     state: str
     epoch: int
-    error: Row | None
-    result: Row | None
+    error: ErrorDocument | None
+    result: ResultDocument | None
     noticed_s: float | None
     taken_s: float | None
     taken_by: str | None
@@ -93,9 +106,9 @@ def recovery(tx: Connection, death: Death, killed: datetime) -> Recovery:
     return Recovery(**row)
 
 
-def jobs_of(tx: Connection, drill: str) -> list[Row]:
-    """Return `id`, `key`, `state`, `epoch`, `slices_total`, `error` and `result` of a drill's jobs, newest first."""
-    return tx.execute(_JOBS, {"labels": Jsonb({"drill": drill})}).fetchall()
+def jobs_of(tx: Connection, drill: str) -> list[DrillJob]:
+    """Return a drill's jobs, newest first."""
+    return [DrillJob(**row) for row in tx.execute(_JOBS, {"labels": Jsonb({"drill": drill})})]
 
 
 def ended(tx: Connection, worker: UUID) -> bool:
@@ -109,7 +122,7 @@ def held(tx: Connection, jobs: Collection[UUID], worker: UUID | None) -> int:
     return _count(tx, _HELD, {"jobs": list(jobs), "worker": worker})
 
 
-def _count(tx: Connection, statement: str, params: Row) -> int:
+def _count(tx: Connection, statement: str, params: Mapping[str, Any]) -> int:
     row = tx.execute(statement.encode(), params).fetchone()
     assert row is not None
     return int(row["n"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from worker.jobs.rows import DueItem
 from worker.jobs.statements import sql
 
 if TYPE_CHECKING:
@@ -12,12 +13,11 @@ if TYPE_CHECKING:
 
     from worker.db.pool import Connection
 
-Row = dict[str, Any]
 
-
-def due_aborts(tx: Connection, *, blocked: Sequence[str], known: Sequence[str], most: int) -> list[Row]:
+def due_aborts(tx: Connection, *, blocked: Sequence[str], known: Sequence[str], most: int) -> list[DueItem]:
     """Return due aborts of blocked stores that are not to wait until the store is usable again."""
-    return tx.execute(sql("due_aborts"), {"blocked": list(blocked), "known": list(known), "most": most}).fetchall()
+    params = {"blocked": list(blocked), "known": list(known), "most": most}
+    return [DueItem.from_row(row) for row in tx.execute(sql("due_aborts"), params)]
 
 
 def cancelled_for_s(tx: Connection, job_id: UUID) -> float:

@@ -21,7 +21,7 @@ from worker.errors import NotFound, Refused
 from worker.ids import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from datetime import datetime
     from uuid import UUID
 
@@ -190,6 +190,6 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _key(row: dict[str, Any]) -> ApiKey:
+def _key(row: Mapping[str, Any]) -> ApiKey:
     scopes = frozenset(Scope(scope) for scope in row["scopes"])
     return ApiKey(row["id"], row["name"], row["tenant"], scopes, row["created_at"], row["revoked_at"])

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.db.pool import Connection
-    from worker.jobs.leases import Row
+    from worker.jobs.retry import ErrorDocument
 
 
-def open_breaker(tx: Connection, store: str, error: Row, probe_s: float) -> bool:
+def open_breaker(tx: Connection, store: str, error: ErrorDocument, probe_s: float) -> bool:
     """Let the store's jobs wait, but for a probe every ``probe_s`` seconds; return whether the breaker was closed."""
     row = tx.execute(sql("open_breaker"), {"store": store, "error": Jsonb(error), "probe_s": probe_s}).fetchone()
     return row is not None and bool(row["opened"])

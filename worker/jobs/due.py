@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from worker.jobs.links import KNOWN_FOR_S, Link
+from worker.jobs.rows import DueItem
 from worker.jobs.statements import sql
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from worker.db.pool import Connection
-    from worker.jobs.leases import Row
 
 
 class Load(NamedTuple):
@@ -53,7 +53,7 @@ class QueueSnapshot:
 
 
 def snapshot(tx: Connection, *, whole_bytes: int) -> QueueSnapshot:
-    """Look around, in one statement; files of at most ``whole_bytes`` may be sent by an init."""
+    """Read all of it in one statement; files of at most ``whole_bytes`` may be sent by an init."""
     row = tx.execute(sql("snapshot"), {"whole_bytes": whole_bytes, "known_for_s": KNOWN_FOR_S}).fetchone() or {}
     return QueueSnapshot(
         now=row["now"],
@@ -74,13 +74,13 @@ def snapshot(tx: Connection, *, whole_bytes: int) -> QueueSnapshot:
     )
 
 
-def due_steps(tx: Connection, *, per_lane: int, blocked: Sequence[str], whole_bytes: int) -> list[Row]:
+def due_steps(tx: Connection, *, per_lane: int, blocked: Sequence[str], whole_bytes: int) -> list[DueItem]:
     """Return the first due steps of every lane (store, tenant) but those of blocked stores."""
     params = {"per_lane": per_lane, "blocked": list(blocked), "whole_bytes": whole_bytes}
-    return tx.execute(sql("due_steps"), params).fetchall()
+    return [DueItem.from_row(row) for row in tx.execute(sql("due_steps"), params)]
 
 
-def due_slices(tx: Connection, *, per_lane: int, window: int, blocked: Sequence[str]) -> list[Row]:
+def due_slices(tx: Connection, *, per_lane: int, window: int, blocked: Sequence[str]) -> list[DueItem]:
     """Return the first due slices of every lane, as many of each job as its window has room for."""
     params = {"per_lane": per_lane, "window": window, "blocked": list(blocked)}
-    return tx.execute(sql("due_slices"), params).fetchall()
+    return [DueItem.from_row(row) for row in tx.execute(sql("due_slices"), params)]

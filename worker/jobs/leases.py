@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg.types.json import Jsonb
 
 from worker.errors import StaleClaim
+from worker.jobs.rows import FailureCounts
 from worker.jobs.statements import sql
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from worker.db.pool import Connection
+    from worker.jobs.documents import LinkCounters
     from worker.jobs.links import Link
-
-Row = dict[str, Any]
+    from worker.jobs.retry import ErrorDocument
+    from worker.jobs.rows import Params
 
 
 def json_or_null(value: Any) -> Jsonb | None:
@@ -45,7 +47,7 @@ class Claim:
         """How the history names the holder."""
         return f"worker {self.worker}"
 
-    def params(self) -> Row:
+    def params(self) -> Params:
         """Return the guard's parameters."""
         return {
             "job": self.job_id,
@@ -78,11 +80,11 @@ class Deferral:
     """
 
     delay: timedelta | None
-    error: Row | None
+    error: ErrorDocument | None
     attempt: bool = False
     restart_clock: bool = False
 
-    def params(self) -> Row:
+    def params(self) -> Params:
         """Return the statement's parameters."""
         return {
             "delay_s": None if self.delay is None else self.delay.total_seconds(),
@@ -92,7 +94,7 @@ class Deferral:
         }
 
 
-def reported_links(tx: Connection) -> list[tuple[UUID, list[Row]]]:
+def reported_links(tx: Connection) -> list[tuple[UUID, list[LinkCounters]]]:
     """Return what each live worker has reported of its links."""
     return [(row["id"], row["links"]) for row in tx.execute(sql("reported_links"))]
 
@@ -122,8 +124,8 @@ def lost_claims(tx: Connection, claims: Sequence[tuple[Claim, bool]], worker: UU
     return {(row["job_id"], row["number"]) for row in tx.execute(sql("lost_claims"), params)}
 
 
-def claim_history(tx: Connection, claim: Claim) -> Row:
-    """Return what the decision about a claim's failure needs, of the columns of a claimed row; reads nothing else.
+def claim_history(tx: Connection, claim: Claim) -> FailureCounts:
+    """Return what the decision about a claim's failure needs; reads nothing else of the row.
 
     Raises:
         StaleClaim: it is not held.
@@ -131,7 +133,7 @@ def claim_history(tx: Connection, claim: Claim) -> Row:
     row = tx.execute(sql("claim_history"), claim.params()).fetchone()
     if row is None:
         raise StaleClaim(f"job {claim.job_id}: the claim with token {claim.token} is not held")
-    return row
+    return FailureCounts.from_row(row)
 
 
 def adopted_by_size(tx: Connection, job_id: UUID, epoch: int) -> bool:

@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from worker.jobs.documents import JsonObject
 from worker.jobs.states import LIVE, JobState, SliceState, Step
 
 
@@ -55,7 +56,7 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         str: Text,
         datetime: TIMESTAMP(timezone=True),
-        dict[str, Any]: JSONB,
+        JsonObject: JSONB,
         list[str]: ARRAY(Text),
         bytes: LargeBinary,
     }
@@ -74,14 +75,14 @@ class Job(Base):
     epoch: Mapped[int] = mapped_column(server_default=text("1"))
     run: Mapped[int] = mapped_column(server_default=text("1"))
 
-    source: Mapped[dict[str, Any]]
-    fingerprint: Mapped[dict[str, Any] | None]
+    source: Mapped[JsonObject]
+    fingerprint: Mapped[JsonObject | None]
     store: Mapped[str]
     key: Mapped[str]
     target: Mapped[str]
     overwrite: Mapped[bool]
     attributes: Mapped[str | None]
-    labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    labels: Mapped[JsonObject] = mapped_column(server_default=text("'{}'::jsonb"))
     verify: Mapped[str]
     slice_size: Mapped[int | None]
     retry_for_s: Mapped[int]
@@ -93,11 +94,11 @@ class Job(Base):
     bytes_done: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     sent_bytes: Mapped[int | None] = mapped_column(BigInteger)
     """Acknowledged bytes of what was given back since: of its slices together, or of its one request."""
-    session: Mapped[dict[str, Any] | None]
+    session: Mapped[JsonObject | None]
     ordered: Mapped[bool] = mapped_column(server_default=false())
     existed: Mapped[bool | None]
-    hashing: Mapped[dict[str, Any] | None]
-    digests: Mapped[dict[str, Any] | None]
+    hashing: Mapped[JsonObject | None]
+    digests: Mapped[JsonObject | None]
     finish_claims: Mapped[int] = mapped_column(server_default=text("0"))
 
     paused_at: Mapped[datetime | None]
@@ -111,8 +112,8 @@ class Job(Base):
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     deaths: Mapped[int] = mapped_column(server_default=text("0"))
     session_losses: Mapped[int] = mapped_column(server_default=text("0"))
-    error: Mapped[dict[str, Any] | None]
-    result: Mapped[dict[str, Any] | None]
+    error: Mapped[JsonObject | None]
+    result: Mapped[JsonObject | None]
 
     idempotency_key: Mapped[str | None]
     request_digest: Mapped[bytes | None]
@@ -179,7 +180,7 @@ class Slice(Base):
     sent_bytes: Mapped[int | None]
     tag: Mapped[str | None]
     digest: Mapped[str | None]
-    error: Mapped[dict[str, Any] | None]
+    error: Mapped[JsonObject | None]
     done_at: Mapped[datetime | None]
 
     __table_args__ = (
@@ -210,7 +211,7 @@ class JobEvent(Base):
     to_state: Mapped[str | None]
     epoch: Mapped[int]
     actor: Mapped[str]
-    cause: Mapped[dict[str, Any] | None]
+    cause: Mapped[JsonObject | None]
 
     __table_args__ = (Index("ix_event_job_id_id", "job_id", "id"),)
 
@@ -257,7 +258,7 @@ class Breaker(Base):
     __tablename__ = "breaker"
 
     store: Mapped[str] = mapped_column(primary_key=True)
-    error: Mapped[dict[str, Any]]
+    error: Mapped[JsonObject]
     opened_at: Mapped[datetime] = mapped_column(server_default=func.now())
     probe_at: Mapped[datetime]
 

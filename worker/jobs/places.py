@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from worker.errors import Conflict, StoreUnusable
+from worker.jobs.rows import SourceRef
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from uuid import UUID
 
     from worker.config.profiles import Profiles, StoreProfile
@@ -31,7 +31,7 @@ def store_of(profiles: Profiles, store: str, key: str, target: str) -> StoreProf
     return profiles.stores[store]
 
 
-def check_tenant(profiles: Profiles, tenant: str, store: str, key: str, source: Mapping[str, Any]) -> None:
+def check_tenant(profiles: Profiles, tenant: str, store: str, key: str, source: SourceRef) -> None:
     """See that the job's tenant may still read from its root, and write to its key.
 
     A profile that there is not is none of this function's business.
@@ -39,7 +39,7 @@ def check_tenant(profiles: Profiles, tenant: str, store: str, key: str, source: 
     Raises:
         StoreUnusable: `tenant_not_allowed`: a list of tenants or a prefix was changed since the job came.
     """
-    place, root = profiles.stores.get(store), profiles.roots.get(source.get("root", ""))
+    place, root = profiles.stores.get(store), profiles.roots.get(source.root)
     if root is not None and not root.allows(tenant):
         _not_allowed(f"tenant {tenant!r} may not read from root {root.name!r} any more")
     if place is None:
@@ -59,7 +59,7 @@ def check_retry(tx: Connection, profiles: Profiles, job_id: UUID) -> None:
     row = tx.execute("SELECT tenant, store, key, source FROM job WHERE id = %s", (job_id,)).fetchone()
     assert row is not None
     try:
-        check_tenant(profiles, **row)
+        check_tenant(profiles, row["tenant"], row["store"], row["key"], SourceRef.from_json(row["source"]))
     except StoreUnusable as refused:
         raise Conflict(refused.message, code=refused.code, advice=refused.advice) from None
 

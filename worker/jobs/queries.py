@@ -88,7 +88,7 @@ class InFlight(NamedTuple):
 class Page:
     """Some rows, and after which to go on; ``more`` is false at the end."""
 
-    rows: Sequence[Row[Any]]
+    rows: Sequence[Row[*tuple[Any, ...]]]
     more: bool
 
 
@@ -145,7 +145,7 @@ def list_jobs(database: Database, which: Filter, *, after: UUID | None, limit: i
     if after is not None:
         statement = statement.where(Job.id < after)
 
-    def within_its_time(session: Session) -> Sequence[Row[Any]]:
+    def within_its_time(session: Session) -> Sequence[Row[*tuple[Any, ...]]]:
         session.execute(text(f"SET LOCAL statement_timeout = {PAGE_TIMEOUT_MS}"))
         return session.execute(statement).all()
 
@@ -216,7 +216,7 @@ def list_events(database: Database, job_id: UUID, *, after: int, limit: int) -> 
     return _page(_read(database, lambda session: session.execute(statement).all()), limit)
 
 
-def _page(rows: Sequence[Row[Any]], limit: int) -> Page:
+def _page(rows: Sequence[Row[*tuple[Any, ...]]], limit: int) -> Page:
     return Page(rows[:limit], more=len(rows) > limit)
 
 

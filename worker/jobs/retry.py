@@ -11,7 +11,7 @@ import random
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from worker.errors import (
     Interrupted,
@@ -46,6 +46,20 @@ _WITHOUT_END = "Nothing:"
 _AT_THE_END = "Put right what the message and the store's answer name, then retry."
 
 
+class ErrorDocument(TypedDict):
+    """An error as the job's row, its slices and its history keep it."""
+
+    code: str
+    message: str
+    advice: str
+    at: str
+    """ISO 8601, UTC."""
+    answer: NotRequired[str]
+    """The store's own account of it."""
+    unanswered: NotRequired[bool]
+    replaced: NotRequired[bool]
+
+
 @dataclass(frozen=True, slots=True)
 class History:
     """What a decision depends on.
@@ -72,7 +86,7 @@ class Again:
     """Dispatch it again after ``delay`` (None: at once). ``error`` None leaves no trace: the interruption was ours."""
 
     delay: timedelta | None
-    error: dict[str, Any] | None = None
+    error: ErrorDocument | None = None
     attempt: bool = False
     restart_clock: bool = False
 
@@ -81,7 +95,7 @@ class Again:
 class Fresh:
     """Start a new session."""
 
-    error: dict[str, Any]
+    error: ErrorDocument
     delay: timedelta | None
 
 
@@ -89,25 +103,31 @@ class Fresh:
 class GiveUp:
     """The job has failed."""
 
-    error: dict[str, Any]
+    error: ErrorDocument
 
 
 Decision = Again | Fresh | GiveUp
 
 
-def describe(error: Exception) -> dict[str, Any]:
+def describe(error: Exception) -> ErrorDocument:
     """Return an error as the row and the history keep it."""
     if isinstance(error, SlicewayError):
         code, message, advice = error.code, error.message, error.advice
     else:
         code, message, advice = SlicewayError.code, f"{type(error).__name__}: {error}", SlicewayError.advice
-    described = {"code": code, "message": message, "advice": advice, "at": datetime.now(UTC).isoformat()}
+    described: ErrorDocument = {
+        "code": code,
+        "message": _as_text(message),
+        "advice": _as_text(advice),
+        "at": datetime.now(UTC).isoformat(),
+    }
     if isinstance(error, StoreError) and error.answer is not None:
-        described["answer"] = error.answer
-    marks = {"unanswered": True} if isinstance(error, StoreError) and error.unanswered else {}
+        described["answer"] = _as_text(error.answer)
+    if isinstance(error, StoreError) and error.unanswered:
+        described["unanswered"] = True
     if isinstance(error, SourceChanged) and error.replaced:
-        marks["replaced"] = True
-    return {name: _as_text(value) for name, value in described.items()} | marks
+        described["replaced"] = True
+    return described
 
 
 def _as_text(value: str) -> str:
@@ -125,7 +145,7 @@ def decide(error: Exception, history: History, chance: random.Random | None = No
     """
     decision = _decide(error, history, chance or random.Random())  # noqa: S311 - jitter
     if isinstance(decision, GiveUp):
-        return GiveUp(decision.error | {"advice": _last_advice(decision.error["advice"])})
+        return GiveUp({**decision.error, "advice": _last_advice(decision.error["advice"])})
     return decision
 
 
@@ -140,12 +160,13 @@ def _decide(  # noqa: PLR0911 - one row a class of failure
     described = describe(error)
     match error:
         case Interrupted(stop=Stop.DEADLINE):
-            described |= {
+            stalled: ErrorDocument = {
+                **described,
                 "code": "slice_stalled",
                 "message": "the deadline passed: the store took the bytes too slowly",
+                "unanswered": True,
             }
-            described |= {"unanswered": True}
-            return _in_time(described, history, _backoff(history, chance))
+            return _in_time(stalled, history, _backoff(history, chance))
         case Interrupted():
             return Again(None)
         case StoreUnusable():
@@ -169,7 +190,7 @@ def _profile(error: StoreError) -> bool:
     return error.code in PROFILE_CODES
 
 
-def _waiting(described: dict[str, Any], history: History, delay: timedelta | None) -> Decision:
+def _waiting(described: ErrorDocument, history: History, delay: timedelta | None) -> Decision:
     """Wait for the environment. Time spent failing otherwise does not count, nor the other way round."""
     began_now = history.last_code not in WAITING_CODES
     if not began_now and history.failing_for is not None and history.failing_for > history.wait_for:
@@ -177,7 +198,7 @@ def _waiting(described: dict[str, Any], history: History, delay: timedelta | Non
     return Again(delay, described, restart_clock=began_now)
 
 
-def _in_time(described: dict[str, Any], history: History, delay: timedelta) -> Decision:
+def _in_time(described: ErrorDocument, history: History, delay: timedelta) -> Decision:
     began_now = history.last_code in WAITING_CODES
     failing_for = timedelta(0) if began_now or history.failing_for is None else history.failing_for
     if failing_for > history.retry_for:
@@ -187,7 +208,7 @@ def _in_time(described: dict[str, Any], history: History, delay: timedelta) -> D
     return Again(min(delay, left), described, restart_clock=began_now)
 
 
-def _attempt(described: dict[str, Any], history: History, delay: timedelta) -> Decision:
+def _attempt(described: ErrorDocument, history: History, delay: timedelta) -> Decision:
     if history.attempts + 1 >= ATTEMPTS_MAX:
         return GiveUp(described)
     decision = _in_time(described, history, delay)
@@ -196,7 +217,7 @@ def _attempt(described: dict[str, Any], history: History, delay: timedelta) -> D
     return decision
 
 
-def _fresh(described: dict[str, Any], history: History) -> Decision:
+def _fresh(described: ErrorDocument, history: History) -> Decision:
     # a digest that does not match twice is no accident of the way
     allowed = 1 if described["code"] == "digest_mismatch" else SESSION_LOSSES_MAX
     if history.session_losses >= allowed:

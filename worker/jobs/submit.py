@@ -7,7 +7,7 @@ object to, and finds out what stood in the way of the rest.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 
@@ -40,6 +40,27 @@ class Accepted(NamedTuple):
     store: str
     key: str
     replayed: bool = False
+
+
+class EarlierSubmission(NamedTuple):
+    """A job that was made under an idempotency key."""
+
+    id: UUID
+    tenant: str
+    state: str
+    store: str
+    key: str
+    idempotency_key: str
+    request_digest: bytes | None
+    """Of the request: another digest under the same idempotency key is another request."""
+
+
+class TargetHolder(NamedTuple):
+    """A live job that writes to a target."""
+
+    id: UUID
+    tenant: str
+    target: str
 
 
 @dataclass(slots=True)
@@ -146,46 +167,46 @@ def _explain(tx: Connection, submission: Submission, over: set[UUID]) -> dict[UU
         elif job.id in over:
             answers[job.id] = QuotaExceeded(f"tenant {job.tenant!r} has {most} live jobs, as many as it may have")
         elif job.target in holders:
-            theirs = holders[job.target]["tenant"] != job.tenant
+            theirs = holders[job.target].tenant != job.tenant
             answers[job.id] = (
                 _made(job) if theirs and job.store in submission.blind else _busy(job, holders[job.target])
             )
     return answers
 
 
-def _first_submissions(tx: Connection, lost: Sequence[NewJob]) -> dict[str | None, dict[str, Any]]:
+def _first_submissions(tx: Connection, lost: Sequence[NewJob]) -> dict[str | None, EarlierSubmission]:
     keys = [job.idempotency_key for job in lost if job.idempotency_key is not None]
     if not keys:
         return {}
     rows = tx.execute(sql("first_submissions"), {"tenant": lost[0].tenant, "keys": keys})
-    return {row["idempotency_key"]: row for row in rows}
+    return {row["idempotency_key"]: EarlierSubmission(**row) for row in rows}
 
 
-def _holders(tx: Connection, targets: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _holders(tx: Connection, targets: Sequence[str]) -> dict[str, TargetHolder]:
     rows = tx.execute(sql("target_holders"), {"targets": list(targets)})
-    return {row["target"]: row for row in rows}
+    return {row["target"]: TargetHolder(**row) for row in rows}
 
 
-def _repeated(job: NewJob, first: dict[str, Any]) -> Accepted | Refused:
-    if first["request_digest"] != job.request_digest:
+def _repeated(job: NewJob, first: EarlierSubmission) -> Accepted | Refused:
+    if first.request_digest != job.request_digest:
         return Conflict(
-            f"idempotency key {job.idempotency_key!r} was used for another request, job {first['id']}",
+            f"idempotency key {job.idempotency_key!r} was used for another request, job {first.id}",
             code="idempotency_mismatch",
             advice="Use a new idempotency key for a new request.",
-            extra={"job_id": str(first["id"])},
+            extra={"job_id": str(first.id)},
         )
-    return Accepted(first["id"], first["tenant"], first["state"], first["store"], first["key"], replayed=True)
+    return Accepted(first.id, first.tenant, first.state, first.store, first.key, replayed=True)
 
 
-def _busy(job: NewJob, holder: dict[str, Any]) -> Refused:
-    mine = holder["tenant"] == job.tenant
+def _busy(job: NewJob, holder: TargetHolder) -> Refused:
+    mine = holder.tenant == job.tenant
     return Conflict(
         f"a live job already writes to {job.key!r} in store {job.store!r}",
         code="key_busy",
         advice="Wait until it has ended, cancel it, or choose another key."
         if mine
         else "Wait until it has ended, or choose another key.",
-        extra={"job_id": str(holder["id"])} if mine else None,
+        extra={"job_id": str(holder.id)} if mine else None,
     )
 
 

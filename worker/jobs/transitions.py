@@ -17,17 +17,29 @@ from pydantic_core import to_json
 from worker.db.notify import URGENT, WAKE_CHANNEL
 from worker.errors import Conflict, NotFound, StaleClaim
 from worker.jobs.leases import Acknowledged, Claim, Deferral, adopted_by_size, json_or_null
+from worker.jobs.rows import (
+    Checkpointed,
+    ClaimedJob,
+    ClaimedSlice,
+    Dispatched,
+    FreedClaim,
+    InitProgress,
+    OpenedSession,
+    Reconciled,
+    RetriedJob,
+)
 from worker.jobs.statements import sql
 from worker.jobs.states import FINAL, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from uuid import UUID
 
     from worker.db.pool import Connection
-
-Row = dict[str, Any]
+    from worker.jobs.documents import ResultDocument
+    from worker.jobs.retry import ErrorDocument
+    from worker.jobs.rows import Params
 
 FRESH_AFTER = frozenset({"source_changed", "source_refused", "digest_mismatch", "session_lost"})
 """Errors after which a retry cannot go on with the old session and fingerprint; `source_changed` unless the identity
@@ -62,7 +74,7 @@ class NewJob(NamedTuple):
     request_digest: bytes | None
 
 
-def _one(tx: Connection, statement: str, params: Row) -> Row:
+def _one(tx: Connection, statement: str, params: Params) -> Mapping[str, Any]:
     """Run a guarded statement.
 
     Raises:
@@ -93,23 +105,23 @@ def wake(tx: Connection, *, urgent: bool = False) -> None:
     tx.execute("SELECT pg_notify(%s, %s)", [WAKE_CHANNEL, URGENT if urgent else ""])
 
 
-def claim_step(tx: Connection, claim: Claim, source: JobState, lease: timedelta, *, reclaim: bool = False) -> Row:
+def claim_step(
+    tx: Connection, claim: Claim, source: JobState, lease: timedelta, *, reclaim: bool = False
+) -> ClaimedJob:
     """Take the job's step for which a message came; ``source`` is the state that the step starts from.
 
     ``reclaim``: the answer to the same claim was lost; a claim that was granted still holds.
 
-    Returns:
-        The job's row, and `breaker_open`.
-
     Raises:
         StaleClaim: the message is stale or a duplicate, or the job is paused or was cancelled.
     """
-    return _one(
-        tx, "claim_step", claim.params() | {"source": source, "lease_s": lease.total_seconds(), "reclaim": reclaim}
-    )
+    params = {**claim.params(), "source": source, "lease_s": lease.total_seconds(), "reclaim": reclaim}
+    return ClaimedJob.from_row(_one(tx, "claim_step", params))
 
 
-def claim_slice(tx: Connection, claim: Claim, *, low_speed: int, slack: timedelta, reclaim: bool = False) -> Row:
+def claim_slice(
+    tx: Connection, claim: Claim, *, low_speed: int, slack: timedelta, reclaim: bool = False
+) -> ClaimedSlice:
     """Take the slice for which a message came; its lease is ``slack`` plus the time it takes at ``low_speed`` bytes/s.
 
     ``reclaim``: the answer to the same claim was lost; a claim that was granted still holds.
@@ -127,15 +139,17 @@ def claim_slice(tx: Connection, claim: Claim, *, low_speed: int, slack: timedelt
         "slack_s": slack.total_seconds(),
         "reclaim": reclaim,
     }
-    return _one(tx, "claim_slice", params)
+    return ClaimedSlice.from_row(_one(tx, "claim_slice", params))
 
 
-def checkpoint(tx: Connection, batch: Sequence[Acknowledged], worker: UUID) -> dict[tuple[UUID, int, int], Row]:
+def checkpoint(
+    tx: Connection, batch: Sequence[Acknowledged], worker: UUID
+) -> dict[tuple[UUID, int, int], Checkpointed]:
     """Record slices of one process as done, in one statement; may be repeated.
 
     Returns:
-        For each slice that is done under its own claim, (job, number, token) -> its job's `state` and `slices_left`
-        where this statement changed them. A stale claim is missing.
+        For each slice that is done under its own claim, (job, number, token) -> its job afterwards. A stale claim is
+        missing.
     """
     slices = [
         {
@@ -149,7 +163,10 @@ def checkpoint(tx: Connection, batch: Sequence[Acknowledged], worker: UUID) -> d
         for done in batch
     ]  # as one text: arrays cost the client half as much again as the statement itself
     params = {"slices": to_json(slices).decode(), "worker": worker}
-    return {(row["job_id"], row["number"], row["token"]): row for row in tx.execute(sql("checkpoint"), params)}
+    return {
+        (row["job_id"], row["number"], row["token"]): Checkpointed(row["state"], row["slices_left"])
+        for row in tx.execute(sql("checkpoint"), params)
+    }
 
 
 def release(
@@ -163,11 +180,11 @@ def release(
         StaleClaim: it was no longer held.
     """
     statement = "release_step" if claim.number is None else "release_slice"
-    _one(tx, statement, claim.params() | deferral.params() | {"sent_bytes": sent_bytes, "size_bytes": size_bytes})
+    _one(tx, statement, {**claim.params(), **deferral.params(), "sent_bytes": sent_bytes, "size_bytes": size_bytes})
 
 
-def save_progress(tx: Connection, claim: Claim, known: Row, lease: timedelta) -> JobState:
-    """Store what init knows (`fingerprint`, `size_bytes`, `hashing`, `digests`, `existed`) and extend its lease.
+def save_progress(tx: Connection, claim: Claim, progress: InitProgress, lease: timedelta) -> JobState:
+    """Store what init has learned and extend its lease.
 
     Returns:
         The job's state; `cancelling` if it was cancelled meanwhile.
@@ -176,81 +193,89 @@ def save_progress(tx: Connection, claim: Claim, known: Row, lease: timedelta) ->
         StaleClaim: the step is no longer held.
     """
     params = {
-        "fingerprint": json_or_null(known["fingerprint"]),
-        "size_bytes": known["size_bytes"],
-        "hashing": json_or_null(known["hashing"]),
-        "digests": json_or_null(known["digests"]),
-        "existed": known["existed"],
+        **claim.params(),
+        "fingerprint": json_or_null(progress.fingerprint),
+        "size_bytes": progress.size_bytes,
+        "hashing": json_or_null(progress.hashing),
+        "digests": json_or_null(progress.digests),
+        "existed": progress.existed,
         "lease_s": lease.total_seconds(),
     }
-    return JobState(_one(tx, "save_progress", claim.params() | params)["state"])
+    return JobState(_one(tx, "save_progress", params)["state"])
 
 
-def open_session(tx: Connection, claim: Claim, session: Row, plan: Row, cause: Row) -> JobState:
+def open_session(tx: Connection, claim: Claim, opened: OpenedSession) -> JobState:
     """Store the session and the plan with one row a slice.
-
-    ``plan``: the file's `fingerprint` and `size_bytes`; `slice_bytes`, `ordered`, `total`, `held`, `bytes_done`.
 
     Returns:
         The job's new state; `cancelling` if it was cancelled meanwhile.
     """
-    params = plan | {
-        "fingerprint": json_or_null(plan["fingerprint"]),
-        "session": Jsonb(session),
-        "left": plan["total"] - len(plan["held"]),
-        "cause": Jsonb(cause),
+    cause = {"slice_bytes": opened.slice_bytes, "slices": opened.total, "held": len(opened.held)}
+    # 0.1 held slices by their size, and did not say so
+    held_by = {"held_by": "digest"} if opened.held else {}
+    params = {
+        **claim.params(),
+        "fingerprint": json_or_null(opened.fingerprint),
+        "size_bytes": opened.size_bytes,
+        "slice_bytes": opened.slice_bytes,
+        "ordered": opened.ordered,
+        "total": opened.total,
+        "held": opened.held,
+        "bytes_done": opened.bytes_done,
+        "session": Jsonb(opened.handle),
+        "left": opened.total - len(opened.held),
+        "cause": Jsonb(cause | held_by),
     }
-    state = JobState(_one(tx, "open_session", claim.params() | params)["state"])
-    if plan["total"] >= MANY_SLICES:
+    state = JobState(_one(tx, "open_session", params)["state"])
+    if opened.total >= MANY_SLICES:
         # every connection then plans its statements anew: those planned while the table was small would read it whole
         tx.execute("ANALYZE (SKIP_LOCKED) slice")
     return state
 
 
-def reconcile(tx: Connection, claim: Claim, listed: Sequence[int]) -> Row:
-    """Make the slices what the store's list says; the job goes on to `uploading`, or to `finishing` if none is missing.
-
-    Returns:
-        `state`, `slices_left`, and `missing`: checkpoints that the list did not have.
-    """
-    return _one(tx, "reconcile", claim.params() | {"listed": list(listed)})
+def reconcile(tx: Connection, claim: Claim, listed: Sequence[int]) -> Reconciled:
+    """Make the slices what the store's list says; the job goes on to `uploading`, or `finishing` if none is missing."""
+    row = _one(tx, "reconcile", {**claim.params(), "listed": list(listed)})
+    return Reconciled(JobState(row["state"]), row["slices_left"], row["missing"])
 
 
-def succeed(tx: Connection, claim: Claim, result: Row) -> None:
+def succeed(tx: Connection, claim: Claim, result: ResultDocument) -> None:
     """End the job well: the object is proven ours."""
-    _one(tx, "succeed", claim.params() | {"result": Jsonb(result)})
+    _one(tx, "succeed", {**claim.params(), "result": Jsonb(result)})
 
 
-def fail(tx: Connection, claim: Claim, error: Row, *, abort_delay_s: float = 60.0, sent_bytes: int = 0) -> JobState:
+def fail(
+    tx: Connection, claim: Claim, error: ErrorDocument, *, abort_delay_s: float = 60.0, sent_bytes: int = 0
+) -> JobState:
     """End the job badly, by the holder of its step or of a slice; an abort is only put off, the second time so long.
 
     ``sent_bytes``: how many bytes of the claim's content were acknowledged.
     """
     params = {"error": Jsonb(error), "abort_delay_s": abort_delay_s, "sent_bytes": sent_bytes}
-    return JobState(_one(tx, "fail", claim.params() | params)["state"])
+    return JobState(_one(tx, "fail", {**claim.params(), **params})["state"])
 
 
-def quarantine(tx: Connection, job_id: UUID, epoch: int, error: Row) -> None:
+def quarantine(tx: Connection, job_id: UUID, epoch: int, error: ErrorDocument) -> None:
     """End the job badly, by the dispatcher; nothing happens if it has ended or begun afresh meanwhile."""
     params = {"job": job_id, "epoch": epoch, "number": None, "token": None, "worker": None, "actor": "dispatcher"}
     tx.execute(sql("fail"), params | {"error": Jsonb(error), "abort_delay_s": None, "sent_bytes": 0})
 
 
-def new_epoch(tx: Connection, claim: Claim, error: Row, delay: timedelta | None) -> JobState:
+def new_epoch(tx: Connection, claim: Claim, error: ErrorDocument, delay: timedelta | None) -> JobState:
     """Start the job afresh with a new session, by the holder of its step or of a slice."""
     params = {"error": Jsonb(error), "delay_s": None if delay is None else delay.total_seconds(), "other_file": False}
-    return JobState(_one(tx, "new_epoch", claim.params() | params)["state"])
+    return JobState(_one(tx, "new_epoch", {**claim.params(), **params})["state"])
 
 
-def take_other_file(tx: Connection, claim: Claim, error: Row) -> JobState:
+def take_other_file(tx: Connection, claim: Claim, error: ErrorDocument) -> JobState:
     """Start a job that was put back to work afresh, its file being another one now; forget the old one."""
     params = {"error": Jsonb(error), "delay_s": None, "other_file": True}
-    return JobState(_one(tx, "new_epoch", claim.params() | params)["state"])
+    return JobState(_one(tx, "new_epoch", {**claim.params(), **params})["state"])
 
 
 def cancelled(tx: Connection, claim: Claim, left_open: str | None) -> None:
     """End a cancelled job; ``left_open`` says why its session was left to expire."""
-    _one(tx, "cancelled", claim.params() | {"left_open": left_open})
+    _one(tx, "cancelled", {**claim.params(), "left_open": left_open})
 
 
 def cancel(tx: Connection, job_id: UUID, actor: str) -> JobState:
@@ -264,9 +289,9 @@ def cancel(tx: Connection, job_id: UUID, actor: str) -> JobState:
     wake(tx)
     if row is not None:
         return JobState(row["state"])
-    state = _state(tx, job_id)["state"]
+    state = _retried(tx, job_id).state
     if state in {JobState.CANCELLING, JobState.CANCELLED}:
-        return JobState(state)
+        return state
     raise Conflict(f"job {job_id} has already {state}", code="not_cancellable", advice="Nothing is left to cancel.")
 
 
@@ -280,9 +305,9 @@ def retry(tx: Connection, job_id: UUID, actor: str, *, force: bool = False) -> J
         Conflict: `superseded`, `key_busy` or `not_retryable`.
         NotFound: there is no such job.
     """
-    row = _state(tx, job_id)
-    state = JobState(row["state"])
-    if row["paused_at"] is not None and state not in FINAL:
+    job = _retried(tx, job_id)
+    state = job.state
+    if job.paused and state not in FINAL:
         tx.execute(sql("resume"), {"job": job_id, "actor": actor})
         wake(tx)
         return state
@@ -294,32 +319,31 @@ def retry(tx: Connection, job_id: UUID, actor: str, *, force: bool = False) -> J
                 advice="Only failed and cancelled jobs can be retried.",
             )
         return state
-    if row["superseded_by"] is not None and not force:
+    if job.superseded_by is not None and not force:
         raise Conflict(
-            f"job {row['superseded_by']} has put a newer object at {row['key']!r} since",
+            f"job {job.superseded_by} has put a newer object at {job.key!r} since",
             code="superseded",
             advice="Retry with force to replace it nevertheless.",
-            extra={"job_id": str(row["superseded_by"])},
+            extra={"job_id": str(job.superseded_by)},
         )
-    error = row["error"] or {}
     fresh = (
         state is JobState.CANCELLED
-        or row["session"] is None
-        or (error.get("code") in FRESH_AFTER and not error.get("replaced"))
-        or adopted_by_size(tx, job_id, row["epoch"])
+        or not job.has_session
+        or (job.error is not None and job.error["code"] in FRESH_AFTER and not job.error.get("replaced"))
+        or adopted_by_size(tx, job_id, job.epoch)
     )
     params = {"job": job_id, "before": state, "actor": actor, "force": force, "fresh": fresh}
     try:
         tx.execute(sql("retry"), params)
     except pg.UniqueViolation:
         raise Conflict(
-            f"another live job holds {row['key']!r}", code="key_busy", advice="Wait until it has ended, or cancel it."
+            f"another live job holds {job.key!r}", code="key_busy", advice="Wait until it has ended, or cancel it."
         ) from None
     wake(tx)
     return JobState.QUEUED
 
 
-def _state(tx: Connection, job_id: UUID) -> Row:
+def _retried(tx: Connection, job_id: UUID) -> RetriedJob:
     row = tx.execute(
         """SELECT j.state, j.epoch, j.paused_at, j.session, j.error, j.key,
              (SELECT o.id FROM job o WHERE o.target = j.target AND o.state = 'succeeded' AND o.id > j.id
@@ -329,7 +353,7 @@ def _state(tx: Connection, job_id: UUID) -> Row:
     ).fetchone()
     if row is None:
         raise NotFound(f"there is no job {job_id}")
-    return row
+    return RetriedJob.from_row(row)
 
 
 def pause(tx: Connection, job_id: UUID, actor: str, reason: str) -> None:
@@ -337,24 +361,24 @@ def pause(tx: Connection, job_id: UUID, actor: str, reason: str) -> None:
     tx.execute(sql("pause"), {"job": job_id, "actor": actor, "reason": reason})
 
 
-def note(tx: Connection, claim: Claim, kind: str, cause: Row) -> None:
+def note(tx: Connection, claim: Claim, kind: str, cause: Mapping[str, int]) -> None:
     """Write an event that moves nothing, by the holder of the job's step.
 
     Raises:
         StaleClaim: the step is no longer held.
     """
-    _one(tx, "note", claim.params() | {"kind": kind, "cause": Jsonb(cause)})
+    _one(tx, "note", {**claim.params(), "kind": kind, "cause": Jsonb(cause)})
 
 
-def dispatch(tx: Connection, steps: Sequence[UUID], slices: Sequence[tuple[UUID, int]]) -> list[Row]:
-    """Mark what was chosen as dispatched, with a new token; returns what is still due, as messages are made of it."""
+def dispatch(tx: Connection, steps: Sequence[UUID], slices: Sequence[tuple[UUID, int]]) -> list[Dispatched]:
+    """Mark what was chosen as dispatched, with a new token; return what was still due."""
     params = {"steps": list(steps), "jobs": [job for job, _ in slices], "numbers": [number for _, number in slices]}
-    return tx.execute(sql("dispatch"), params).fetchall()
+    return [Dispatched.from_row(row) for row in tx.execute(sql("dispatch"), params)]
 
 
-def redispatch(tx: Connection, before: Any = None) -> list[Row]:
+def redispatch(tx: Connection, before: datetime | None = None) -> list[Dispatched]:
     """Return what was dispatched before a time (None: everything), to be published again with the same token."""
-    return tx.execute(sql("redispatch"), {"before": before}).fetchall()
+    return [Dispatched.from_row(row) for row in tx.execute(sql("redispatch"), {"before": before})]
 
 
 def promote_due(tx: Connection) -> bool:
@@ -363,10 +387,6 @@ def promote_due(tx: Connection) -> bool:
     return row is not None and any(row.values())
 
 
-def rescue(tx: Connection) -> list[Row]:
-    """Take back what dead, stopped or stuck workers hold.
-
-    Returns:
-        What was freed: `job_id`, `number` (None for a step), `epoch`, and the `deaths` it has seen.
-    """
-    return tx.execute(sql("rescue")).fetchall()
+def rescue(tx: Connection) -> list[FreedClaim]:
+    """Take back what dead, stopped or stuck workers hold; return what was freed."""
+    return [FreedClaim(**row) for row in tx.execute(sql("rescue"))]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.jobs.leases import Row, json_or_null
+from worker.jobs.leases import json_or_null
+from worker.jobs.rows import EndedWorker
 from worker.jobs.statements import sql
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from worker.db.pool import Connection
+    from worker.jobs.documents import LinkCounters, SendingEntry
 
 
 def start_worker(tx: Connection, worker: UUID, name: str, *, slots: int, roots: Sequence[str]) -> None:
@@ -27,8 +29,8 @@ def heartbeat(
     slots: int,
     roots: Sequence[str],
     claimed_through: datetime | None,
-    links: list[Row] | None = None,
-    sending: list[Row] | None = None,
+    links: list[LinkCounters] | None = None,
+    sending: list[SendingEntry] | None = None,
 ) -> bool:
     """Say that the worker lives; False if it was taken for dead meanwhile and holds nothing any more.
 
@@ -51,6 +53,6 @@ def stop_worker(tx: Connection, worker: UUID) -> None:
     tx.execute(sql("stop_worker"), {"id": worker})
 
 
-def end_dead_workers(tx: Connection, dead_after_s: float) -> list[Row]:
-    """End the workers that were silent for too long; returns their `id` and `name`."""
-    return tx.execute(sql("end_workers"), {"dead_after_s": dead_after_s}).fetchall()
+def end_dead_workers(tx: Connection, dead_after_s: float) -> list[EndedWorker]:
+    """End the workers that were silent for too long, and return them."""
+    return [EndedWorker(**row) for row in tx.execute(sql("end_workers"), {"dead_after_s": dead_after_s})]

@@ -33,9 +33,9 @@ _WHY_CHARS = 200
 class Consumer(consumer.Consumer):  # type: ignore[misc]
     """Takes messages of our four tasks and nothing else."""
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> dict[str, object]:
         """Return what `inspect stats` and Flower show of the connection, without the passwords in it."""
-        info: dict[str, Any] = redact_json(super().info())
+        info: dict[str, object] = redact_json(super().info())
         return info
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Message], None]:

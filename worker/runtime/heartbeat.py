@@ -126,7 +126,7 @@ class Liveness(threading.Thread):
                 roots=self._usable_roots(),
                 claimed_through=self._rt.claimed_through,
                 links=self._rt.links.report(),
-                sending=[entry.row(boot_clock_s()) for entry in sending] or None,
+                sending=[entry.document(boot_clock_s()) for entry in sending] or None,
             )
         self._report.written(sending, time.monotonic())
         if not lives and not self._rt.stopping.is_set():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from worker.jobs.documents import SendingEntry
     from worker.jobs.leases import Claim
     from worker.tasks.guard import ClaimGuard
 
@@ -22,7 +23,7 @@ class Entry(NamedTuple):
     size_bytes: int
     since_s: float
 
-    def row(self, now_s: float) -> dict[str, Any]:
+    def document(self, now_s: float) -> SendingEntry:
         """Return the entry as JSON. A file sent in one request (`number` None) has no other place for its size."""
         return {
             "job": str(self.claim.job_id),

@@ -102,7 +102,7 @@ class TaskPool(BasePool):  # type: ignore[misc]
         for _ in self._threads:
             self._work.put(None)
 
-    def _get_info(self) -> dict[str, Any]:
+    def _get_info(self) -> dict[str, object]:
         return {**super()._get_info(), "threads": len(self._threads)}
 
 

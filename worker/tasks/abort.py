@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from worker.errors import (
     SessionGone,
@@ -17,13 +17,11 @@ from worker.tasks.settle import store_answered
 from worker.tasks.verify import mark_of, result_of, verify_object, wanted_of
 
 if TYPE_CHECKING:
-    from worker.jobs.leases import Claim
+    from worker.jobs.rows import ClaimedJob
     from worker.stores.base import StoreDriver
-    from worker.tasks.context import Runtime
-    from worker.tasks.guard import ClaimGuard
+    from worker.tasks.context import TaskContext
 
 
-Row = dict[str, Any]
 ABORT_FOR_S = 24 * 3600.0
 """After so long without success at the abort, the session is left to expire."""
 LOOK_FOR_S = 3600.0
@@ -32,74 +30,79 @@ ELSEWHERE_FOR_S = 10.0
 """So long the abort goes from worker to worker where the store is not in this one's file: another may have it yet."""
 
 
-def run_abort(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
+def run_abort(ctx: TaskContext[ClaimedJob]) -> None:
     """Clean up after a cancel: discard the session, or say that it was left open. A finish that was faster stands.
 
     Raises:
         StoreError: the store did not let us; retried until `_given_up` gives a reason.
     """
+    rt, job = ctx.rt, ctx.job
     left_open: str | None = None
     try:
-        store = rt.store(rt.profile(row))
-        verdict = _was_faster(rt, claim, row, guard)
+        store = rt.store(rt.profile(job))
+        verdict = _was_faster(ctx)
         if verdict is None:
             return
-        rt.revalidate_claim(guard)
-        left_open = _discard(store, row, guard)
+        rt.revalidate_claim(ctx.guard)
+        left_open = _discard(store, ctx)
         # an upload that could not be discarded may have become the object, by a finish that was under way
-        if left_open is not None or row["session"] is None:
-            verdict = _was_faster(rt, claim, row, guard)
+        if left_open is not None or job.session is None:
+            verdict = _was_faster(ctx)
         if verdict is None:
             return
         if verdict is NotProven.NO_DIGEST and left_open is None:
             left_open = "an object of this job is at the key, and no digest verifies it: deleting it is not ours to do"
-        store_answered(rt, row, guard)
+        store_answered(ctx)
     except StoreError as error:
-        left_open = _given_up(rt, claim, row, error, guard)
-    rt.write(lambda tx: transitions.cancelled(tx, claim, left_open), guard)
+        left_open = _given_up(ctx, error)
+    ctx.write(lambda tx: transitions.cancelled(tx, ctx.claim, left_open))
 
 
-def _given_up(rt: Runtime, claim: Claim, row: Row, error: StoreError, guard: ClaimGuard) -> str:
+def _given_up(ctx: TaskContext[ClaimedJob], error: StoreError) -> str:
     """Return why the session is left, or raise: it is not the last attempt yet."""
-    failing_for_s = row["failing_for_s"] or 0.0
+    rt, began = ctx.rt, ctx.job.session is not None
+    failing_for_s = ctx.job.failures.failing_for_s or 0.0
     if error.code == "store_changed":
         if failing_for_s < ELSEWHERE_FOR_S * rt.timers.scale:
             raise Transient(f"{error.message} of {rt.name}; another worker may have it") from error
         return f"the store cannot be asked any more: {error.message}"
-    if row["session"] is None and isinstance(error, StoreUnusable):
+    if not began and isinstance(error, StoreUnusable):
         # an init was cut off: what that may have left is not worth the wait for a store put right
         return f"the store did not let it be looked for: {error.message}"
-    most_s = LOOK_FOR_S if row["session"] is None else ABORT_FOR_S
+    most_s = ABORT_FOR_S if began else LOOK_FOR_S
     # a job behind its store's breaker may not have had an attempt in all that time
-    since_cancel_s = rt.write(lambda tx: aborts.cancelled_for_s(tx, claim.job_id), guard)
+    since_cancel_s = ctx.write(lambda tx: aborts.cancelled_for_s(tx, ctx.claim.job_id))
     if max(failing_for_s, since_cancel_s) < most_s:
         raise error
-    asked = "answer whether there is one" if row["session"] is None else "let it be discarded"
+    asked = "let it be discarded" if began else "answer whether there is one"
     return f"the store did not {asked} for {most_s / 3600:.0f} h: {error.message}"
 
 
-def _was_faster(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> NotProven | None:
+def _was_faster(ctx: TaskContext[ClaimedJob]) -> NotProven | None:
     """Return None if the job's object was published before its cancel had its way: then the job has succeeded.
 
     Otherwise return what stands against it.
     """
-    profile = rt.profile(row)
-    store, wanted, gone = rt.store(profile), wanted_of(row, profile), row["finish_claims"] > 0
-    stored, proof = verify_object(store, row["key"], wanted, guard, session_gone=gone, existed=row["existed"])
+    job, profile = ctx.job, ctx.rt.profile(ctx.job)
+    wanted, gone = wanted_of(job, profile, job.size_bytes, job.digests), job.finish_claims > 0
+    stored, proof = verify_object(
+        ctx.rt.store(profile), job.key, wanted, ctx.guard, session_gone=gone, existed=job.existed
+    )
     if isinstance(proof, NotProven):
         return proof
-    rt.write(lambda tx: transitions.succeed(tx, claim, result_of(row, proof, stored)), guard)
-    store_answered(rt, row, guard)
+    ctx.write(lambda tx: transitions.succeed(tx, ctx.claim, result_of(job.size_bytes, proof, stored)))
+    store_answered(ctx)
     return None
 
 
-def _discard(store: StoreDriver, row: Row, guard: ClaimGuard) -> str | None:
+def _discard(store: StoreDriver, ctx: TaskContext[ClaimedJob]) -> str | None:
     """Discard the job's session; return why it was left, if it was."""
-    if row["session"] is not None:
-        outcome = store.abort(row["key"], row["session"], guard, mark=mark_of(row))
+    job = ctx.job
+    if job.session is not None:
+        outcome = store.abort(job.key, job.session, ctx.guard, mark=mark_of(job))
         return outcome.reason if isinstance(outcome, AbortSkipped) else None
     try:
-        listing = store.list_slices(row["key"], None, guard)
+        listing = store.list_slices(job.key, None, ctx.guard)
     except SessionGone:
         return None
     if not isinstance(listing, Listing):

@@ -7,9 +7,9 @@ failure.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from celery import shared_task, signals
 from celery.exceptions import Ignore, Retry
@@ -20,10 +20,11 @@ from worker.jobs import transitions
 from worker.jobs.arguments import Malformed, read
 from worker.jobs.leases import Claim
 from worker.jobs.retry import GiveUp
+from worker.jobs.rows import ClaimedJob
 from worker.jobs.states import JobState
 from worker.jobs.task_names import TaskName
 from worker.tasks.abort import run_abort
-from worker.tasks.context import WRITE_AGAIN_S
+from worker.tasks.context import WRITE_AGAIN_S, TaskContext
 from worker.tasks.finish import run_finish
 from worker.tasks.init import run_init
 from worker.tasks.settle import REVOKED, settle
@@ -35,15 +36,16 @@ if TYPE_CHECKING:
 
     from worker.config.timeouts import Timers
     from worker.jobs.arguments import Arguments
+    from worker.jobs.rows import Claimed, ClaimedSlice
     from worker.tasks.context import Runtime
     from worker.tasks.guard import ClaimGuard
 
-Row = dict[str, Any]
+J = TypeVar("J", bound="Claimed")
 Limit = Callable[["Timers"], float]
 
 log = get_log(__name__)
 _runtime: Runtime | None = None
-_OPTIONS: dict[str, Any] = {
+_OPTIONS: Mapping[str, Any] = {
     "bind": True, "ignore_result": True, "acks_late": False, "max_retries": None, "throws": (SlicewayError,),
     "Strategy": "worker.runtime.task_strategy:strategy",
 }  # fmt: skip
@@ -59,7 +61,7 @@ def serve(runtime: Runtime | None) -> None:
 def slice_task(self: Task, *_: Any, **message: Any) -> None:
     """Send one slice."""
 
-    def take(rt: Runtime, claim: Claim, guard: ClaimGuard, *, reclaim: bool) -> Row:
+    def take(rt: Runtime, claim: Claim, guard: ClaimGuard, *, reclaim: bool) -> ClaimedSlice:
         return claim_slice(rt, claim, guard, reclaim=reclaim)
 
     _perform(self, message, lambda timers: timers.deadline_s, take, send_slice)
@@ -91,8 +93,8 @@ def _finish_limit_s(timers: Timers) -> float:
     return timers.finish_limit_s
 
 
-def _step(source: JobState, limit_s: Limit) -> Callable[..., Row]:
-    def take(rt: Runtime, claim: Claim, _guard: ClaimGuard, *, reclaim: bool) -> Row:
+def _step(source: JobState, limit_s: Limit) -> Callable[..., ClaimedJob]:
+    def take(rt: Runtime, claim: Claim, _guard: ClaimGuard, *, reclaim: bool) -> ClaimedJob:
         lease = timedelta(seconds=limit_s(rt.timers) + rt.timers.lease_slack_s)
         with rt.db.connection() as tx:
             return transitions.claim_step(tx, claim, source, lease, reclaim=reclaim)
@@ -101,8 +103,8 @@ def _step(source: JobState, limit_s: Limit) -> Callable[..., Row]:
 
 
 def _perform(
-    task: Task, message: Row, limit: Limit, take: Callable[..., Row], work: Callable[..., None]
-) -> None:  # fmt: skip
+    task: Task, message: Mapping[str, Any], limit: Limit, take: Callable[..., J], work: Callable[[TaskContext[J]], None]
+) -> None:
     rt = _runtime
     if rt is None:  # the process is on its way out; the row is dispatched again
         raise Ignore
@@ -123,7 +125,7 @@ def _perform(
             raise Ignore from error
 
 
-def _read(task: Task, message: Row) -> Arguments:
+def _read(task: Task, message: Mapping[str, Any]) -> Arguments:
     """Return what the message says.
 
     Raises:
@@ -136,7 +138,7 @@ def _read(task: Task, message: Row) -> Arguments:
         raise Ignore from error
 
 
-def _take(rt: Runtime, claim: Claim, guard: ClaimGuard, take: Callable[..., Row], limit_s: float) -> Row:
+def _take(rt: Runtime, claim: Claim, guard: ClaimGuard, take: Callable[..., J], limit_s: float) -> J:
     """Claim, and repeat the claim while the database is away: no other worker has the message."""
     reclaim = False
     while True:
@@ -149,26 +151,28 @@ def _take(rt: Runtime, claim: Claim, guard: ClaimGuard, take: Callable[..., Row]
             guard.extend(limit_s)
 
 
-def _run(rt: Runtime, claim: Claim, guard: ClaimGuard, take: Callable[[], Row], work: Callable[..., None]) -> None:
+def _run(
+    rt: Runtime, claim: Claim, guard: ClaimGuard, take: Callable[[], J], work: Callable[[TaskContext[J]], None]
+) -> None:
     """Take the claim and do the work. Whatever comes in between, the claim goes back: it may have been granted."""
-    row: Row | None = None
+    job: J | None = None
     try:
-        row = take()
-        guard.aborts = row.get("state") == JobState.CANCELLING
+        job = take()
+        guard.aborts = isinstance(job, ClaimedJob) and job.state is JobState.CANCELLING
         guard.claimed = True
-        rt.note_claimed(row["dispatched_at"])
-        work(rt, claim, row, guard)
+        rt.note_claimed(job.dispatched_at)
+        work(TaskContext(rt, claim, job, guard))
     except (StaleClaim, *UNAVAILABLE):
         raise
     except Exception as error:
         if not isinstance(error, SlicewayError):
             log.exception("task.broken")
-        _give_back(rt, claim, row, error, guard)
+        _give_back(rt, claim, job, error, guard)
     else:
         rt.slot_freed()
 
 
-def _give_back(rt: Runtime, claim: Claim, row: Row | None, error: Exception, guard: ClaimGuard) -> NoReturn:
+def _give_back(rt: Runtime, claim: Claim, job: Claimed | None, error: Exception, guard: ClaimGuard) -> NoReturn:
     """Settle the claim and raise what Celery is to show.
 
     Raises:
@@ -177,7 +181,7 @@ def _give_back(rt: Runtime, claim: Claim, row: Row | None, error: Exception, gua
         Exception: the error, if the job has failed by it.
     """
     try:
-        decision = settle(rt, claim, row, error, guard)
+        decision = settle(rt, claim, job, error, guard)
     except (StaleClaim, *UNAVAILABLE):
         raise
     except Exception as broken:  # by what the row says, or by what is to be written of the error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from worker.errors import StaleClaim
 from worker.jobs import transitions
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from worker.db.pool import Database
     from worker.jobs.leases import Acknowledged
+    from worker.jobs.rows import Checkpointed
 
 
 BATCH_TARGET = 4
@@ -24,11 +25,11 @@ WAIT_S = 0.02
 
 
 class _Entry:
-    __slots__ = ("done", "error", "ready", "row")
+    __slots__ = ("checkpointed", "done", "error", "ready")
 
     def __init__(self, done: Acknowledged) -> None:
         self.done = done
-        self.row: dict[str, Any] | None = None
+        self.checkpointed: Checkpointed | None = None
         self.error: Exception | None = None
         self.ready = False
 
@@ -50,8 +51,8 @@ class Checkpoints:
         self._joining = threading.Condition(threading.Lock())
         self._commit = threading.Lock()
 
-    def write(self, done: Acknowledged) -> dict[str, Any]:
-        """Record the slice as done; returns its job's `state` and `slices_left`, as far as this commit changed them.
+    def write(self, done: Acknowledged) -> Checkpointed:
+        """Record the slice as done; return its job afterwards.
 
         Raises:
             StaleClaim: the claim is no longer held; nothing was changed for it.
@@ -67,12 +68,12 @@ class Checkpoints:
                 self._write_all()
         if entry.error is not None:
             raise entry.error
-        if entry.row is None:
+        if entry.checkpointed is None:
             claim = done.claim
             raise StaleClaim(
                 f"job {claim.job_id} slice {claim.number}: token {claim.token} is no longer held (checkpoint)"
             )
-        return entry.row
+        return entry.checkpointed
 
     def _write_all(self) -> None:
         until_s = time.monotonic() + self._wait_s
@@ -89,7 +90,8 @@ class Checkpoints:
         else:
             for entry in batch:
                 claim = entry.done.claim
-                entry.row = rows.get((claim.job_id, claim.number if claim.number is not None else -1, claim.token))
+                key = (claim.job_id, claim.number if claim.number is not None else -1, claim.token)
+                entry.checkpointed = rows.get(key)
         for entry in batch:
             entry.ready = True
 

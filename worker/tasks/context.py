@@ -7,7 +7,8 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import uuid4
 
 from worker.db.pool import UNAVAILABLE, Database
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
     from worker.config.settings import Settings
     from worker.db.pool import Connection
     from worker.jobs.leases import Claim
-    from worker.sources.base import Fingerprint, Source
+    from worker.jobs.rows import Claimed
+    from worker.sources.base import Source
     from worker.stores.base import StoreDriver
 
-Row = dict[str, Any]
 T = TypeVar("T")
+J_co = TypeVar("J_co", bound="Claimed", covariant=True)
 
 WRITE_AGAIN_S = 0.25
 DRAIN_POLL_S = 0.02
@@ -154,22 +156,22 @@ class Runtime:
         if self.claimed_through is None or dispatched_at > self.claimed_through:
             self.claimed_through = dispatched_at
 
-    def profile(self, row: Row) -> StoreProfile:
+    def profile(self, job: Claimed) -> StoreProfile:
         """Return the profile of the job's store.
 
         Raises:
             StoreUnusable: `store_changed`: the profile is gone, or leads to another place than when the job came.
         """
-        return store_of(self.settings.profiles, row["store"], row["key"], row["target"])
+        return store_of(self.settings.profiles, job.store, job.key, job.target)
 
-    def profile_for_upload(self, row: Row) -> StoreProfile:
+    def profile_for_upload(self, job: Claimed) -> StoreProfile:
         """Return the same, if the job's tenant may use it; a clean-up needs no permission.
 
         Raises:
             StoreUnusable: `store_changed`, or `tenant_not_allowed`.
         """
-        check_tenant(self.settings.profiles, row["tenant"], row["store"], row["key"], row["source"])
-        return self.profile(row)
+        check_tenant(self.settings.profiles, job.tenant, job.store, job.key, job.source)
+        return self.profile(job)
 
     def store(self, profile: StoreProfile) -> StoreDriver:
         """Return the process's driver for a store, with its pooled connections."""
@@ -178,18 +180,16 @@ class Runtime:
                 self._stores[profile.name] = open_store(profile)
             return self._stores[profile.name]
 
-    def source(self, row: Row) -> Source:
+    def source(self, job: Claimed) -> Source:
         """Open the job's source, as its fingerprint says if it has one.
 
         Raises:
             SourceError: it cannot be read as promised.
         """
-        expected: Fingerprint | None = row["fingerprint"]
-        located = row["source"]
-        root = self.settings.profiles.roots.get(located["root"])
+        root = self.settings.profiles.roots.get(job.source.root)
         if root is None:
-            raise RootUnavailable(f"root {located['root']!r} is not in the stores file of {self.name}")
-        return open_file(root, located["path"], expected)
+            raise RootUnavailable(f"root {job.source.root!r} is not in the stores file of {self.name}")
+        return open_file(root, job.source.path, job.fingerprint)
 
     def buffer(self, size_bytes: int) -> memoryview:
         """Return this thread's buffer, so many bytes of it; it is used again for the thread's next slice."""
@@ -203,6 +203,27 @@ class Runtime:
         for store in self._stores.values():
             store.close()
         self.db.close()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskContext(Generic[J_co]):
+    """One claim at work: all that the functions of a task hand on.
+
+    Attributes:
+        rt: the process.
+        claim: the claim that was granted.
+        job: the row that it returned: of a job, or of a slice with its job's columns.
+        guard: asked between requests whether the work may go on.
+    """
+
+    rt: Runtime
+    claim: Claim
+    job: J_co
+    guard: ClaimGuard
+
+    def write(self, statement: Callable[[Connection], T]) -> T:
+        """Run a write under the claim's guard, see `Runtime.write`."""
+        return self.rt.write(statement, self.guard)
 
 
 def _no_op() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from worker.errors import Permanent
 from worker.stores.base import Digests
@@ -11,33 +12,35 @@ from worker.stores.base import Digests
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from worker.jobs.documents import DigestsDocument
+    from worker.jobs.rows import InitProgress
     from worker.sources.base import Source
     from worker.stores.base import StoreDriver
     from worker.tasks.guard import ClaimGuard
 
-
-Row = dict[str, Any]
 HASH_PIECE_BYTES = 4 * 1024 * 1024
 SAVE_HASHING_EVERY_S = 2.0
 
 
-def hash_source(store: StoreDriver, source: Source, row: Row, guard: ClaimGuard, save: Callable[[], None]) -> Digests:
+def hash_source(
+    store: StoreDriver, source: Source, progress: InitProgress, guard: ClaimGuard, save: Callable[[InitProgress], None]
+) -> Digests:
     """Take the digests that the store wants before init, going on where another worker left off.
 
     Args:
         store: whose digests.
         source: of the bytes.
-        row: the job; `hashing` and `digests` in it are read and kept up to date.
+        progress: of the init; its `hashing` or `digests` are where another worker left off.
         guard: asked between pieces; its deadline is moved on while bytes are read.
-        save: stores the row's progress and extends the lease.
+        save: stores new progress and extends the lease.
 
     Raises:
         Permanent: `verify_unavailable`: the file is too large for it, or this machine cannot take the digests.
     """
-    if row["digests"] is not None:
-        return Digests(**row["digests"])
-    progress = row["hashing"]
-    digester = store.digester(progress["state"] if progress else None)
+    if progress.digests is not None:
+        return Digests(**progress.digests)
+    begun = progress.hashing
+    digester = store.digester(begun["state"] if begun else None)
     max_bytes = store.limits.max_digest_bytes
     if digester is None or source.size_bytes > max_bytes:
         why = (
@@ -50,7 +53,7 @@ def hash_source(store: StoreDriver, source: Source, row: Row, guard: ClaimGuard,
             code="verify_unavailable",
             advice="Enqueue it with verify: auto, which checks the size and our mark.",
         )
-    offset = progress["offset_bytes"] if progress else 0
+    offset = begun["offset_bytes"] if begun else 0
     buffer = memoryview(bytearray(min(HASH_PIECE_BYTES, source.size_bytes)))
     saved_at, step_s = time.monotonic(), guard.remaining_s()
     while offset < source.size_bytes:
@@ -60,13 +63,11 @@ def hash_source(store: StoreDriver, source: Source, row: Row, guard: ClaimGuard,
         digester.update(piece)
         offset += len(piece)
         if time.monotonic() - saved_at >= SAVE_HASHING_EVERY_S and offset < source.size_bytes:
-            row["hashing"] = {"offset_bytes": offset, "state": digester.progress()}
-            save()
+            save(replace(progress, hashing={"offset_bytes": offset, "state": digester.progress()}))
             guard.extend(step_s)
             saved_at = time.monotonic()
     digests = digester.digests()
-    row["hashing"] = None
-    row["digests"] = {"algorithm": digests.algorithm, "value": digests.value, "proof": digests.proof}
-    save()
+    found: DigestsDocument = {"algorithm": digests.algorithm, "value": digests.value, "proof": digests.proof}
+    save(replace(progress, hashing=None, digests=found))
     guard.extend(step_s)
     return digests

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from worker.errors import Interrupted, ObjectExists, Permanent, SessionGone, Stop, StoreError, Unknown
 from worker.jobs import transitions
 from worker.jobs.plan import Plan, choose_slice_bytes, goes_whole, plan_of_unfinished
 from worker.jobs.proof import NotProven
-from worker.jobs.states import Event, JobState
-from worker.stores.base import AbortSkipped, Digests, Listing, Session, Stored, UploadInProgress
+from worker.jobs.rows import InitProgress, OpenedSession
+from worker.jobs.states import JobState
+from worker.stores.base import Digests, Session, Stored, UploadInProgress
+from worker.tasks.foreign_upload import discard_foreign, in_progress
 from worker.tasks.hashing import hash_source
 from worker.tasks.opening import open_for_init
 from worker.tasks.settle import store_answered
 from worker.tasks.verify import (
     Verification,
     intent_of,
-    mark_of_any_epoch,
     result_of,
     unverified,
     verify_object,
@@ -28,49 +29,53 @@ from worker.tasks.verify import (
 
 if TYPE_CHECKING:
     from worker.config.profiles import StoreProfile
-    from worker.jobs.leases import Claim
+    from worker.jobs.rows import ClaimedJob
     from worker.sources.base import Source
     from worker.stores.base import StoreDriver
-    from worker.tasks.context import Runtime
-    from worker.tasks.guard import ClaimGuard
-
-Row = dict[str, Any]
+    from worker.tasks.context import TaskContext
 
 
-def run_init(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
+def run_init(ctx: TaskContext[ClaimedJob]) -> None:
     """Begin the upload, or take it up again where it stands.
 
     Raises:
         SlicewayError: as the source, the store and the guard have it.
     """
-    profile = rt.profile_for_upload(row)
-    store = rt.store(profile)
-    with open_for_init(rt, claim, row, guard) as source:
-        known = {key: row[key] for key in ("hashing", "digests", "existed")}
-        known |= {"fingerprint": source.fingerprint, "size_bytes": source.size_bytes}
-        _Init(rt, claim, row | known, guard, store, source, profile).run()
-    store_answered(rt, row, guard)
+    job, profile = ctx.job, ctx.rt.profile_for_upload(ctx.job)
+    with open_for_init(ctx) as source:
+        learned = InitProgress(source.fingerprint, source.size_bytes, job.hashing, job.digests, job.existed)
+        _Init(ctx, ctx.rt.store(profile), source, profile, learned).run()
+    store_answered(ctx)
 
 
 @dataclasses.dataclass
 class _Init:
-    """The one init that is running: what it knows is stored with its session, and where others may have to go on."""
+    """The one init that is running.
 
-    rt: Runtime
-    claim: Claim
-    row: Row
-    guard: ClaimGuard
+    Attributes:
+        ctx: the claim at work.
+        store: the job's.
+        source: opened.
+        profile: the store's.
+        progress: what this init has learned; stored with its session, and wherever another worker may have to go on.
+    """
+
+    ctx: TaskContext[ClaimedJob]
     store: StoreDriver
     source: Source
     profile: StoreProfile
+    progress: InitProgress
+
+    def __post_init__(self) -> None:
+        self.job, self.rt, self.guard = self.ctx.job, self.ctx.rt, self.ctx.guard
 
     def run(self) -> None:
-        if self.row["session"] is not None:
+        if self.job.session is not None:
             self.save()
             self.take_up_again()
             return
         try:
-            requested, size_bytes = self.row["slice_size"], self.source.size_bytes
+            requested, size_bytes = self.job.slice_size, self.source.size_bytes
             if goes_whole(size_bytes, requested=requested, whole_bytes=self.profile.whole_bytes):
                 self.put_whole()
             else:
@@ -90,16 +95,20 @@ class _Init:
 
     def write_down(self, at_least_s: float = 0.0) -> JobState:
         lease = timedelta(seconds=max(at_least_s, self.rt.timers.init_limit_s) + self.rt.timers.lease_slack_s)
-        return self.rt.write(lambda tx: transitions.save_progress(tx, self.claim, self.row, lease), self.guard)
+        return self.ctx.write(lambda tx: transitions.save_progress(tx, self.ctx.claim, self.progress, lease))
+
+    def learn(self, progress: InitProgress) -> None:
+        self.progress = progress
+        self.save()
 
     def wanted(self) -> Verification:
-        return wanted_of(self.row, self.profile)
+        return wanted_of(self.job, self.profile, self.progress.size_bytes, self.progress.digests)
 
     def digests(self) -> Digests | None:
-        if self.row["verify"] != "file":
+        if self.job.verify != "file":
             return None
-        self.save()  # it takes long: its size is to be seen meanwhile, and whoever goes on must hash the same file
-        found = hash_source(self.store, self.source, self.row, self.guard, self.save)
+        self.save()  # hashing takes long: the API reports the size meanwhile, and the next worker hashes the same file
+        found = hash_source(self.store, self.source, self.progress, self.guard, self.learn)
         if self.source.size_bytes:
             self.source.verify_unchanged()
         return found
@@ -117,7 +126,7 @@ class _Init:
             except Permanent as error:
                 if error.code != "upload_in_progress":
                     raise
-                self.discard_foreign()
+                discard_foreign(self.ctx, self.store)
                 stored = self.send_once(body)
         except (ObjectExists, Unknown) as error:
             self.succeed_if_ours(wanted, error)
@@ -131,18 +140,18 @@ class _Init:
         """
         timers = self.rt.timers
         limit_s = timers.deadline_s + body.nbytes / self.profile.low_speed_bytes_per_s
-        with self.rt.sending(self.guard, self.row["store"], body.nbytes):
+        with self.rt.sending(self.guard, self.job.store, body.nbytes):
             if self.guard.remaining_s() < limit_s + timers.deadline_s:
                 self.save(limit_s + timers.deadline_s)
                 self.guard.extend(limit_s + timers.deadline_s)
             with self.guard.within(limit_s):
-                return self.store.put_whole(intent_of(self.row), body, self.guard)
+                return self.store.put_whole(intent_of(self.job, self.source.size_bytes), body, self.guard)
 
     def remember_what_was_there(self) -> None:
         """Where an object may be replaced, record whether there was one: it must not count as ours later."""
-        if self.row["existed"] is None and self.row["overwrite"]:
-            self.row["existed"] = self.store.head(self.row["key"], self.guard) is not None
-            self.save()
+        if self.progress.existed is None and self.job.overwrite:
+            existed = self.store.head(self.job.key, self.guard) is not None
+            self.learn(dataclasses.replace(self.progress, existed=existed))
 
     def succeed_if_ours(self, wanted: Verification, error: StoreError | None, *, in_one: bool = False) -> None:
         """Succeed if the object at the key is proven to be ours or equal, else let the error stand.
@@ -152,22 +161,23 @@ class _Init:
         """
         stored, proof = verify_object(
             self.store,
-            self.row["key"],
+            self.job.key,
             wanted,
             self.guard,
             acknowledged=error is None,
             in_one=in_one,
             session_gone=error is not None and not isinstance(error, ObjectExists),
-            existed=self.row["existed"],
-            sent=self.row["session"] is None and not isinstance(error, ObjectExists),
+            existed=self.progress.existed,
+            sent=self.job.session is None and not isinstance(error, ObjectExists),
         )
         if proof is NotProven.NO_DIGEST:
-            raise unverified(self.row) from error
+            raise unverified(self.job) from error
         if isinstance(proof, NotProven):
             if stored is None and isinstance(error, Unknown):
                 raise without_effect(error) from error
-            raise error or Unknown(f"the store says that {self.row['key']!r} is stored, but shows no such object")
-        self.rt.write(lambda tx: transitions.succeed(tx, self.claim, result_of(self.row, proof, stored)), self.guard)
+            raise error or Unknown(f"the store says that {self.job.key!r} is stored, but shows no such object")
+        result = result_of(self.source.size_bytes, proof, stored)
+        self.ctx.write(lambda tx: transitions.succeed(tx, self.ctx.claim, result))
 
     def begin(self, digests: Digests | None) -> None:
         self.remember_what_was_there()
@@ -175,9 +185,9 @@ class _Init:
             answer = self.ask(digests)
             if isinstance(answer, UploadInProgress):
                 # after a lost session, what is there may be just what was lost: begin with nothing
-                if digests is not None and self.row["session_losses"] == 0 and self.adopt(digests):
+                if digests is not None and self.job.failures.session_losses == 0 and self.adopt(digests):
                     return
-                self.discard_foreign()
+                discard_foreign(self.ctx, self.store)
                 answer = self.ask(digests)
         except ObjectExists as error:
             self.succeed_if_ours(self.wanted(), error)
@@ -188,15 +198,15 @@ class _Init:
             case Stored():
                 self.succeed_if_ours(self.wanted(), None)
             case UploadInProgress():
-                raise self.in_progress("another upload to the key began while ours did")
+                raise in_progress(self.job.key, "another upload to the key began while ours did")
 
     def ask(self, digests: Digests | None) -> Session | UploadInProgress | Stored:
-        requested, limits = self.row["slice_size"], self.store.limits
+        requested, limits = self.job.slice_size, self.store.limits
         slice_bytes = choose_slice_bytes(
             self.source.size_bytes, requested=requested, default=self.profile.slice_bytes,
             sizes=limits.slice_sizes, max_slices=limits.max_slices,
         )  # fmt: skip
-        return self.store.init(intent_of(self.row), slice_bytes, digests, self.guard)
+        return self.store.init(intent_of(self.job, self.source.size_bytes), slice_bytes, digests, self.guard)
 
     def open(self, session: Session, held: list[int]) -> None:
         """Store the session, the file that it is of, the plan and the slices in one transaction.
@@ -204,18 +214,17 @@ class _Init:
         ``held``: slices that the store has already, and whose content its own list proves by the file's digest.
         """
         plan = Plan(self.source.size_bytes, session.slice_bytes)
-        params = {
-            "fingerprint": self.source.fingerprint,
-            "size_bytes": self.source.size_bytes,
-            "slice_bytes": session.slice_bytes,
-            "ordered": session.ordered,
-            "total": plan.total,
-            "held": held,
-            "bytes_done": plan.bytes_of(held),
-        }
-        cause: Row = {"slice_bytes": session.slice_bytes, "slices": plan.total, "held": len(held)}
-        cause |= {"held_by": "digest"} if held else {}  # 0.1 held them by their size, and did not say so
-        self.rt.write(lambda tx: transitions.open_session(tx, self.claim, session.handle, params, cause), self.guard)
+        opened = OpenedSession(
+            handle=session.handle,
+            fingerprint=self.source.fingerprint,
+            size_bytes=self.source.size_bytes,
+            slice_bytes=session.slice_bytes,
+            ordered=session.ordered,
+            total=plan.total,
+            held=held,
+            bytes_done=plan.bytes_of(held),
+        )
+        self.ctx.write(lambda tx: transitions.open_session(tx, self.ctx.claim, opened))
         self.rt.notify_dispatcher()
 
     def adopt(self, digests: Digests) -> bool:
@@ -225,11 +234,11 @@ class _Init:
         without a digest, is answered in the same way.
         """
         try:
-            listing = self.store.list_slices(self.row["key"], None, self.guard)
+            listing = self.store.list_slices(self.job.key, None, self.guard)
         except SessionGone:
             return False
         if isinstance(listing, Stored):
-            raise Unknown(f"the upload to {self.row['key']!r} was completed by another client in this moment")
+            raise Unknown(f"the upload to {self.job.key!r} was completed by another client in this moment")
         size_bytes, limits = self.source.size_bytes, self.store.limits
         if listing.digest != digests.value or listing.size_bytes not in (None, size_bytes):
             return False
@@ -242,59 +251,19 @@ class _Init:
         self.open(Session(listing.handle, plan.slice_bytes, listing.ordered), plan.numbers(held))
         return True
 
-    def discard_foreign(self) -> None:
-        """Discard an unfinished upload that is not ours, if it is abandoned.
-
-        Raises:
-            Permanent: `upload_in_progress`: another client sends to it, or an object at the key could be deleted too.
-        """
-        key = self.row["key"]
-        if self.store.head(key, self.guard) is not None:
-            raise self.in_progress("an unfinished upload and an object are at the key")
-        before = self.held()
-        if before is None:
-            return
-        self.guard.wait(self.rt.timers.foreign_upload_recheck_s)
-        after = self.held()
-        if after is not None:
-            if after != before:
-                raise self.in_progress("another client is uploading to the key")
-            # it may be the job's own of an earlier epoch, which the store had reported gone
-            self.rt.revalidate_claim(self.guard)
-            outcome = self.store.abort(key, None, self.guard, mark=mark_of_any_epoch(self.row))
-            if isinstance(outcome, AbortSkipped):
-                raise self.in_progress(outcome.reason)
-        seen = {"slices": len(before.slices)}
-        self.rt.write(lambda tx: transitions.note(tx, self.claim, Event.FOREIGN_SESSION_DISCARDED, seen), self.guard)
-
-    def held(self) -> Listing | None:
-        try:
-            listing = self.store.list_slices(self.row["key"], None, self.guard)
-        except SessionGone:
-            return None
-        if isinstance(listing, Stored):
-            raise self.in_progress("another upload to the key was completed in this moment")
-        return listing
-
-    def in_progress(self, why: str) -> Permanent:
-        return Permanent(
-            f"{why}: {self.row['key']!r}",
-            code="upload_in_progress",
-            advice="Wait until the other upload has ended, or remove it at the store; then retry.",
-        )
-
     def take_up_again(self) -> None:
         """Go on with the job's own session: what its list has counts, what it lacks is sent again."""
-        gone = SessionGone(f"the session of {self.row['key']!r} is no longer the one at the store")
+        gone = SessionGone(f"the session of {self.job.key!r} is no longer the one at the store")
         try:
-            listing = self.store.list_slices(self.row["key"], self.row["session"], self.guard)
+            listing = self.store.list_slices(self.job.key, self.job.session, self.guard)
         except SessionGone as error:
             self.succeed_if_ours(self.wanted(), error)
             return
-        if isinstance(listing, Stored) or listing.handle != self.row["session"]:
+        if isinstance(listing, Stored) or listing.handle != self.job.session:
             self.succeed_if_ours(self.wanted(), gone)
             return
-        plan = Plan(self.source.size_bytes, self.row["slice_bytes"])
+        _, slice_bytes, _ = self.job.upload()
+        plan = Plan(self.source.size_bytes, slice_bytes)
         numbers = plan.numbers((each.offset_bytes, each.size_bytes) for each in listing.slices)
-        self.rt.write(lambda tx: transitions.reconcile(tx, self.claim, numbers), self.guard)
+        self.ctx.write(lambda tx: transitions.reconcile(tx, self.ctx.claim, numbers))
         self.rt.notify_dispatcher()

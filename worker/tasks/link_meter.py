@@ -6,13 +6,15 @@ import itertools
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from worker.errors import TIMEOUT_CODES, Interrupted, Stop, StoreError
 from worker.jobs.links import KNOWN_FOR_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from worker.jobs.documents import LinkCounters
 
 
 class _Traffic:
@@ -33,10 +35,11 @@ class _Traffic:
         """Return for how long the oldest request under way has been so."""
         return now_s - min(self.began_s.values()) if self.began_s else 0.0
 
-    def counters(self, now_s: float) -> dict[str, Any]:
+    def counters(self, store: str, now_s: float) -> LinkCounters:
         """Return what is reported; all but `oldest_s` only ever grow."""
         busy_s = self.busy_s + (now_s - self.busy_since_s if self.began_s else 0.0)
         return {
+            "store": store,
             "answers": self.answers,
             "answered_bytes": self.answered_bytes,
             "answered_s": round(self.answered_s, 4),
@@ -58,7 +61,7 @@ class LinkMeter:
         self._stores: dict[str, _Traffic] = {}
         self._numbers = itertools.count()
         self._lock = threading.Lock()
-        self._reported: list[dict[str, Any]] = []
+        self._reported: list[LinkCounters] = []
         self.first_answer = threading.Event()
         """Set by a store's first answer after a long time: the dispatcher has to know of it to send more at once."""
 
@@ -111,11 +114,11 @@ class LinkMeter:
             traffic = self._stores.get(store)
             return traffic is not None and max(traffic.took_s, traffic.oldest_s(self._clock())) > slow_slice_s
 
-    def report(self) -> list[dict[str, Any]] | None:
+    def report(self) -> list[LinkCounters] | None:
         """Return the counters of every store; None if nothing has changed since the last report."""
         with self._lock:
             now_s = self._clock()
-            links = [{"store": store, **traffic.counters(now_s)} for store, traffic in self._stores.items()]
+            links = [traffic.counters(store, now_s) for store, traffic in self._stores.items()]
         if links == self._reported:
             return None
         self._reported = links

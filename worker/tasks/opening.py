@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from worker.errors import SourceChanged, StaleClaim
 from worker.jobs import transitions
@@ -11,16 +11,15 @@ from worker.telemetry.log import get_log
 from worker.telemetry.redact import redact_json
 
 if TYPE_CHECKING:
-    from worker.jobs.leases import Claim
+    from worker.jobs.retry import ErrorDocument
+    from worker.jobs.rows import ClaimedJob
     from worker.sources.base import Source
-    from worker.tasks.context import Runtime
-    from worker.tasks.guard import ClaimGuard
+    from worker.tasks.context import TaskContext
 
-Row = dict[str, Any]
 log = get_log(__name__)
 
 
-def open_for_init(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> Source:
+def open_for_init(ctx: TaskContext[ClaimedJob]) -> Source:
     """Return the job's source.
 
     Only a retry leads here with a session: it goes on with the session if the file is as it was, and uploads the file
@@ -31,12 +30,12 @@ def open_for_init(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> Sou
         StaleClaim: it is another file than the session is of, and the job begins afresh: this claim is over.
     """
     try:
-        return rt.source(row)
+        return ctx.rt.source(ctx.job)
     except SourceChanged as error:
-        if row["session"] is None:
+        if ctx.job.session is None:
             raise
-        cause = redact_json(describe(error))
+        cause: ErrorDocument = redact_json(describe(error))
         log.info("task.afresh", code=error.code)
-        rt.write(lambda tx: transitions.take_other_file(tx, claim, cause), guard)
-        rt.notify_dispatcher()
-        raise StaleClaim(f"job {claim.job_id} begins afresh: {error.message}") from error
+        ctx.write(lambda tx: transitions.take_other_file(tx, ctx.claim, cause))
+        ctx.rt.notify_dispatcher()
+        raise StaleClaim(f"job {ctx.claim.job_id} begins afresh: {error.message}") from error

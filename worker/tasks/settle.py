@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from worker.errors import Interrupted, Stop, StoreUnusable
 from worker.jobs import breakers, leases, transitions
@@ -16,23 +16,24 @@ from worker.telemetry.redact import redact_json
 if TYPE_CHECKING:
     from worker.config.timeouts import Timers
     from worker.db.pool import Connection
-    from worker.tasks.context import Runtime
+    from worker.jobs.retry import ErrorDocument
+    from worker.jobs.rows import Claimed, FailureCounts
+    from worker.tasks.context import Runtime, TaskContext
     from worker.tasks.guard import ClaimGuard
 
-Row = dict[str, Any]
 ABORT_WAIT = timedelta(minutes=1)
 """The time between two attempts of an abort at a store that is unusable."""
 REVOKED = "its task was revoked in Flower; retry the job to go on"
 log = get_log(__name__)
 
 
-def settle(rt: Runtime, claim: Claim, row: Row | None, error: Exception, guard: ClaimGuard) -> Decision:
+def settle(rt: Runtime, claim: Claim, job: Claimed | None, error: Exception, guard: ClaimGuard) -> Decision:
     """Give the claim back as the failure wants it, and return the decision.
 
     Args:
         rt: the process.
         claim: what was worked on, by its message.
-        row: what the claim returned; None if that could not be read. What the decision needs is then read by itself.
+        job: what the claim returned; None if that could not be read. What the decision needs is then read by itself.
         error: what happened.
         guard: of the claim.
 
@@ -40,17 +41,17 @@ def settle(rt: Runtime, claim: Claim, row: Row | None, error: Exception, guard: 
         StaleClaim: the claim was no longer ours.
         psycopg.Error: the database is away; the claim ends with its lease or with this worker.
     """
-    if row is None:
-        row = rt.write(lambda tx: leases.claim_history(tx, claim), guard)
-    decision = decide(error, _history(rt, row))
-    if guard.aborts and row.get("breaker_open") and isinstance(error, StoreUnusable) and isinstance(decision, Again):
+    failures = job.failures if job else rt.write(lambda tx: leases.claim_history(tx, claim), guard)
+    decision = decide(error, _history(failures, wait_for_s=rt.settings.wait_for_s))
+    waits = job is not None and job.breaker_open and isinstance(error, StoreUnusable)
+    if guard.aborts and waits and isinstance(decision, Again):
         # not every abort waits for the breaker, so this one must not come back at once
         decision = replace(decision, delay=decision.delay or ABORT_WAIT)
 
     def write(tx: Connection) -> None:
         with tx.transaction():
-            if _blames_store(error) and isinstance(decision, Again):
-                _open_breaker(tx, row["store"], redact_json(decision.error), rt.timers.probe_s)
+            if job and decision.error and _blames_store(error) and isinstance(decision, Again):
+                _open_breaker(tx, job.store, _redacted(decision.error), rt.timers.probe_s)
             if isinstance(error, Interrupted) and error.stop is Stop.REVOKED:
                 transitions.pause(tx, claim.job_id, "operator", REVOKED)
             _carry_out(tx, guard, decision, rt.timers)
@@ -64,38 +65,45 @@ def _blames_store(error: Exception) -> bool:
     return isinstance(error, StoreUnusable) and error.code not in PROFILE_CODES
 
 
-def _history(rt: Runtime, row: Row) -> History:
-    failing_s = row["failing_for_s"]  # by the database's clock: ours may be hours off
+def _history(failures: FailureCounts, *, wait_for_s: float) -> History:
+    failing_s = failures.failing_for_s  # by the database's clock: ours may be hours off
     return History(
-        attempts=row["attempts"],
+        attempts=failures.attempts,
         failing_for=None if failing_s is None else timedelta(seconds=failing_s),
-        last_code=(row["error"] or {}).get("code"),
-        session_losses=row["session_losses"],
-        retry_for=timedelta(seconds=row["retry_for_s"]),
-        wait_for=timedelta(seconds=rt.settings.wait_for_s),
+        last_code=failures.last_code,
+        session_losses=failures.session_losses,
+        retry_for=timedelta(seconds=failures.retry_for_s),
+        wait_for=timedelta(seconds=wait_for_s),
     )
+
+
+def _redacted(error: ErrorDocument) -> ErrorDocument:
+    document: ErrorDocument = redact_json(error)
+    return document
 
 
 def _carry_out(tx: Connection, guard: ClaimGuard, decision: Decision, timers: Timers) -> None:
     claim, sent_bytes = guard.claim, guard.sent_bytes
     match decision:
         case Again(delay=delay, error=error, attempt=attempt, restart_clock=restart):
-            deferral = Deferral(timers.wait(delay), redact_json(error), attempt=attempt, restart_clock=restart)
+            kept = None if error is None else _redacted(error)
+            deferral = Deferral(timers.wait(delay), kept, attempt=attempt, restart_clock=restart)
             transitions.release(tx, claim, deferral, sent_bytes=sent_bytes, size_bytes=guard.size_bytes)
         case Fresh(error=error, delay=delay):
-            transitions.new_epoch(tx, claim, redact_json(error), timers.wait(delay))
+            transitions.new_epoch(tx, claim, _redacted(error), timers.wait(delay))
         case GiveUp(error=error):
-            transitions.fail(tx, claim, redact_json(error), abort_delay_s=timers.probe_s, sent_bytes=sent_bytes)
+            transitions.fail(tx, claim, _redacted(error), abort_delay_s=timers.probe_s, sent_bytes=sent_bytes)
 
 
-def _open_breaker(tx: Connection, store: str, error: Row, probe_s: float) -> None:
+def _open_breaker(tx: Connection, store: str, error: ErrorDocument, probe_s: float) -> None:
     if breakers.open_breaker(tx, store, error, probe_s):
-        log.warning("store.unusable", store=store, **{key: error[key] for key in ("code", "message", "advice")})
+        fields = {"code": error["code"], "message": error["message"], "advice": error["advice"]}
+        log.warning("store.unusable", store=store, **fields)
 
 
-def store_answered(rt: Runtime, row: Row, guard: ClaimGuard) -> None:
+def store_answered(ctx: TaskContext[Claimed]) -> None:
     """Let the jobs of a store that was unusable go on, after it has done what it was asked."""
-    if row["breaker_open"]:
-        if rt.write(lambda tx: breakers.close_breaker(tx, row["store"]), guard):
-            log.info("store.usable_again", store=row["store"])
-        rt.notify_dispatcher()
+    if ctx.job.breaker_open:
+        if ctx.write(lambda tx: breakers.close_breaker(tx, ctx.job.store)):
+            log.info("store.usable_again", store=ctx.job.store)
+        ctx.rt.notify_dispatcher()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from worker.db.pool import UNAVAILABLE
 from worker.errors import SessionGone, StoreError
@@ -15,15 +15,15 @@ from worker.tasks.settle import store_answered
 from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:
+    from worker.jobs.rows import ClaimedSlice
     from worker.stores.base import StoreDriver
-    from worker.tasks.context import Runtime
+    from worker.tasks.context import Runtime, TaskContext
     from worker.tasks.guard import ClaimGuard
 
-Row = dict[str, Any]
 log = get_log(__name__)
 
 
-def claim_slice(rt: Runtime, claim: Claim, guard: ClaimGuard, *, reclaim: bool) -> Row:
+def claim_slice(rt: Runtime, claim: Claim, guard: ClaimGuard, *, reclaim: bool) -> ClaimedSlice:
     """Take the slice, for as long as its size allows at the store's low speed.
 
     Raises:
@@ -32,53 +32,56 @@ def claim_slice(rt: Runtime, claim: Claim, guard: ClaimGuard, *, reclaim: bool) 
     low_speed = min((p.low_speed_bytes_per_s for p in rt.settings.profiles.stores.values()), default=1)
     slack = timedelta(seconds=rt.timers.deadline_s + rt.timers.lease_slack_s)
     with rt.db.connection() as tx:
-        row = transitions.claim_slice(tx, claim, low_speed=low_speed, slack=slack, reclaim=reclaim)
-    guard.deadline_s += row["slice_size_bytes"] / low_speed  # counted from before the claim: the lease outlasts it
-    return row
+        part = transitions.claim_slice(tx, claim, low_speed=low_speed, slack=slack, reclaim=reclaim)
+    guard.deadline_s += part.size_bytes / low_speed  # counted from before the claim: the lease outlasts it
+    return part
 
 
-def send_slice(rt: Runtime, claim: Claim, row: Row, guard: ClaimGuard) -> None:
+def send_slice(ctx: TaskContext[ClaimedSlice]) -> None:
     """Send the claimed slice and record it.
 
     Raises:
         SlicewayError: as the source, the store and the guard have it; `StaleClaim` if the checkpoint came too late.
     """
-    store = rt.store(rt.profile_for_upload(row))
-    put = SliceAck() if _is_held(store, row, guard) else _put(rt, store, row, guard)
+    rt, claim = ctx.rt, ctx.claim
+    store = rt.store(rt.profile_for_upload(ctx.job))
+    put = SliceAck() if _is_held(store, ctx) else _put(store, ctx)
     tag, digest = (put.tag, put.digest) if isinstance(put, SliceAck) else (None, None)
     done = Acknowledged(claim, tag, digest)
-    left = _checkpoint(rt, done, guard)
+    left = _checkpoint(rt, done, ctx.guard)
     log.debug("slice.checkpointed", job_id=str(claim.job_id), number=claim.number, slices_left=left)
     if not left:
         rt.notify_dispatcher()  # the finish is due
-    store_answered(rt, row, guard)
+    store_answered(ctx)
 
 
-def _put(rt: Runtime, store: StoreDriver, row: Row, guard: ClaimGuard) -> SliceAck | Stored:
-    body = rt.buffer(row["slice_size_bytes"])
-    with rt.source(row) as source:
-        source.read_into(body, row["offset_bytes"])
-    with rt.sending(guard, row["store"], body.nbytes):
-        return store.put_slice(row["key"], row["session"], row["offset_bytes"], body, guard)
+def _put(store: StoreDriver, ctx: TaskContext[ClaimedSlice]) -> SliceAck | Stored:
+    rt, part = ctx.rt, ctx.job
+    body = rt.buffer(part.size_bytes)
+    with rt.source(part) as source:
+        source.read_into(body, part.offset_bytes)
+    with rt.sending(ctx.guard, part.store, body.nbytes):
+        return store.put_slice(part.key, part.session, part.offset_bytes, body, ctx.guard)
 
 
-def _is_held(store: StoreDriver, row: Row, guard: ClaimGuard) -> bool:
+def _is_held(store: StoreDriver, ctx: TaskContext[ClaimedSlice]) -> bool:
     """Say whether the store has the slice: its own list is asked where the answer to the last try was lost.
 
     It was sent in this very session and from this very file: a new epoch has new rows, without an error.
     """
-    if not (row["slice_error"] or {}).get("unanswered"):
+    part = ctx.job
+    if not part.unanswered:
         return False
     try:
-        listing = store.list_slices(row["key"], row["session"], guard)
+        listing = store.list_slices(part.key, part.session, ctx.guard)
     except SessionGone:
         return False  # the slice's own answer decides, as if nothing had been asked
     except StoreError as error:
         error.unanswered = True  # to the last try there is still no answer
         raise
-    if isinstance(listing, Stored) or listing.handle != row["session"]:
+    if isinstance(listing, Stored) or listing.handle != part.session:
         return False
-    wanted = (row["offset_bytes"], row["slice_size_bytes"])
+    wanted = (part.offset_bytes, part.size_bytes)
     held = any((found.offset_bytes, found.size_bytes) == wanted for found in listing.slices)
     log.debug("slice.listed", held=held)
     return held
@@ -91,7 +94,7 @@ def _checkpoint(rt: Runtime, done: Acknowledged, guard: ClaimGuard) -> int | Non
     """
     while True:
         try:
-            left: int | None = rt.checkpoints.write(done)["slices_left"]
+            left = rt.checkpoints.write(done).slices_left
         except UNAVAILABLE:
             if guard.remaining_s() == 0.0 or rt.stopping.wait(WRITE_AGAIN_S):
                 raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from worker.errors import TIMEOUT_CODES, Permanent, StoreUnusable, Transient, Unknown
 from worker.jobs.proof import Evidence, NotProven, Proof, prove
@@ -12,26 +12,25 @@ from worker.stores.base import Intent, Stored
 
 if TYPE_CHECKING:
     from worker.config.profiles import StoreProfile
+    from worker.jobs.documents import DigestsDocument, ResultDocument
+    from worker.jobs.rows import ClaimedJob
     from worker.stores.base import StoreDriver
     from worker.tasks.guard import ClaimGuard
 
-Row = dict[str, Any]
 
-
-def mark_of(row: Row) -> str:
+def mark_of(job: ClaimedJob) -> str:
     """Return the mark that the job's object carries in this epoch."""
-    return f"{mark_of_any_epoch(row)}/{row['epoch']}"
+    return f"{mark_of_any_epoch(job)}/{job.epoch}"
 
 
-def mark_of_any_epoch(row: Row) -> str:
-    """Return what the job's marks of all epochs begin with."""
-    return f"sliceway/{row['id']}"
+def mark_of_any_epoch(job: ClaimedJob) -> str:
+    """Return the beginning that the job's marks of all epochs share."""
+    return f"sliceway/{job.id}"
 
 
-def intent_of(row: Row) -> Intent:
-    """Return what the job wants of the store."""
-    wishes = {name: row[name] for name in ("key", "size_bytes", "overwrite", "attributes")}
-    return Intent(mark=mark_of(row), **wishes)
+def intent_of(job: ClaimedJob, size_bytes: int) -> Intent:
+    """Return what the job requests of the store, for a file of that size."""
+    return Intent(job.key, size_bytes, job.overwrite, job.attributes, mark_of(job))
 
 
 @dataclass(slots=True)
@@ -50,16 +49,16 @@ class Verification:
             self.digest = hashlib.new(algorithm, body, usedforsecurity=False).hexdigest()
 
 
-def wanted_of(row: Row, profile: StoreProfile) -> Verification:
+def wanted_of(
+    job: ClaimedJob, profile: StoreProfile, size_bytes: int | None, digests: DigestsDocument | None
+) -> Verification:
     """Return what the object of a job must show; its digest, if one was taken before init."""
-    digest = row["digests"]["value"] if row["digests"] is not None else None
-    marked = row["attributes"] is None or profile.mark == "always"
     return Verification(
-        size_bytes=row["size_bytes"],
-        mark=mark_of(row),
-        marked=marked,
-        digest_required=row["verify"] == "file",
-        digest=digest,
+        size_bytes=size_bytes,
+        mark=mark_of(job),
+        marked=job.attributes is None or profile.mark == "always",
+        digest_required=job.verify == "file",
+        digest=None if digests is None else digests["value"],
     )
 
 
@@ -111,10 +110,10 @@ def verify_object(
     )
 
 
-def unverified(row: Row) -> Permanent:
+def unverified(job: ClaimedJob) -> Permanent:
     """Return the failure of a job that asked for `verify: file` where the object is there and no digest of it."""
     return Permanent(
-        f"an object is at {row['key']!r}, but the store shows no digest that verifies it",
+        f"an object is at {job.key!r}, but the store shows no digest that verifies it",
         code="unproven",
         advice="Look at the object, then enqueue the file with verify: auto, which checks the size and our mark.",
     )
@@ -126,12 +125,13 @@ def without_effect(error: Unknown) -> Transient:
     return Transient(f"it had no effect yet: {error.message}", code=code, advice=advice, answer=error.answer)
 
 
-def result_of(row: Row, proof: Proof, stored: Stored | None) -> Row:
+def result_of(size_bytes: int | None, proof: Proof, stored: Stored | None) -> ResultDocument:
     """Return the job's result: what was in fact verified, and the store's own account of the object."""
     verified = "file" if proof is Proof.DIGEST else "size"
-    result: Row = {"verified": verified, "proof": proof, "size_bytes": row["size_bytes"]}
+    result: ResultDocument = {"verified": verified, "proof": proof, "size_bytes": size_bytes}
     if stored is not None:
-        result |= {"digest": stored.digest, "details": dict(stored.details)}
-        if row["size_bytes"] is None:
+        result["digest"] = stored.digest
+        result["details"] = dict(stored.details)
+        if size_bytes is None:
             result["size_bytes"] = stored.size_bytes
     return result

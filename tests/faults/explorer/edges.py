@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from worker.jobs.states import JobState
 from worker.jobs.task_names import TASK_OF
+
+if TYPE_CHECKING:
+    from worker.jobs.rows import Dispatched
 
 Row = dict[str, Any]
 
@@ -21,10 +24,10 @@ class Message(NamedTuple):
     epoch: int
 
     @classmethod
-    def of(cls, row: Row) -> Message:
-        """Return the message of a row that was dispatched."""
-        task = TASK_OF[JobState.UPLOADING if row["number"] is not None else JobState(row["state"])]
-        return cls(str(task), str(row["job_id"]), row["number"], row["token"], row["epoch"])
+    def of(cls, item: Dispatched) -> Message:
+        """Return the message of a dispatched step or slice."""
+        task = TASK_OF[JobState.UPLOADING if item.number is not None else item.state]
+        return cls(str(task), str(item.job_id), item.number, item.token, item.epoch)
 
 
 class TaskRun(NamedTuple):

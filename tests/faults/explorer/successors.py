@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
     from tests.faults.explorer.edges import Edge
     from tests.faults.explorer.replay import TaskReplayer
-    from tests.faults.explorer.rows import Change, Row, Rows
+    from tests.faults.explorer.rows import Change, Rows
     from tests.faults.explorer.state import World
     from worker.db.pool import Connection
+    from worker.jobs.rows import Dispatched
 
 DEAD_AFTER_S = 10.0
 
@@ -201,7 +202,7 @@ class Successors:
     def dispatch(self, state: State) -> Transition:
         """Let the dispatcher dispatch all that is due; every wait is over by then."""
         change = self.rows.run(state.rows, "dispatch", _dispatch)
-        published = state.published | {Message.of(row) for row in change.result}
+        published = state.published | {Message.of(item) for item in change.result}
         return Transition("dispatcher: dispatches what is due", state._replace(rows=change.rows, published=published))
 
     def rescue(self, state: State) -> Transition:
@@ -212,7 +213,7 @@ class Successors:
     def republished(self, state: State) -> list[Message]:
         """Return what the dispatcher publishes after the broker has lost everything."""
         change = self.rows.run(state.rows, "redispatch", transitions.redispatch)
-        return [Message.of(row) for row in change.result]
+        return [Message.of(item) for item in change.result]
 
     def _deaths(self, state: State) -> Iterator[Transition]:
         for process in self.silent(state):
@@ -281,12 +282,14 @@ def _with(state: State, index: int, thread: WorkerThread) -> State:
     return state._replace(threads=(*state.threads[:index], thread, *state.threads[index + 1 :]))
 
 
-def _dispatch(tx: Connection) -> list[Row]:
+def _dispatch(tx: Connection) -> list[Dispatched]:
     for table in ("job", "slice"):
         tx.execute(f"UPDATE {table} SET not_before = %s WHERE not_before IS NOT NULL", [OVER])  # noqa: S608
     transitions.promote_due(tx)
     steps = due.due_steps(tx, per_lane=9, blocked=[], whole_bytes=0)
     slices = due.due_slices(tx, per_lane=9, window=9, blocked=[])
     return transitions.dispatch(
-        tx, [row["job_id"] for row in steps], [(row["job_id"], row["number"]) for row in slices]
+        tx,
+        [item.job_id for item in steps],
+        [(item.job_id, item.number) for item in slices if item.number is not None],
     )

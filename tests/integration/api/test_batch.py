@@ -64,7 +64,7 @@ def test_the_jobs_of_a_batch_are_due_in_its_order(api: Any, acme: httpx.Client) 
     requested = [f"{number:03d}" for number in range(200, 0, -1)]
     send(acme, *(job_body(key) for key in requested))
     with api.database.connection() as tx:
-        in_order = [row["job_id"] for row in due.due_steps(tx, per_lane=1000, blocked=[], whole_bytes=0)]
+        in_order = [item.job_id for item in due.due_steps(tx, per_lane=1000, blocked=[], whole_bytes=0)]
     keys = {row["id"]: row["key"] for row in api.sql("SELECT id, key FROM job")}
     assert [keys[job] for job in in_order] == requested
 

@@ -12,6 +12,7 @@ from celery import Celery
 from tests.integration.dispatch.harness import eventually, read_message
 from worker.broker.publisher import Broker, argsrepr, kwargs
 from worker.ids import new_id, task_id
+from worker.jobs.rows import Dispatched
 from worker.jobs.states import JobState
 from worker.jobs.task_names import QUEUE, TASK_OF
 
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
-def row(state: str = "uploading", number: int | None = 3, *, deaths: int = 0, key: str = "backup/file.bin") -> Row:
+def row(
+    state: str = "uploading", number: int | None = 3, *, deaths: int = 0, key: str = "backup/file.bin"
+) -> Dispatched:
     """A dispatched slice, or a step if it has no number."""
-    return {
-        "job_id": new_id(), "number": number, "state": state, "epoch": 2, "run": 1, "token": 7, "deaths": deaths,
-        "store": "main", "key": key, "offset_bytes": 3 << 20, "slice_size_bytes": 1 << 20, "slices_total": 300,
-    }  # fmt: skip
+    return Dispatched(
+        new_id(), number, token=7, epoch=2, run=1, state=JobState(state), store="main", key=key, deaths=deaths,
+        offset_bytes=3 << 20, slice_size_bytes=1 << 20, slices_total=300,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -53,12 +56,12 @@ def client(broker_url: str) -> Iterator[redis.Redis]:
         yield made
 
 
-def publish_as_celery(app: Celery, row: Row) -> None:
-    name = TASK_OF[JobState(row["state"])]
-    part = name if row["number"] is None else str(row["number"])
+def publish_as_celery(app: Celery, row: Dispatched) -> None:
+    name = TASK_OF[row.state]
+    part = name if row.number is None else str(row.number)
     message = app.amqp.as_task_v2(
-        task_id(row["job_id"], part, row["epoch"], row["run"]), name, args=(), kwargs=kwargs(row),
-        argsrepr=argsrepr(row, name), kwargsrepr="{}",
+        task_id(row.job_id, part, row.epoch, row.run), name, args=(), kwargs=kwargs(row),
+        argsrepr=argsrepr(row), kwargsrepr="{}",
     )  # fmt: skip
     with app.connection_for_write() as connection:
         connection.Producer().publish(
@@ -93,7 +96,7 @@ def oldest_message(app: Celery) -> dict[str, Any]:
     ],
     ids=["slice", "init", "finish", "abort", "alone", "awkward"],
 )
-def test_a_message_is_the_one_that_celery_would_have_sent(app: Celery, broker: Broker, row: Row) -> None:
+def test_a_message_is_the_one_that_celery_would_have_sent(app: Celery, broker: Broker, row: Dispatched) -> None:
     broker.publish([row])
     publish_as_celery(app, row)
     assert oldest_message(app) == oldest_message(app)
@@ -105,7 +108,7 @@ def test_the_messages_of_a_tick_go_in_one_command_and_keep_their_order(broker: B
     assert client.info("commandstats")["cmdstat_lpush"]["calls"] == 1
     queue = client.lrange(QUEUE, 0, -1)
     assert isinstance(queue, list)
-    assert [read_message(raw).unit for raw in reversed(queue)] == [(one["job_id"], one["number"]) for one in rows]
+    assert [read_message(raw).unit for raw in reversed(queue)] == [(one.job_id, one.number) for one in rows]
 
 
 def test_no_two_messages_have_the_same_tag(app: Celery, broker: Broker) -> None:
@@ -189,9 +192,9 @@ def test_the_dispatcher_waits_for_a_full_broker_as_for_an_unavailable_one(harnes
     foreign: list[Exception] = []
 
     class Watched(Broker):
-        def publish(self, rows: Sequence[dict[str, Any]]) -> None:
+        def publish(self, items: Sequence[Dispatched]) -> None:
             try:
-                super().publish(rows)
+                super().publish(items)
             except Exception as error:
                 raised.append(error)
                 foreign.extend([] if isinstance(error, self.errors) else [error])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tests.integration.dispatch.harness import DispatcherHarness
+    from worker.jobs.rows import Dispatched
     from worker.local.valkey import EmbeddedValkey
 
 
@@ -217,11 +218,11 @@ def test_an_unexpected_error_does_not_end_the_dispatch(harness: DispatcherHarnes
     class Faulty(Broker):
         faults = 0
 
-        def publish(self, rows: Sequence[dict[str, Any]]) -> None:
-            if rows and not self.faults:
+        def publish(self, items: Sequence[Dispatched]) -> None:
+            if items and not self.faults:
                 self.faults += 1
                 raise TypeError("a row of an unexpected kind")
-            super().publish(rows)
+            super().publish(items)
 
     job = harness.db.enqueue()
     harness.start(broker=Faulty)

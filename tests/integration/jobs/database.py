@@ -13,14 +13,16 @@ from worker.jobs import leases, transitions, workers
 from worker.jobs.leases import Acknowledged, Claim, Deferral
 from worker.jobs.links import Link
 from worker.jobs.plan import Plan
+from worker.jobs.rows import Checkpointed, Dispatched, OpenedSession
 from worker.jobs.states import FINAL, JobState, SliceState, Step
 from worker.jobs.transitions import NewJob
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from worker.db.pool import Connection, Database
+    from worker.jobs.documents import SessionHandle
 
 Row = dict[str, Any]
 SLICE_BYTES = 10
@@ -30,6 +32,23 @@ ERROR = {"code": "store_refused", "message": "no", "advice": "look", "at": "2026
 UNAVAILABLE = ERROR | {"code": "store_unavailable"}
 SOON = Deferral(timedelta(minutes=5), UNAVAILABLE, attempt=True)
 AT_ONCE = Deferral(None, None)
+
+
+def opened_session(
+    size_bytes: int, held: Iterable[int] = (), *, handle: SessionHandle | None = None, ordered: bool = False
+) -> OpenedSession:
+    """A session of a file of that size with slices of `SLICE_BYTES`, of which the store holds some already."""
+    plan, numbers = Plan(size_bytes, SLICE_BYTES), list(held)
+    return OpenedSession(
+        handle=SESSION if handle is None else handle,
+        fingerprint={"size": 1},
+        size_bytes=size_bytes,
+        slice_bytes=SLICE_BYTES,
+        ordered=ordered,
+        total=plan.total,
+        held=numbers,
+        bytes_done=plan.bytes_of(numbers),
+    )
 
 
 @dataclass
@@ -169,7 +188,7 @@ class JobsDatabase:
         held = row if number is None else self.slices(job)[number]
         return Claim(job, number, held["token"], row["epoch"], worker or self.worker)
 
-    def dispatch(self, job: UUID, *numbers: int) -> list[Row]:
+    def dispatch(self, job: UUID, *numbers: int) -> list[Dispatched]:
         """Mark the job's step, or these slices, as the dispatcher does."""
         with self.connection() as tx:
             return transitions.dispatch(tx, [] if numbers else [job], [(job, number) for number in numbers])
@@ -203,14 +222,14 @@ class JobsDatabase:
         ordered: bool = False,
     ) -> JobState:
         """Store a session and a plan of so many slices, the last one smaller; ``held_by`` None: as release 0.1 did."""
-        plan = Plan(slices * SLICE_BYTES - 3, SLICE_BYTES)
-        terms = {"slice_bytes": SLICE_BYTES, "ordered": ordered, "total": plan.total, "held": list(held)}
-        terms |= {"bytes_done": plan.bytes_of(held), "fingerprint": {"size": 1}, "size_bytes": plan.size_bytes}
+        opened = opened_session(slices * SLICE_BYTES - 3, held, ordered=ordered)
         with self.connection() as tx:
-            cause: Row = {"slices": plan.total, "held": len(held)} | ({"held_by": held_by} if held_by else {})
-            return transitions.open_session(tx, claim, SESSION, terms, cause)
+            state = transitions.open_session(tx, claim, opened)
+        if held_by is None:
+            self.run("UPDATE event SET cause = cause - 'held_by' WHERE job_id = %s", claim.job_id)
+        return state
 
-    def checkpoint(self, *claims: Claim) -> dict[Any, Row]:
+    def checkpoint(self, *claims: Claim) -> dict[Any, Checkpointed]:
         """Record slices as done."""
         with self.connection() as tx:
             return transitions.checkpoint(tx, [Acknowledged(c, "tag", None) for c in claims], claims[0].worker)

@@ -12,6 +12,7 @@ from worker.errors import Conflict, NotFound, StaleClaim
 from worker.ids import new_id
 from worker.jobs import transitions
 from worker.jobs.leases import Deferral
+from worker.jobs.rows import InitProgress
 from worker.jobs.states import JobState, Step
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def test_success_folds_the_slices_into_a_summary(db: JobsDatabase) -> None:
 def test_a_job_without_slices_succeeds_with_an_empty_summary(db: JobsDatabase) -> None:
     job = db.enqueue()
     (init,) = db.take(job)
-    known = {"fingerprint": {"size": 5}, "size_bytes": 5, "hashing": None, "digests": None, "existed": None}
+    known = InitProgress({"size": 5}, 5)
     with db.connection() as tx:
         transitions.save_progress(tx, init, known, LEASE)
         transitions.succeed(tx, init, {"proof": "mark"})

@@ -110,7 +110,7 @@ def test_the_last_checkpoint_and_a_cancel_agree(db: JobsDatabase) -> None:
         wait_until_blocked(db)
         stack.close()
         (recorded,) = waiting.result(120).values()
-    assert (recorded["state"], recorded["slices_left"]) == ("cancelling", 0)
+    assert (recorded.state, recorded.slices_left) == ("cancelling", 0)
     assert db.row(job)["state"] == "cancelling"
     assert "slices_done" not in db.kinds(job)
 

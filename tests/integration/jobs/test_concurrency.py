@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from tests.integration.jobs.database import ERROR, LEASE
+from tests.integration.jobs.database import ERROR, LEASE, SLICE_BYTES, opened_session
 from worker.db.pool import conninfo
 from worker.errors import Conflict, StaleClaim
 from worker.jobs import transitions
 from worker.jobs.leases import Acknowledged, Claim, Deferral
-from worker.jobs.plan import Plan
 from worker.jobs.states import JobState, SliceState, Step
 
 if TYPE_CHECKING:
@@ -124,14 +123,14 @@ class Actor:
         for row in self.sample(rows, 1) if rows else []:
             claim = Claim(row["id"], None, row["token"], row["epoch"], self.worker)
             job = transitions.claim_step(tx, claim, JobState(row["state"]), LEASE)
-            if job["state"] == JobState.CANCELLING:
+            if job.state == JobState.CANCELLING:
                 transitions.cancelled(tx, claim, None)
-            elif job["state"] == JobState.FINISHING:
+            elif job.state == JobState.FINISHING:
                 self.finish(tx, claim)
-            elif job["session"] is None:
+            elif job.session is None:
                 self.open(tx, claim)
             else:
-                done = self.db.run("SELECT number FROM slice WHERE job_id = %s AND state = 'done'", job["id"])
+                done = self.db.run("SELECT number FROM slice WHERE job_id = %s AND state = 'done'", job.id)
                 transitions.reconcile(tx, claim, [row["number"] for row in done])
 
     def finish(self, tx: Any, claim: Claim) -> None:
@@ -141,10 +140,7 @@ class Actor:
             transitions.succeed(tx, claim, {"proof": "mark"})
 
     def open(self, tx: Any, claim: Claim) -> None:
-        plan = Plan(SLICES * 10, 10)
-        terms = {"slice_bytes": 10, "ordered": False, "total": plan.total, "held": [], "bytes_done": 0}
-        terms |= {"fingerprint": {}, "size_bytes": plan.size_bytes}
-        transitions.open_session(tx, claim, {"handle": "s"}, terms, {})
+        transitions.open_session(tx, claim, opened_session(SLICES * SLICE_BYTES))
 
 
 def watch(url: str, ended: threading.Event) -> list[Any]:
@@ -231,12 +227,12 @@ def test_last_slices_that_end_together_are_not_missed(db: JobsDatabase) -> None:
         mine = [claims[job][number] for job in jobs]
         random.Random(number).shuffle(mine)
         together.wait()
-        return [row for claim in mine for row in db.checkpoint(claim).values()]
+        return [(claim.job_id, done.slices_left) for claim in mine for done in db.checkpoint(claim).values()]
 
     with ThreadPoolExecutor(threads) as pool:
-        recorded = [row for rows in pool.map(end, range(threads)) for row in rows]
+        recorded = [one for each in pool.map(end, range(threads)) for one in each]
     for job in jobs:
-        assert sorted(row["slices_left"] for row in recorded if row["job_id"] == job) == [0, 1, 2, 3]
+        assert sorted(left for done_of, left in recorded if done_of == job) == [0, 1, 2, 3]
         assert db.row(job)["state"] == JobState.FINISHING
         assert db.kinds(job).count("slices_done") == 1
 
@@ -246,7 +242,7 @@ def test_the_same_batch_again_is_success_and_counts_nothing(db: JobsDatabase) ->
     claims = [*db.take(job, 0, 1), *db.take(other, 2)]
     assert len(db.checkpoint(*claims)) == 3
     repeated = db.checkpoint(*claims)
-    assert {(row["state"], row["slices_left"]) for row in repeated.values()} == {(None, None)}
+    assert {(row.state, row.slices_left) for row in repeated.values()} == {(None, None)}
     assert repeated.keys() == {(claim.job_id, claim.number, claim.token) for claim in claims}
     assert (db.row(job)["slices_left"], db.row(other)["slices_left"]) == (1, 2)
     assert db.row(job)["bytes_done"] == 20

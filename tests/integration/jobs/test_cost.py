@@ -30,15 +30,15 @@ def fill(db: JobsDatabase) -> None:
         """INSERT INTO job (id, tenant, state, step, priority, source, store, key, target, overwrite, verify,
              retry_for_s, size_bytes, started_at, finished_at, idempotency_key)
            SELECT gen_random_uuid(), 't' || n %% 7, (ARRAY['failed', 'cancelled', 'succeeded'])[n %% 3 + 1], 'idle', 5,
-             '{}', 'main', 'k', 'old/' || n, false, 'auto', 3600, 1, now(), now(), 'i' || n
+             '{"root": "r", "path": "p"}', 'main', 'k', 'old/' || n, false, 'auto', 3600, 1, now(), now(), 'i' || n
            FROM generate_series(1, %s) AS n""",
         FINISHED,
     )
     db.run(
         """INSERT INTO job (id, tenant, state, step, priority, source, store, key, target, overwrite, verify,
              retry_for_s, not_before)
-           SELECT gen_random_uuid(), 't' || n %% 7, 'queued', 'pending', n %% 9, '{}', 'main', 'k', 'new/' || n, false,
-             'auto', 3600, CASE WHEN n %% 2 = 0 THEN now() + interval '1 hour' END
+           SELECT gen_random_uuid(), 't' || n %% 7, 'queued', 'pending', n %% 9, '{"root":"r","path":"p"}', 'main', 'k',
+             'new/' || n, false, 'auto', 3600, CASE WHEN n %% 2 = 0 THEN now() + interval '1 hour' END
            FROM generate_series(1, %s) AS n""",
         WAITING,
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def steps(db: JobsDatabase, *, per_lane: int = 100, blocked: tuple[str, ...] = ()) -> list[UUID]:
     with db.connection() as tx:
-        return [row["job_id"] for row in due.due_steps(tx, per_lane=per_lane, blocked=blocked, whole_bytes=0)]
+        return [row.job_id for row in due.due_steps(tx, per_lane=per_lane, blocked=blocked, whole_bytes=0)]
 
 
 def slices(
@@ -29,7 +29,7 @@ def slices(
 ) -> list[tuple[UUID, int]]:
     with db.connection() as tx:
         rows = due.due_slices(tx, per_lane=per_lane, window=window, blocked=blocked)
-    return [(row["job_id"], row["number"]) for row in rows]
+    return [(row.job_id, row.number) for row in rows]
 
 
 # --- steps ---
@@ -47,9 +47,9 @@ def test_every_lane_lists_its_own_first_steps(db: JobsDatabase) -> None:
     jobs = {lane: [db.enqueue(store=lane[0], tenant=lane[1]) for _ in range(3)] for lane in lanes}
     with db.connection() as tx:
         rows = due.due_steps(tx, per_lane=2, blocked=[], whole_bytes=0)
-    assert {(row["store"], row["tenant"]) for row in rows} == lanes
+    assert {(row.store, row.tenant) for row in rows} == lanes
     for lane, made in jobs.items():
-        assert [row["job_id"] for row in rows if (row["store"], row["tenant"]) == lane] == made[:2]
+        assert [row.job_id for row in rows if (row.store, row.tenant) == lane] == made[:2]
 
 
 def test_only_pending_steps_that_may_begin_are_due(db: JobsDatabase) -> None:
@@ -175,7 +175,7 @@ def test_what_carries_content_is_slices_and_inits_that_may_send_a_small_file(db:
     db.run("UPDATE job SET size_bytes = 101 WHERE id = %s", large)
     with db.connection() as tx:
         rows = due.due_steps(tx, per_lane=9, blocked=[], whole_bytes=100)
-        assert {row["job_id"]: row["carries"] for row in rows} == {
+        assert {row.job_id: row.carries for row in rows} == {
             small: True,
             large: False,
             unknown: True,
@@ -211,7 +211,7 @@ def test_of_a_blocked_stores_aborts_those_are_due_that_it_need_not_be_usable_for
 
     def due(*known: str, blocked: tuple[str, ...] = ("b",)) -> list[UUID]:
         with db.connection() as tx:
-            return [row["job_id"] for row in aborts.due_aborts(tx, blocked=blocked, known=known, most=9)]
+            return [row.job_id for row in aborts.due_aborts(tx, blocked=blocked, known=known, most=9)]
 
     assert due("b", "c") == [sessionless, old]
     assert due("c") == [

@@ -11,10 +11,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.integration.jobs.database import AT_ONCE, ERROR, LEASE, SOON, everything
+from tests.integration.jobs.database import AT_ONCE, ERROR, LEASE, SOON, everything, opened_session
 from worker.errors import Conflict, StaleClaim
 from worker.jobs import transitions
 from worker.jobs.leases import Acknowledged, Claim
+from worker.jobs.rows import InitProgress
 from worker.jobs.states import FINAL, SLICE_MOVES, Event, JobState, SliceState, Step, may
 
 if TYPE_CHECKING:
@@ -60,15 +61,12 @@ def anywhere(*states: JobState) -> set[tuple[JobState, Step]]:
 
 
 def save(tx: Connection, case: Case) -> object:
-    known: Row = {"fingerprint": {"size": 1}, "size_bytes": 40, "hashing": None, "digests": None, "existed": False}
-    return transitions.save_progress(tx, case.step, known, LEASE)
+    return transitions.save_progress(tx, case.step, InitProgress({"size": 1}, 40, existed=False), LEASE)
 
 
 def open_session(held: int) -> Act:
     def act(tx: Connection, case: Case) -> object:
-        plan = {"slice_bytes": 10, "ordered": False, "total": 4, "held": list(range(held)), "bytes_done": held * 10}
-        plan |= {"fingerprint": {"size": 1}, "size_bytes": 40}
-        return transitions.open_session(tx, case.step, {"handle": "s-2"}, plan, {})
+        return transitions.open_session(tx, case.step, opened_session(40, range(held), handle={"handle": "s-2"}))
 
     return act
 

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.jobs.database import AT_ONCE, LEASE
+from tests.integration.jobs.database import AT_ONCE, LEASE, opened_session
 from worker.errors import StaleClaim
 from worker.jobs import transitions
+from worker.jobs.rows import InitProgress
 from worker.jobs.states import JobState
 
 if TYPE_CHECKING:
     from tests.integration.jobs.database import JobsDatabase
+    from worker.jobs.documents import HashingDocument
 
 
 # --- init ---
@@ -35,10 +37,11 @@ def test_init_stores_what_it_knows_and_extends_its_lease(db: JobsDatabase) -> No
     job = db.enqueue()
     (claim,) = db.take(job)
     before = db.row(job)["lease_until"]
-    known = {"fingerprint": {"size": 5}, "size_bytes": 5, "hashing": {"offset_bytes": 2}, "digests": {"value": "d"}}
+    hashing: HashingDocument = {"offset_bytes": 2, "state": None}
+    first = InitProgress({"size": 5}, 5, hashing=hashing, existed=True)
     with db.connection() as tx:
-        transitions.save_progress(tx, claim, known | {"existed": True}, timedelta(hours=1))
-        transitions.save_progress(tx, claim, known | {"hashing": None, "existed": None}, timedelta(hours=1))
+        transitions.save_progress(tx, claim, first, timedelta(hours=1))
+        transitions.save_progress(tx, claim, InitProgress({"size": 5}, 5), timedelta(hours=1))
     assert db.columns(job, "fingerprint", "hashing", "existed") == ({"size": 5}, None, True)
     assert db.row(job)["lease_until"] - before > timedelta(minutes=50)
 
@@ -85,10 +88,8 @@ def test_a_session_whose_store_has_every_slice_goes_straight_to_finishing(db: Jo
 def test_an_empty_plan_goes_straight_to_finishing(db: JobsDatabase) -> None:
     job = db.enqueue()
     (claim,) = db.take(job)
-    plan = {"slice_bytes": 10, "ordered": False, "total": 0, "held": [], "bytes_done": 0}
-    plan |= {"fingerprint": {"size": 0}, "size_bytes": 0}
     with db.connection() as tx:
-        assert transitions.open_session(tx, claim, {"h": 1}, plan, {}) is JobState.FINISHING
+        assert transitions.open_session(tx, claim, opened_session(0)) is JobState.FINISHING
     assert db.slices(job) == []
 
 
@@ -111,7 +112,7 @@ def test_a_step_reclaimed_by_its_holder_stays_claimed(db: JobsDatabase) -> None:
     (claim,) = db.take(job)
     with db.connection() as tx:
         row = transitions.claim_step(tx, claim, JobState.QUEUED, LEASE, reclaim=True)
-        assert row["state"] == "initializing"
+        assert row.state == "initializing"
         with pytest.raises(StaleClaim):
             transitions.claim_step(tx, claim, JobState.QUEUED, LEASE)
         other = db.claim_of(job, worker=db.start_worker())
@@ -125,7 +126,7 @@ def test_a_slice_reclaimed_by_its_holder_stays_claimed(db: JobsDatabase) -> None
     (claim,) = db.take(job, 0)
     with db.connection() as tx:
         row = transitions.claim_slice(tx, claim, low_speed=1, slack=LEASE, reclaim=True)
-        assert row["session"] == {"handle": "s-1"}
+        assert row.session == {"handle": "s-1"}
         with pytest.raises(StaleClaim):
             transitions.claim_slice(tx, claim, low_speed=1, slack=LEASE)
         other = db.claim_of(job, 0, worker=db.start_worker())

@@ -60,7 +60,7 @@ def test_a_worker_lives_by_its_heartbeat(db: JobsDatabase) -> None:
     db.run("UPDATE worker SET heartbeat_at = now() - interval '11 s'")
     with db.connection() as tx:
         assert workers.heartbeat(tx, lively, slots=4, roots=["media"], claimed_through=None)
-        dead = {row["id"] for row in workers.end_dead_workers(tx, 10)}
+        dead = {row.id for row in workers.end_dead_workers(tx, 10)}
         assert dead == {silent, db.worker}
         assert workers.end_dead_workers(tx, 10) == []
         assert not workers.heartbeat(tx, silent, slots=4, roots=[], claimed_through=None)
@@ -200,9 +200,9 @@ def test_a_claim_says_whether_its_store_waits(db: JobsDatabase) -> None:
     with db.connection() as tx:
         breakers.open_breaker(tx, "main", ERROR, PROBE_S)
         row = transitions.claim_step(tx, db.claim_of(job), JobState.QUEUED, LEASE)
-        assert row["breaker_open"] is True
+        assert row.breaker_open is True
         row = transitions.claim_slice(tx, db.claim_of(uploading, 0), low_speed=1, slack=LEASE)
-        assert row["breaker_open"] is True
+        assert row.breaker_open is True
         breakers.close_breaker(tx, "main")
         row = transitions.claim_step(tx, db.claim_of(job), JobState.QUEUED, LEASE, reclaim=True)
-        assert row["breaker_open"] is False
+        assert row.breaker_open is False

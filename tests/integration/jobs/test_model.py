@@ -10,13 +10,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from tests.integration.jobs.database import ERROR, LEASE
+from tests.integration.jobs.database import ERROR, LEASE, SLICE_BYTES, opened_session
 from tests.integration.jobs.model import DONE, OK, SENDING, C, F, I, ModelJob, Ticket, U
 from tests.integration.jobs.store import FILE, OTHER, Store
 from worker.errors import Conflict, StaleClaim
 from worker.jobs import transitions
 from worker.jobs.leases import Acknowledged, Claim, Deferral
-from worker.jobs.plan import Plan
 from worker.jobs.states import FINAL, JobState
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ class Machine(RuleBasedStateMachine):
         slices = [(job.id, number) for job in self.jobs.values() for number in range(len(job.slices))]
         with self.db.connection() as tx:
             marked = transitions.dispatch(tx, list(self.jobs), slices)
-        made = {(row["job_id"], row["number"], row["token"], row["epoch"], row["state"]) for row in marked}
+        made = {(row.job_id, row.number, row.token, row.epoch, row.state) for row in marked}
         assert made == {(t.job, t.number, t.token, t.epoch, t.state) for t in expected}
         self.messages += expected
 
@@ -242,15 +241,12 @@ class Machine(RuleBasedStateMachine):
         job, ticket, claim = self.held(pick, step=True)
         if claim.number is not None or job.session or job.state in {F, OK}:
             return
-        plan = Plan(total * 10, 10)
         there = self.store.unfinished.get(job.target)
         adopts = there is not None and there.names_ours and bool(held)
         upload = there if there is not None and adopts else self.store.begin(job.target)
         kept = [number for number in upload.content if number < total]
-        terms = {"slice_bytes": 10, "ordered": False, "total": total, "held": kept, "bytes_done": 10 * len(kept)}
-        terms |= {"fingerprint": {}, "size_bytes": plan.size_bytes}
-        handle = {"handle": upload.session}
-        granted = self.call(lambda tx: transitions.open_session(tx, claim, handle, terms, {}))
+        opened = opened_session(total * SLICE_BYTES, kept, handle={"handle": upload.session})
+        granted = self.call(lambda tx: transitions.open_session(tx, claim, opened))
         assert granted == job.open(ticket, total, kept)
         if granted:
             self.sessions[job.id, job.epoch] = upload.session

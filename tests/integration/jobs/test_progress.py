@@ -43,7 +43,7 @@ def progress(db: JobsDatabase, job: UUID) -> Progress:
 
 def report(db: JobsDatabase, acked: dict[Claim, int], *, size: int = SLICE_BYTES, worker: UUID | None = None) -> None:
     """Report as a worker so many bytes of each claim, all begun a second ago."""
-    sending = [Entry(claim, count, size, since_s=0.0).row(now_s=1.0) for claim, count in acked.items()]
+    sending = [Entry(claim, count, size, since_s=0.0).document(now_s=1.0) for claim, count in acked.items()]
     with db.connection() as tx:
         assert workers.heartbeat(
             tx, worker or db.worker, slots=4, roots=[], claimed_through=None, sending=sending or None
@@ -227,7 +227,7 @@ def test_slices_that_the_store_has_lost_are_sent_again_and_nothing_falls(db: Job
     job = db.finishing(3)
     before = progress(db, job)
     (finish,) = db.take(job)
-    assert moved(db, lambda tx: transitions.reconcile(tx, finish, [0]))["missing"] == 2
+    assert moved(db, lambda tx: transitions.reconcile(tx, finish, [0])).missing == 2
     assert progress(db, job) == (before.bytes, before.bytes - SLICE_BYTES, 0)
     db.checkpoint(*db.take(job, 1, 2))
     assert progress(db, job) == (before.bytes, 0, 0)

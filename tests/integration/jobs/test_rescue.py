@@ -27,7 +27,7 @@ def test_only_a_death_counts_as_one(db: JobsDatabase, how: str, deaths: int) -> 
     db.take(initializing)
     db.end_worker(db.worker, how=how)
     with db.connection() as tx:
-        freed = {(row["job_id"], row["number"]): row["deaths"] for row in transitions.rescue(tx)}
+        freed = {(row.job_id, row.number): row.deaths for row in transitions.rescue(tx)}
         assert transitions.rescue(tx) == []
     assert freed == {(uploading, 0): deaths, (initializing, None): deaths}
     assert db.columns(initializing, "state", "step", "worker", "deaths") == ("queued", "pending", None, deaths)
@@ -45,7 +45,7 @@ def test_a_lease_that_has_ended_frees_without_a_death(db: JobsDatabase) -> None:
         assert transitions.rescue(tx) == []
         db.run("UPDATE slice SET lease_until = now() - interval '1 second' WHERE state = 'sending'")
         db.run("UPDATE job SET lease_until = now() - interval '1 second' WHERE step = 'running'")
-        assert [row["deaths"] for row in transitions.rescue(tx)] == [0, 0]
+        assert [row.deaths for row in transitions.rescue(tx)] == [0, 0]
     assert db.columns(other, "state", "step") == ("finishing", "pending")
 
 
@@ -54,7 +54,7 @@ def test_an_unknown_worker_holds_nothing(db: JobsDatabase) -> None:
     db.take(job, 0)
     db.run("DELETE FROM worker")
     with db.connection() as tx:
-        assert [row["deaths"] for row in transitions.rescue(tx)] == [0]
+        assert [row.deaths for row in transitions.rescue(tx)] == [0]
 
 
 def test_what_a_dead_worker_held_of_a_cancelled_job_makes_way_for_the_abort(db: JobsDatabase) -> None:
@@ -91,10 +91,10 @@ def test_a_dispatched_step_gets_a_token_and_one_that_is_not_due_none(db: JobsDat
     with db.connection() as tx:
         transitions.pause(tx, paused, "o", "why")
         marked = transitions.dispatch(tx, [due, waiting, paused, new_id()], [])
-        assert [(row["job_id"], row["token"], row["state"]) for row in marked] == [(due, 1, "queued")]
+        assert [(row.job_id, row.token, row.state) for row in marked] == [(due, 1, "queued")]
         assert transitions.dispatch(tx, [due], []) == []
         resent = transitions.redispatch(tx)
-        assert [(row["job_id"], row["token"]) for row in resent] == [(due, 1)]
+        assert [(row.job_id, row.token) for row in resent] == [(due, 1)]
 
 
 def test_only_what_was_dispatched_before_is_redispatched(db: JobsDatabase) -> None:
@@ -103,9 +103,9 @@ def test_only_what_was_dispatched_before_is_redispatched(db: JobsDatabase) -> No
     (moment,) = db.run("SELECT clock_timestamp() AS now")
     db.dispatch(job, 1)
     with db.connection() as tx:
-        assert [row["number"] for row in transitions.redispatch(tx, moment["now"])] == [0]
-        assert [row["number"] for row in transitions.redispatch(tx, moment["now"])] == []
-        assert sorted(row["number"] for row in transitions.redispatch(tx)) == [0, 1]
+        assert [row.number for row in transitions.redispatch(tx, moment["now"])] == [0]
+        assert [row.number for row in transitions.redispatch(tx, moment["now"])] == []
+        assert sorted(row.number for row in transitions.redispatch(tx)) == [0, 1]
 
 
 @pytest.mark.parametrize("end", ["pause", "cancel", "quarantine"])

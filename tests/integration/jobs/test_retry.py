@@ -104,7 +104,7 @@ def test_a_session_lost_while_its_failed_job_is_retried_voids_the_epoch(db: Jobs
             waiting = pool.submit(lose_session)
             wait_until_blocked(db)
             (message,) = transitions.dispatch(tx, [job], [])
-            claim = Claim(job, None, message["token"], message["epoch"], db.worker)
+            claim = Claim(job, None, message.token, message.epoch, db.worker)
             transitions.claim_step(tx, claim, JobState.QUEUED, LEASE)
             transitions.reconcile(tx, claim, [])
         assert waiting.result(120) is JobState.QUEUED
@@ -192,7 +192,7 @@ def test_a_paused_job_begins_nothing_and_ends_what_is_in_flight(db: JobsDatabase
             transitions.claim_slice(tx, message, low_speed=1, slack=LEASE)
     assert db.states(job) == ["sending", "pending"]
     assert db.dispatch(job, 1) == []
-    assert db.checkpoint(sending)[job, 0, sending.token]["slices_left"] == 1
+    assert db.checkpoint(sending)[job, 0, sending.token].slices_left == 1
     assert db.columns(job, "pause_reason", "run") == ("why", 2)
     with db.connection() as tx:
         transitions.pause(tx, job, "o", "another reason")
@@ -225,4 +225,4 @@ def test_a_revoked_abort_is_not_paused_but_sent_under_another_id(db: JobsDatabas
         transitions.pause(tx, job, "o", "revoked")
     assert db.columns(job, "state", "step", "paused_at") == ("cancelling", "pending", None)
     (resent,) = db.dispatch(job)
-    assert (resent["run"], resent["token"]) == (revoked["run"] + 1, revoked["token"] + 1)
+    assert (resent.run, resent.token) == (revoked.run + 1, revoked.token + 1)

@@ -19,10 +19,10 @@ def test_the_last_checkpoint_moves_the_job_on(db: JobsDatabase) -> None:
     job = db.uploading(3)
     first, second, third = db.take(job, 0, 1, 2)
     recorded = db.checkpoint(first, second)
-    assert {row["slices_left"] for row in recorded.values()} == {1}
+    assert {row.slices_left for row in recorded.values()} == {1}
     assert db.columns(job, "state", "bytes_done") == ("uploading", 20)
     (last,) = db.checkpoint(third).values()
-    assert (last["state"], last["slices_left"]) == ("finishing", 0)
+    assert (last.state, last.slices_left) == ("finishing", 0)
     assert db.columns(job, "state", "step", "bytes_done") == ("finishing", "pending", 27)
     assert db.kinds(job).count("slices_done") == 1
 
@@ -30,7 +30,7 @@ def test_the_last_checkpoint_moves_the_job_on(db: JobsDatabase) -> None:
 def test_a_slice_that_comes_twice_in_one_batch_counts_once(db: JobsDatabase) -> None:
     job = db.uploading(3)
     (claim,) = db.take(job, 0)
-    assert db.checkpoint(claim, claim)[job, 0, claim.token]["slices_left"] == 2
+    assert db.checkpoint(claim, claim)[job, 0, claim.token].slices_left == 2
     assert db.columns(job, "state", "bytes_done") == ("uploading", 10)
 
 
@@ -87,7 +87,7 @@ def test_slices_that_the_list_lacks_are_resent(db: JobsDatabase) -> None:
     (claim,) = db.take(job)
     with db.connection() as tx:
         row = transitions.reconcile(tx, claim, [0, 2])
-    assert (row["state"], row["slices_left"], row["missing"]) == ("uploading", 1, 1)
+    assert (row.state, row.slices_left, row.missing) == ("uploading", 1, 1)
     assert db.states(job) == ["done", "pending", "done"]
     assert db.columns(job, "step", "bytes_done", "slices_left") == ("idle", 17, 1)
     assert db.events(job)[-1]["kind"] == "slices_missing"
@@ -125,7 +125,7 @@ def test_a_slice_that_is_still_being_sent_stays_with_its_worker(db: JobsDatabase
         transitions.reconcile(tx, init, [])
     assert db.states(job) == ["sending", "pending", "pending"]
     assert db.row(job)["slices_left"] == 3
-    assert db.checkpoint(slow)[job, 0, slow.token]["slices_left"] == 2
+    assert db.checkpoint(slow)[job, 0, slow.token].slices_left == 2
 
 
 def test_a_checkpoint_between_retry_and_reconcile_is_counted_once(db: JobsDatabase) -> None:
@@ -148,6 +148,6 @@ def test_a_cancelled_job_reconciles_nothing(db: JobsDatabase) -> None:
     (claim,) = db.take(job)
     with db.connection() as tx:
         transitions.cancel(tx, job, "o")
-        assert transitions.reconcile(tx, claim, [])["state"] == "cancelling"
+        assert transitions.reconcile(tx, claim, []).state == "cancelling"
     assert db.columns(job, "state", "step", "slices_left") == ("cancelling", "idle", 0)
     assert db.states(job) == ["done", "done"]

@@ -51,8 +51,8 @@ def test_what_is_in_flight_counts_for_the_rate(db: JobsDatabase) -> None:
     job = slices_of(db, 8, 1_000_000)
     first, second = db.take(job, 0, 1)
     sending = [
-        Entry(first, 600_000, 1_000_000, since_s=0.0).row(now_s=20.0),
-        Entry(second, 200_000, 1_000_000, since_s=0.0).row(now_s=4.0),
+        Entry(first, 600_000, 1_000_000, since_s=0.0).document(now_s=20.0),
+        Entry(second, 200_000, 1_000_000, since_s=0.0).document(now_s=4.0),
     ]
     heartbeat(db, sending)
     assert near(queries.upload_rate(db.pool, job), 50_000)
@@ -61,7 +61,7 @@ def test_what_is_in_flight_counts_for_the_rate(db: JobsDatabase) -> None:
 def test_a_job_that_stands_still_has_no_rate(db: JobsDatabase) -> None:
     job = slices_of(db, 8, 1_000_000)
     (claim,) = db.take(job, 3)
-    heartbeat(db, [Entry(claim, 900_000, 1_000_000, since_s=0.0).row(now_s=1.0)])
+    heartbeat(db, [Entry(claim, 900_000, 1_000_000, since_s=0.0).document(now_s=1.0)])
     done_slices(db, job, {0: (60, 50), 1: (50, 40)})
     db.run("UPDATE worker SET heartbeat_at = now() - interval '30 s'")
     assert queries.upload_rate(db.pool, job) == 0
@@ -83,5 +83,5 @@ def test_the_rate_of_a_large_file_reads_its_latest_slices_only(db: JobsDatabase)
 def test_a_file_sent_in_one_request_has_a_rate(db: JobsDatabase) -> None:
     job = db.enqueue()
     (claim,) = db.take(job)
-    heartbeat(db, [Entry(claim, 40_000, 1_000_000, since_s=0.0).row(now_s=1.0)])
+    heartbeat(db, [Entry(claim, 40_000, 1_000_000, since_s=0.0).document(now_s=1.0)])
     assert queries.upload_rate(db.pool, job) == 40_000

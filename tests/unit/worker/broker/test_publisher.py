@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from celery import Celery
 
 from worker.broker.publisher import Broker
 from worker.ids import new_id
+from worker.jobs.rows import Dispatched
+from worker.jobs.states import JobState
 from worker.jobs.task_names import QUEUE
 
 if TYPE_CHECKING:
@@ -23,9 +25,8 @@ def app() -> Iterator[Celery]:
         connection.default_channel.queue_purge(QUEUE)
 
 
-def step() -> dict[str, Any]:
-    ids = {"job_id": new_id(), "epoch": 0, "run": 0, "token": 1}
-    return {**ids, "state": "queued", "number": None, "deaths": 0, "store": "main", "key": "a"}
+def step() -> Dispatched:
+    return Dispatched(new_id(), None, 1, 0, 0, JobState.QUEUED, "main", "a", 0, None, None, None)
 
 
 def test_its_messages_are_counted_and_name_their_job(app: Celery) -> None:
@@ -37,6 +38,6 @@ def test_its_messages_are_counted_and_name_their_job(app: Celery) -> None:
     assert broker.holds(3)
     with app.connection_for_read() as connection:
         jobs = [connection.default_channel.basic_get(QUEUE, no_ack=True).payload[1]["job"] for _ in rows]
-    assert jobs == [str(row["job_id"]) for row in rows]
+    assert jobs == [str(row.job_id) for row in rows]
     assert not broker.was_emptied()
     broker.close()

@@ -30,7 +30,7 @@ def numbers(entries: list[Entry]) -> list[int | None]:
 def test_an_entry_names_the_claim_and_what_is_acknowledged() -> None:
     entry = Entry(Claim(JOB, None, token=7, epoch=1, worker=WORKER), acked_bytes=5, size_bytes=9, since_s=10.0)
     row = {"job": str(JOB), "number": None, "token": 7, "bytes": 5, "size": 9, "for_s": 2.5}
-    assert json.loads(json.dumps(entry.row(now_s=12.5))) == row
+    assert json.loads(json.dumps(entry.document(now_s=12.5))) == row
 
 
 def test_only_claims_whose_content_is_being_sent_are_reported() -> None:

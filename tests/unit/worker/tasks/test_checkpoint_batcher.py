@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from worker.db.pool import Database
+    from worker.jobs.rows import Checkpointed
 
 JOB, WORKER = uuid4(), uuid4()
 
@@ -47,7 +48,12 @@ class SlowDatabase:
             raise self.error
         rows = [{name: slice_[name] for name in ("number", "token")} for slice_ in asked]
         return [
-            row | {"job_id": UUID(slice_["job_id"]), "state": "uploading", "slices_left": row["number"]}
+            row
+            | {
+                "job_id": UUID(slice_["job_id"]),
+                "state": f"{slice_['job_id']} {row['token']}",
+                "slices_left": row["number"],
+            }
             for row, slice_ in zip(rows, asked, strict=True)
             if row["number"] not in self.stale
         ]
@@ -62,11 +68,11 @@ class Writers:
         self.checkpoints = Checkpoints(cast("Database", self.db), WORKER, more=lambda: self.more, wait_s=wait_s)
         self.pool = ThreadPoolExecutor(8)
 
-    def write(self, number: int, *, token: int = 1, job: UUID = JOB) -> Future[dict[str, Any]]:
+    def write(self, number: int, *, token: int = 1, job: UUID = JOB) -> Future[Checkpointed]:
         done = Acknowledged(Claim(job, number, token, 1, WORKER), "tag", None)
         return self.pool.submit(self.checkpoints.write, done)
 
-    def first_in_commit(self) -> Future[dict[str, Any]]:
+    def first_in_commit(self) -> Future[Checkpointed]:
         """Start a commit that waits for the test."""
         first = self.write(0)
         assert self.db.arrived.acquire(timeout=30)
@@ -96,8 +102,8 @@ def test_checkpoints_that_arrive_during_a_commit_share_the_next_one(writers: Wri
     others = [writers.write(number) for number in (1, 2, 3)]
     writers.wait_for_waiting(3)
     writers.end_commits(2)
-    assert first.result(30)["slices_left"] == 0
-    assert [other.result(30)["slices_left"] for other in others] == [1, 2, 3]
+    assert first.result(30).slices_left == 0
+    assert [other.result(30).slices_left for other in others] == [1, 2, 3]
     assert [sorted(batch) for batch in writers.db.batches] == [[0], [1, 2, 3]]
 
 
@@ -109,7 +115,7 @@ def test_a_stale_checkpoint_fails_alone(writers: Writers) -> None:
     writers.end_commits(2)
     with pytest.raises(StaleClaim, match=f"{JOB} slice 2: token 1"):
         others[2].result(30)
-    assert (first.result(30), others[1].result(30)["slices_left"], others[3].result(30)["slices_left"])[1:] == (1, 3)
+    assert (first.result(30), others[1].result(30).slices_left, others[3].result(30).slices_left)[1:] == (1, 3)
 
 
 def test_an_error_reaches_every_checkpoint_of_its_commit_and_no_other(writers: Writers) -> None:
@@ -129,7 +135,7 @@ def test_an_error_reaches_every_checkpoint_of_its_commit_and_no_other(writers: W
     assert writers.db.arrived.acquire(timeout=30)
     writers.db.error = None
     writers.end_commits(1)
-    assert later.result(30)["slices_left"] == 3
+    assert later.result(30).slices_left == 3
 
 
 def test_a_checkpoint_can_be_rewritten_after_an_error(writers: Writers) -> None:
@@ -139,7 +145,7 @@ def test_a_checkpoint_can_be_rewritten_after_an_error(writers: Writers) -> None:
         writers.write(4).result(30)
     writers.db.error = None
     writers.end_commits(1)
-    assert writers.write(4).result(30)["slices_left"] == 4
+    assert writers.write(4).result(30).slices_left == 4
     assert writers.db.batches == [[4], [4]]
 
 
@@ -150,7 +156,7 @@ def test_two_jobs_slices_of_one_number_are_distinguished(writers: Writers) -> No
     writers.wait_for_waiting(2)
     writers.end_commits(2)
     first.result(30)
-    assert (mine.result(30)["job_id"], theirs.result(30)["job_id"]) == (JOB, other_job)
+    assert (mine.result(30).state, theirs.result(30).state) == (f"{JOB} 1", f"{other_job} 1")
 
 
 def test_an_old_claim_does_not_pass_for_the_new_one(writers: Writers) -> None:
@@ -160,13 +166,13 @@ def test_an_old_claim_does_not_pass_for_the_new_one(writers: Writers) -> None:
     writers.wait_for_waiting(2)
     writers.end_commits(2)
     first.result(30)
-    assert (old.result(30)["token"], new.result(30)["token"]) == (1, 2)
+    assert (old.result(30).state, new.result(30).state) == (f"{JOB} 1", f"{JOB} 2")
 
 
 def test_every_one_of_many_is_written_once(writers: Writers) -> None:
     writers.end_commits(100)
     written = [writers.write(number) for number in range(100)]
-    assert [one.result(30)["slices_left"] for one in written] == list(range(100))
+    assert [one.result(30).slices_left for one in written] == list(range(100))
     assert sorted(number for batch in writers.db.batches for number in batch) == list(range(100))
 
 
@@ -174,7 +180,7 @@ def test_while_others_are_being_sent_a_commit_waits_for_a_full_batch(writers: Wr
     writers.more = True
     writers.end_commits(1)
     written = [writers.write(number) for number in range(BATCH_TARGET)]
-    assert [one.result(30)["slices_left"] for one in written] == list(range(BATCH_TARGET))
+    assert [one.result(30).slices_left for one in written] == list(range(BATCH_TARGET))
     assert [sorted(batch) for batch in writers.db.batches] == [list(range(BATCH_TARGET))]
 
 
@@ -185,7 +191,7 @@ def test_the_last_that_was_being_sent_ends_the_wait(writers: Writers) -> None:
     writers.wait_for_waiting(1)
     writers.more = False
     second = writers.write(1)
-    assert (first.result(30)["slices_left"], second.result(30)["slices_left"]) == (0, 1)
+    assert (first.result(30).slices_left, second.result(30).slices_left) == (0, 1)
     assert [sorted(batch) for batch in writers.db.batches] == [[0, 1]]
 
 
@@ -193,4 +199,4 @@ def test_the_last_that_was_being_sent_ends_the_wait(writers: Writers) -> None:
 def test_a_commit_does_not_wait_longer_than_the_delay(writers: Writers) -> None:
     writers.more = True
     writers.end_commits(1)
-    assert writers.write(7).result(30)["slices_left"] == 7
+    assert writers.write(7).result(30).slices_left == 7
