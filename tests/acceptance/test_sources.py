@@ -145,3 +145,22 @@ def test_a_root_that_goes_away_in_the_middle_of_an_upload(site: Installation) ->
     result = job.succeeds()
     assert result["slices"]["failed_attempts"] == 0
     assert job.sent_twice_bytes() == 0
+
+
+def test_a_job_with_a_source_of_a_later_release_waits_for_it(site: Installation) -> None:
+    key = site.fresh_key()
+    let_go = site.store.hold("init", key, count=1)
+    job = site.enqueue(2 * MIB, key)
+    site.store.held("init", key)
+    site.sql("""UPDATE job SET source = '{"kind": "url", "url": "https://host/file"}' WHERE id = %(job)s""", job=job.id)
+    let_go()
+    site.until(lambda: (job.row["error"] or {}).get("code") == "root_unavailable", "the job waits")
+    assert "reads no source of kind 'url'" in job.row["error"]["message"]
+    assert job.state == "uploading"
+    site.sql(
+        """UPDATE job SET source = jsonb_build_object('kind', 'file', 'root', 'media', 'path', %(path)s::text)
+           WHERE id = %(job)s""",
+        job=job.id,
+        path=key,
+    )
+    job.succeeds()

@@ -187,6 +187,9 @@ class Runtime:
             SourceError: it cannot be read as promised.
         """
         root = self.settings.profiles.roots.get(job.source.root)
+        if job.source.kind != "file":
+            advice = "Start workers of the release that enqueued it, or cancel it; waiting jobs go on by themselves."
+            raise RootUnavailable(f"{self.name} reads no source of kind {job.source.kind!r}", advice=advice)
         if root is None:
             raise RootUnavailable(f"root {job.source.root!r} is not in the stores file of {self.name}")
         return open_file(root, job.source.path, job.fingerprint)
