@@ -89,7 +89,7 @@ def test_a_job_that_was_accepted_survives_the_crash_that_follows(site: Installat
     site.workers(1)
     job = site.enqueue(1000)
     restart(site)
-    other = site.enqueue(1000)  # the first request after it finds no door closed
+    other = site.enqueue(1000)  # the first request after the restart is accepted
     job.succeeds()
     other.succeeds()
 
