@@ -15,6 +15,7 @@ from tests.support.installation import MIB
 from tests.support.store import SLICE_BYTES
 from worker.broker.publisher import Broker
 from worker.ids import task_id
+from worker.jobs.rows import Dispatched
 from worker.local.ports import free_port
 from worker.local.process import Child, wait_until
 
@@ -107,8 +108,11 @@ def test_a_slice_is_one_task_across_its_attempts(site: Installation, flower: Flo
 def publish_again(site: Installation, job: Job, row: dict[str, Any]) -> None:
     """Put a copy of a slice's message into the broker, as a second leader might."""
     whole = job.row
-    message = row | {"state": "uploading", "slice_size_bytes": row["size_bytes"]}
-    message |= {name: whole[name] for name in ("epoch", "run", "store", "key", "slices_total")}
+    message = Dispatched.from_row(
+        row
+        | {"state": "uploading", "slice_size_bytes": row["size_bytes"]}
+        | {name: whole[name] for name in ("epoch", "run", "store", "key", "slices_total")}
+    )
     with Celery("second", broker=site.broker_url, set_as_current=False) as celery:
         broker = Broker(celery)
         broker.publish([message])
