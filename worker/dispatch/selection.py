@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 Lane = tuple[str, str]
 
-_ENDING_FIRST = {JobState.FINISHING: 0, JobState.CANCELLING: 0, JobState.UPLOADING: 1, JobState.QUEUED: 2}
+_ENDING_FIRST: Mapping[str, int] = {
+    JobState.FINISHING: 0,
+    JobState.CANCELLING: 0,
+    JobState.UPLOADING: 1,
+    JobState.QUEUED: 2,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from worker.jobs.states import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 QUEUE = "sliceway"
 
@@ -18,7 +22,7 @@ class TaskName(StrEnum):
     ABORT = "sliceway.abort"
 
 
-TASK_OF = {
+TASK_OF: Mapping[str, TaskName] = {
     JobState.QUEUED: TaskName.INIT,
     JobState.UPLOADING: TaskName.SLICE,
     JobState.FINISHING: TaskName.FINISH,
