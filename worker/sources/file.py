@@ -254,5 +254,5 @@ def _mapped(root: RootProfile, path: str, error: OSError | UnicodeEncodeError, b
         advice = "Let the user that the workers run as read it, then retry."
         return SourceRefused(f"{named}: {error.strerror}", code="source_unreadable", advice=advice)
     # EIO, ESTALE, ENXIO, ETIMEDOUT, EMFILE: the volume or the host fails. A broken disk, a restarted file server and a
-    # full table of open files cannot be told apart here. The job waits; a later open finds a file that is really gone.
+    # full table of open files look the same. The job waits; a later open finds a file that is really gone.
     return RootUnavailable(f"{named} cannot be read now: {error.strerror}")
