@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import threading
 from pathlib import Path
 
 from worker.emulator.config import EmulatorConfig, StoreAccount
@@ -29,14 +28,13 @@ def run(config: EmulatorConfig) -> None:
     Raises:
         OSError: An address is in use, or the data folder cannot be used.
     """
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stops = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)  # before the threads start, which inherit it
     with Emulator(config) as emulator:
         addresses = f"store {emulator.url} control {emulator.control_url} token {emulator.token_file}"
         sys.stdout.write(f"emulator: {addresses}\n")
         sys.stdout.flush()
-        stop.wait()
+        signal.sigwait(stops)
 
 
 def read_arguments(argv: list[str] | None) -> EmulatorConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import signal
 import stat
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from worker.local.errors import LocalError
-from worker.local.process import exit_reason, log_size, reason, wait_ready
+from worker.local.process import exit_reason, log_size, reason, wait_ready, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +69,7 @@ class Supervisor:
         self._say = say
         self._stages: list[tuple[Service, ...]] = []
         self._watched: list[_Watched] = []
-        self._asked_to_stop = threading.Event()
+        self._asked_to_stop = self._asked_to_kill = self._hung_up = False
         self._ending = threading.Event()
         self._pool = ThreadPoolExecutor(thread_name_prefix="start", max_workers=16)
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
@@ -84,13 +85,12 @@ class Supervisor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._asked_to_stop.set()  # from here on a signal kills the services
+        self._asked_to_stop = True  # from here on a signal kills the services
         self._ending.set()
         self._watcher.join()
         self._pool.shutdown()
         for stage in reversed(self._stages):
-            with ThreadPoolExecutor(max_workers=len(stage) or 1) as pool:
-                list(pool.map(lambda service: service.stop(), stage))
+            self._stop_stage(stage)
         for signum, handler in self._handlers.items():
             signal.signal(signum, handler)
         os.close(self._lock)
@@ -108,7 +108,7 @@ class Supervisor:
         def wait_for_all() -> None:
             for start in wait(starts, return_when=FIRST_EXCEPTION).done:
                 start.result()
-            if self._asked_to_stop.is_set():
+            if self._asked_to_stop:
                 raise Stopped
 
         return wait_for_all
@@ -119,26 +119,43 @@ class Supervisor:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for a signal that asks to stop; returns whether one came before the time was over."""
-        return self._asked_to_stop.wait(timeout_s)
+        wait_until(lambda: self._asked_to_stop, timeout_s=math.inf if timeout_s is None else timeout_s, poll_s=_TICK_S)
+        return self._asked_to_stop
 
     def _bring_up(self, service: Service, timeout_s: float) -> None:
         log_from = log_size(service.log)
         service.launch()
-        wait_ready(service, timeout_s=timeout_s, given_up=self._asked_to_stop.is_set, log_from=log_from)
+        wait_ready(service, timeout_s=timeout_s, given_up=lambda: self._asked_to_stop, log_from=log_from)
         self._watched.append(_Watched(service, started_at=time.monotonic(), log_from=log_from))
 
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
+        # Only flags, which take no lock: the interrupted code, or another call of this function, may hold it.
+        asked_before, self._asked_to_stop = self._asked_to_stop, True
         if signum == signal.SIGHUP:  # a closed terminal can cause several: from its shell and from the kernel
-            _detach_from_terminal()
-        elif self._asked_to_stop.is_set():
+            if not self._hung_up:
+                self._hung_up = True
+                _detach_from_terminal()
+        elif asked_before:
+            self._asked_to_kill = True
+
+    def _stop_stage(self, stage: tuple[Service, ...]) -> None:
+        with ThreadPoolExecutor(max_workers=len(stage) or 1) as pool:
+            stops = [pool.submit(service.stop) for service in stage]
+            while wait(stops, timeout=_TICK_S).not_done:
+                self._kill_if_asked()
+        for stop in stops:
+            stop.result()
+
+    def _kill_if_asked(self) -> None:
+        if self._asked_to_kill:
             for stage in self._stages:
                 for service in stage:
                     service.kill()
-        self._asked_to_stop.set()
 
     def _watch(self) -> None:
         while not self._ending.wait(_TICK_S):
-            for watched in self._watched:
+            self._kill_if_asked()
+            for watched in [] if self._asked_to_stop else self._watched:
                 self._restart_if_dead(watched)
 
     def _restart_if_dead(self, watched: _Watched) -> None:

@@ -102,6 +102,9 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
     runtime_type: ClassVar[type[Runtime]] = Runtime
     dispatcher_thread: threading.Thread | None = None
     """The dispatcher's; None as long as the process is not ready."""
+    asked_to_stop = False
+    """Set before the event `stopping`: a signal that interrupts the setting of an event must not set it too, for
+    an event has a lock that its thread cannot take twice."""
 
     def __init__(self, parent: Any, **options: Any) -> None:
         self.runtime: Runtime | None = None
@@ -159,7 +162,8 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         rt = self.runtime
         if rt is None or self.dispatcher_thread is None:
             raise WorkerShutdown(os.EX_OK)
-        if not rt.stopping.is_set():
+        if not self.asked_to_stop:
+            self.asked_to_stop = True
             rt.stopping.set()
             stop_yielding(rt.settings.worker_nice)
             force_exit_if_database_is_away(rt.settings, EXIT_STUCK)
@@ -169,6 +173,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         rt = self.runtime
         if rt is None or self.dispatcher_thread is None:
             return
+        self.asked_to_stop = True
         rt.stopping.set()
         drained = rt.drained(DRAIN_S)
         celery_tasks.serve(None)

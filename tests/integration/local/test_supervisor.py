@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import signal
 import socket
 import subprocess
@@ -286,6 +287,23 @@ def test_closed_terminal_stops_everything_in_order(tmp_path: Path) -> None:
     assert process.wait(120) == 0
     assert (tmp_path / "down").exists()
     assert (tmp_path / "done").exists()
+
+
+def test_signals_that_interrupt_each_other_still_stop_everything(
+    owner: Callable[[list[str]], subprocess.Popen[str]],
+) -> None:
+    with owner(STUBBORN) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            for _ in range(500):  # fewer than calls that Python nests
+                process.send_signal(signal.SIGHUP)
+            assert select.select([process.stdout], [], [], 120)[0]
+            assert process.stdout.readline() == "stopping\n"
+            process.send_signal(signal.SIGINT)  # kills the service, which would go on for its whole grace
+            assert process.wait(120) == 0
+        finally:
+            process.kill()
 
 
 def test_second_signal_does_not_wait_for_the_grace(owner: Callable[[list[str]], subprocess.Popen[str]]) -> None:
