@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.jobs.statements import names, sql
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -38,7 +40,7 @@ STORE, BROKER = "worker.stores.base", "worker.broker.publisher"
 #: The broker's calls without an effect; all its others are edges.
 BROKER_READS = frozenset({"length", "close"})
 
-_SQL = {path.stem: path.read_text() for path in sorted((HOME / "worker/jobs/sql").glob("*.sql"))}
+_SQL = {name: sql(name) for name in names()}
 _WRITES = re.compile(r"\bINSERT INTO\b|\bDELETE FROM\b|(?<!KEY )(?<!FOR )\bUPDATE [a-z]|\bNOTIFY\b|\bpg_notify\b")
 _COMMENT = re.compile(r"--.*")
 

@@ -15,6 +15,7 @@ from celery import Celery
 
 from worker.errors import Permanent
 from worker.jobs.retry import GiveUp, History, decide
+from worker.jobs.statements import sql
 from worker.jobs.task_names import TASK_OF, TaskName
 from worker.stores.cos_json.errors import CODES
 from worker.tasks import celery_tasks
@@ -102,7 +103,7 @@ NO_STATE = {"close_breaker"}  # nulls not_before of jobs that waited for the sto
 
 def test_statements_without_a_state_have_none() -> None:
     for each in NO_STATE:
-        text = _without_comments((HOME / "worker/jobs/sql" / f"{each}.sql").read_text())
+        text = _without_comments(sql(each))
         assert re.search(r"\b(state|step|epoch|token|slices_left)\s*=[^=]", _set_clauses(text)) is None
 
 

@@ -17,6 +17,7 @@ import click
 from worker.cli.admin import doctor, keys, migrate, stores
 from worker.cli.drill import drill
 from worker.cli.jobs import jobs, put
+from worker.cli.sql import print_sql
 from worker.config.variables import without_service_links
 from worker.errors import SettingsError, SlicewayError
 from worker.telemetry.log import show_failures_without_secrets
@@ -90,7 +91,7 @@ def cli() -> None:
     """
 
 
-for command in (put, jobs, keys, stores, migrate, doctor, drill):
+for command in (put, jobs, keys, stores, migrate, doctor, drill, print_sql):
     cli.add_command(command)
 
 

@@ -26,7 +26,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from worker.jobs.documents import JsonObject
-from worker.jobs.states import LIVE, JobState, SliceState, Step
+from worker.jobs.states import DUE_STEP, LIVE, JobState, SliceState, Step
 
 
 def _one_of(column: str, values: type[JobState | SliceState | Step]) -> str:
@@ -37,8 +37,6 @@ _LIVE = f"state IN ({', '.join(repr(str(state)) for state in LIVE)})"
 UNFINISHED = "finished_at IS NULL"
 """A live job, as indexes say it. Not by its state: a condition on one state would imply it, and a plan made while few
 jobs are live would read such an index whole, for ever after."""
-DUE_STEP = "step = 'pending' AND not_before IS NULL AND (paused_at IS NULL OR state <> 'queued')"
-"""Which job steps the dispatcher may dispatch now; the SQL that chooses repeats it word for word, to hit the index."""
 
 
 class Base(DeclarativeBase):

@@ -1,11 +1,47 @@
-"""The SQL statements of `sql/`, by name."""
+"""The SQL statements of `sql/`, by name, with their fragments expanded.
+
+A fragment is `/*: name :*/` in a statement: a list of states that `states.py` knows, or a condition that several
+statements must share to the letter. Fragments have no arguments and do not nest. A statement that names an unknown
+fragment cannot be loaded.
+"""
 
 from __future__ import annotations
 
 import functools
+import re
 from importlib.resources import files
 from pathlib import Path
-from typing import LiteralString
+from typing import TYPE_CHECKING, Final, LiteralString
+
+from worker.jobs.states import ACTIVE, DUE_STEP, FINAL, OF_INIT, SLICES_IN_FLIGHT, WITH_A_STEP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_FRAGMENT = re.compile(r"/\*: (\w+) :\*/")
+
+
+def _listed(states: Iterable[str]) -> str:
+    return ", ".join(f"'{state}'" for state in states)
+
+
+FRAGMENTS: Final = {
+    "final_states": _listed(FINAL),
+    "states_before_the_end": _listed(ACTIVE),
+    "states_of_init": _listed(OF_INIT),
+    "states_with_a_step": _listed(WITH_A_STEP),
+    "slices_in_flight": _listed(SLICES_IN_FLIGHT),
+    # the guard of a step's holder, on the job's row
+    "holds_step": "epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'",
+    "due_step": DUE_STEP,
+    # a claim that has ended
+    "released": "worker = NULL, lease_until = NULL",
+    # the columns of `rows.Dispatched`, of job rows `j` and slice rows `s`
+    "message_of_a_step": """j.id AS job_id, NULL::int AS number, j.token, j.epoch, j.run, j.state, j.store, j.key,
+    j.deaths, NULL::bigint AS offset_bytes, NULL::int AS slice_size_bytes, j.slices_total""",
+    "message_of_a_slice": """s.job_id, s.number, s.token, j.epoch, j.run, j.state, j.store, j.key, s.deaths,
+       s.offset_bytes, s.size_bytes, j.slices_total""",
+}
 
 
 def texts() -> frozenset[str]:
@@ -13,13 +49,27 @@ def texts() -> frozenset[str]:
     return frozenset(_statements().values())
 
 
+def names() -> list[str]:
+    """Return the names of all statements."""
+    return sorted(_statements())
+
+
 def sql(name: str) -> LiteralString:
     """Return the statement in `worker/jobs/sql/<name>.sql`."""
     return _statements()[name]
+
+
+def expand(text: str) -> LiteralString:
+    """Return a statement's text with its fragments.
+
+    Raises:
+        KeyError: it names a fragment that there is not.
+    """
+    return _FRAGMENT.sub(lambda found: FRAGMENTS[found[1]], text)
 
 
 @functools.cache
 def _statements() -> dict[str, LiteralString]:
     """Read all of them at once: one that is needed first when no file can be opened any more must be there."""
     found = (files("worker.jobs") / "sql").iterdir()
-    return {Path(each.name).stem: each.read_text() for each in found if each.name.endswith(".sql")}
+    return {Path(each.name).stem: expand(each.read_text()) for each in found if each.name.endswith(".sql")}

@@ -51,6 +51,16 @@ class Step(StrEnum):
 LIVE = (JobState.QUEUED, JobState.INITIALIZING, JobState.UPLOADING, JobState.FINISHING, JobState.CANCELLING)
 """The states in which a job may still touch its target: the target is reserved."""
 FINAL = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+ACTIVE = (JobState.QUEUED, JobState.INITIALIZING, JobState.UPLOADING, JobState.FINISHING)
+"""The states in which a job can be cancelled, paused and resumed."""
+WITH_A_STEP = (JobState.INITIALIZING, JobState.FINISHING, JobState.CANCELLING)
+"""The states in which a worker may hold the job's own step."""
+OF_INIT = (JobState.INITIALIZING, JobState.CANCELLING)
+"""The states of a job whose init is running: a cancel does not end it at once."""
+SLICES_IN_FLIGHT = (SliceState.DISPATCHED, SliceState.SENDING)
+
+DUE_STEP = "step = 'pending' AND not_before IS NULL AND (paused_at IS NULL OR state <> 'queued')"
+"""Which job steps the dispatcher may dispatch now, as SQL: the statements and the index that they use share it."""
 
 
 class Event(StrEnum):

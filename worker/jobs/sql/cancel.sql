@@ -12,7 +12,7 @@ WITH parent AS MATERIALIZED (
     ) AND EXISTS (SELECT FROM job seen WHERE seen.id = job.id AND seen.updated_at = job.updated_at AND seen.token = job.token
     ) AS untouched
   FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
-  WHERE state IN ('queued', 'initializing', 'uploading', 'finishing')
+  WHERE state IN (/*: states_before_the_end :*/)
 ), freed AS (
   UPDATE slice s SET state = 'pending', worker = NULL FROM parent p WHERE s.job_id = p.id AND s.state = 'dispatched'
 ), moved AS (

@@ -2,10 +2,10 @@
 -- the session: nothing else does, and whoever cleans up by hand needs it.
 WITH held AS MATERIALIZED (
   SELECT id, epoch, session, target FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
-  WHERE epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
+  WHERE /*: holds_step :*/
     AND state = 'cancelling'
 ), moved AS (
-  UPDATE job j SET state = 'cancelled', step = 'idle', worker = NULL, lease_until = NULL, not_before = NULL,
+  UPDATE job j SET state = 'cancelled', step = 'idle', /*: released :*/, not_before = NULL,
     failing_since = NULL, error = NULL, session = NULL, slices_left = NULL, sent_bytes = NULL,
     result = CASE WHEN %(left_open)s::text IS NULL THEN NULL ELSE jsonb_build_object('session_left_open', %(left_open)s::text) END,
     finished_at = now(), updated_at = now()

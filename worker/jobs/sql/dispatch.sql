@@ -3,7 +3,7 @@
 WITH step_rows AS MATERIALIZED (
   SELECT j.id FROM unnest(%(steps)s::uuid[]) AS a(id) CROSS JOIN LATERAL (
     SELECT * FROM job WHERE job.id = a.id OFFSET 0 FOR NO KEY UPDATE SKIP LOCKED) AS j
-  WHERE step = 'pending' AND not_before IS NULL AND (paused_at IS NULL OR state <> 'queued')
+  WHERE /*: due_step :*/
 ), slice_rows AS MATERIALIZED (
   SELECT s.job_id, s.number FROM unnest(%(jobs)s::uuid[], %(numbers)s::int[]) AS a(job_id, number) CROSS JOIN LATERAL (
     SELECT * FROM slice WHERE slice.job_id = a.job_id AND slice.number = a.number OFFSET 0
@@ -11,10 +11,9 @@ WITH step_rows AS MATERIALIZED (
   WHERE s.state = 'pending' AND s.not_before IS NULL
     AND (SELECT j.state = 'uploading' AND j.paused_at IS NULL FROM job j WHERE j.id = a.job_id)
 ), steps AS (
-  UPDATE job j SET step = 'dispatched', token = j.token + 1, dispatched_at = now(), worker = NULL, lease_until = NULL
+  UPDATE job j SET step = 'dispatched', token = j.token + 1, dispatched_at = now(), /*: released :*/
   FROM step_rows r WHERE j.id = r.id
-  RETURNING j.id AS job_id, NULL::int AS number, j.token, j.epoch, j.run, j.state, j.store, j.key, j.size_bytes, j.deaths,
-            NULL::bigint AS offset_bytes, NULL::int AS slice_size_bytes, j.slices_total, j.priority
+  RETURNING /*: message_of_a_step :*/
 ), slices AS (
   UPDATE slice s SET state = 'dispatched', token = s.token + 1, dispatched_at = now()
   FROM slice_rows r WHERE s.job_id = r.job_id AND s.number = r.number
@@ -22,6 +21,5 @@ WITH step_rows AS MATERIALIZED (
 )
 SELECT * FROM steps
 UNION ALL
-SELECT s.job_id, s.number, s.token, j.epoch, j.run, j.state, j.store, j.key, j.size_bytes, s.deaths, s.offset_bytes,
-       s.size_bytes, j.slices_total, j.priority
+SELECT /*: message_of_a_slice :*/
 FROM slices s JOIN job j ON j.id = s.job_id

@@ -8,7 +8,7 @@ WITH RECURSIVE lanes AS (
     WHERE state = 'uploading' AND paused_at IS NULL AND (store, tenant) > (l.store, l.tenant)
     ORDER BY store, tenant LIMIT 1) n
 ), flying AS MATERIALIZED (
-  SELECT job_id, count(*) AS n FROM slice WHERE state IN ('dispatched', 'sending') GROUP BY job_id
+  SELECT job_id, count(*) AS n FROM slice WHERE state IN (/*: slices_in_flight :*/) GROUP BY job_id
 )
 SELECT c.job_id, c.number, l.store, l.tenant, c.priority, 'uploading' AS state, c.deaths, true AS carries,
        c.size_bytes AS carried_bytes

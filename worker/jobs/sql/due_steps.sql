@@ -2,12 +2,12 @@
 -- index, so the cost grows with the lanes and not with the jobs that wait in them.
 WITH RECURSIVE lanes AS (
   (SELECT store, tenant FROM job
-   WHERE step = 'pending' AND not_before IS NULL AND (paused_at IS NULL OR state <> 'queued')
+   WHERE /*: due_step :*/
    ORDER BY store, tenant LIMIT 1)
   UNION ALL
   SELECT n.store, n.tenant FROM lanes l CROSS JOIN LATERAL (
     SELECT store, tenant FROM job
-    WHERE step = 'pending' AND not_before IS NULL AND (paused_at IS NULL OR state <> 'queued')
+    WHERE /*: due_step :*/
       AND (store, tenant) > (l.store, l.tenant)
     ORDER BY store, tenant LIMIT 1) n
 )
@@ -16,7 +16,7 @@ SELECT c.id AS job_id, NULL::int AS number, l.store, l.tenant, c.priority, c.sta
        c.state = 'queued' AND NOT c.has_session AND coalesce(c.size_bytes, 0) <= %(whole_bytes)s AS carries
 FROM lanes l CROSS JOIN LATERAL (
   SELECT id, priority, state, deaths, size_bytes, session IS NOT NULL AS has_session FROM job
-  WHERE step = 'pending' AND not_before IS NULL AND (paused_at IS NULL OR state <> 'queued')
+  WHERE /*: due_step :*/
     AND store = l.store AND tenant = l.tenant
   ORDER BY priority, id LIMIT %(per_lane)s) c
 WHERE l.store <> ALL(%(blocked)s::text[])

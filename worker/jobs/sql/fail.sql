@@ -13,13 +13,13 @@ WITH parent AS MATERIALIZED (
   SELECT p.*, p.state <> 'cancelling' OR %(number)s::int IS NULL AS ends,
          p.state = 'cancelling' AND %(number)s::int IS NULL AS aborts
   FROM parent p
-  WHERE p.state NOT IN ('succeeded', 'failed', 'cancelled')
+  WHERE p.state NOT IN (/*: final_states :*/)
     AND CASE WHEN %(worker)s::uuid IS NULL THEN true
              WHEN %(number)s::int IS NULL THEN p.step = 'running' AND p.token = %(token)s AND p.worker = %(worker)s
-                  AND p.state IN ('initializing', 'finishing', 'cancelling')
+                  AND p.state IN (/*: states_with_a_step :*/)
              ELSE EXISTS (SELECT FROM held) END
 ), freed AS (
-  UPDATE slice s SET state = 'pending', worker = NULL, lease_until = NULL,
+  UPDATE slice s SET state = 'pending', /*: released :*/,
     error = CASE WHEN s.state = 'sending' THEN %(error)s::jsonb ELSE s.error END,
     attempts = s.attempts + CASE WHEN s.state = 'sending' THEN 1 ELSE 0 END,
     sent_bytes = CASE WHEN s.state = 'sending' THEN (SELECT nullif(sent_bytes, 0) FROM held) ELSE s.sent_bytes END

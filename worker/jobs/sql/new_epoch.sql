@@ -11,10 +11,10 @@ WITH parent AS MATERIALIZED (
   SELECT p.*, p.state <> 'cancelling' OR %(number)s::int IS NULL AS ends FROM parent p
   WHERE CASE WHEN %(number)s::int IS NULL
              THEN p.step = 'running' AND p.token = %(token)s AND p.worker = %(worker)s
-                  AND p.state IN ('initializing', 'finishing', 'cancelling')
+                  AND p.state IN (/*: states_with_a_step :*/)
              ELSE p.state IN ('uploading', 'cancelling') AND EXISTS (SELECT FROM held) END
 ), freed AS (
-  UPDATE slice s SET state = 'pending', worker = NULL, lease_until = NULL
+  UPDATE slice s SET state = 'pending', /*: released :*/
   FROM allowed a WHERE a.state = 'cancelling' AND s.job_id = a.id AND s.number IN (SELECT number FROM held)
 ), cleared AS (
   DELETE FROM slice s USING allowed a WHERE s.job_id = a.id AND a.state <> 'cancelling'

@@ -1,7 +1,7 @@
 -- An event that moves nothing, by the holder of the step.
 WITH held AS MATERIALIZED (
   SELECT id, epoch FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
-  WHERE epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
+  WHERE /*: holds_step :*/
 )
 INSERT INTO event (job_id, kind, epoch, actor, cause)
 SELECT id, %(kind)s, epoch, %(actor)s, %(cause)s::jsonb FROM held

@@ -3,13 +3,13 @@
 -- A job that was cancelled meanwhile only remembers the session, so that the abort step can clean it up.
 WITH held AS MATERIALIZED (
   SELECT id FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
-  WHERE epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
-    AND state IN ('initializing', 'cancelling')
+  WHERE /*: holds_step :*/
+    AND state IN (/*: states_of_init :*/)
 ), moved AS (
   UPDATE job SET
     state = CASE WHEN state = 'cancelling' THEN state WHEN %(left)s = 0 THEN 'finishing' ELSE 'uploading' END,
     step = CASE WHEN state <> 'cancelling' AND %(left)s = 0 THEN 'pending' ELSE 'idle' END,
-    worker = NULL, lease_until = NULL, not_before = NULL, failing_since = NULL, error = NULL, attempts = 0, deaths = 0,
+    /*: released :*/, not_before = NULL, failing_since = NULL, error = NULL, attempts = 0, deaths = 0,
     existed = coalesce(existed, false),  -- unknown where an object may not be replaced: there was none then
     session = %(session)s::jsonb, ordered = %(ordered)s, fingerprint = %(fingerprint)s::jsonb, size_bytes = %(size_bytes)s,
     slice_bytes = %(slice_bytes)s, slices_total = %(total)s, slices_left = %(left)s, bytes_done = %(bytes_done)s, sent_bytes = NULL,

@@ -3,7 +3,7 @@
 WITH moved AS (
   UPDATE job SET paused_at = now(), pause_reason = %(reason)s, run = run + 1,
     step = CASE step WHEN 'dispatched' THEN 'pending' ELSE step END, updated_at = now()
-  WHERE id = %(job)s AND state IN ('queued', 'initializing', 'uploading', 'finishing') AND paused_at IS NULL
+  WHERE id = %(job)s AND state IN (/*: states_before_the_end :*/) AND paused_at IS NULL
   RETURNING id, epoch
 ), freed AS (
   UPDATE slice s SET state = 'pending', worker = NULL FROM moved m WHERE s.job_id = m.id AND s.state = 'dispatched'

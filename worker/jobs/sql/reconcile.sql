@@ -3,8 +3,8 @@
 -- the store has lost was acknowledged all the same: the progress that the API reports does not fall.
 WITH held AS MATERIALIZED (
   SELECT id, epoch, state FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
-  WHERE epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
-    AND state IN ('initializing', 'finishing', 'cancelling')
+  WHERE /*: holds_step :*/
+    AND state IN (/*: states_with_a_step :*/)
 ), rows AS MATERIALIZED (
   SELECT s.job_id, s.number, s.size_bytes, s.state, s.sent_bytes,
          CASE WHEN s.state = 'sending' THEN 'sending'
@@ -13,7 +13,7 @@ WITH held AS MATERIALIZED (
   FROM held h JOIN slice s ON s.job_id = h.id WHERE h.state <> 'cancelling'
   ORDER BY s.number FOR NO KEY UPDATE OF s
 ), corrected AS (
-  UPDATE slice s SET state = r.becomes, worker = NULL, lease_until = NULL, not_before = NULL,
+  UPDATE slice s SET state = r.becomes, /*: released :*/, not_before = NULL,
     done_at = CASE r.becomes WHEN 'done' THEN now() END,
     sent_bytes = CASE WHEN r.becomes = 'done' THEN NULL WHEN r.state = 'done' THEN r.size_bytes ELSE r.sent_bytes END
   FROM rows r
@@ -28,7 +28,7 @@ WITH held AS MATERIALIZED (
   UPDATE job j SET
     state = CASE WHEN h.state = 'cancelling' THEN h.state WHEN c.slices_left = 0 THEN 'finishing' ELSE 'uploading' END,
     step = CASE WHEN h.state <> 'cancelling' AND c.slices_left = 0 THEN 'pending' ELSE 'idle' END,
-    worker = NULL, lease_until = NULL, not_before = NULL, failing_since = NULL, attempts = 0,
+    /*: released :*/, not_before = NULL, failing_since = NULL, attempts = 0,
     error = CASE WHEN h.state = 'cancelling' THEN j.error END,
     slices_left = CASE WHEN h.state = 'cancelling' THEN j.slices_left ELSE c.slices_left END,
     bytes_done = CASE WHEN h.state = 'cancelling' THEN j.bytes_done ELSE c.bytes_done END,

@@ -10,8 +10,7 @@ WITH step_rows AS MATERIALIZED (
   ORDER BY s.job_id, s.number FOR NO KEY UPDATE OF s SKIP LOCKED
 ), steps AS (
   UPDATE job j SET dispatched_at = now() FROM step_rows r WHERE j.id = r.id
-  RETURNING j.id AS job_id, NULL::int AS number, j.token, j.epoch, j.run, j.state, j.store, j.key, j.size_bytes, j.deaths,
-            NULL::bigint AS offset_bytes, NULL::int AS slice_size_bytes, j.slices_total, j.priority
+  RETURNING /*: message_of_a_step :*/
 ), slices AS (
   UPDATE slice s SET dispatched_at = now()
   FROM slice_rows r WHERE s.job_id = r.job_id AND s.number = r.number
@@ -19,6 +18,5 @@ WITH step_rows AS MATERIALIZED (
 )
 SELECT * FROM steps
 UNION ALL
-SELECT s.job_id, s.number, s.token, j.epoch, j.run, j.state, j.store, j.key, j.size_bytes, s.deaths, s.offset_bytes,
-       s.size_bytes, j.slices_total, j.priority
+SELECT /*: message_of_a_slice :*/
 FROM slices s JOIN job j ON j.id = s.job_id

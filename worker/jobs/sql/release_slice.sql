@@ -11,8 +11,7 @@ WITH parent AS MATERIALIZED (
 ), freed AS (
   UPDATE slice s SET
     state = 'pending',
-    worker = NULL,
-    lease_until = NULL,
+    /*: released :*/,
     not_before = now() + make_interval(secs => %(delay_s)s::float8),
     attempts = s.attempts + %(attempt)s,
     error = coalesce(%(error)s::jsonb, s.error),

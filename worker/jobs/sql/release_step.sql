@@ -2,14 +2,13 @@
 -- A job that was cancelled meanwhile only lets go of the claim; the dispatcher dispatches the abort when all claims have ended.
 WITH held AS MATERIALIZED (
   SELECT id, epoch, state, error FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
-  WHERE epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
-    AND state IN ('initializing', 'finishing', 'cancelling')
+  WHERE /*: holds_step :*/
+    AND state IN (/*: states_with_a_step :*/)
 ), freed AS (
   UPDATE job j SET
     state = CASE h.state WHEN 'initializing' THEN 'queued' ELSE h.state END,
     step = CASE h.state WHEN 'cancelling' THEN 'idle' ELSE 'pending' END,
-    worker = NULL,
-    lease_until = NULL,
+    /*: released :*/,
     not_before = now() + make_interval(secs => %(delay_s)s::float8),
     attempts = j.attempts + %(attempt)s,
     failing_since = CASE WHEN %(error)s::jsonb IS NULL THEN j.failing_since

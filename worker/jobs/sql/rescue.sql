@@ -11,7 +11,7 @@ WITH lost_slices AS MATERIALIZED (
   FROM job j LEFT JOIN worker w ON w.id = j.worker
   LEFT JOIN LATERAL jsonb_to_recordset(w.sending) AS r(job uuid, number int, token bigint, bytes bigint, size bigint)
     ON r.job = j.id AND r.number IS NULL AND r.token = j.token
-  WHERE j.step = 'running' AND j.state IN ('initializing', 'finishing', 'cancelling')
+  WHERE j.step = 'running' AND j.state IN (/*: states_with_a_step :*/)
     AND (w.id IS NULL OR w.ended_at IS NOT NULL OR j.lease_until < now())
 ), parents AS MATERIALIZED (
   SELECT id, state, step, token, epoch FROM job
@@ -24,7 +24,7 @@ WITH lost_slices AS MATERIALIZED (
   WHERE s.state = 'sending' AND s.token = l.token
   ORDER BY s.job_id, s.number FOR NO KEY UPDATE OF s
 ), freed AS (
-  UPDATE slice s SET state = 'pending', worker = NULL, lease_until = NULL, not_before = NULL, deaths = s.deaths + h.died::int,
+  UPDATE slice s SET state = 'pending', /*: released :*/, not_before = NULL, deaths = s.deaths + h.died::int,
     sent_bytes = nullif(h.sent_bytes, 0)
   FROM held h WHERE s.job_id = h.job_id AND s.number = h.number
   RETURNING s.job_id, s.number, s.deaths, h.sent_bytes - h.before AS more_bytes
@@ -34,7 +34,7 @@ WITH lost_slices AS MATERIALIZED (
   UPDATE job j SET
     state = CASE j.state WHEN 'initializing' THEN 'queued' ELSE j.state END,
     step = CASE j.state WHEN 'cancelling' THEN 'idle' ELSE 'pending' END,
-    worker = NULL, lease_until = NULL, deaths = j.deaths + l.died::int,
+    /*: released :*/, deaths = j.deaths + l.died::int,
     size_bytes = coalesce(j.size_bytes, l.size),  -- a file sent in one request: only the report knew it
     sent_bytes = nullif(greatest(j.sent_bytes, l.bytes, 0) + coalesce(m.bytes, 0), 0), updated_at = now()
   FROM parents p JOIN lost_steps l USING (id) LEFT JOIN more m ON m.job_id = p.id

@@ -3,7 +3,7 @@
 -- `run` grows, so that the tasks have ids that no revoke and no failed task in Flower stands against.
 WITH moved AS (
   UPDATE job SET
-    state = 'queued', step = 'pending', run = run + 1, worker = NULL, lease_until = NULL, not_before = NULL,
+    state = 'queued', step = 'pending', run = run + 1, /*: released :*/, not_before = NULL,
     failing_since = NULL, attempts = 0, deaths = 0, session_losses = 0, error = NULL, result = NULL, finished_at = NULL,
     finish_claims = 0, paused_at = NULL, pause_reason = NULL,
     epoch = epoch + %(fresh)s::int,

@@ -3,8 +3,8 @@
 -- A job that was cancelled meanwhile says so: its init is to end and let go of the step, so that the abort can follow.
 WITH held AS MATERIALIZED (
   SELECT id FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
-  WHERE epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
-    AND state IN ('initializing', 'cancelling')
+  WHERE /*: holds_step :*/
+    AND state IN (/*: states_of_init :*/)
 )
 UPDATE job SET
   fingerprint = %(fingerprint)s::jsonb,

@@ -17,7 +17,7 @@ SELECT
   -- an init may send a small file; one whose file is known to be larger only asks for a session
   (SELECT coalesce(jsonb_agg(f), '[]') FROM (
      SELECT j.store, j.tenant, sum(n)::int AS requests, sum(carrying)::int AS carrying
-     FROM (SELECT job_id, count(*) AS n, count(*) AS carrying FROM slice WHERE state IN ('dispatched', 'sending') GROUP BY job_id
+     FROM (SELECT job_id, count(*) AS n, count(*) AS carrying FROM slice WHERE state IN (/*: slices_in_flight :*/) GROUP BY job_id
            UNION ALL
            SELECT id, 1, (state IN ('queued', 'initializing') AND session IS NULL
                           AND coalesce(size_bytes, 0) <= %(whole_bytes)s)::int

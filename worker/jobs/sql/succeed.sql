@@ -1,15 +1,15 @@
 -- The object is ours and proven. The slices are folded into a summary and deleted: their table holds live work only.
 WITH held AS MATERIALIZED (
   SELECT id, epoch, state FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
-  WHERE epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'
-    AND state IN ('initializing', 'finishing', 'cancelling')
+  WHERE /*: holds_step :*/
+    AND state IN (/*: states_with_a_step :*/)
 ), folded AS (
   SELECT count(s.*) AS slices, coalesce(sum(s.sends), 0) AS sends, coalesce(sum(s.attempts), 0) AS failed_attempts,
          coalesce(sum(s.deaths), 0) AS deaths
   FROM held h LEFT JOIN slice s ON s.job_id = h.id
 ), moved AS (
   UPDATE job j SET
-    state = 'succeeded', step = 'idle', worker = NULL, lease_until = NULL, not_before = NULL, failing_since = NULL,
+    state = 'succeeded', step = 'idle', /*: released :*/, not_before = NULL, failing_since = NULL,
     error = NULL, session = NULL, hashing = NULL, digests = NULL, slices_left = 0, sent_bytes = NULL,
     size_bytes = coalesce(j.size_bytes, (%(result)s::jsonb ->> 'size_bytes')::bigint),  -- sent in one request: not noted before
     bytes_done = coalesce(j.size_bytes, (%(result)s::jsonb ->> 'size_bytes')::bigint),

@@ -5,7 +5,7 @@ WITH parts AS MATERIALIZED (
   SELECT s.size_bytes::bigint AS bytes, s.claimed_at AS began_at, s.done_at AS ended_at, NULL::timestamptz AS reported_at
   FROM (
     SELECT coalesce(
-      (SELECT max(number) FROM slice WHERE job_id = %(job)s AND state IN ('dispatched', 'sending')),
+      (SELECT max(number) FROM slice WHERE job_id = %(job)s AND state IN (/*: slices_in_flight :*/)),
       (SELECT min(number) FROM slice WHERE job_id = %(job)s AND state = 'pending' AND not_before IS NULL),
       (SELECT slices_total FROM job WHERE id = %(job)s)) AS number OFFSET 0
   ) AS last
