@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from sqlalchemy import (
@@ -26,14 +26,23 @@ from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from worker.jobs.documents import JsonObject
-from worker.jobs.states import DUE_STEP, LIVE, JobState, SliceState, Step
+from worker.jobs.states import DUE_STEP, LIVE, STEPS, JobState, SliceState, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
-def _one_of(column: str, values: type[JobState | SliceState | Step]) -> str:
+def _one_of(column: str, values: Iterable[str]) -> str:
     return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
 
 
-_LIVE = f"state IN ({', '.join(repr(str(state)) for state in LIVE)})"
+def _steps_of_states() -> str:
+    """Return the CHECK of `STEPS`: one look at the state, since each write of a row evaluates it."""
+    cases = (f"WHEN '{state}' THEN {_one_of('step', steps)}" for state, steps in STEPS.items())
+    return f"CASE state {' '.join(cases)} END"
+
+
+_LIVE = _one_of("state", LIVE)
 UNFINISHED = "finished_at IS NULL"
 """A live job, as indexes say it. Not by its state: a condition on one state would imply it, and a plan made while few
 jobs are live would read such an index whole, for ever after."""
@@ -124,6 +133,7 @@ class Job(Base):
         CheckConstraint(_one_of("state", JobState), name="state"),
         CheckConstraint(_one_of("step", Step), name="step"),
         CheckConstraint(f"({UNFINISHED}) = ({_LIVE})", name="finished_at"),
+        CheckConstraint(_steps_of_states(), name="step_of_state"),
         Index("uq_job_live_target", "target", unique=True, postgresql_where=text(UNFINISHED)),
         Index(
             "uq_job_idempotency",

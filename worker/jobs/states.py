@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class JobState(StrEnum):
@@ -53,10 +58,21 @@ LIVE = (JobState.QUEUED, JobState.INITIALIZING, JobState.UPLOADING, JobState.FIN
 FINAL = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 ACTIVE = (JobState.QUEUED, JobState.INITIALIZING, JobState.UPLOADING, JobState.FINISHING)
 """The states in which a job can be cancelled, paused and resumed."""
-WITH_A_STEP = (JobState.INITIALIZING, JobState.FINISHING, JobState.CANCELLING)
-"""The states in which a worker may hold the job's own step."""
 OF_INIT = (JobState.INITIALIZING, JobState.CANCELLING)
 """The states of a job whose init is running: a cancel does not end it at once."""
+STEPS: Mapping[JobState, tuple[Step, ...]] = MappingProxyType(
+    {
+        JobState.UPLOADING: (Step.IDLE,),
+        JobState.QUEUED: (Step.PENDING, Step.DISPATCHED),
+        JobState.INITIALIZING: (Step.RUNNING,),
+        JobState.FINISHING: (Step.PENDING, Step.DISPATCHED, Step.RUNNING),
+        JobState.CANCELLING: (Step.IDLE, Step.PENDING, Step.DISPATCHED, Step.RUNNING),
+        **dict.fromkeys(FINAL, (Step.IDLE,)),
+    }
+)
+"""The steps that a job can have in each state; a CHECK of the table holds it. The state of most writes is the first."""
+WITH_A_STEP = tuple(state for state, steps in STEPS.items() if Step.RUNNING in steps)
+"""The states in which a worker may hold the job's own step."""
 SLICES_IN_FLIGHT = (SliceState.DISPATCHED, SliceState.SENDING)
 
 DUE_STEP = "step = 'pending' AND not_before IS NULL AND (paused_at IS NULL OR state <> 'queued')"

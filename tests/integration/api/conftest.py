@@ -17,7 +17,7 @@ from tests.support.stores_file import stores_toml
 from worker.config.settings import load_settings
 from worker.db.pool import Database, conninfo
 from worker.jobs.api_keys import Scope, create_key
-from worker.jobs.states import FINAL
+from worker.jobs.states import FINAL, STEPS, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -82,7 +82,8 @@ class Api:
 
     def move(self, job_id: str, state: str, **columns: Any) -> None:
         """Put a job into a state, without its transitions."""
-        columns = {"finished_at": datetime.now(UTC) if state in FINAL else None, **columns}
+        step = STEPS[JobState(state)][0]
+        columns = {"step": step, "finished_at": datetime.now(UTC) if state in FINAL else None, **columns}
         assignments = "".join(f", {name} = %({name})s" for name in columns)
         statement = f"UPDATE job SET state = %(state)s{assignments} WHERE id = %(job)s"  # noqa: S608 - a test names them
         self.sql(statement, job=job_id, state=state, **columns)

@@ -190,7 +190,7 @@ def test_an_enqueue_whose_answer_is_lost_is_accepted_though_it_has_ended_and_ano
             far_api.move(first, "succeeded")
             far_api.sql(
                 """INSERT INTO job SELECT another.* FROM job, jsonb_populate_record(job, jsonb_build_object(
-                     'id', %(id)s::text, 'state', 'queued', 'finished_at', NULL)) AS another""",
+                     'id', %(id)s::text, 'state', 'queued', 'step', 'pending', 'finished_at', NULL)) AS another""",
                 id=new_id(),
             )
         answer = answering.result(DEADLINE_S)

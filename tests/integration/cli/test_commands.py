@@ -236,8 +236,8 @@ GONE = '{"code": "source_gone", "message": "it is gone", "advice": "Put it back.
     ("change", "ends"),
     [
         ("state = 'succeeded', step = 'idle', size_bytes = 1234", (0, "has all 1,234 bytes")),
-        (f"state = 'failed', error = '{GONE}'", (1, "it is gone. Put it back.")),
-        ("state = 'cancelled'", (1, "it was cancelled")),
+        (f"state = 'failed', step = 'idle', error = '{GONE}'", (1, "it is gone. Put it back.")),
+        ("state = 'cancelled', step = 'idle'", (1, "it was cancelled")),
     ],
 )
 def test_put_follows_a_job_to_its_end(

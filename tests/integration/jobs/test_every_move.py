@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
-from itertools import product
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -16,7 +15,7 @@ from worker.errors import Conflict, StaleClaim
 from worker.jobs import transitions
 from worker.jobs.leases import Acknowledged, Claim
 from worker.jobs.rows import InitProgress
-from worker.jobs.states import FINAL, SLICE_MOVES, Event, JobState, SliceState, Step, may
+from worker.jobs.states import FINAL, SLICE_MOVES, STEPS, Event, JobState, SliceState, Step, may
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +30,7 @@ SLICES = (SliceState.PENDING, SliceState.DISPATCHED, SliceState.SENDING, SliceSt
 PENDING, DISPATCHED, SENDING, DONE = range(4)
 Q, I, U, F = JobState.QUEUED, JobState.INITIALIZING, JobState.UPLOADING, JobState.FINISHING  # noqa: E741
 C, OK, BAD, X = JobState.CANCELLING, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
-EVERYWHERE = frozenset(product(JobState, Step))
+EVERYWHERE = frozenset((state, step) for state, steps in STEPS.items() for step in steps)
 
 
 class Case:
@@ -57,7 +56,7 @@ def running(*states: JobState) -> set[tuple[JobState, Step]]:
 
 
 def anywhere(*states: JobState) -> set[tuple[JobState, Step]]:
-    return set(product(states, Step))
+    return {where for where in EVERYWHERE if where[0] in states}
 
 
 def save(tx: Connection, case: Case) -> object:

@@ -1,7 +1,7 @@
 -- Chosen steps and slices are marked before they are published; the token grows, so that older messages find nothing.
 -- Each row is found by its key alone (OFFSET 0 keeps the conditions outside), whatever the planner thinks of the indexes.
 WITH step_rows AS MATERIALIZED (
-  SELECT j.id FROM unnest(%(steps)s::uuid[]) AS a(id) CROSS JOIN LATERAL (
+  SELECT j.id, j.state FROM unnest(%(steps)s::uuid[]) AS a(id) CROSS JOIN LATERAL (
     SELECT * FROM job WHERE job.id = a.id OFFSET 0 FOR NO KEY UPDATE SKIP LOCKED) AS j
   WHERE /*: due_step :*/
 ), slice_rows AS MATERIALIZED (
@@ -11,7 +11,8 @@ WITH step_rows AS MATERIALIZED (
   WHERE s.state = 'pending' AND s.not_before IS NULL
     AND (SELECT j.state = 'uploading' AND j.paused_at IS NULL FROM job j WHERE j.id = a.job_id)
 ), steps AS (
-  UPDATE job j SET step = 'dispatched', token = j.token + 1, dispatched_at = now(), /*: released :*/
+  UPDATE job j SET state = r.state,  -- for the constraints: see new_epoch.sql
+    step = 'dispatched', token = j.token + 1, dispatched_at = now(), /*: released :*/
   FROM step_rows r WHERE j.id = r.id
   RETURNING /*: message_of_a_step :*/
 ), slices AS (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.jobs.states import FINAL, LIVE, MOVES, SLICE_MOVES, Event, JobState, Move, SliceState, may
+from worker.jobs.states import FINAL, LIVE, MOVES, SLICE_MOVES, STEPS, Event, JobState, Move, SliceState, Step, may
 
 MANUAL = Path(__file__).parents[4] / "docs" / "states.md"
 
@@ -25,6 +25,12 @@ def reachable_from(state: JobState) -> set[JobState]:
 def test_every_state_is_live_or_final() -> None:
     assert set(LIVE) | set(FINAL) == set(JobState)
     assert not set(LIVE) & set(FINAL)
+
+
+def test_every_state_has_its_steps_and_an_ended_job_none_to_do() -> None:
+    assert set(STEPS) == set(JobState)
+    assert all(steps for steps in STEPS.values())
+    assert {STEPS[state] for state in FINAL} == {(Step.IDLE,)}
 
 
 @pytest.mark.parametrize("state", LIVE)
@@ -100,6 +106,8 @@ def slice_diagram() -> list[str]:
 
 def test_the_manual_shows_this_table() -> None:
     assert "\n".join(table()) in MANUAL.read_text()
+    steps = [f"| {state} | {', '.join(STEPS[state])} |" for state in JobState]
+    assert "\n".join(["| state | steps |", "| --- | --- |", *steps]) in MANUAL.read_text()
 
 
 @pytest.mark.parametrize(("which", "edges"), [(0, diagram()), (1, slice_diagram())])
