@@ -36,6 +36,12 @@ FRAGMENTS: Final = {
     "due_step": DUE_STEP,
     # a claim that has ended
     "released": "worker = NULL, lease_until = NULL",
+    # a cancelled job lets go of its step: the dispatcher dispatches the abort when all claims have ended. State and
+    # `finished_at` are those of the locked row; the constraints are checked on the older row of the snapshot first.
+    "lets_go": "state = 'cancelling', step = 'idle', finished_at = NULL, worker = NULL, lease_until = NULL",
+    # a step goes back, to be dispatched again; the locked row is `p`
+    "step_goes_back": """state = CASE p.state WHEN 'initializing' THEN 'queued' ELSE p.state END,
+    step = CASE p.state WHEN 'cancelling' THEN 'idle' ELSE 'pending' END, worker = NULL, lease_until = NULL""",
     # the columns of `rows.Dispatched`, of job rows `j` and slice rows `s`
     "message_of_a_step": """j.id AS job_id, NULL::int AS number, j.token, j.epoch, j.run, j.state, j.store, j.key,
     j.deaths, NULL::bigint AS offset_bytes, NULL::int AS slice_size_bytes, j.slices_total""",

@@ -11,7 +11,7 @@ from tests.integration.jobs.database import UNAVAILABLE
 from worker.jobs import aborts, due, transitions
 from worker.jobs.leases import Deferral
 from worker.jobs.links import Link
-from worker.jobs.states import JobState, SliceState, Step
+from worker.jobs.states import STEPS, JobState, SliceState, Step
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -114,7 +114,7 @@ def test_slices_that_wait_or_are_done_are_not_due(db: JobsDatabase) -> None:
 @pytest.mark.parametrize("state", [state for state in JobState if state is not JobState.UPLOADING])
 def test_only_uploading_jobs_have_due_slices(db: JobsDatabase, state: JobState) -> None:
     job = db.enqueue()
-    db.force(job, state, Step.IDLE, slices=[SliceState.PENDING] * 2)
+    db.force(job, state, STEPS[state][0], slices=[SliceState.PENDING] * 2)
     assert slices(db) == []
 
 

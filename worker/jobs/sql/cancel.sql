@@ -14,7 +14,7 @@ WITH parent AS MATERIALIZED (
   FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
   WHERE state IN (/*: states_before_the_end :*/)
 ), freed AS (
-  UPDATE slice s SET state = 'pending', worker = NULL FROM parent p WHERE s.job_id = p.id AND s.state = 'dispatched'
+  UPDATE slice s SET state = 'pending' FROM parent p WHERE s.job_id = p.id AND s.state = 'dispatched'
 ), moved AS (
   UPDATE job j SET
     state = CASE WHEN p.untouched THEN 'cancelled' ELSE 'cancelling' END,

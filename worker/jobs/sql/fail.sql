@@ -1,6 +1,7 @@
 -- The job fails for good, by the word of who holds its step (`number` NULL), holds a slice, or of the dispatcher (`worker` NULL:
 -- quarantine). What was dispatched is taken back; what is being sent may still checkpoint, for a later retry. Whoever holds
--- the step loses it; a slice that fails in a job that has failed already is only given back.
+-- the step loses it; a slice that fails in a job that has failed already, or was cancelled, is only given back. A cancelled job
+-- does not fail: its abort goes on, once a minute, until it is done or has been failing for too long.
 WITH parent AS MATERIALIZED (
   SELECT id, epoch, state, step, token, worker, failing_since FROM job WHERE id = %(job)s AND epoch = %(epoch)s FOR NO KEY UPDATE
 ), held AS MATERIALIZED (
@@ -10,8 +11,8 @@ WITH parent AS MATERIALIZED (
   WHERE s.number = %(number)s AND s.token = %(token)s AND s.worker = %(worker)s AND s.state = 'sending'
   FOR NO KEY UPDATE OF s
 ), allowed AS (
-  SELECT p.*, p.state <> 'cancelling' OR %(number)s::int IS NULL AS ends,
-         p.state = 'cancelling' AND %(number)s::int IS NULL AS aborts
+  SELECT p.id, p.state, p.failing_since,
+    %(error)s::jsonb || jsonb_build_object('at', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')) AS error
   FROM parent p
   WHERE p.state NOT IN (/*: final_states :*/)
     AND CASE WHEN %(worker)s::uuid IS NULL THEN true
@@ -26,27 +27,24 @@ WITH parent AS MATERIALIZED (
   FROM parent p
   WHERE s.job_id = p.id AND (s.number IN (SELECT number FROM held) OR s.state = 'dispatched' AND EXISTS (SELECT FROM allowed))
 ), moved AS (
-  UPDATE job j SET
-    state = CASE a.state WHEN 'cancelling' THEN a.state ELSE 'failed' END,
-    step = CASE WHEN a.ends THEN 'idle' ELSE j.step END,
-    worker = CASE WHEN a.ends THEN NULL ELSE j.worker END,
-    lease_until = CASE WHEN a.ends THEN NULL ELSE j.lease_until END,
-    -- an abort goes on, once a minute, until it is done or has been failing for too long: its task counts from here
-    not_before = CASE WHEN a.aborts AND a.failing_since IS NOT NULL THEN now() + make_interval(secs => %(abort_delay_s)s) END,
-    failing_since = CASE WHEN a.aborts THEN coalesce(j.failing_since, now()) ELSE j.failing_since END,
-    error = %(error)s::jsonb || jsonb_build_object('at', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')),
-    finished_at = CASE a.state WHEN 'cancelling' THEN NULL ELSE now() END,
+  UPDATE job j SET state = 'failed', step = 'idle', /*: released :*/, not_before = NULL, error = a.error, finished_at = now(),
     sent_bytes = CASE WHEN %(number)s::int IS NULL THEN greatest(j.sent_bytes, nullif(%(sent_bytes)s, 0))
                       ELSE coalesce(j.sent_bytes, 0) + (SELECT more_bytes FROM held) END,
     updated_at = now()
-  FROM allowed a WHERE j.id = a.id
-  RETURNING j.id, j.epoch, a.state AS before, j.state
+  FROM allowed a WHERE j.id = a.id AND a.state <> 'cancelling'
+  RETURNING j.id, j.epoch, a.state AS before
+), let_go AS (
+  UPDATE job j SET /*: lets_go :*/, error = a.error, failing_since = coalesce(j.failing_since, now()),  -- its task counts from here
+    not_before = CASE WHEN a.failing_since IS NOT NULL THEN now() + make_interval(secs => %(abort_delay_s)s) END,
+    sent_bytes = greatest(j.sent_bytes, nullif(%(sent_bytes)s, 0)), updated_at = now()
+  FROM allowed a WHERE j.id = a.id AND a.state = 'cancelling' AND %(number)s::int IS NULL
 ), noted AS (
   UPDATE job j SET sent_bytes = coalesce(j.sent_bytes, 0) + h.more_bytes
-  FROM parent p, held h WHERE j.id = p.id AND h.more_bytes > 0 AND NOT EXISTS (SELECT FROM allowed)
+  FROM parent p, held h
+  WHERE j.id = p.id AND h.more_bytes > 0 AND NOT EXISTS (SELECT FROM allowed a WHERE a.state <> 'cancelling')
 ), history AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
-  SELECT id, 'failed', before, state, epoch, %(actor)s, %(error)s::jsonb FROM moved WHERE state = 'failed'
+  SELECT id, 'failed', before, 'failed', epoch, %(actor)s, %(error)s::jsonb FROM moved
 )
-SELECT coalesce(m.state, p.state) AS state FROM parent p LEFT JOIN moved m USING (id)
-WHERE m.id IS NOT NULL OR EXISTS (SELECT FROM held)
+SELECT CASE WHEN a.state <> 'cancelling' THEN 'failed' ELSE p.state END AS state FROM parent p LEFT JOIN allowed a USING (id)
+WHERE a.id IS NOT NULL OR EXISTS (SELECT FROM held)

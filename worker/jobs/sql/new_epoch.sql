@@ -8,38 +8,36 @@ WITH parent AS MATERIALIZED (
   WHERE s.number = %(number)s AND s.token = %(token)s AND s.worker = %(worker)s AND s.state = 'sending'
   FOR NO KEY UPDATE OF s
 ), allowed AS (
-  SELECT p.*, p.state <> 'cancelling' OR %(number)s::int IS NULL AS ends FROM parent p
+  SELECT p.id, p.state FROM parent p
   WHERE CASE WHEN %(number)s::int IS NULL
              THEN p.step = 'running' AND p.token = %(token)s AND p.worker = %(worker)s
                   AND p.state IN (/*: states_with_a_step :*/)
              ELSE p.state IN ('uploading', 'cancelling') AND EXISTS (SELECT FROM held) END
-), freed AS (
+), freed AS (  -- a cancelled job lets go of the claim alone: the session is its abort's
   UPDATE slice s SET state = 'pending', /*: released :*/
   FROM allowed a WHERE a.state = 'cancelling' AND s.job_id = a.id AND s.number IN (SELECT number FROM held)
+), let_go AS (
+  UPDATE job j SET /*: lets_go :*/, not_before = now() + make_interval(secs => %(delay_s)s::float8), error = %(error)s::jsonb,
+    updated_at = now()
+  FROM allowed a WHERE j.id = a.id AND a.state = 'cancelling' AND %(number)s::int IS NULL
 ), cleared AS (
   DELETE FROM slice s USING allowed a WHERE s.job_id = a.id AND a.state <> 'cancelling'
 ), moved AS (
-  UPDATE job j SET
-    state = CASE a.state WHEN 'cancelling' THEN a.state ELSE 'queued' END,
-    step = CASE WHEN a.state <> 'cancelling' THEN 'pending' WHEN %(number)s::int IS NULL THEN 'idle' ELSE j.step END,
-    worker = CASE WHEN a.ends THEN NULL ELSE j.worker END,
-    lease_until = CASE WHEN a.ends THEN NULL ELSE j.lease_until END,
+  UPDATE job j SET state = 'queued', step = 'pending', /*: released :*/,
     not_before = now() + make_interval(secs => %(delay_s)s::float8),
-    epoch = CASE a.state WHEN 'cancelling' THEN j.epoch ELSE j.epoch + 1 END,
-    session = CASE a.state WHEN 'cancelling' THEN j.session END,
-    session_losses = j.session_losses + CASE WHEN %(other_file)s THEN 0 ELSE 1 END,
-    fingerprint = CASE WHEN NOT %(other_file)s OR a.state = 'cancelling' THEN j.fingerprint END,
-    hashing = CASE WHEN NOT %(other_file)s OR a.state = 'cancelling' THEN j.hashing END,
-    digests = CASE WHEN NOT %(other_file)s OR a.state = 'cancelling' THEN j.digests END,
+    epoch = j.epoch + 1, session = NULL, session_losses = j.session_losses + (NOT %(other_file)s)::int,
+    fingerprint = CASE WHEN NOT %(other_file)s THEN j.fingerprint END,
+    hashing = CASE WHEN NOT %(other_file)s THEN j.hashing END,
+    digests = CASE WHEN NOT %(other_file)s THEN j.digests END,
     slices_total = NULL, slices_left = NULL, bytes_done = 0, sent_bytes = NULL, existed = NULL,
     -- of a job that had failed when this statement began, and was put back to work before it had the lock: the constraints
     -- are checked on the row that it began with, before the newer one is looked at
     finished_at = NULL,
     error = %(error)s::jsonb, updated_at = now()
-  FROM allowed a WHERE j.id = a.id
-  RETURNING j.id, j.epoch, a.state AS before, j.state
+  FROM allowed a WHERE j.id = a.id AND a.state <> 'cancelling'
+  RETURNING j.id, j.epoch, a.state AS before
 ), history AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
-  SELECT id, 'session_lost', before, state, epoch, %(actor)s, %(error)s::jsonb FROM moved WHERE state = 'queued'
+  SELECT id, 'session_lost', before, 'queued', epoch, %(actor)s, %(error)s::jsonb FROM moved
 )
-SELECT state FROM moved
+SELECT CASE state WHEN 'cancelling' THEN state ELSE 'queued' END AS state FROM allowed

@@ -6,7 +6,7 @@ WITH moved AS (
   WHERE id = %(job)s AND state IN (/*: states_before_the_end :*/) AND paused_at IS NULL
   RETURNING id, epoch
 ), freed AS (
-  UPDATE slice s SET state = 'pending', worker = NULL FROM moved m WHERE s.job_id = m.id AND s.state = 'dispatched'
+  UPDATE slice s SET state = 'pending' FROM moved m WHERE s.job_id = m.id AND s.state = 'dispatched'
 ), history AS (
   INSERT INTO event (job_id, kind, epoch, actor, cause)
   SELECT id, 'paused', epoch, %(actor)s, jsonb_build_object('reason', %(reason)s::text) FROM moved

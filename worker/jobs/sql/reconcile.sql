@@ -26,16 +26,16 @@ WITH held AS MATERIALIZED (
   FROM rows
 ), moved AS (
   UPDATE job j SET
-    state = CASE WHEN h.state = 'cancelling' THEN h.state WHEN c.slices_left = 0 THEN 'finishing' ELSE 'uploading' END,
-    step = CASE WHEN h.state <> 'cancelling' AND c.slices_left = 0 THEN 'pending' ELSE 'idle' END,
-    /*: released :*/, not_before = NULL, failing_since = NULL, attempts = 0,
-    error = CASE WHEN h.state = 'cancelling' THEN j.error END,
-    slices_left = CASE WHEN h.state = 'cancelling' THEN j.slices_left ELSE c.slices_left END,
-    bytes_done = CASE WHEN h.state = 'cancelling' THEN j.bytes_done ELSE c.bytes_done END,
-    sent_bytes = CASE WHEN h.state = 'cancelling' THEN j.sent_bytes ELSE c.sent_bytes END,
-    updated_at = now()
-  FROM held h, counted c WHERE j.id = h.id
+    state = CASE c.slices_left WHEN 0 THEN 'finishing' ELSE 'uploading' END,
+    step = CASE c.slices_left WHEN 0 THEN 'pending' ELSE 'idle' END,
+    /*: released :*/, not_before = NULL, failing_since = NULL, attempts = 0, error = NULL,
+    slices_left = c.slices_left, bytes_done = c.bytes_done, sent_bytes = c.sent_bytes, updated_at = now()
+  FROM held h, counted c WHERE j.id = h.id AND h.state <> 'cancelling'
   RETURNING j.id, j.epoch, h.state AS before, j.state, j.slices_left, c.missing
+), let_go AS (
+  UPDATE job j SET /*: lets_go :*/, not_before = NULL, failing_since = NULL, attempts = 0, updated_at = now()
+  FROM held h WHERE j.id = h.id AND h.state = 'cancelling'
+  RETURNING j.state, j.slices_left
 ), history AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
   SELECT id,
@@ -43,6 +43,6 @@ WITH held AS MATERIALIZED (
               WHEN before = 'finishing' THEN 'finish_deferred'
               WHEN state = 'finishing' THEN 'all_slices_held' ELSE 'session_opened' END,
          before, state, epoch, %(actor)s, jsonb_build_object('slices_left', slices_left, 'not_listed', missing)
-  FROM moved WHERE state <> 'cancelling'
+  FROM moved
 )
-SELECT state, slices_left, missing FROM moved
+SELECT state, slices_left, missing FROM moved UNION ALL SELECT state, slices_left, 0 FROM let_go

@@ -6,9 +6,7 @@ WITH held AS MATERIALIZED (
     AND state IN (/*: states_with_a_step :*/)
 ), freed AS (
   UPDATE job j SET
-    state = CASE h.state WHEN 'initializing' THEN 'queued' ELSE h.state END,
-    step = CASE h.state WHEN 'cancelling' THEN 'idle' ELSE 'pending' END,
-    /*: released :*/,
+    /*: step_goes_back :*/,
     not_before = now() + make_interval(secs => %(delay_s)s::float8),
     attempts = j.attempts + %(attempt)s,
     failing_since = CASE WHEN %(error)s::jsonb IS NULL THEN j.failing_since
@@ -17,8 +15,8 @@ WITH held AS MATERIALIZED (
     sent_bytes = greatest(j.sent_bytes, nullif(%(sent_bytes)s, 0)),  -- of a file sent in one request
     size_bytes = coalesce(j.size_bytes, %(size_bytes)s::bigint),
     updated_at = now()
-  FROM held h WHERE j.id = h.id
-  RETURNING j.id, j.epoch, h.state AS before, j.state, h.error AS old_error
+  FROM held p WHERE j.id = p.id
+  RETURNING j.id, j.epoch, p.state AS before, j.state, p.error AS old_error
 ), history AS (
   INSERT INTO event (job_id, kind, from_state, to_state, epoch, actor, cause)
   SELECT id, CASE before WHEN 'initializing' THEN 'init_deferred' WHEN 'finishing' THEN 'finish_deferred' ELSE 'abort_deferred' END,

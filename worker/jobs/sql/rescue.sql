@@ -32,9 +32,7 @@ WITH lost_slices AS MATERIALIZED (
   SELECT job_id, sum(more_bytes) AS bytes FROM freed GROUP BY job_id
 ), stepped AS (
   UPDATE job j SET
-    state = CASE j.state WHEN 'initializing' THEN 'queued' ELSE j.state END,
-    step = CASE j.state WHEN 'cancelling' THEN 'idle' ELSE 'pending' END,
-    /*: released :*/, deaths = j.deaths + l.died::int,
+    /*: step_goes_back :*/, deaths = j.deaths + l.died::int,
     size_bytes = coalesce(j.size_bytes, l.size),  -- a file sent in one request: only the report knew it
     sent_bytes = nullif(greatest(j.sent_bytes, l.bytes, 0) + coalesce(m.bytes, 0), 0), updated_at = now()
   FROM parents p JOIN lost_steps l USING (id) LEFT JOIN more m ON m.job_id = p.id
