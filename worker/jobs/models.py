@@ -26,7 +26,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from worker.jobs.documents import JsonObject
-from worker.jobs.states import DUE_STEP, LIVE, STEPS, JobState, SliceState, Step
+from worker.jobs.states import DUE_STEP, LIVE, SLICES_MAY_START, STEPS, JobState, SliceState, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -150,7 +150,7 @@ class Job(Base):
             "tenant",
             "priority",
             "id",
-            postgresql_where=text("state = 'uploading' AND paused_at IS NULL"),
+            postgresql_where=text(SLICES_MAY_START),
         ),
         Index("ix_job_waiting", "not_before", postgresql_where=text("step = 'pending' AND not_before IS NOT NULL")),
         Index("ix_job_handed_out", "step", "worker", postgresql_where=text("step IN ('dispatched', 'running')")),

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, LiteralString
 
-from worker.jobs.states import ACTIVE, DUE_STEP, FINAL, OF_INIT, SLICES_IN_FLIGHT, WITH_A_STEP
+from worker.jobs.states import ACTIVE, DUE_STEP, FINAL, OF_INIT, SLICES_IN_FLIGHT, SLICES_MAY_START, WITH_A_STEP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +34,7 @@ FRAGMENTS: Final = {
     # the guard of a step's holder, on the job's row
     "holds_step": "epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'",
     "due_step": DUE_STEP,
+    "slices_may_start": SLICES_MAY_START,
     # a claim that has ended
     "released": "worker = NULL, lease_until = NULL",
     # a cancelled job lets go of its step: the dispatcher dispatches the abort when all claims have ended. State and

@@ -77,6 +77,8 @@ SLICES_IN_FLIGHT = (SliceState.DISPATCHED, SliceState.SENDING)
 
 DUE_STEP = "step = 'pending' AND not_before IS NULL AND (paused_at IS NULL OR state <> 'queued')"
 """Which job steps the dispatcher may dispatch now, as SQL: the statements and the index that they use share it."""
+SLICES_MAY_START = "state = 'uploading' AND paused_at IS NULL"
+"""Of which jobs a slice may be dispatched and claimed, as SQL; alike."""
 
 
 class Event(StrEnum):

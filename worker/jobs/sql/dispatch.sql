@@ -9,7 +9,7 @@ WITH step_rows AS MATERIALIZED (
     SELECT * FROM slice WHERE slice.job_id = a.job_id AND slice.number = a.number OFFSET 0
     FOR NO KEY UPDATE SKIP LOCKED) AS s
   WHERE s.state = 'pending' AND s.not_before IS NULL
-    AND (SELECT j.state = 'uploading' AND j.paused_at IS NULL FROM job j WHERE j.id = a.job_id)
+    AND (SELECT /*: slices_may_start :*/ FROM job j WHERE j.id = a.job_id)
 ), steps AS (
   UPDATE job j SET state = r.state,  -- for the constraints: see new_epoch.sql
     step = 'dispatched', token = j.token + 1, dispatched_at = now(), /*: released :*/

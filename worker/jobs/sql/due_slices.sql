@@ -1,11 +1,11 @@
 -- The first due slices of every lane (store, tenant): of its most urgent and oldest uploading jobs, as many as the job's window
 -- has room for; of a job whose slices go in order, the next one and only when none is in flight.
 WITH RECURSIVE lanes AS (
-  (SELECT store, tenant FROM job WHERE state = 'uploading' AND paused_at IS NULL ORDER BY store, tenant LIMIT 1)
+  (SELECT store, tenant FROM job WHERE /*: slices_may_start :*/ ORDER BY store, tenant LIMIT 1)
   UNION ALL
   SELECT n.store, n.tenant FROM lanes l CROSS JOIN LATERAL (
     SELECT store, tenant FROM job
-    WHERE state = 'uploading' AND paused_at IS NULL AND (store, tenant) > (l.store, l.tenant)
+    WHERE /*: slices_may_start :*/ AND (store, tenant) > (l.store, l.tenant)
     ORDER BY store, tenant LIMIT 1) n
 ), flying AS MATERIALIZED (
   SELECT job_id, count(*) AS n FROM slice WHERE state IN (/*: slices_in_flight :*/) GROUP BY job_id

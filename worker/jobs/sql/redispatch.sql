@@ -6,7 +6,7 @@ WITH step_rows AS MATERIALIZED (
   SELECT s.job_id, s.number FROM slice s
   WHERE s.state = 'dispatched' AND s.dispatched_at < coalesce(%(before)s::timestamptz, 'infinity')
     -- see wake.sql for the others
-    AND (SELECT j.state = 'uploading' AND j.paused_at IS NULL FROM job j WHERE j.id = s.job_id)
+    AND (SELECT /*: slices_may_start :*/ FROM job j WHERE j.id = s.job_id)
   ORDER BY s.job_id, s.number FOR NO KEY UPDATE OF s SKIP LOCKED
 ), steps AS (
   UPDATE job j SET dispatched_at = now() FROM step_rows r WHERE j.id = r.id

@@ -20,7 +20,7 @@ WITH steps AS (
   UPDATE slice s SET state = 'pending' FROM (
     SELECT job_id, number FROM slice o
     WHERE state = 'dispatched'  -- the job by its key: an index of all that upload would be read whole for each slice
-      AND (SELECT j.state = 'uploading' AND j.paused_at IS NULL FROM job j WHERE j.id = o.job_id) IS NOT TRUE
+      AND (SELECT /*: slices_may_start :*/ FROM job j WHERE j.id = o.job_id) IS NOT TRUE
     LIMIT 10 FOR NO KEY UPDATE SKIP LOCKED) d
   WHERE s.job_id = d.job_id AND s.number = d.number
 )
