@@ -10,11 +10,12 @@ import stat
 import threading
 import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from worker.local.errors import LocalError
 from worker.local.process import exit_reason, log_size, reason, wait_ready, wait_until
+from worker.restarts import RestartBackoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TICK_S = 0.1
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 30.0
-_STEADY_S = 20.0
-"""A service that has run for so long is in no crash loop: the next pause is the first one."""
 
 
 class Stopped(Exception):
@@ -38,16 +35,10 @@ class Stopped(Exception):
 @dataclass(slots=True)
 class _Watched:
     service: Service
-    pause_s: float = _FIRST_PAUSE_S
     started_at: float = 0.0
     log_from: int = 0
     due_at: float | None = None
-
-    def next_pause_s(self, ran_s: float) -> float:
-        """Return the pause before the next start of a service that ran for `ran_s`; the pause after it doubles."""
-        pause_s = _FIRST_PAUSE_S if ran_s > _STEADY_S else self.pause_s
-        self.pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        return pause_s
+    backoff: RestartBackoff = field(default_factory=RestartBackoff)
 
 
 class Supervisor:
@@ -164,7 +155,7 @@ class Supervisor:
             code = service.poll()
             if code is None:
                 return
-            pause_s = watched.next_pause_s(now - watched.started_at)
+            pause_s = watched.backoff.pause_s(now - watched.started_at)
             why = reason(service.log, code, watched.log_from)
             self._say(f"{service.name} {exit_reason(code)}, starts again in {pause_s:g} s: {why}")
             watched.due_at = now + pause_s
@@ -174,7 +165,7 @@ class Supervisor:
                 service.launch()
             except LocalError as error:
                 self._say(f"{service.name} does not start: {error.message}")
-                watched.due_at = now + watched.pause_s
+                watched.due_at = now + watched.backoff.pause_s(0.0)
 
 
 def _detach_from_terminal() -> None:

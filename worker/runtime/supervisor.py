@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from worker.config.cgroup import killed_for_memory
+from worker.restarts import RestartBackoff
 from worker.runtime.heartbeat import PARENT_VARIABLE
 from worker.signals import run_on_after_hangup
 from worker.telemetry.log import get_log
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 log = get_log(__name__)
 
-QUICK_DEATH_S = 10.0
-"""A child that lived no longer is started again with a growing pause."""
-PAUSE_MAX_S = 15.0
 STOP_GRACE_S = 8.0
 """Children end by themselves within 5 s of SIGTERM; what is left after this is killed."""
 MEMORY_ADVICE = (
@@ -56,7 +54,7 @@ class _Child:
     def __init__(self, number: int, memory_kills: MemoryKills) -> None:
         self.number = number
         self.memory_kills = memory_kills
-        self.quick_deaths = 0
+        self.backoff = RestartBackoff()
         self.start_at = 0.0
         self.process: subprocess.Popen[bytes] | None = None
         self.started_at = 0.0
@@ -71,9 +69,7 @@ class _Child:
         if self.process is None or self.process.poll() is None:
             return
         code, self.process = self.process.returncode, None
-        quick = time.monotonic() - self.started_at < QUICK_DEATH_S
-        self.quick_deaths = self.quick_deaths + 1 if quick else 0
-        pause_s = min(PAUSE_MAX_S, 0.5 * 2**self.quick_deaths) if quick else 0.0
+        pause_s = self.backoff.pause_s(time.monotonic() - self.started_at)
         self.start_at = time.monotonic() + pause_s
         log.warning("pool.worker_ended", worker=self.number, code=code, again_in_s=pause_s)
         if self.memory_kills.explain(code):

@@ -16,7 +16,7 @@ import pytest
 from worker.local.errors import LocalError
 from worker.local.process import Child, reason, wait_until
 from worker.local.program import Program
-from worker.local.supervisor import Supervisor, _Watched
+from worker.local.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,13 +87,6 @@ def test_pause_before_the_next_start_doubles(tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in said] == [
         f"short ended with code 1, starts again in {pause} s" for pause in ("0.5", "1", "2")
     ]
-
-
-def test_pause_does_not_grow_over_deaths_that_are_far_apart(tmp_path: Path) -> None:
-    watched = _Watched(program(tmp_path, "sleeper"))
-    assert [watched.next_pause_s(40) for _ in range(5)] == [0.5] * 5
-    assert [watched.next_pause_s(1) for _ in range(8)] == [1, 2, 4, 8, 16, 30, 30, 30]
-    assert [watched.next_pause_s(ran_s) for ran_s in (40, 1, 1)] == [0.5, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -217,7 +210,7 @@ def owner(tmp_path: Path) -> Callable[[list[str]], subprocess.Popen[str]]:
         script = textwrap.dedent(f"""
             import pathlib
             from worker.local.program import Program
-            from worker.local.supervisor import Supervisor, _Watched
+            from worker.local.supervisor import Supervisor
             log = pathlib.Path({str(tmp_path / "service.log")!r})
             ready = lambda: log.exists() and log.stat().st_size > 0
             with Supervisor(log.parent) as supervisor:
