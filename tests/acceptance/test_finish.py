@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 SIZE = 2 * MIB
 OLDER = b"o" * SIZE
+SCALED = {"SLICEWAY_TIME_SCALE": "0.02", "SLICEWAY_HEARTBEAT_S": "10", "SLICEWAY_DEAD_AFTER_S": "500"}
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +111,20 @@ def test_a_one_request_upload_over_an_older_object_whose_answer_is_lost(site: In
     job = site.enqueue(1000, "small-over", overwrite=True)
     job.succeeds()
     assert len(job.asked("upload")) == 2
+
+
+def test_a_slow_finish_is_waited_for_as_long_as_its_store_says(site: Installation) -> None:
+    """At this scale a finish has 4.8 s if its store says nothing else; its lease and its deadline follow the store."""
+    stores = site.stores()
+    stores["main"]["finish_timeout_s"] = 1000
+    site.workers(1, SLICEWAY_STORES_FILE=site.stores_file("slow-finish", stores), **SCALED)
+    site.store.control.add_rule("delay", op="finish", path="slow-finish", delay_s=7)
+    job = site.enqueue(SIZE, "slow-finish").reaches("finishing")
+    claimed = "SELECT lease_until - updated_at AS lease FROM job WHERE id = %(id)s AND step = 'running'"
+    site.until(lambda: site.sql(claimed, id=job.id), "the finish claimed")
+    assert site.sql(claimed, id=job.id) == [{"lease": timedelta(seconds=0.02 * (120 + 1000 + 15))}]
+    job.succeeds()
+    assert job.row["finish_claims"] == len(job.asked("finish")) == 1
 
 
 def test_a_worker_killed_while_it_finishes_leaves_one_finish(site: Installation) -> None:

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from worker.config.credentials import BY_REFERENCE, read_secrets
-from worker.config.fields import EndpointValue, Frozen, Positive, PositiveFloat, SecretValue, plain
+from worker.config.fields import EndpointValue, Frozen, Positive, SecretValue, plain
 from worker.config.tenants import EVERYBODY, Prefix, Prefixed, Tenanted
 from worker.config.variables import PREFIX, nearest
 from worker.errors import Refused, SettingsError
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
     from worker.protocols.spec import ProtocolLimits
+
+Timeout = Annotated[float, Field(gt=0, le=86_400)]
+"""Seconds, a day at most: a claim lasts for several timeouts, and a lease has to have an end."""
 
 PROTOCOLS: Mapping[str, ProtocolLimits] = {"cos-json": cos_json.LIMITS}
 """The limits of each protocol, by the name that a store's table gives as `protocol`."""
@@ -55,9 +58,9 @@ class StoreProfile(Frozen, Prefixed):
     mark: Literal["auto", "always"] = "auto"
     max_in_flight: Positive = 64
     low_speed_bytes_per_s: Positive = 64 * 1024
-    connect_timeout_s: PositiveFloat = 5
-    answer_timeout_s: PositiveFloat = 30
-    finish_timeout_s: PositiveFloat = 120
+    connect_timeout_s: Timeout = 5
+    answer_timeout_s: Timeout = 30
+    finish_timeout_s: Timeout = 120
     signature_ttl_s: Annotated[int, Field(ge=30, le=86400)] = 300
     ca_file: Path | None = None
     proxy: Annotated[ProxyUrl, PlainValidator(ProxyUrl.of)] | None = None

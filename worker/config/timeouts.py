@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from worker.config.profiles import StoreProfile
+
 
 SLOW_SLICE_S = 2.0
 
@@ -21,7 +23,7 @@ class Timers:
         heartbeat_s: interval of a worker's heartbeat.
         dead_after_s: silence after which a worker counts as dead.
         lead_s: lease of the leader; it loses the lead if it does not renew it.
-        deadline_s: time limit of a request to the store; a slice has this beside its time at the store's low speed.
+        deadline_s: time limit of a request to a store with shorter timeouts; see `request_limit_s`.
         lease_slack_s: the lease of a claim ends so long after its deadline, so that no worker sends after its lease.
         stuck_after_s: the process ends when one of its threads is so long past its deadline: a thread cannot be ended.
         presumed_lost_s: a message is presumed lost when one published so much later has been claimed, or when the
@@ -48,15 +50,26 @@ class Timers:
     progress_s: float = 1.0
     scale: float = 1.0
 
-    @property
-    def init_limit_s(self) -> float:
-        """Time limit of an init: a head, a list of unfinished uploads, the init itself."""
-        return 4 * self.deadline_s
+    def request_limit_s(self, store: StoreProfile | None = None) -> float:
+        """Time limit of a request to the store; a slice has this beside its time at the store's low speed.
 
-    @property
-    def finish_limit_s(self) -> float:
-        """Time limit of a finish: a list, the finish itself, a head; each request has a shorter limit of its own."""
-        return 8 * self.deadline_s
+        Here and below, ``store`` None means a store whose own timeouts need no more than the least limit.
+        """
+        own_s = 0.0 if store is None else max(store.connect_timeout_s, store.answer_timeout_s)
+        return max(self.deadline_s, self.scale * own_s)
+
+    def init_limit_s(self, store: StoreProfile | None = None) -> float:
+        """Time limit of an init: a head, a list of unfinished uploads, the init itself."""
+        return 4 * self.request_limit_s(store)
+
+    def finish_limit_s(self, store: StoreProfile | None = None) -> float:
+        """Time limit of a finish: the finish itself, and a list before it and the look-ups after it."""
+        lookups_s = 4 * self.request_limit_s(store)
+        return lookups_s + max(lookups_s, 0.0 if store is None else self.scale * store.finish_timeout_s)
+
+    def abort_limit_s(self, store: StoreProfile | None = None) -> float:
+        """Time limit of an abort: look-ups before and after the delete."""
+        return 8 * self.request_limit_s(store)
 
     def scaled(self, scale: float) -> Timers:
         """Return these timers with all durations multiplied by the scale."""

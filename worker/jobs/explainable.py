@@ -18,7 +18,7 @@ _BY_TYPE = {
     "text": "actor kind left_open name reason source store tenant",
     "text[]": "blocked keys known roots stores targets",
     "timestamptz": "claimed_through before",
-    "json": "claims slices",
+    "json": "claims leases slices",
     "jsonb": "cause digests error fingerprint hashing links result sending session",
 }
 _TYPES = {name: kind for kind, names in _BY_TYPE.items() for name in names.split()}

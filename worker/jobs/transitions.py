@@ -7,6 +7,7 @@ Locks are taken job rows first, by id, then their slices by number; slices witho
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -106,16 +107,29 @@ def wake(tx: Connection, *, urgent: bool = False) -> None:
 
 
 def claim_step(
-    tx: Connection, claim: Claim, source: JobState, lease: timedelta, *, reclaim: bool = False
+    tx: Connection,
+    claim: Claim,
+    source: JobState,
+    lease: timedelta,
+    *,
+    leases: Mapping[str, float] | None = None,
+    reclaim: bool = False,
 ) -> ClaimedJob:
     """Take the job's step for which a message came; ``source`` is the state that the step starts from.
 
+    ``leases``: seconds by store, for the stores that need another lease than ``lease``.
     ``reclaim``: the answer to the same claim was lost; a claim that was granted still holds.
 
     Raises:
         StaleClaim: the message is stale or a duplicate, or the job is paused or was cancelled.
     """
-    params = {**claim.params(), "source": source, "lease_s": lease.total_seconds(), "reclaim": reclaim}
+    params = {
+        **claim.params(),
+        "source": source,
+        "lease_s": lease.total_seconds(),
+        "leases": json.dumps(leases or {}),
+        "reclaim": reclaim,
+    }
     return ClaimedJob.from_row(_one(tx, "claim_step", params))
 
 

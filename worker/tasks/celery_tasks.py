@@ -7,13 +7,12 @@ failure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from celery import shared_task, signals
 from celery.exceptions import Ignore, Retry
 
+from worker.config.timeouts import Timers
 from worker.db.pool import UNAVAILABLE
 from worker.errors import Interrupted, SlicewayError, StaleClaim, Stop
 from worker.jobs import transitions
@@ -24,7 +23,7 @@ from worker.jobs.rows import ClaimedJob
 from worker.jobs.states import JobState
 from worker.jobs.task_names import TaskName
 from worker.tasks.abort import run_abort
-from worker.tasks.context import WRITE_AGAIN_S, TaskContext
+from worker.tasks.context import WRITE_AGAIN_S, Limit, TaskContext
 from worker.tasks.finish import run_finish
 from worker.tasks.init import run_init
 from worker.tasks.settle import REVOKED, settle
@@ -32,16 +31,16 @@ from worker.tasks.slice import claim_slice, send_slice
 from worker.telemetry.log import bound, get_log
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from celery import Task
 
-    from worker.config.timeouts import Timers
     from worker.jobs.arguments import Arguments
     from worker.jobs.rows import Claimed, ClaimedSlice
     from worker.tasks.context import Runtime
     from worker.tasks.guard import ClaimGuard
 
 J = TypeVar("J", bound="Claimed")
-Limit = Callable[["Timers"], float]
 
 log = get_log(__name__)
 _runtime: Runtime | None = None
@@ -64,40 +63,37 @@ def slice_task(self: Task, *_: Any, **message: Any) -> None:
     def take(rt: Runtime, claim: Claim, guard: ClaimGuard, *, reclaim: bool) -> ClaimedSlice:
         return claim_slice(rt, claim, guard, reclaim=reclaim)
 
-    _perform(self, message, lambda timers: timers.deadline_s, take, send_slice)
+    _perform(self, message, Timers.request_limit_s, take, send_slice)
 
 
 @shared_task(name=TaskName.INIT, **_OPTIONS)
 def init_task(self: Task, *_: Any, **message: Any) -> None:
     """Begin an upload, or take it up again; a small file is stored here at once."""
-    _perform(self, message, _init_limit_s, _step(JobState.QUEUED, _init_limit_s), run_init)
+    _perform(self, message, Timers.init_limit_s, _step(JobState.QUEUED, Timers.init_limit_s), run_init)
 
 
 @shared_task(name=TaskName.FINISH, **_OPTIONS)
 def finish_task(self: Task, *_: Any, **message: Any) -> None:
     """Complete the object and verify it."""
-    _perform(self, message, _finish_limit_s, _step(JobState.FINISHING, _finish_limit_s), run_finish)
+    _perform(self, message, Timers.finish_limit_s, _step(JobState.FINISHING, Timers.finish_limit_s), run_finish)
 
 
 @shared_task(name=TaskName.ABORT, **_OPTIONS)
 def abort_task(self: Task, *_: Any, **message: Any) -> None:
     """Clean up after a cancel."""
-    _perform(self, message, _finish_limit_s, _step(JobState.CANCELLING, _finish_limit_s), run_abort)
+    _perform(self, message, Timers.abort_limit_s, _step(JobState.CANCELLING, Timers.abort_limit_s), run_abort)
 
 
-def _init_limit_s(timers: Timers) -> float:
-    return timers.init_limit_s
+def _step(source: JobState, limit: Limit) -> Callable[..., ClaimedJob]:
+    """Return the claim of a step, with lease and deadline as the timeouts of the job's store need them."""
 
-
-def _finish_limit_s(timers: Timers) -> float:
-    return timers.finish_limit_s
-
-
-def _step(source: JobState, limit_s: Limit) -> Callable[..., ClaimedJob]:
-    def take(rt: Runtime, claim: Claim, _guard: ClaimGuard, *, reclaim: bool) -> ClaimedJob:
-        lease = timedelta(seconds=limit_s(rt.timers) + rt.timers.lease_slack_s)
+    def take(rt: Runtime, claim: Claim, guard: ClaimGuard, *, reclaim: bool) -> ClaimedJob:
+        lease, leases = rt.leases(limit)
         with rt.db.connection() as tx:
-            return transitions.claim_step(tx, claim, source, lease, reclaim=reclaim)
+            job = transitions.claim_step(tx, claim, source, lease, leases=leases, reclaim=reclaim)
+        # counted from before the claim: the lease outlasts it
+        guard.deadline_s += limit(rt.timers, rt.settings.profiles.stores.get(job.store)) - limit(rt.timers, None)
+        return job
 
     return take
 
@@ -109,7 +105,7 @@ def _perform(
     if rt is None:  # the process is on its way out; the row is dispatched again
         raise Ignore
     given = _read(task, message)
-    limit_s = limit(rt.timers)
+    limit_s = limit(rt.timers, None)
     claim = Claim(given.job, given.number, given.token, given.epoch, rt.worker)
     with bound(job_id=str(claim.job_id), number=claim.number, token=claim.token, epoch=claim.epoch):
         try:

@@ -6,11 +6,14 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import uuid4
 
+from worker.config.timeouts import Timers
 from worker.db.pool import UNAVAILABLE, Database
 from worker.errors import Interrupted, RootUnavailable, StaleClaim, Stop
 from worker.jobs import leases
@@ -24,7 +27,7 @@ from worker.tasks.limiters import MIN_SLOTS, ResizableSemaphore, SharedExclusive
 from worker.tasks.link_meter import LinkMeter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from worker.config.profiles import StoreProfile
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from worker.sources.base import Source
     from worker.stores.base import StoreDriver
 
+Limit = Callable[[Timers, "StoreProfile | None"], float]
+"""The time limit of a kind of task; a store's, or the least one: a claim tells the store."""
 T = TypeVar("T")
 J_co = TypeVar("J_co", bound="Claimed", covariant=True)
 
@@ -79,6 +84,7 @@ class Runtime:
         self._revoked = revoked
         self._guards: dict[int, ClaimGuard] = {}
         self._stores: dict[str, StoreDriver] = {}
+        self._leases: dict[Limit, dict[str, float]] = {}
         self._opening = threading.Lock()
         self._local = threading.local()
 
@@ -150,6 +156,14 @@ class Runtime:
         while self._guards and boot_clock_s() < until_s:
             time.sleep(DRAIN_POLL_S)
         return not self._guards
+
+    def leases(self, limit: Limit) -> tuple[timedelta, Mapping[str, float]]:
+        """Return the lease of a step that has this limit, and the longer ones: seconds by store."""
+        least_s, slack_s = limit(self.timers, None), self.timers.lease_slack_s
+        if limit not in self._leases:
+            limits = {name: limit(self.timers, profile) for name, profile in self.settings.profiles.stores.items()}
+            self._leases[limit] = {name: own_s + slack_s for name, own_s in limits.items() if own_s > least_s}
+        return timedelta(seconds=least_s + slack_s), self._leases[limit]
 
     def note_claimed(self, dispatched_at: datetime) -> None:
         """Remember how late the messages were published that have been claimed."""

@@ -94,7 +94,8 @@ class _Init:
             raise Interrupted(Stop.CANCELLED)
 
     def write_down(self, at_least_s: float = 0.0) -> JobState:
-        lease = timedelta(seconds=max(at_least_s, self.rt.timers.init_limit_s) + self.rt.timers.lease_slack_s)
+        timers = self.rt.timers
+        lease = timedelta(seconds=max(at_least_s, timers.init_limit_s(self.profile)) + timers.lease_slack_s)
         return self.ctx.write(lambda tx: transitions.save_progress(tx, self.ctx.claim, self.progress, lease))
 
     def learn(self, progress: InitProgress) -> None:
@@ -138,12 +139,12 @@ class _Init:
 
         Its answer may take all of that, and what became of it is looked up afterwards.
         """
-        timers = self.rt.timers
-        limit_s = timers.deadline_s + body.nbytes / self.profile.low_speed_bytes_per_s
+        request_s = self.rt.timers.request_limit_s(self.profile)
+        limit_s = request_s + body.nbytes / self.profile.low_speed_bytes_per_s
         with self.rt.sending(self.guard, self.job.store, body.nbytes):
-            if self.guard.remaining_s() < limit_s + timers.deadline_s:
-                self.save(limit_s + timers.deadline_s)
-                self.guard.extend(limit_s + timers.deadline_s)
+            if self.guard.remaining_s() < limit_s + request_s:
+                self.save(limit_s + request_s)
+                self.guard.extend(limit_s + request_s)
             with self.guard.within(limit_s):
                 return self.store.put_whole(intent_of(self.job, self.source.size_bytes), body, self.guard)
 

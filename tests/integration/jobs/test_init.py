@@ -145,6 +145,16 @@ def test_a_claim_that_was_never_granted_is_granted_the_second_time(db: JobsDatab
     assert db.states(job) == ["sending"]
 
 
+def test_the_lease_of_a_step_is_that_of_its_jobs_store(db: JobsDatabase) -> None:
+    usual, slow = db.enqueue(), db.enqueue(store="slow")
+    for job in (usual, slow):
+        db.dispatch(job)
+        with db.connection() as tx:
+            transitions.claim_step(tx, db.claim_of(job), JobState.QUEUED, LEASE, leases={"slow": 700.5, "other": 900})
+    leases = [(row["lease_until"] - row["updated_at"]).total_seconds() for row in (db.row(usual), db.row(slow))]
+    assert leases == [LEASE.total_seconds(), 700.5]
+
+
 def test_the_lease_of_a_slice_grows_with_its_size(db: JobsDatabase) -> None:
     job = db.uploading(2)
     db.dispatch(job, 0, 1)

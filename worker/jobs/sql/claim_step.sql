@@ -1,5 +1,6 @@
 -- A task takes the step it was sent for. Guard: epoch, token, the step's own state of the job; paused jobs begin nothing.
 -- `reclaim`: the answer to the same claim was lost; a claim that was granted still holds.
+-- `leases`: seconds by store, for the stores that need another lease than `lease_s`.
 WITH due AS MATERIALIZED (
   SELECT id, state FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
   WHERE epoch = %(epoch)s AND token = %(token)s
@@ -10,7 +11,7 @@ WITH due AS MATERIALIZED (
     state = CASE d.state WHEN 'queued' THEN 'initializing' ELSE d.state END,
     step = 'running',
     worker = %(worker)s,
-    lease_until = now() + make_interval(secs => %(lease_s)s),
+    lease_until = now() + make_interval(secs => coalesce((%(leases)s::json ->> store)::float8, %(lease_s)s)),
     started_at = coalesce(started_at, now()),
     finish_claims = finish_claims + (d.state = 'finishing')::int,
     updated_at = now()
