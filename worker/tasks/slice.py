@@ -24,16 +24,21 @@ log = get_log(__name__)
 
 
 def claim_slice(rt: Runtime, claim: Claim, guard: ClaimGuard, *, reclaim: bool) -> ClaimedSlice:
-    """Take the slice, for as long as its size allows at the store's low speed.
+    """Take the slice, for as long as its size allows at the store's low speed; the lease is that of the slowest store.
 
     Raises:
         StaleClaim: another worker has it, or none may have it.
     """
-    low_speed = min((p.low_speed_bytes_per_s for p in rt.settings.profiles.stores.values()), default=1)
-    slack = timedelta(seconds=rt.timers.deadline_s + rt.timers.lease_slack_s)
+    timers, stores = rt.timers, rt.settings.profiles.stores
+    low_speed = min((p.low_speed_bytes_per_s for p in stores.values()), default=1)
+    limit_s = max(map(timers.request_limit_s, stores.values()), default=timers.deadline_s)
+    slack = timedelta(seconds=limit_s + timers.lease_slack_s)
     with rt.db.connection() as tx:
         part = transitions.claim_slice(tx, claim, low_speed=low_speed, slack=slack, reclaim=reclaim)
-    guard.deadline_s += part.size_bytes / low_speed  # counted from before the claim: the lease outlasts it
+    if (profile := stores.get(part.store)) is not None:
+        low_speed, limit_s = profile.low_speed_bytes_per_s, timers.request_limit_s(profile)
+    # counted from before the claim: the lease outlasts it
+    guard.deadline_s += limit_s - timers.deadline_s + part.size_bytes / low_speed
     return part
 
 
