@@ -15,8 +15,9 @@ from starlette.requests import Request
 
 from api.auth import submitter
 from api.problems import ERRORS_LISTED, BadJson, TooLarge, UnsupportedMediaType, invalid
+from api.schemas import sources
 from api.schemas.base import JsonBody
-from api.schemas.jobs import BatchItem, BatchRequest, FileSource, ValidBatch
+from api.schemas.jobs import BatchItem, BatchRequest, ValidBatch
 from api.state import AppState, app_state_of
 from worker.errors import NotSupported, Refused
 from worker.jobs.api_keys import ApiKey
@@ -34,8 +35,6 @@ LARGE_BYTES = 256 * 1024
 _QUOTE = ord('"')
 _STRING_OR_SEPARATOR = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[,\[{]', re.DOTALL)
 """Possessive, and a string without an end extends to the end of the body: no byte is read twice."""
-_KNOWN_OF_SOURCE = frozenset(FileSource.model_fields)
-_PLANNED_SOURCES = ("url", "body")
 _Body = TypeVar("_Body", bound=JsonBody)
 
 
@@ -136,7 +135,7 @@ def _validated(model: type[_Body], value: object) -> _Body:
     """Return the value as an instance of its model; pydantic gets only the first unknown fields."""
     value, unlisted = _bounded(value, frozenset(model.model_fields))
     if isinstance(value, dict):
-        source, unlisted_of_source = _bounded(value.get("source"), _KNOWN_OF_SOURCE)
+        source, unlisted_of_source = _bounded(value.get("source"), sources.KNOWN_FIELDS)
         if unlisted_of_source:
             value, unlisted = {**value, "source": source}, unlisted + unlisted_of_source
         labels = value.get("labels")
@@ -166,7 +165,7 @@ def _refusal(error: ValidationError, unlisted: int = 0) -> Refused:
     if errors[0]["type"] == "json_invalid":
         return BadJson(f"the body is no JSON: {errors[0]['msg'].removeprefix('Invalid JSON: ')}")
     for each in errors:
-        if each["loc"] == ("source", "kind") and each["input"] in _PLANNED_SOURCES:
+        if each["loc"] == ("source", "kind") and each["input"] in sources.PLANNED_KINDS:
             return NotSupported(
                 f"source.kind {each['input']!r} is not served yet", advice="Put the file below a root and name it."
             )

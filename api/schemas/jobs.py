@@ -21,6 +21,7 @@ from api.schemas.base import (
     Text,
 )
 from api.schemas.pagination import Cursor
+from api.schemas.sources import AnySource
 from worker.errors import Forbidden, Refused
 from worker.jobs.admission import JobSpec
 from worker.jobs.api_keys import ApiKey, Scope
@@ -43,18 +44,10 @@ IdempotencyHeader = Annotated[
 ]
 
 
-class FileSource(JsonBody):
-    """A file below a root that the workers have."""
-
-    kind: Literal["file"]
-    root: Annotated[Text, Field(min_length=1, max_length=255)]
-    path: Annotated[Text, Field(min_length=1, max_length=4096, description="Relative to the root.")]
-
-
 class JobRequest(JsonBody):
     """A file to upload."""
 
-    source: FileSource
+    source: AnySource
     store: Annotated[Text, Field(min_length=1, max_length=255)]
     key: Annotated[Text, Field(min_length=1, max_length=1024, description="Where the object goes.")]
     overwrite: Annotated[bool, Field(description="Whether an object that is there may be replaced.")] = False
@@ -77,8 +70,7 @@ class JobRequest(JsonBody):
     def job_spec(self, idempotency_key: str | None) -> JobSpec:
         """Return the job that is requested, as the admission takes it."""
         return JobSpec(
-            root=self.source.root,
-            path=self.source.path,
+            source=self.source,
             store=self.store,
             key=self.key,
             overwrite=self.overwrite,

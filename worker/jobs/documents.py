@@ -6,6 +6,8 @@ from typing import Any, TypedDict
 
 JsonObject = dict[str, Any]
 """A JSON document of a column that the code only passes on."""
+SourceDocument = dict[str, Any]
+"""`job.source`: where the bytes come from. Its `kind` names the reader; only the `root` is read by others, too."""
 SessionHandle = dict[str, Any]
 """`job.session`: a store's name for an unfinished upload, read by that store's driver only."""
 FingerprintDocument = dict[str, Any]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from api.schemas.sources import FileSource
 from worker.config.settings import Settings, load_settings
 from worker.errors import Refused
 from worker.jobs.admission import Admission, JobSpec
@@ -27,9 +28,14 @@ tenants = ["acme"]
 path = "/srv/media"
 tenants = ["acme"]
 """
+
+
+def a_file(path: str, root: str = "media") -> FileSource:
+    return FileSource(kind="file", root=root, path=path)
+
+
 SPEC = JobSpec(
-    root="media",
-    path="video/a.mp4",
+    source=a_file("video/a.mp4"),
     store="main",
     key="a.mp4",
     overwrite=False,
@@ -83,12 +89,12 @@ def test_the_time_to_retry_is_the_requested_one_or_else_the_settings(admission: 
     ("spec", "code"),
     [
         (SPEC._replace(store="other"), "unknown_store"),
-        (SPEC._replace(root="other"), "unknown_root"),
+        (SPEC._replace(source=a_file("a", root="other")), "unknown_root"),
         (SPEC._replace(key="a//b"), "bad_key"),
-        (SPEC._replace(path="/a"), "bad_path"),
-        (SPEC._replace(path="a/"), "bad_path"),
-        (SPEC._replace(path="./a"), "bad_path"),
-        (SPEC._replace(path=".."), "bad_path"),
+        (SPEC._replace(source=a_file("/a")), "bad_path"),
+        (SPEC._replace(source=a_file("a/")), "bad_path"),
+        (SPEC._replace(source=a_file("./a")), "bad_path"),
+        (SPEC._replace(source=a_file("..")), "bad_path"),
         (SPEC._replace(verify="slice"), "bad_verify"),
         (SPEC._replace(slice_bytes=1), "bad_slice_size"),
         (SPEC._replace(verify="file", slice_bytes=512 * 1024), "bad_slice_size"),
