@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from worker.jobs.documents import DigestsDocument, FingerprintDocument, HashingDocument, SessionHandle
+    from worker.jobs.documents import (
+        DigestsDocument,
+        FingerprintDocument,
+        HashingDocument,
+        SessionHandle,
+        SourceDocument,
+    )
     from worker.jobs.retry import ErrorDocument
 
 Params = Mapping[str, Any]
@@ -30,13 +36,13 @@ class SourceRef:
 
     kind: str
     root: str
-    path: str
-    """Below the root."""
+    document: SourceDocument
+    """All of it; only its own kind reads it."""
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
+    def from_json(cls, document: SourceDocument) -> Self:
         """Read the column; a kind of another release may have no root, and no worker has a root of that name."""
-        return cls(document.get("kind", "file"), document.get("root", ""), document.get("path", ""))
+        return cls(document.get("kind", "file"), document.get("root", ""), document)
 
 
 @dataclass(frozen=True, slots=True)

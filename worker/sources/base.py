@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
+SourceDocument = dict[str, Any]
+"""What a job says of its source: JSON, of which only its own kind reads more than `kind` and `root`."""
 Fingerprint = dict[str, Any]
 """JSON by which a source recognises that it is unchanged; only its own kind reads it."""
 

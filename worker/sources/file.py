@@ -18,10 +18,11 @@ from worker.errors import RootUnavailable, SourceChanged, SourceError, SourceGon
 from worker.sources.links import LeadsOut, open_beneath
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from worker.config.profiles import RootProfile
-    from worker.sources.base import Fingerprint
+    from worker.sources.base import Fingerprint, SourceDocument
 
 _CHANGES = {"size": "size", "mtime_ns": "modification time", "inode": "identity (it was replaced)"}
 _COMPARED = {"strict": 3, "size-mtime": 2}
@@ -32,7 +33,21 @@ _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 _SAME_FOLDER = frozenset({"", "."})
 
 
-def open_file(root: RootProfile, path: str, expected: Fingerprint | None = None) -> FileSource:
+def open_file_source(
+    document: SourceDocument, expected: Fingerprint | None, roots: Mapping[str, RootProfile], worker: str
+) -> FileReader:
+    """Open the file that a job's source names by `root` and `path`, as `open_file` does.
+
+    Raises:
+        RootUnavailable: the worker's stores file has no such root.
+    """
+    name = document.get("root", "")
+    if (root := roots.get(name)) is None:
+        raise RootUnavailable(f"root {name!r} is not in the stores file of {worker}")
+    return open_file(root, document.get("path", ""), expected)
+
+
+def open_file(root: RootProfile, path: str, expected: Fingerprint | None = None) -> FileReader:
     """Open a file for reading; with ``expected``, only if the file still has this fingerprint.
 
     Raises:
@@ -49,7 +64,7 @@ def open_file(root: RootProfile, path: str, expected: Fingerprint | None = None)
     finally:
         os.close(handle)
     try:
-        return FileSource(root, path, fd, found, expected)
+        return FileReader(root, path, fd, found, expected)
     except BaseException:
         os.close(fd)
         raise
@@ -68,7 +83,7 @@ def usable(root: RootProfile, base: str | None = None) -> str | None:
         return f"cannot be read: {error.strerror}"
 
 
-class FileSource:
+class FileReader:
     """A `Source` over an open file.
 
     Its fingerprint is size, modification time in nanoseconds, and inode. The device is not part of it: the same volume

@@ -15,11 +15,11 @@ from uuid import uuid4
 
 from worker.config.timeouts import Timers
 from worker.db.pool import UNAVAILABLE, Database
-from worker.errors import Interrupted, RootUnavailable, StaleClaim, Stop
+from worker.errors import Interrupted, StaleClaim, Stop
 from worker.jobs import leases
 from worker.jobs.places import check_tenant, store_of
 from worker.jobs.statements import texts
-from worker.sources.file import open_file
+from worker.sources.registry import open_source
 from worker.stores.registry import open_store
 from worker.tasks.checkpoint_batcher import Checkpoints
 from worker.tasks.guard import ClaimGuard, boot_clock_s
@@ -200,13 +200,8 @@ class Runtime:
         Raises:
             SourceError: it cannot be read as promised.
         """
-        root = self.settings.profiles.roots.get(job.source.root)
-        if job.source.kind != "file":
-            advice = "Start workers of the release that enqueued it, or cancel it; waiting jobs go on by themselves."
-            raise RootUnavailable(f"{self.name} reads no source of kind {job.source.kind!r}", advice=advice)
-        if root is None:
-            raise RootUnavailable(f"root {job.source.root!r} is not in the stores file of {self.name}")
-        return open_file(root, job.source.path, job.fingerprint)
+        source, roots = job.source, self.settings.profiles.roots
+        return open_source(source.kind, source.document, job.fingerprint, roots, self.name)
 
     def buffer(self, size_bytes: int) -> memoryview:
         """Return this thread's buffer, so many bytes of it; it is used again for the thread's next slice."""

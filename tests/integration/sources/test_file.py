@@ -1,4 +1,4 @@
-"""`FileSource` on a real file system."""
+"""`FileReader` on a real file system."""
 
 from __future__ import annotations
 

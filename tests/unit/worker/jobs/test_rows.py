@@ -61,4 +61,5 @@ def test_failures_know_the_job_s_last_code() -> None:
 
 
 def test_a_source_of_another_release_is_read_without_a_root() -> None:
-    assert SourceRef.from_json({"kind": "url", "url": "https://host/path"}) == SourceRef("url", "", "")
+    document = {"kind": "url", "url": "https://host/path"}
+    assert SourceRef.from_json(document) == SourceRef("url", "", document)
