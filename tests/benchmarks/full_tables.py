@@ -21,11 +21,11 @@ from report import Report, parser
 
 from worker.broker.publisher import Broker
 from worker.db.pool import Database, conninfo
-from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.wakeup import Wakeup
 from worker.jobs import workers
 from worker.jobs.statements import texts
 from worker.jobs.task_names import QUEUE
+from worker.runtime.leader import Leader
 
 if TYPE_CHECKING:
     from bench_environment import BenchEnvironment
@@ -90,7 +90,7 @@ def turns(site: BenchEnvironment) -> tuple[list[float], float]:
     took, most_bytes = [], 0
     with Celery("bench", broker=url, set_as_current=False) as app, redis.Redis.from_url(url) as broker:
         app.conf.update(task_default_queue=QUEUE, task_serializer="json")
-        dispatcher = Dispatcher(
+        leader = Leader(
             db=database, broker=Broker(app), wakeup=Wakeup(settings.database_url), settings=settings, holder=worker,
             store_caps={},
         )  # fmt: skip
@@ -99,7 +99,7 @@ def turns(site: BenchEnvironment) -> tuple[list[float], float]:
             for _ in range(TURNS):
                 workers.heartbeat(tx, worker, slots=4, roots=["files"], claimed_through=None)
                 began = time.perf_counter()
-                dispatcher._tick(tx)
+                leader._work(tx)
                 took.append(time.perf_counter() - began)
                 assert tx.execute("UPDATE job SET step = 'pending' WHERE step = 'dispatched'").rowcount > 0
                 most_bytes = max(most_bytes, broker.info("memory")["used_memory"])

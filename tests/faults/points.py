@@ -29,6 +29,7 @@ SEARCHED = (
     "worker/dispatch",
     "worker/jobs/commands.py",
     "worker/jobs/submit.py",
+    "worker/maintenance",
     "worker/runtime",
     "worker/tasks",
 )
@@ -89,10 +90,11 @@ def modules() -> dict[str, Path]:
     """Return the modules that may have edges."""
     paths = (HOME / name for name in SEARCHED)
     files = sorted(file for path in paths for file in ([path] if path.suffix else path.rglob("*.py")))
-    return {_module_of(file): file for file in files}
+    return {module_of(file): file for file in files}
 
 
-def _module_of(file: Path) -> str:
+def module_of(file: Path) -> str:
+    """Return the name of the module in a file."""
     return file.relative_to(HOME).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
 
 

@@ -118,6 +118,18 @@ def _private(tx): tx.execute("DELETE FROM job")
     assert writers == {"m.by_file", "m.inline", "m.notifies", "m.through"}
 
 
+def test_no_module_that_writes_or_publishes_is_left_out() -> None:
+    writers = Calls(points.calls().statements, {}, points.calls().broker)
+    found = {
+        edge.name
+        for file in [*(points.HOME / "api").rglob("*.py"), *(points.HOME / "worker").rglob("*.py")]
+        if (module := points.module_of(file)) not in points.modules()
+        for edge in points.find(module, ast.parse(file.read_text()), writers).values()
+        if not edge.commits
+    }
+    assert found == set(), "add their packages to SEARCHED"
+
+
 def test_names_of_points_are_unique_and_valid_as_file_names() -> None:
     found = [point for edge in points.edges() for point in edge.points]
     assert len(found) == len(set(found)) > 100

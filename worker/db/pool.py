@@ -35,6 +35,9 @@ UNAVAILABLE = (
 )
 """What is raised while the database is away, overloaded or failing over: the same statement may be sent again."""
 
+DATABASE_ERRORS = (psycopg.Error, sqlalchemy.exc.SQLAlchemyError)
+"""Whatever a database raises: unavailable, or a statement that failed."""
+
 Connection = psycopg.Connection[Row]
 """A psycopg connection as `worker.jobs` uses it: rows are dicts; every statement commits, unless in a transaction."""
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.db.pool import Database
-    from worker.dispatch.dispatcher import Dispatcher
     from worker.dispatch.wakeup import Wakeup
 
 NOTIFY_INTERVAL_S = 0.01
@@ -23,17 +22,17 @@ NOTIFY_INTERVAL_S = 0.01
 class DispatcherNotifier(threading.Thread):
     """Wakes the dispatcher: directly where it leads in this process, by NOTIFY elsewhere."""
 
-    def __init__(self, db: Database, dispatcher: Dispatcher, wakeup: Wakeup, taken: Callable[[], int]) -> None:
+    def __init__(self, db: Database, wakeup: Wakeup, *, leads: Callable[[], bool], taken: Callable[[], int]) -> None:
         """Start with `start`.
 
         Args:
             db: where NOTIFY goes.
-            dispatcher: of this process.
-            wakeup: its sleep.
+            wakeup: the sleep of this process's leader.
+            leads: whether this process leads.
             taken: changes with every message that this process begins to work on.
         """
         super().__init__(name="notifier", daemon=True)
-        self._db, self._dispatcher, self._wakeup, self._taken = db, dispatcher, wakeup, taken
+        self._db, self._wakeup, self._leads, self._taken = db, wakeup, leads, taken
         self._asked, self._urgent, self._ended = threading.Event(), threading.Event(), threading.Event()
 
     def notify_dispatcher(self) -> None:
@@ -56,7 +55,7 @@ class DispatcherNotifier(threading.Thread):
                 continue
             urgent = self._urgent.is_set()
             self._urgent.clear()
-            if self._dispatcher.leads:
+            if self._leads():
                 self._wakeup.wake(urgent=urgent)
             else:
                 # where the database is away, the dispatcher polls a little later

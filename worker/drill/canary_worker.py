@@ -101,14 +101,14 @@ class CanaryRuntime(Runtime):
 
 
 class CanaryEngine(Engine):
-    """The engine without a dispatcher. If a leader died, the drill would also measure the election of a new one."""
+    """The engine without a leader. If a leader died, the drill would also measure the election of a new one."""
 
     runtime_type: ClassVar[type[Runtime]] = CanaryRuntime
 
     def start(self, parent: Any) -> None:
-        """Start like every worker, then stop the dispatcher."""
+        """Start like every worker, then stop the leader."""
         super().start(parent)
-        self.dispatcher.stop()
+        self.leader.stop()
 
 
 def _on_ready(**_: Any) -> None:

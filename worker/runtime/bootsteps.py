@@ -21,13 +21,13 @@ from worker.config.authorities import check_authorities
 from worker.config.credentials import warn_of_short_secrets
 from worker.config.settings import load_settings
 from worker.db.upgrade import refuse_unexpected_pooler
-from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.notifier import DispatcherNotifier
 from worker.dispatch.wakeup import Wakeup
 from worker.errors import SettingsError, SlicewayError
 from worker.jobs.task_names import QUEUE
 from worker.runtime.cpu_priority import stop_yielding, yield_to_others
 from worker.runtime.heartbeat import EXIT_STUCK, PARENT_VARIABLE, Liveness
+from worker.runtime.leader import Leader
 from worker.runtime.task_pool import TaskPool
 from worker.signals import force_exit_if_database_is_away, run_on_after_hangup
 from worker.tasks import celery_tasks
@@ -96,12 +96,12 @@ def _nothing(*_: Any) -> None:
 
 
 class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Everything that a worker process has beside Celery's consumer: identity, heartbeat, dispatcher."""
+    """Everything that a worker process has beside Celery's consumer: identity, heartbeat, leader."""
 
     requires = ("celery.worker.components:Pool",)
     runtime_type: ClassVar[type[Runtime]] = Runtime
-    dispatcher_thread: threading.Thread | None = None
-    """The dispatcher's; None as long as the process is not ready."""
+    leader_thread: threading.Thread | None = None
+    """The leader's; None as long as the process is not ready."""
     asked_to_stop = False
     """Set before the event `stopping`: a signal that interrupts the setting of an event must not set it too, for
     an event has a lock that its thread cannot take twice."""
@@ -130,7 +130,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         rt.name = f"{parent.hostname}:{os.getpid()}"  # what Flower and Celery's commands call it, and its process
         caps = {name: profile.max_in_flight for name, profile in settings.profiles.stores.items()}
         self.wakeup = Wakeup(settings.database_direct_url or settings.database_url)
-        self.dispatcher = Dispatcher(
+        self.leader = Leader(
             db=rt.db,
             broker=Broker(parent.app),
             wakeup=self.wakeup,
@@ -138,7 +138,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
             holder=rt.worker,
             store_caps=caps,
         )
-        self.notifier = DispatcherNotifier(rt.db, self.dispatcher, self.wakeup, taken=lambda: rt.taken)
+        self.notifier = DispatcherNotifier(rt.db, self.wakeup, leads=lambda: self.leader.leads, taken=lambda: rt.taken)
         self.liveness = Liveness(
             rt,
             request_stop=lambda: os.kill(os.getpid(), signal.SIGTERM),
@@ -148,8 +148,8 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         self.liveness.register()
         yield_to_others(settings.worker_nice)  # not before: a start takes more of a processor than a slice does
         celery_tasks.serve(rt)
-        self.dispatcher_thread = threading.Thread(target=self.dispatcher.run, name="dispatcher", daemon=True)
-        for thread in (self.liveness, self.notifier, self.dispatcher_thread):
+        self.leader_thread = threading.Thread(target=self.leader.run, name="leader", daemon=True)
+        for thread in (self.liveness, self.notifier, self.leader_thread):
             thread.start()
 
     def _on_signal(self, *_: Any) -> None:
@@ -160,7 +160,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         gc.freeze()  # else the interpreter searches everything once more at its end: 0.8 s of a processor
         state.should_stop = os.EX_OK
         rt = self.runtime
-        if rt is None or self.dispatcher_thread is None:
+        if rt is None or self.leader_thread is None:
             raise WorkerShutdown(os.EX_OK)
         if not self.asked_to_stop:
             self.asked_to_stop = True
@@ -171,14 +171,14 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Give back what is held, stop leading, and say goodbye."""
         rt = self.runtime
-        if rt is None or self.dispatcher_thread is None:
+        if rt is None or self.leader_thread is None:
             return
         self.asked_to_stop = True
         rt.stopping.set()
         drained = rt.drained(DRAIN_S)
         celery_tasks.serve(None)
-        self.dispatcher.stop()
-        self.dispatcher_thread.join(DRAIN_S)
+        self.leader.stop()
+        self.leader_thread.join(DRAIN_S)
         self.notifier.end()
         if not drained:
             self.liveness.leave()  # Celery would wait for the threads, however long the store takes to answer them

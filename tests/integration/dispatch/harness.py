@@ -1,4 +1,4 @@
-"""A dispatcher with a real broker and a real database, and no worker but the test itself."""
+"""A leader with a real broker and a real database, and no worker but the test itself."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from celery import Celery
 from worker.broker.publisher import Broker
 from worker.config.settings import Settings
 from worker.db.pool import Database
-from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.wakeup import Wakeup
 from worker.jobs.leases import Claim
 from worker.jobs.task_names import QUEUE
+from worker.runtime.leader import Leader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -77,16 +77,16 @@ def read_message(raw: bytes | str) -> Message:
 
 @dataclass
 class Running:
-    """A dispatcher in a thread of its own."""
+    """A leader in a thread of its own."""
 
-    dispatcher: Dispatcher
+    leader: Leader
     db: Database
     holder: UUID
     thread: threading.Thread
 
     def stop(self) -> None:
         """End it, as a worker process does when it stops."""
-        self.dispatcher.stop()
+        self.leader.stop()
         self.thread.join(SOON_S)
         assert not self.thread.is_alive()
         self.db.close()
@@ -94,7 +94,7 @@ class Running:
 
 @dataclass
 class DispatcherHarness:
-    """Starts dispatchers on one database and broker, and reads the messages that they publish."""
+    """Starts leaders on one database and broker, and reads the messages that they publish."""
 
     db: JobsDatabase
     url: str
@@ -115,7 +115,7 @@ class DispatcherHarness:
         listens_at: str | None = None,
         **settings: Any,
     ) -> Running:
-        """Start a dispatcher."""
+        """Start a leader; it waits while another one leads."""
         app = Celery("dispatcher", broker=self.broker_url, set_as_current=False)
         app.conf.update(
             task_default_queue=QUEUE,
@@ -124,19 +124,19 @@ class DispatcherHarness:
             broker_transport_options={"socket_timeout": 5, "socket_connect_timeout": 2},
         )
         db, holder = Database(self.url, application="dispatcher"), uuid4()
-        dispatcher = Dispatcher(
+        leader = Leader(
             db=db, broker=broker(app), wakeup=Wakeup(listens_at or self.url), settings=self.settings(**settings),
             holder=holder, store_caps=caps or {},
         )  # fmt: skip
-        thread = threading.Thread(target=dispatcher.run, daemon=True)
+        thread = threading.Thread(target=leader.run, daemon=True)
         thread.start()
-        self.running.append(Running(dispatcher, db, holder, thread))
+        self.running.append(Running(leader, db, holder, thread))
         return self.running[-1]
 
     def leading(self, **settings: Any) -> Running:
-        """Start a dispatcher and wait until it leads."""
+        """Start a leader and wait until it leads."""
         made = self.start(**settings)
-        eventually(lambda: made.dispatcher.leads, "no dispatcher leads")
+        eventually(lambda: made.leader.leads, "none leads")
         return made
 
     def messages(self) -> list[Message]:
@@ -173,7 +173,7 @@ class DispatcherHarness:
         return row["not_before"] is None or row["step"] != "pending"
 
     def stop(self) -> None:
-        """Stop every dispatcher."""
+        """Stop every leader."""
         for running in self.running:
             if running.thread.is_alive():
                 running.stop()

@@ -203,9 +203,9 @@ def test_a_new_leader_takes_over_when_the_old_one_is_gone(harness: DispatcherHar
     first = harness.leading()
     second = harness.start()
     harness.a_few_ticks()
-    assert not second.dispatcher.leads
+    assert not second.leader.leads
     first.stop()
-    eventually(lambda: second.dispatcher.leads, "no dispatcher took over")
+    eventually(lambda: second.leader.leads, "no leader took over")
     job = harness.db.enqueue()
     eventually(lambda: (job, None) in harness.units(), "the new leader publishes nothing")
     assert harness.db.run("SELECT term FROM leadership") == [{"term": 2}]
@@ -213,7 +213,7 @@ def test_a_new_leader_takes_over_when_the_old_one_is_gone(harness: DispatcherHar
 
 @pytest.mark.usefixtures("slots")
 def test_an_unexpected_error_does_not_end_the_dispatch(harness: DispatcherHarness) -> None:
-    """A worker whose dispatcher thread ended would lead and dispatch nothing as long as its heartbeat goes on."""
+    """A worker whose leader thread ended would lead and dispatch nothing as long as its heartbeat goes on."""
 
     class Faulty(Broker):
         faults = 0
@@ -272,16 +272,16 @@ def broker_restarts(valkey: EmbeddedValkey) -> Iterator[EmbeddedValkey]:
 @pytest.mark.usefixtures("slots")
 def test_a_broker_that_comes_back_gets_everything(harness: DispatcherHarness, broker_restarts: EmbeddedValkey) -> None:
     harness.db.uploading(2)
-    leader = harness.leading()
+    running = harness.leading()
     before = harness.wait_for(2)
     broker_restarts.kill()
     job = harness.db.enqueue()
-    assert leader.thread.is_alive()
+    assert running.thread.is_alive()
     broker_restarts.start()
     eventually(lambda: len(set(harness.units())) == 3, "not everything came back")
     tokens = {message.unit: message.token for message in harness.messages()}
     assert {unit: tokens[unit] for unit in tokens if unit[0] != job} == {m.unit: m.token for m in before}
-    assert leader.dispatcher.leads
+    assert running.leader.leads
 
 
 @pytest.mark.usefixtures("slots")
@@ -322,15 +322,15 @@ def test_two_leaders_at_once_dispatch_everything_once(harness: DispatcherHarness
 
 
 def until_both_lead(harness: DispatcherHarness) -> None:
-    """Let the lead lapse until both dispatchers lead: the present leader does not check its lead for 20 s."""
+    """Let the lead lapse until both lead: the present leader does not check its lead for 20 s."""
 
     def both() -> bool:
         for running in harness.running:
-            if not running.dispatcher.leads:
+            if not running.leader.leads:
                 harness.db.run("UPDATE leadership SET until = now() - interval '1 s'")
-                running.dispatcher._next.clear()
+                running.leader._cadence.restart()
                 harness.db.run("NOTIFY sliceway_work")
-        return all(running.dispatcher.leads for running in harness.running)
+        return all(running.leader.leads for running in harness.running)
 
     eventually(both, "only one leads")
 
@@ -342,8 +342,8 @@ def until_both_lead(harness: DispatcherHarness) -> None:
 def test_a_leader_that_cannot_listen_polls(harness: DispatcherHarness, listens_at: str) -> None:
     """A server that accepts and sends nothing, an address without a server, and an invalid URL."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        leader = harness.leading(listens_at=listens_at.format(port=silent.getsockname()[1]))
+        running = harness.leading(listens_at=listens_at.format(port=silent.getsockname()[1]))
         for count in (1, 2):
             harness.db.enqueue()
             harness.wait_for(count)
-        assert leader.dispatcher.leads
+        assert running.leader.leads

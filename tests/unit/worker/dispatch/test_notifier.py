@@ -34,9 +34,9 @@ class Wakes:
 
 @pytest.fixture
 def notifier(wakes: Wakes, taken: Callable[[], int]) -> Iterator[DispatcherNotifier]:
-    parts: Any = SimpleNamespace(leads=True)
+    no_database: Any = SimpleNamespace()  # this process leads, so it sends no NOTIFY
     wakeup: Any = wakes
-    made = DispatcherNotifier(SimpleNamespace(), parts, wakeup, taken)  # type: ignore[arg-type]  # this process leads, so it needs no database
+    made = DispatcherNotifier(no_database, wakeup, leads=lambda: True, taken=taken)
     made.start()
     yield made
     made.end()
