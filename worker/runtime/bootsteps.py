@@ -36,7 +36,9 @@ from worker.telemetry.log import get_log
 from worker.telemetry.redact import redact_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from worker.runtime.long_duties import Duty
 
 
 log = get_log(__name__)
@@ -100,6 +102,8 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
 
     requires = ("celery.worker.components:Pool",)
     runtime_type: ClassVar[type[Runtime]] = Runtime
+    long_duties: ClassVar[Sequence[Duty]] = ()
+    """The leader's; the first one adds a connection to what `docs/operating.md` says of PostgreSQL."""
     leader_thread: threading.Thread | None = None
     """The leader's; None as long as the process is not ready."""
     asked_to_stop = False
@@ -137,6 +141,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
             settings=settings,
             holder=rt.worker,
             store_caps=caps,
+            duties=self.long_duties,
         )
         self.notifier = DispatcherNotifier(rt.db, self.wakeup, leads=lambda: self.leader.leads, taken=lambda: rt.taken)
         self.liveness = Liveness(

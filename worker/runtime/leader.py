@@ -2,7 +2,8 @@
 
 A round of the leader has a fixed order: promotion and rescue, the snapshot of the queue, republication, one tick of the
 dispatcher. All of it runs in one thread and on one connection to the database. The broker's connection serves one
-thread, and the rescuer judges the silence of workers by the unbroken time of these rounds.
+thread, and the rescuer judges the silence of workers by the unbroken time of these rounds. What takes long has another
+thread (`worker/runtime/long_duties.py`).
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from worker.maintenance import promoter
 from worker.maintenance.cadence import Cadence
 from worker.maintenance.republisher import Republisher
 from worker.maintenance.rescuer import Rescuer
+from worker.runtime.long_duties import LongDuties
 from worker.telemetry.log import get_log
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from worker.broker.publisher import Broker
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from worker.db.pool import Connection, Database
     from worker.dispatch.wakeup import Wakeup
     from worker.jobs.due import QueueSnapshot
+    from worker.runtime.long_duties import Duty
 
 log = get_log(__name__)
 
@@ -49,6 +52,7 @@ class Leader:
         settings: Settings,
         holder: UUID,
         store_caps: Mapping[str, int],
+        duties: Sequence[Duty] = (),
     ) -> None:
         self._db, self._broker, self._wakeup, self._holder = db, broker, wakeup, holder
         self._timers = settings.timers
@@ -58,7 +62,9 @@ class Leader:
         self._dispatcher = Dispatcher(broker=broker, settings=settings, store_caps=store_caps)
         self._stop = threading.Event()
         self._term: int | None = None
+        self._term_ends_s = 0.0
         self._has_lost_database = False
+        self._long_duties = LongDuties(duties, settings, self._lasting_term) if duties else None
 
     @property
     def leads(self) -> bool:
@@ -67,6 +73,8 @@ class Leader:
 
     def run(self) -> None:
         """Make rounds until `stop`; survives the loss of database and broker."""
+        if self._long_duties is not None:
+            self._long_duties.start()
         while not self._stop.is_set():
             began = time.monotonic()
             try:
@@ -87,10 +95,14 @@ class Leader:
             self._wakeup.wait(sleep_s, busy=busy, pause_s=pause_s, saturated=self._dispatcher.backlogged)
             self._stop.wait(max(0.0, began + MIN_TICK_INTERVAL_S - time.monotonic()))
         self._resign()
+        if self._long_duties is not None:
+            self._long_duties.join()  # the stop of the process bounds how long it waits for this thread
 
     def stop(self) -> None:
         """End `run` soon. Safe from any thread."""
         self._stop.set()
+        if self._long_duties is not None:
+            self._long_duties.end()
         self._wakeup.wake()
 
     def _round(self) -> tuple[float, bool]:
@@ -103,12 +115,17 @@ class Leader:
             return self._work(tx)
 
     def _lead(self, tx: Connection) -> None:
+        term_ends_s = time.monotonic() + self._timers.lead_s
         term = leadership.lead(tx, self._holder, self._timers.lead_s)
         if term is not None and term != self._term:
             log.info("dispatcher.leads", term=term)
             self._republisher.all_lost = True
             self._dispatcher.begin_term(tx)
-        self._term = term
+        self._term, self._term_ends_s = term, term_ends_s
+
+    def _lasting_term(self) -> int | None:
+        """Return the term while it lasts; None also where this thread waits for the database past the term's end."""
+        return self._term if time.monotonic() < self._term_ends_s else None
 
     def _work(self, tx: Connection) -> tuple[float, bool]:
         """Run the duties that are due and one tick; return how long to sleep then, and whether work is in flight."""

@@ -21,11 +21,12 @@ from worker.jobs.task_names import QUEUE
 from worker.runtime.leader import Leader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import redis
 
     from tests.integration.jobs.database import JobsDatabase
+    from worker.runtime.long_duties import Duty
 
 SOON_S = 120.0
 """A deadline for what takes milliseconds on a machine that is not busy."""
@@ -113,6 +114,7 @@ class DispatcherHarness:
         caps: Mapping[str, int] | None = None,
         broker: type[Broker] = Broker,
         listens_at: str | None = None,
+        duties: Sequence[Duty] = (),
         **settings: Any,
     ) -> Running:
         """Start a leader; it waits while another one leads."""
@@ -126,7 +128,7 @@ class DispatcherHarness:
         db, holder = Database(self.url, application="dispatcher"), uuid4()
         leader = Leader(
             db=db, broker=broker(app), wakeup=Wakeup(listens_at or self.url), settings=self.settings(**settings),
-            holder=holder, store_caps=caps or {},
+            holder=holder, store_caps=caps or {}, duties=duties,
         )  # fmt: skip
         thread = threading.Thread(target=leader.run, daemon=True)
         thread.start()
