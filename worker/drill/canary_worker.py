@@ -17,10 +17,14 @@ from worker.celery import app
 from worker.runtime.bootsteps import Engine
 from worker.stores.cos_json.form import PIECE_BYTES
 from worker.tasks.context import Runtime
+from worker.tasks.drivers import Drivers
 from worker.tasks.guard import ClaimGuard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from worker.config.profiles import StoreProfile
+    from worker.config.settings import Settings
     from worker.http.deadline import Guard
     from worker.stores.base import Handle, SliceAck, Stored, StoreDriver
 
@@ -92,12 +96,21 @@ class CrashingDriver:
         return put
 
 
+class CrashingDrivers(Drivers):
+    """The canary's drivers: those of any worker, which kill the process in the drill's slice."""
+
+    def open(self, profile: StoreProfile) -> StoreDriver:
+        """Make the driver of a store."""
+        return cast("StoreDriver", CrashingDriver(super().open(profile)))
+
+
 class CanaryRuntime(Runtime):
     """The runtime of the canary's tasks: that of any worker, with other drivers."""
 
-    def store(self, profile: StoreProfile) -> StoreDriver:
-        """Return the store's driver, which kills the process."""
-        return cast("StoreDriver", CrashingDriver(super().store(profile)))
+    def __init__(self, settings: Settings, revoked: Callable[[str], bool]) -> None:
+        """Make it like any other."""
+        super().__init__(settings, revoked)
+        self.drivers = CrashingDrivers()
 
 
 class CanaryEngine(Engine):

@@ -143,7 +143,9 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
             store_caps=caps,
             duties=self.long_duties,
         )
-        self.notifier = DispatcherNotifier(rt.db, self.wakeup, leads=lambda: self.leader.leads, taken=lambda: rt.taken)
+        self.notifier = DispatcherNotifier(
+            rt.db, self.wakeup, leads=lambda: self.leader.leads, taken=lambda: rt.guards.taken
+        )
         self.liveness = Liveness(
             rt,
             request_stop=lambda: os.kill(os.getpid(), signal.SIGTERM),
@@ -180,7 +182,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
             return
         self.asked_to_stop = True
         rt.stopping.set()
-        drained = rt.drained(DRAIN_S)
+        drained = rt.guards.drained(DRAIN_S)
         celery_tasks.serve(None)
         self.leader.stop()
         self.leader_thread.join(DRAIN_S)

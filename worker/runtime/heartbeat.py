@@ -71,7 +71,7 @@ class Liveness(threading.Thread):
         """Watch until `end`."""
         stopping_since_s: float | None = None
         while True:
-            first_answer = self._rt.links.first_answer.wait(min(WATCH_EVERY_S, self._rt.timers.heartbeat_s))
+            first_answer = self._rt.transfers.links.first_answer.wait(min(WATCH_EVERY_S, self._rt.timers.heartbeat_s))
             if self._ended.is_set():
                 return
             now_s = time.monotonic()
@@ -85,7 +85,7 @@ class Liveness(threading.Thread):
                 log.exception("worker.watch_broken")
             if self._parent and os.getppid() != self._parent:
                 self._stop()
-            if self._overdue.is_stuck(self._rt.guards(), time.monotonic()):
+            if self._overdue.is_stuck(self._rt.guards.current(), time.monotonic()):
                 log.error("worker.stuck", advice="A thread did not end at its deadline; the process is restarted.")
                 self._stop()
             if self._rt.stopping.is_set():
@@ -95,7 +95,7 @@ class Liveness(threading.Thread):
 
     def _watch(self, now_s: float, *, first_answer: bool) -> None:
         """Beat when it is time, or when there is news of what is sent or of a link; hear which claims are void."""
-        self._rt.links.first_answer.clear()
+        self._rt.transfers.links.first_answer.clear()
         if self._resized() or first_answer or now_s >= self._next_beat_s or self._progressed(now_s):
             self._next_beat_s = now_s + self._rt.timers.heartbeat_s
             self._beat()
@@ -106,7 +106,7 @@ class Liveness(threading.Thread):
     def end(self) -> None:
         """End the thread, and say that this worker has stopped."""
         self._ended.set()
-        self._rt.links.first_answer.set()  # what it waits for
+        self._rt.transfers.links.first_answer.set()  # what it waits for
         try:
             with self._rt.db.connection() as tx:
                 workers.stop_worker(tx, self._rt.worker)
@@ -114,18 +114,18 @@ class Liveness(threading.Thread):
             self._note_away(error)
 
     def _progressed(self, now_s: float) -> bool:
-        return self._report.due(self._report.observe(self._rt.guards()), now_s)
+        return self._report.due(self._report.observe(self._rt.guards.current()), now_s)
 
     def _beat(self) -> None:
-        sending = self._report.observe(self._rt.guards())
+        sending = self._report.observe(self._rt.guards.current())
         with self._rt.db.connection() as tx:
             lives = workers.heartbeat(
                 tx,
                 self._rt.worker,
                 slots=self._tasks,
                 roots=self._usable_roots(),
-                claimed_through=self._rt.claimed_through,
-                links=self._rt.links.report(),
+                claimed_through=self._rt.guards.claimed_through,
+                links=self._rt.transfers.links.report(),
                 sending=[entry.document(boot_clock_s()) for entry in sending] or None,
             )
         self._report.written(sending, time.monotonic())
@@ -136,10 +136,10 @@ class Liveness(threading.Thread):
     def _resized(self) -> bool:
         """Give the process as many slots as pay; return whether their number has changed."""
         before, took_s = self._tasks, None
-        if len(self._rt.sent) >= self._slots.now:
-            sent, self._rt.sent = self._rt.sent, []
+        if len(self._rt.transfers.sent) >= self._slots.now:
+            sent, self._rt.transfers.sent = self._rt.transfers.sent, []
             took_s = sum(sent) / len(sent)
-        self._rt.room.resize(self._slots.observe(len(self._rt.guards()), took_s))
+        self._rt.transfers.room.resize(self._slots.observe(len(self._rt.guards.current()), took_s))
         if self._tasks == before:
             return False
         self._resize(self._tasks)
@@ -151,7 +151,7 @@ class Liveness(threading.Thread):
         return self._slots.now + self._slots.prefetch
 
     def _find_lost(self) -> None:
-        guards = [guard for guard in self._rt.guards() if guard.claimed]
+        guards = [guard for guard in self._rt.guards.current() if guard.claimed]
         if not guards:
             return
         with self._rt.db.connection() as tx:
@@ -169,7 +169,7 @@ class Liveness(threading.Thread):
 
     def leave(self) -> None:
         """Give back what threads still hold, and go: they had their time."""
-        for guard in self._rt.guards():
+        for guard in self._rt.guards.current():
             if not guard.claimed:
                 continue
             try:

@@ -39,7 +39,7 @@ def run_abort(ctx: TaskContext[ClaimedJob]) -> None:
     rt, job = ctx.rt, ctx.job
     left_open: str | None = None
     try:
-        store = rt.store(rt.profile(job))
+        store = rt.drivers.of(rt.profile(job))
         verdict = _was_faster(ctx)
         if verdict is None:
             return
@@ -86,7 +86,7 @@ def _was_faster(ctx: TaskContext[ClaimedJob]) -> NotProven | None:
     job, profile = ctx.job, ctx.rt.profile(ctx.job)
     wanted, gone = wanted_of(job, profile, job.size_bytes, job.digests), job.finish_claims > 0
     stored, proof = verify_object(
-        ctx.rt.store(profile), job.key, wanted, ctx.guard, session_gone=gone, existed=job.existed
+        ctx.rt.drivers.of(profile), job.key, wanted, ctx.guard, session_gone=gone, existed=job.existed
     )
     if isinstance(proof, NotProven):
         return proof

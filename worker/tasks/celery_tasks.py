@@ -23,7 +23,7 @@ from worker.jobs.rows import ClaimedJob
 from worker.jobs.states import JobState
 from worker.jobs.task_names import TaskName
 from worker.tasks.abort import run_abort
-from worker.tasks.context import WRITE_AGAIN_S, Limit, TaskContext
+from worker.tasks.context import WRITE_AGAIN_S, TaskContext
 from worker.tasks.finish import run_finish
 from worker.tasks.init import run_init
 from worker.tasks.settle import REVOKED, settle
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from worker.jobs.arguments import Arguments
     from worker.jobs.rows import Claimed, ClaimedSlice
+    from worker.tasks.claim_leases import Limit
     from worker.tasks.context import Runtime
     from worker.tasks.guard import ClaimGuard
 
@@ -88,7 +89,7 @@ def _step(source: JobState, limit: Limit) -> Callable[..., ClaimedJob]:
     """Return the claim of a step, with lease and deadline as the timeouts of the job's store need them."""
 
     def take(rt: Runtime, claim: Claim, guard: ClaimGuard, *, reclaim: bool) -> ClaimedJob:
-        lease, leases = rt.leases(limit)
+        lease, leases = rt.leases.of_step(limit)
         with rt.db.connection() as tx:
             job = transitions.claim_step(tx, claim, source, lease, leases=leases, reclaim=reclaim)
         # counted from before the claim: the lease outlasts it
@@ -109,7 +110,7 @@ def _perform(
     claim = Claim(given.job, given.number, given.token, given.epoch, rt.worker)
     with bound(job_id=str(claim.job_id), number=claim.number, token=claim.token, epoch=claim.epoch):
         try:
-            with rt.guard(claim, task.request.id, limit_s, alone=given.alone) as guard:
+            with rt.guards.enter(claim, task.request.id, limit_s, alone=given.alone) as guard:
                 _run(rt, claim, guard, lambda: _take(rt, claim, guard, take, limit_s), work)
         except StaleClaim as error:
             log.debug("claim.stale", message=error.message)
@@ -156,7 +157,7 @@ def _run(
         job = take()
         guard.aborts = isinstance(job, ClaimedJob) and job.state is JobState.CANCELLING
         guard.claimed = True
-        rt.note_claimed(job.dispatched_at)
+        rt.guards.note_claimed(job.dispatched_at)
         work(TaskContext(rt, claim, job, guard))
     except (StaleClaim, *UNAVAILABLE):
         raise

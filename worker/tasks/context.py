@@ -5,30 +5,24 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
-from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import uuid4
 
-from worker.config.timeouts import Timers
 from worker.db.pool import UNAVAILABLE, Database
-from worker.errors import Interrupted, StaleClaim, Stop
 from worker.jobs import leases
 from worker.jobs.places import check_tenant, store_of
 from worker.jobs.statements import texts
 from worker.sources.registry import open_source
-from worker.stores.registry import open_store
 from worker.tasks.checkpoint_batcher import Checkpoints
-from worker.tasks.guard import ClaimGuard, boot_clock_s
-from worker.tasks.limiters import MIN_SLOTS, ResizableSemaphore, SharedExclusiveLock
-from worker.tasks.link_meter import LinkMeter
+from worker.tasks.claim_leases import ClaimLeases
+from worker.tasks.drivers import Drivers
+from worker.tasks.guards import Guards
+from worker.tasks.limiters import MIN_SLOTS
+from worker.tasks.transfers import Transfers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from datetime import datetime
+    from collections.abc import Callable
 
     from worker.config.profiles import StoreProfile
     from worker.config.settings import Settings
@@ -36,15 +30,12 @@ if TYPE_CHECKING:
     from worker.jobs.leases import Claim
     from worker.jobs.rows import Claimed
     from worker.sources.base import Source
-    from worker.stores.base import StoreDriver
+    from worker.tasks.guard import ClaimGuard
 
-Limit = Callable[[Timers, "StoreProfile | None"], float]
-"""The time limit of a kind of task; a store's, or the least one: a claim tells the store."""
 T = TypeVar("T")
 J_co = TypeVar("J_co", bound="Claimed", covariant=True)
 
 WRITE_AGAIN_S = 0.25
-DRAIN_POLL_S = 0.02
 
 
 class Runtime:
@@ -74,40 +65,11 @@ class Runtime:
         """Tells the dispatcher that something new is due."""
         self.slot_freed: Callable[[], None] = _no_op
         """Tells it that a slot is free; heard if no message fills the slot by itself."""
-        self.links = LinkMeter()
-        self.room = ResizableSemaphore(settings.worker_threads or MIN_SLOTS)
-        self.checkpoints = Checkpoints(self.db, self.worker, more=self.room.busy)
-        self.taken = 0
-        self.sent: list[float] = []
-        self.claimed_through: datetime | None = None
-        self._gate = SharedExclusiveLock()
-        self._revoked = revoked
-        self._guards: dict[int, ClaimGuard] = {}
-        self._stores: dict[str, StoreDriver] = {}
-        self._leases: dict[Limit, dict[str, float]] = {}
-        self._opening = threading.Lock()
-        self._local = threading.local()
-
-    @contextmanager
-    def guard(self, claim: Claim, task_id: str, limit_s: float, *, alone: bool = False) -> Iterator[ClaimGuard]:
-        """Stand guard over work on a claim that is about to be made, for ``limit_s`` seconds from now."""
-        with self._gate.enter(alone=alone):
-            if self.stopping.is_set():
-                raise Interrupted(Stop.SHUTDOWN)
-            if any(other.claim == claim for other in self.guards()):
-                raise StaleClaim(f"job {claim.job_id}: another copy of the message is being worked on here")
-            guard = ClaimGuard(
-                claim,
-                deadline_s=boot_clock_s() + limit_s,
-                stopping=self.stopping,
-                revoked=lambda: self._revoked(task_id),
-            )
-            self._guards[id(guard)] = guard
-            self.taken += 1  # by several threads at once: that it changes is what counts
-            try:
-                yield guard
-            finally:
-                del self._guards[id(guard)]
+        self.guards = Guards(self.stopping, revoked)
+        self.transfers = Transfers(settings.worker_threads or MIN_SLOTS, settings.timers.slow_slice_s)
+        self.checkpoints = Checkpoints(self.db, self.worker, more=self.transfers.room.busy)
+        self.drivers = Drivers()
+        self.leases = ClaimLeases(settings.timers, settings.profiles.stores)
 
     def write(self, statement: Callable[[Connection], T], guard: ClaimGuard) -> T:
         """Run a write, and run it again while the database is away, until the claim's deadline or a stop.
@@ -136,40 +98,6 @@ class Runtime:
         guard.lost = bool(self.write(lambda tx: leases.lost_claims(tx, claims, self.worker), guard)) or guard.lost
         guard.check()
 
-    @contextmanager
-    def sending(self, guard: ClaimGuard, store: str, size_bytes: int) -> Iterator[None]:
-        """Wait for a slot for a request that carries bytes of a file, and measure it."""
-        slow = self.links.is_slow(store, self.timers.slow_slice_s)
-        with self.room.enter(guard, slow=slow), self.links.sending(store, size_bytes):
-            guard.begin_sending(size_bytes)
-            began_s = time.monotonic()
-            yield
-            self.sent.append(time.monotonic() - began_s)
-
-    def guards(self) -> list[ClaimGuard]:
-        """Return the guards of what is being worked on now."""
-        return list(self._guards.values())
-
-    def drained(self, seconds: float) -> bool:
-        """Wait until nothing is being worked on; says whether that came true in time."""
-        until_s = boot_clock_s() + seconds
-        while self._guards and boot_clock_s() < until_s:
-            time.sleep(DRAIN_POLL_S)
-        return not self._guards
-
-    def leases(self, limit: Limit) -> tuple[timedelta, Mapping[str, float]]:
-        """Return the lease of a step that has this limit, and the longer ones: seconds by store."""
-        least_s, slack_s = limit(self.timers, None), self.timers.lease_slack_s
-        if limit not in self._leases:
-            limits = {name: limit(self.timers, profile) for name, profile in self.settings.profiles.stores.items()}
-            self._leases[limit] = {name: own_s + slack_s for name, own_s in limits.items() if own_s > least_s}
-        return timedelta(seconds=least_s + slack_s), self._leases[limit]
-
-    def note_claimed(self, dispatched_at: datetime) -> None:
-        """Remember how late the messages were published that have been claimed."""
-        if self.claimed_through is None or dispatched_at > self.claimed_through:
-            self.claimed_through = dispatched_at
-
     def profile(self, job: Claimed) -> StoreProfile:
         """Return the profile of the job's store.
 
@@ -187,13 +115,6 @@ class Runtime:
         check_tenant(self.settings.profiles, job.tenant, job.store, job.key, job.source)
         return self.profile(job)
 
-    def store(self, profile: StoreProfile) -> StoreDriver:
-        """Return the process's driver for a store, with its pooled connections."""
-        with self._opening:
-            if profile.name not in self._stores:
-                self._stores[profile.name] = open_store(profile)
-            return self._stores[profile.name]
-
     def source(self, job: Claimed) -> Source:
         """Open the job's source, as its fingerprint says if it has one.
 
@@ -203,17 +124,9 @@ class Runtime:
         source, roots = job.source, self.settings.profiles.roots
         return open_source(source.kind, source.document, job.fingerprint, roots, self.name)
 
-    def buffer(self, size_bytes: int) -> memoryview:
-        """Return this thread's buffer, so many bytes of it; it is used again for the thread's next slice."""
-        kept: bytearray | None = getattr(self._local, "buffer", None)
-        if kept is None or len(kept) < size_bytes:
-            kept = self._local.buffer = bytearray(size_bytes)
-        return memoryview(kept)[:size_bytes]
-
     def close(self) -> None:
         """Let go of the stores and the database."""
-        for store in self._stores.values():
-            store.close()
+        self.drivers.close()
         self.db.close()
 
 

@@ -38,7 +38,7 @@ def run_finish(ctx: TaskContext[ClaimedJob]) -> None:
 
 def _complete(ctx: TaskContext[ClaimedJob]) -> None:
     rt, job, guard = ctx.rt, ctx.job, ctx.guard
-    store = rt.store(rt.profile_for_upload(job))
+    store = rt.drivers.of(rt.profile_for_upload(job))
     rt.source(job).close()  # it is still what was uploaded, or this raises
     _refuse_slices_adopted_by_size(ctx)
     listing = _listed(store, ctx)
@@ -91,7 +91,7 @@ def _without_effect(ctx: TaskContext[ClaimedJob], error: StoreError) -> StoreErr
     if mismatch or isinstance(error, Incomplete):
         # the store lists every slice and yet refuses: only a fresh session can help, and this one would be in its way
         rt.revalidate_claim(guard)
-        rt.store(rt.profile(job)).abort(job.key, job.session, guard, mark=mark_of(job))
+        rt.drivers.of(rt.profile(job)).abort(job.key, job.session, guard, mark=mark_of(job))
         return SessionGone(error.message, code="digest_mismatch" if mismatch else None, answer=error.answer)
     return Transient(f"finish of {job.key!r} had no effect yet: {error.message}", answer=error.answer)
 
@@ -116,7 +116,7 @@ def _prove(ctx: TaskContext[ClaimedJob], error: StoreError | None) -> None:
     """
     job, profile = ctx.job, ctx.rt.profile(ctx.job)
     stored, proof = verify_object(
-        ctx.rt.store(profile),
+        ctx.rt.drivers.of(profile),
         job.key,
         wanted_of(job, profile, job.size_bytes, job.digests),
         ctx.guard,

@@ -32,7 +32,7 @@ def run_init(ctx: TaskContext[ClaimedJob]) -> None:
     job, profile = ctx.job, ctx.rt.profile_for_upload(ctx.job)
     with open_for_init(ctx) as source:
         learned = InitProgress(source.fingerprint, source.size_bytes, job.hashing, job.digests, job.existed)
-        _run(InitWork(ctx, ctx.rt.store(profile), source, profile, learned))
+        _run(InitWork(ctx, ctx.rt.drivers.of(profile), source, profile, learned))
     store_answered(ctx)
 
 

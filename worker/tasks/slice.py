@@ -29,16 +29,14 @@ def claim_slice(rt: Runtime, claim: Claim, guard: ClaimGuard, *, reclaim: bool) 
     Raises:
         StaleClaim: another worker has it, or none may have it.
     """
-    timers, stores = rt.timers, rt.settings.profiles.stores
-    low_speed = min((p.low_speed_bytes_per_s for p in stores.values()), default=1)
-    limit_s = max(map(timers.request_limit_s, stores.values()), default=timers.deadline_s)
-    slack = timedelta(seconds=limit_s + timers.lease_slack_s)
+    low_speed, slack = rt.leases.low_speed_bytes_per_s, timedelta(seconds=rt.leases.slice_slack_s)
     with rt.db.connection() as tx:
         part = transitions.claim_slice(tx, claim, low_speed=low_speed, slack=slack, reclaim=reclaim)
-    if (profile := stores.get(part.store)) is not None:
-        low_speed, limit_s = profile.low_speed_bytes_per_s, timers.request_limit_s(profile)
+    profile = rt.settings.profiles.stores.get(part.store)
+    if profile is not None:
+        low_speed = profile.low_speed_bytes_per_s
     # counted from before the claim: the lease outlasts it
-    guard.deadline_s += limit_s - timers.deadline_s + part.size_bytes / low_speed
+    guard.deadline_s += rt.timers.request_limit_s(profile) - rt.timers.deadline_s + part.size_bytes / low_speed
     return part
 
 
@@ -49,7 +47,7 @@ def send_slice(ctx: TaskContext[ClaimedSlice]) -> None:
         SlicewayError: as the source, the store and the guard have it; `StaleClaim` if the checkpoint came too late.
     """
     rt, claim = ctx.rt, ctx.claim
-    store = rt.store(rt.profile_for_upload(ctx.job))
+    store = rt.drivers.of(rt.profile_for_upload(ctx.job))
     put = SliceAck() if _is_held(store, ctx) else _put(store, ctx)
     tag, digest = (put.tag, put.digest) if isinstance(put, SliceAck) else (None, None)
     done = Acknowledged(claim, tag, digest)
@@ -62,10 +60,10 @@ def send_slice(ctx: TaskContext[ClaimedSlice]) -> None:
 
 def _put(store: StoreDriver, ctx: TaskContext[ClaimedSlice]) -> SliceAck | Stored:
     rt, part = ctx.rt, ctx.job
-    body = rt.buffer(part.size_bytes)
+    body = rt.transfers.buffer(part.size_bytes)
     with rt.source(part) as source:
         source.read_into(body, part.offset_bytes)
-    with rt.sending(ctx.guard, part.store, body.nbytes):
+    with rt.transfers.sending(ctx.guard, part.store, body.nbytes):
         return store.put_slice(part.key, part.session, part.offset_bytes, body, ctx.guard)
 
 

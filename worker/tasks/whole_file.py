@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def put_whole(work: InitWork) -> None:
     """Send the file; the job succeeds if the object is proven to be it."""
-    body = work.rt.buffer(work.source.size_bytes)
+    body = work.rt.transfers.buffer(work.source.size_bytes)
     work.source.read_into(body, 0)
     wanted = work.wanted()
     wanted.take_digest(work.store.limits.digest, body)
@@ -41,7 +41,7 @@ def _send_once(work: InitWork, body: memoryview) -> Stored:
     """
     request_s = work.rt.timers.request_limit_s(work.profile)
     limit_s = request_s + body.nbytes / work.profile.low_speed_bytes_per_s
-    with work.rt.sending(work.guard, work.job.store, body.nbytes):
+    with work.rt.transfers.sending(work.guard, work.job.store, body.nbytes):
         if work.guard.remaining_s() < limit_s + request_s:
             work.save(limit_s + request_s)
             work.guard.extend(limit_s + request_s)

@@ -34,6 +34,8 @@ from worker.stores.cos_json.response import StoreResponse
 from worker.tasks import celery_tasks
 from worker.tasks.checkpoint_batcher import Checkpoints
 from worker.tasks.context import Runtime
+from worker.tasks.drivers import Drivers
+from worker.tasks.guards import Guards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,7 +79,7 @@ class _Inputs:
             self.left.pop(0)
             if signal.what == "stop":
                 self.runtime.stopping.set()
-            for guard in self.runtime.guards():
+            for guard in self.runtime.guards.current():
                 guard.lost = guard.lost or signal.what == "lost"
 
     def at(self, edge: Edge) -> Input:
@@ -201,6 +203,17 @@ class _InstantEvent(threading.Event):
         return self.is_set()
 
 
+class _ReplayDrivers(Drivers):
+    """The driver whose requests are edges, for the store `main`."""
+
+    def __init__(self, main: StoreDriver) -> None:
+        super().__init__()
+        self._main = main
+
+    def open(self, profile: StoreProfile) -> StoreDriver:
+        return self._main if profile.name == "main" else super().open(profile)
+
+
 class _ReplayRuntime(Runtime):
     """A worker process whose statements and requests are edges."""
 
@@ -215,13 +228,11 @@ class _ReplayRuntime(Runtime):
         # everything happens between edges: a wait gives nothing time to happen
         self.timers = dataclasses.replace(self.timers, foreign_upload_recheck_s=0.0)
         self.db = cast("Database", _ReplayDatabase(self.inputs, names))
-        self.checkpoints = Checkpoints(self.db, worker, more=self.room.busy)
+        self.checkpoints = Checkpoints(self.db, worker, more=self.transfers.room.busy)
         self.stopping = _InstantEvent()
-        self._driver = driver(settings.profiles.stores["main"], self.inputs)
+        self.guards = Guards(self.stopping, revoked=lambda _: False)
+        self.drivers = _ReplayDrivers(driver(settings.profiles.stores["main"], self.inputs))
         self._content = content
-
-    def store(self, profile: StoreProfile) -> StoreDriver:
-        return self._driver if profile.name == "main" else super().store(profile)
 
     def source(self, _row: Row) -> Source:
         return _MemorySource(self._content)
