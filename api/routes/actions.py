@@ -11,7 +11,7 @@ from api.views.actions import JobMoved
 from worker.db.pool import Connection
 from worker.db.repetition import run_idempotent
 from worker.jobs import commands
-from worker.jobs.states import JobState
+from worker.jobs.control import CommandResult
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -22,17 +22,18 @@ def retry_job(job_id: JobId, key: Operator, app_state: AppStateDep, query: Retry
     # Not sent again if its response is lost. In the meantime the job may have failed again, and a second retry would
     # restart it; or it may have succeeded, and a second retry would be refused.
     with app_state.database.transaction() as tx:
-        state = commands.retry(tx, job_id, key, app_state.settings.profiles, force=query.force)
-    return JobMoved(id=job_id, state=state)
+        (result,) = commands.retry(tx, [job_id], key, app_state.settings.profiles, force=query.force)
+    return JobMoved(id=job_id, state=result.state_or_raise())
 
 
 @router.post("/{job_id:uuid}/cancel", responses=problem_responses(401, 403, 404, 409, 503))
 def cancel_job(job_id: JobId, key: Operator, app_state: AppStateDep) -> JobMoved:
     """Cancel a job: from the answer on, none of its slices is begun. Needs the scope `operate`."""
 
-    def cancel(connection: Connection) -> JobState:
+    def cancel(connection: Connection) -> CommandResult:
         with connection.transaction():
-            return commands.cancel(connection, job_id, key)
+            (result,) = commands.cancel(connection, [job_id], key)
+            return result
 
-    state = run_idempotent(app_state.database, cancel)  # a second cancel of the same job changes nothing
-    return JobMoved(id=job_id, state=state)
+    result = run_idempotent(app_state.database, cancel)  # a second cancel of the same job changes nothing
+    return JobMoved(id=job_id, state=result.state_or_raise())

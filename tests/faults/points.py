@@ -35,7 +35,10 @@ SEARCHED = (
 )
 STATEMENTS = tuple(
     f"worker.jobs.{name}"
-    for name in ("transitions", "leases", "workers", "leadership", "breakers", "due", "commands", "quota", "submit")
+    for name in (
+        *("transitions", "control", "leases", "workers", "leadership", "breakers", "due"),
+        *("commands", "quota", "submit"),
+    )
 )
 STORE, BROKER = "worker.stores.base", "worker.broker.publisher"
 #: The broker's calls without an effect; all its others are edges.

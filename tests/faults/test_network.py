@@ -17,7 +17,7 @@ from tests.support.fixtures import Ground
 from tests.support.installation import MIB
 from tests.support.job import Job, JobSpec
 from tests.support.store import SLICE_BYTES
-from worker.jobs import transitions
+from worker.jobs import control
 from worker.local.process import wait_until
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def test_claims_of_slices_whose_answers_are_lost_are_reclaimed(site: Network) ->
     job = site.enqueue(1 * MIB, key)
     site.store.held("init", key)
     with site.direct.connection() as tx:
-        transitions.pause(tx, UUID(job.id), "operator", "until Postgres is far")
+        control.pause(tx, [UUID(job.id)], "operator", "until Postgres is far")
     site.store.control.release()
     site.until(lambda: len(job.slices) == 2, "the plan")
     lose_answer(

@@ -70,6 +70,11 @@ class ApiKey:
         return tenant == self.tenant or Scope.ADMIN in self.scopes
 
     @property
+    def only_tenant(self) -> str | None:
+        """The one tenant whose jobs are there for this key; None: every tenant's are."""
+        return None if Scope.ADMIN in self.scopes else self.tenant
+
+    @property
     def actor(self) -> str:
         """How the history names whoever used the key."""
         return f"key {self.id}"

@@ -9,10 +9,10 @@ from worker.jobs.statements import sql
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _BY_TYPE = {
     "uuid": "holder id job worker",
-    "uuid[]": "ids steps",
-    "bool": "existed force fresh ordered other_file reclaim restart_clock",
+    "uuid[]": "ids jobs steps",
+    "bool": "existed force ordered other_file reclaim restart_clock",
     "int": "attempt epoch left most most_slices number per_lane slots total window",
-    "int[]": "held listed numbers",
+    "int[]": "epochs held listed numbers",
     "bigint": "bytes_done low_speed sent_bytes size_bytes slice_bytes token whole_bytes",
     "float8": "abort_delay_s dead_after_s delay_s known_for_s lead_s lease_s overdue_s probe_s slack_s window_s",
     "text": "actor kind left_open name reason source store tenant",
@@ -22,7 +22,7 @@ _BY_TYPE = {
     "jsonb": "cause digests error fingerprint hashing links result sending session",
 }
 _TYPES = {name: kind for kind, names in _BY_TYPE.items() for name in names.split()}
-_OF_ONE = {("dispatch", "jobs"): "uuid[]", ("enqueue", "jobs"): "jsonb", ("retry", "before"): "text"}
+_OF_ONE = {("enqueue", "jobs"): "jsonb", ("retry", "fresh"): "bool[]"}
 """Parameters whose type is another one in another statement."""
 
 

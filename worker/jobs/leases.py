@@ -136,7 +136,7 @@ def claim_history(tx: Connection, claim: Claim) -> FailureCounts:
     return FailureCounts.from_row(row)
 
 
-def adopted_by_size(tx: Connection, job_id: UUID, epoch: int) -> bool:
-    """Say whether the session of this epoch holds slices that 0.1 took over without a proof of their content."""
-    row = tx.execute(sql("adopted_by_size"), {"job": job_id, "epoch": epoch}).fetchone()
-    return row is not None and bool(row["found"])
+def adopted_by_size(tx: Connection, epochs: Mapping[UUID, int]) -> set[UUID]:
+    """Return the jobs whose session of this epoch holds slices that 0.1 took over without a proof of their content."""
+    params = {"jobs": list(epochs), "epochs": list(epochs.values())}
+    return {row["id"] for row in tx.execute(sql("adopted_by_size"), params)}

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from worker.errors import Conflict, StoreUnusable
-from worker.jobs.rows import SourceRef
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from worker.config.profiles import Profiles, StoreProfile
-    from worker.db.pool import Connection
+    from worker.errors import Refused
+    from worker.jobs.rows import RetriedJob, SourceRef
 
 
 def store_of(profiles: Profiles, store: str, key: str, target: str) -> StoreProfile:
@@ -50,18 +48,13 @@ def check_tenant(profiles: Profiles, tenant: str, store: str, key: str, source: 
         _not_allowed(f"tenant {tenant!r} writes below {prefix!r} in store {store!r}, and {key!r} is not there")
 
 
-def check_retry(tx: Connection, profiles: Profiles, job_id: UUID) -> None:
-    """See that the tenant of a job that was put back to work may use its profiles; a refusal rolls that back.
-
-    Raises:
-        Conflict: `tenant_not_allowed`.
-    """
-    row = tx.execute("SELECT tenant, store, key, source FROM job WHERE id = %s", (job_id,)).fetchone()
-    assert row is not None
+def retry_refusal(profiles: Profiles, job: RetriedJob) -> Refused | None:
+    """Return why a job may not be put back to work, if its tenant may no longer use its profiles."""
     try:
-        check_tenant(profiles, row["tenant"], row["store"], row["key"], SourceRef.from_json(row["source"]))
+        check_tenant(profiles, job.tenant, job.store, job.key, job.source)
     except StoreUnusable as refused:
-        raise Conflict(refused.message, code=refused.code, advice=refused.advice) from None
+        return Conflict(refused.message, code=refused.code, advice=refused.advice)
+    return None
 
 
 def _not_allowed(message: str) -> NoReturn:

@@ -267,21 +267,30 @@ class EndedWorker(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RetriedJob:
-    """What the decision about an operator's retry depends on."""
+    """What the decision about an operator's retry depends on, see `to_retry.sql`."""
 
+    id: UUID
+    tenant: str
     state: JobState
     epoch: int
     paused: bool
-    key: str
     has_session: bool
     error: ErrorDocument | None
+    source: SourceRef
+    store: str
+    key: str
+    target: str
     superseded_by: UUID | None
     """A later job that has put its object at the same target."""
+    superseded_by_tenant: str | None
+    key_busy: bool
+    """Whether a live job holds the target."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """Read the row."""
+        """Read the statement's columns."""
         return cls(
-            *(JobState(row["state"]), row["epoch"], row["paused_at"] is not None, row["key"]),
-            *(row["session"] is not None, row["error"], row["superseded_by"]),
+            *(row["id"], row["tenant"], JobState(row["state"]), row["epoch"], row["paused_at"] is not None),
+            *(row["has_session"], row["error"], SourceRef.from_json(row["source"]), row["store"], row["key"]),
+            *(row["target"], row["superseded_by"], row["superseded_by_tenant"], row["key_busy"]),
         )

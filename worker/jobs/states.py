@@ -1,6 +1,6 @@
 """The states of jobs and slices, and every move between them, as a table.
 
-Only `transitions.py` writes a state; it writes none that this table does not have. Standard library only.
+Only `transitions.py` and `control.py` write a state, and none that this table does not have. Standard library only.
 """
 
 from __future__ import annotations

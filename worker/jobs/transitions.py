@@ -1,4 +1,4 @@
-"""Every write of a state: one guarded statement each, its event in the same transaction.
+"""Every write of a state but those of operators (`control.py`): a guarded statement each, its event in the transaction.
 
 The guard of a claim's move names epoch, token and worker in its WHERE; where no row answers, `StaleClaim` is raised and
 nothing was changed. Each statement stands in `sql/`, to be read and explained; `states.MOVES` is the table they obey.
@@ -11,13 +11,12 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from psycopg import errors as pg
 from psycopg.types.json import Jsonb
 from pydantic_core import to_json
 
 from worker.db.notify import URGENT, WAKE_CHANNEL
-from worker.errors import Conflict, NotFound, StaleClaim
-from worker.jobs.leases import Acknowledged, Claim, Deferral, adopted_by_size, json_or_null
+from worker.errors import StaleClaim
+from worker.jobs.leases import Acknowledged, Claim, Deferral, json_or_null
 from worker.jobs.rows import (
     Checkpointed,
     ClaimedJob,
@@ -27,10 +26,9 @@ from worker.jobs.rows import (
     InitProgress,
     OpenedSession,
     Reconciled,
-    RetriedJob,
 )
 from worker.jobs.statements import sql
-from worker.jobs.states import FINAL, JobState
+from worker.jobs.states import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,11 +39,6 @@ if TYPE_CHECKING:
     from worker.jobs.documents import ResultDocument
     from worker.jobs.retry import ErrorDocument
     from worker.jobs.rows import Params
-
-FRESH_AFTER = frozenset({"source_changed", "source_refused", "digest_mismatch", "session_lost"})
-"""Errors after which a retry cannot go on with the old session and fingerprint; `source_changed` unless the identity
-alone differed. After the others init compares file and fingerprint again, and starts afresh if they differ."""
-
 
 _AS_JSON = partial(to_json, bytes_mode="hex")
 MANY_SLICES = 500
@@ -290,89 +283,6 @@ def take_other_file(tx: Connection, claim: Claim, error: ErrorDocument) -> JobSt
 def cancelled(tx: Connection, claim: Claim, left_open: str | None) -> None:
     """End a cancelled job; ``left_open`` says why its session was left to expire."""
     _one(tx, "cancelled", {**claim.params(), "left_open": left_open})
-
-
-def cancel(tx: Connection, job_id: UUID, actor: str) -> JobState:
-    """Cancel a job, durably: from the commit on none of its slices is claimed. Repeating it changes nothing.
-
-    Raises:
-        Conflict: it has ended otherwise.
-        NotFound: there is no such job.
-    """
-    row = tx.execute(sql("cancel"), {"job": job_id, "actor": actor}).fetchone()
-    wake(tx)
-    if row is not None:
-        return JobState(row["state"])
-    state = _retried(tx, job_id).state
-    if state in {JobState.CANCELLING, JobState.CANCELLED}:
-        return state
-    raise Conflict(f"job {job_id} has already {state}", code="not_cancellable", advice="Nothing is left to cancel.")
-
-
-def retry(tx: Connection, job_id: UUID, actor: str, *, force: bool = False) -> JobState:
-    """Put a failed or cancelled job back to work, or a paused one; on a live job nothing happens.
-
-    Session and checkpoints are kept where the store may still have them. Call it in a transaction of its own: a refusal
-    rolls it back.
-
-    Raises:
-        Conflict: `superseded`, `key_busy` or `not_retryable`.
-        NotFound: there is no such job.
-    """
-    job = _retried(tx, job_id)
-    state = job.state
-    if job.paused and state not in FINAL:
-        tx.execute(sql("resume"), {"job": job_id, "actor": actor})
-        wake(tx)
-        return state
-    if state not in {JobState.FAILED, JobState.CANCELLED}:
-        if state is JobState.SUCCEEDED or state is JobState.CANCELLING:
-            raise Conflict(
-                f"job {job_id} is {state}",
-                code="not_retryable",
-                advice="Only failed and cancelled jobs can be retried.",
-            )
-        return state
-    if job.superseded_by is not None and not force:
-        raise Conflict(
-            f"job {job.superseded_by} has put a newer object at {job.key!r} since",
-            code="superseded",
-            advice="Retry with force to replace it nevertheless.",
-            extra={"job_id": str(job.superseded_by)},
-        )
-    fresh = (
-        state is JobState.CANCELLED
-        or not job.has_session
-        or (job.error is not None and job.error["code"] in FRESH_AFTER and not job.error.get("replaced"))
-        or adopted_by_size(tx, job_id, job.epoch)
-    )
-    params = {"job": job_id, "before": state, "actor": actor, "force": force, "fresh": fresh}
-    try:
-        tx.execute(sql("retry"), params)
-    except pg.UniqueViolation:
-        raise Conflict(
-            f"another live job holds {job.key!r}", code="key_busy", advice="Wait until it has ended, or cancel it."
-        ) from None
-    wake(tx)
-    return JobState.QUEUED
-
-
-def _retried(tx: Connection, job_id: UUID) -> RetriedJob:
-    row = tx.execute(
-        """SELECT j.state, j.epoch, j.paused_at, j.session, j.error, j.key,
-             (SELECT o.id FROM job o WHERE o.target = j.target AND o.state = 'succeeded' AND o.id > j.id
-              ORDER BY o.id DESC LIMIT 1) AS superseded_by
-           FROM job j WHERE j.id = %(job)s FOR NO KEY UPDATE OF j""",
-        {"job": job_id},
-    ).fetchone()
-    if row is None:
-        raise NotFound(f"there is no job {job_id}")
-    return RetriedJob.from_row(row)
-
-
-def pause(tx: Connection, job_id: UUID, actor: str, reason: str) -> None:
-    """Start no new work for the job until it is retried; what is in flight ends. Repeating it changes nothing."""
-    tx.execute(sql("pause"), {"job": job_id, "actor": actor, "reason": reason})
 
 
 def note(tx: Connection, claim: Claim, kind: str, cause: Mapping[str, int]) -> None:

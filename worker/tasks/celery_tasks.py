@@ -15,7 +15,7 @@ from celery.exceptions import Ignore, Retry
 from worker.config.timeouts import Timers
 from worker.db.pool import UNAVAILABLE
 from worker.errors import Interrupted, SlicewayError, StaleClaim, Stop
-from worker.jobs import transitions
+from worker.jobs import control, transitions
 from worker.jobs.arguments import Malformed, read
 from worker.jobs.leases import Claim
 from worker.jobs.retry import GiveUp
@@ -209,6 +209,6 @@ def _on_revoked(request: Any = None, terminated: bool = False, expired: bool = F
     except Malformed:
         return
     with rt.db.connection() as tx:
-        transitions.pause(tx, job_id, "operator", REVOKED)
+        control.pause(tx, [job_id], "operator", REVOKED)
     log.warning("task.revoked", job_id=str(job_id))
     rt.notify_dispatcher()

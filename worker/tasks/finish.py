@@ -67,7 +67,7 @@ def _refuse_slices_adopted_by_size(ctx: TaskContext[ClaimedJob]) -> None:
     """
     claim = ctx.claim
     asked_digest = ctx.job.digests is not None  # without it nothing was ever adopted
-    if asked_digest and ctx.write(lambda tx: leases.adopted_by_size(tx, claim.job_id, claim.epoch)):
+    if asked_digest and ctx.write(lambda tx: leases.adopted_by_size(tx, {claim.job_id: claim.epoch})):
         raise SessionGone(f"the upload of {ctx.job.key!r} holds slices of which nothing shows the content")
 
 

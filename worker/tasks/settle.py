@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from worker.errors import Interrupted, Stop, StoreUnusable
-from worker.jobs import breakers, leases, transitions
+from worker.jobs import breakers, control, leases, transitions
 from worker.jobs.leases import Claim, Deferral
 from worker.jobs.retry import PROFILE_CODES, Again, Decision, Fresh, GiveUp, History, decide
 from worker.telemetry.log import get_log
@@ -53,7 +53,7 @@ def settle(rt: Runtime, claim: Claim, job: Claimed | None, error: Exception, gua
             if job and decision.error and _blames_store(error) and isinstance(decision, Again):
                 _open_breaker(tx, job.store, _redacted(decision.error), rt.timers.probe_s)
             if isinstance(error, Interrupted) and error.stop is Stop.REVOKED:
-                transitions.pause(tx, claim.job_id, "operator", REVOKED)
+                control.pause(tx, [claim.job_id], "operator", REVOKED)
             _carry_out(tx, guard, decision, rt.timers)
 
     rt.write(write, guard)

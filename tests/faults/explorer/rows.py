@@ -23,6 +23,7 @@ from worker.jobs.statements import sql
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from worker.db.pool import Connection
 
@@ -79,6 +80,9 @@ class _DroppingConnection:
             assert clause in text, f"there is no {clause!r} to be dropped from {statement}"
             text = text.replace(clause, "")
         return self._tx.execute(text, params)
+
+    def transaction(self) -> AbstractContextManager[object]:
+        return self._tx.transaction()
 
 
 class Rows:

@@ -17,18 +17,19 @@ from tests.faults.explorer.rows import OVER, canonical_result
 from tests.faults.explorer.state import JOB, SLICE_BYTES, Budget, Fault, ForeignAction, State, Transition, WorkerThread
 from tests.faults.explorer.state import worker as identity
 from tests.faults.explorer.store_model import Store, act_as_other_client, respond
-from worker.jobs import due, leases, transitions, workers
+from worker.jobs import control, due, leases, transitions, workers
 from worker.jobs.leases import Claim
 from worker.jobs.states import FINAL, JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.faults.explorer.edges import Edge
     from tests.faults.explorer.replay import TaskReplayer
     from tests.faults.explorer.rows import Change, Rows
     from tests.faults.explorer.state import World
     from worker.db.pool import Connection
+    from worker.jobs.control import CommandResult
     from worker.jobs.rows import Dispatched
 
 DEAD_AFTER_S = 10.0
@@ -248,10 +249,10 @@ class Successors:
     def _others(self, state: State) -> Iterator[Transition]:
         budget, job = state.budget, self.rows.job(state.rows)
         if budget.cancels and job["state"] not in FINAL:
-            change = self.rows.run(state.rows, "cancel", lambda tx: transitions.cancel(tx, JOB, "client"))
+            change = self.rows.run(state.rows, "cancel", lambda tx: _ask(control.cancel, tx))
             yield _asked(state, change, budget._replace(cancels=budget.cancels - 1), "cancels")
         if budget.retries and job["state"] in {JobState.FAILED, JobState.CANCELLED}:
-            change = self.rows.run(state.rows, "retry", lambda tx: transitions.retry(tx, JOB, "client"))
+            change = self.rows.run(state.rows, "retry", lambda tx: _ask(control.retry, tx))
             yield _asked(state, change, budget._replace(retries=budget.retries - 1), "retries")
         if budget.foreign_actions:
             less = budget._replace(foreign_actions=budget.foreign_actions - 1)
@@ -268,6 +269,11 @@ def _name(thread: WorkerThread, run: TaskRun) -> str:
     message = run.message
     what = message.task.removeprefix("sliceway.") + ("" if message.number is None else f" {message.number}")
     return f"worker {thread.process}, {what} (token {message.token & 0xFFFF}, epoch {message.epoch})"
+
+
+def _ask(command: Callable[[Connection, list[UUID], str], list[CommandResult]], tx: Connection) -> JobState:
+    (result,) = command(tx, [JOB], "client")
+    return result.state_or_raise()
 
 
 def _asked(state: State, change: Change, budget: Budget, action: str) -> Transition:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from worker.ids import new_id
-from worker.jobs import leases, transitions, workers
+from worker.jobs import control, leases, transitions, workers
 from worker.jobs.leases import Acknowledged, Claim, Deferral
 from worker.jobs.links import Link
 from worker.jobs.plan import Plan
@@ -238,7 +238,7 @@ class JobsDatabase:
         """Fail the job of a claim, retry the job, and return the claim of its new init."""
         with self.connection() as tx:
             transitions.fail(tx, claim, ERROR)
-            transitions.retry(tx, claim.job_id, "o")
+            retry_job(tx, claim.job_id)
         (init,) = self.take(claim.job_id)
         return init
 
@@ -252,6 +252,18 @@ class JobsDatabase:
     def end_worker(self, worker: UUID, *, how: str = "dead") -> None:
         """End a worker, dead or stopped."""
         self.run('UPDATE worker SET ended_at = now(), "end" = %s WHERE id = %s', how, worker)
+
+
+def cancel_job(tx: Connection, job: UUID, actor: str = "o") -> JobState:
+    """Cancel one job; a refusal is raised."""
+    (result,) = control.cancel(tx, [job], actor)
+    return result.state_or_raise()
+
+
+def retry_job(tx: Connection, job: UUID, actor: str = "o", *, force: bool = False) -> JobState:
+    """Retry one job; a refusal is raised."""
+    (result,) = control.retry(tx, [job], actor, force=force)
+    return result.state_or_raise()
 
 
 def everything(tx: Connection, job: UUID | None = None) -> dict[str, list[Row]]:

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.jobs.database import AT_ONCE, ERROR, LEASE, SOON, UNAVAILABLE, wait_until_blocked
+from tests.integration.jobs.database import (
+    AT_ONCE,
+    ERROR,
+    LEASE,
+    SOON,
+    UNAVAILABLE,
+    cancel_job,
+    retry_job,
+    wait_until_blocked,
+)
 from worker.errors import Conflict, NotFound, StaleClaim
 from worker.ids import new_id
 from worker.jobs import transitions
@@ -29,10 +38,10 @@ def test_a_job_that_never_began_is_cancelled_at_once(db: JobsDatabase) -> None:
     db.dispatch(job)
     claim = db.claim_of(job)
     with db.connection() as tx:
-        assert transitions.cancel(tx, job, "o") is JobState.CANCELLED
+        assert cancel_job(tx, job) is JobState.CANCELLED
         with pytest.raises(StaleClaim):
             transitions.claim_step(tx, claim, JobState.QUEUED, LEASE)
-        assert transitions.cancel(tx, job, "o") is JobState.CANCELLED
+        assert cancel_job(tx, job) is JobState.CANCELLED
     assert db.kinds(job) == ["enqueued", "cancel_requested", "cancelled"]
     assert db.row(job)["finished_at"] is not None
 
@@ -54,7 +63,7 @@ def deferred(db: JobsDatabase, *codes: str | None) -> UUID:
 def test_a_job_that_began_nothing_at_the_store_is_cancelled_at_once(db: JobsDatabase, codes: tuple[str, ...]) -> None:
     job = deferred(db, *codes)
     with db.connection() as tx:
-        assert transitions.cancel(tx, job, "o") is JobState.CANCELLED
+        assert cancel_job(tx, job) is JobState.CANCELLED
     assert db.kinds(job)[-2:] == ["cancel_requested", "cancelled"]
     assert db.columns(job, "step", "error", "result", "finished_at")[:3] == ("idle", None, None)
 
@@ -63,7 +72,7 @@ def test_a_job_that_began_nothing_at_the_store_is_cancelled_at_once(db: JobsData
 def test_a_job_that_may_have_begun_something_needs_an_abort(db: JobsDatabase, code: str | None) -> None:
     job = deferred(db, "root_unavailable", code, "store_unusable")
     with db.connection() as tx:
-        assert transitions.cancel(tx, job, "o") is JobState.CANCELLING
+        assert cancel_job(tx, job) is JobState.CANCELLING
 
 
 @pytest.mark.parametrize("how", ["killed", "running", "with a session"])
@@ -77,7 +86,7 @@ def test_a_job_that_was_at_work_needs_an_abort(db: JobsDatabase, how: str) -> No
             with db.connection() as tx:
                 transitions.rescue(tx)
     with db.connection() as tx:
-        assert transitions.cancel(tx, job, "o") is JobState.CANCELLING
+        assert cancel_job(tx, job) is JobState.CANCELLING
 
 
 def test_an_init_that_comes_and_goes_while_a_cancel_waits_for_the_row_is_counted(db: JobsDatabase) -> None:
@@ -87,7 +96,7 @@ def test_an_init_that_comes_and_goes_while_a_cancel_waits_for_the_row_is_counted
 
     def cancel() -> JobState:
         with db.connection() as tx:
-            return transitions.cancel(tx, job, "o")
+            return cancel_job(tx, job)
 
     with ThreadPoolExecutor(1) as pool:
         with db.transaction() as tx:
@@ -103,7 +112,7 @@ def test_the_abort_waits_until_the_last_slice_has_ended(db: JobsDatabase) -> Non
     sending, other = db.take(job, 0, 1)
     db.dispatch(job, 2)
     with db.connection() as tx:
-        assert transitions.cancel(tx, job, "o") is JobState.CANCELLING
+        assert cancel_job(tx, job) is JobState.CANCELLING
         assert db.states(job) == ["sending", "sending", "pending"]
         assert not transitions.promote_due(tx)
         db.checkpoint(sending)
@@ -121,7 +130,7 @@ def test_the_abort_waits_for_the_step_that_was_running(db: JobsDatabase) -> None
     job = db.finishing(1)
     (finish,) = db.take(job)
     with db.connection() as tx:
-        transitions.cancel(tx, job, "o")
+        cancel_job(tx, job)
         assert not transitions.promote_due(tx)
         transitions.release(tx, finish, AT_ONCE)
         assert transitions.promote_due(tx)
@@ -131,7 +140,7 @@ def test_the_abort_waits_for_the_step_that_was_running(db: JobsDatabase) -> None
 def test_a_session_that_was_left_open_is_reported(db: JobsDatabase) -> None:
     job = db.uploading(1)
     with db.connection() as tx:
-        transitions.cancel(tx, job, "o")
+        cancel_job(tx, job)
         transitions.promote_due(tx)
     (abort,) = db.take(job)
     with db.connection() as tx:
@@ -150,16 +159,16 @@ def test_a_finish_that_was_faster_than_the_cancel_stands(db: JobsDatabase) -> No
     job = db.finishing(2)
     (finish,) = db.take(job)
     with db.connection() as tx:
-        transitions.cancel(tx, job, "o")
+        cancel_job(tx, job)
         transitions.succeed(tx, finish, {"proof": "mark"})
     assert db.columns(job, "state", "bytes_done") == ("succeeded", 17)
     assert db.kinds(job)[-1] == "cancel_too_late"
     with db.connection() as tx, pytest.raises(Conflict, match="already succeeded"):
-        transitions.cancel(tx, job, "o")
+        cancel_job(tx, job)
 
 
 def test_a_job_that_does_not_exist_cannot_be_cancelled_or_retried(db: JobsDatabase) -> None:
-    for move in (transitions.cancel, transitions.retry):
+    for move in (cancel_job, retry_job):
         with db.connection() as tx, pytest.raises(NotFound):
             move(tx, new_id(), "o")
 

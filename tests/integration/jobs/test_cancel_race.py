@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.jobs.database import ERROR, LEASE, wait_until_blocked
+from tests.integration.jobs.database import ERROR, LEASE, cancel_job, wait_until_blocked
 from worker.errors import StaleClaim
-from worker.jobs import transitions
+from worker.jobs import control, transitions
 from worker.jobs.leases import Acknowledged, Claim, Deferral
 from worker.jobs.states import JobState
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tests.integration.jobs.database import JobsDatabase
 
 HOLD_BACK: dict[str, Callable[..., object]] = {
-    "cancel": lambda tx, job: transitions.cancel(tx, job, "o"),
-    "pause": lambda tx, job: transitions.pause(tx, job, "o", "why"),
+    "cancel": cancel_job,
+    "pause": lambda tx, job: control.pause(tx, [job], "o", "why"),
     "quarantine": lambda tx, job: transitions.quarantine(tx, job, 1, ERROR),
 }
 
@@ -71,7 +71,7 @@ def test_a_cancel_that_waited_sees_the_claim_that_was_first(db: JobsDatabase, wh
 
         def cancel() -> JobState:
             with db.connection() as other:
-                return transitions.cancel(other, job, "o")
+                return cancel_job(other, job)
 
         waiting = pool.submit(cancel)
         wait_until_blocked(db)
@@ -87,7 +87,7 @@ def test_a_claim_goes_on_when_the_cancel_is_rolled_back(db: JobsDatabase) -> Non
     job, _, take = message_for(db, "slice")
     with ThreadPoolExecutor(1) as pool:
         with db.connection() as tx, tx.transaction(force_rollback=True):
-            transitions.cancel(tx, job, "o")
+            cancel_job(tx, job)
 
             def claim() -> object:
                 with db.connection() as other:
@@ -120,7 +120,7 @@ def test_the_dispatcher_waits_for_no_lock(db: JobsDatabase) -> None:
     job, other = db.uploading(2), db.enqueue()
     db.dispatch(job, 0)
     with db.transaction() as tx:
-        transitions.cancel(tx, other, "o")
+        cancel_job(tx, other)
         tx.execute("SELECT FROM job FOR UPDATE")
         tx.execute("SELECT FROM slice FOR UPDATE")
         with db.connection() as free:
@@ -167,5 +167,5 @@ def test_every_other_move_commits_synchronously(db: JobsDatabase) -> None:
         transitions.dispatch(tx, [job.id], [])
         transitions.claim_step(tx, Claim(job.id, None, 1, 1, db.worker), JobState.QUEUED, LEASE)
         transitions.rescue(tx)
-        transitions.cancel(tx, job.id, "o")
+        cancel_job(tx, job.id)
         assert tx.execute("SHOW synchronous_commit").fetchone() == {"synchronous_commit": "on"}

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from tests.integration.jobs.database import ERROR, LEASE, SLICE_BYTES, opened_session
+from tests.integration.jobs.database import ERROR, LEASE, SLICE_BYTES, cancel_job, opened_session, retry_job
 from worker.db.pool import conninfo
 from worker.errors import Conflict, StaleClaim
-from worker.jobs import transitions
+from worker.jobs import control, transitions
 from worker.jobs.leases import Acknowledged, Claim, Deferral
 from worker.jobs.states import JobState, SliceState, Step
 
@@ -105,14 +105,14 @@ class Actor:
     def retry(self, tx: Any) -> None:
         for job in self.jobs(JobState.FAILED, JobState.CANCELLED, JobState.QUEUED, JobState.UPLOADING):
             with tx.transaction():
-                transitions.retry(tx, job, "o")
+                retry_job(tx, job)
 
     def cancel(self, tx: Any) -> None:
         if self.chance.random() < 0.3:
-            transitions.cancel(tx, self.chance.choice(self.jobs(*JobState)), "o")
+            cancel_job(tx, self.chance.choice(self.jobs(*JobState)))
 
     def pause(self, tx: Any) -> None:
-        transitions.pause(tx, self.chance.choice(self.jobs(*JobState)), "o", "why")
+        control.pause(tx, [self.chance.choice(self.jobs(*JobState))], "o", "why")
 
     def lose_message(self, tx: Any) -> None:
         transitions.redispatch(tx)

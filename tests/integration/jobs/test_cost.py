@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.jobs.database import LEASE, UNAVAILABLE
+from tests.integration.jobs.database import LEASE, UNAVAILABLE, cancel_job, retry_job
 from worker.db.pool import Database
-from worker.jobs import due, leases, transitions
+from worker.jobs import control, due, leases, transitions
 from worker.jobs.leases import Acknowledged, Claim, Deferral
 from worker.jobs.statements import texts
 from worker.jobs.states import JobState, SliceState, Step
@@ -63,6 +63,8 @@ class Targets:
         rows = db.run("SELECT id FROM job WHERE state = 'uploading' ORDER BY id")
         self.jobs = [row["id"] for row in rows]
         self.waiting = db.run("SELECT id FROM job WHERE state = 'queued' AND not_before IS NULL LIMIT 1")[0]["id"]
+        rows = db.run("SELECT id FROM job WHERE state = 'failed' ORDER BY id LIMIT %s", UPLOADING)
+        self.failed = [row["id"] for row in rows]
         self.sending = [Claim(self.jobs[0], number, 5, 1, db.worker) for number in range(200, 202)]
         self.step = Claim(self.waiting, None, 1, 1, db.worker)
 
@@ -92,9 +94,13 @@ STATEMENTS: dict[str, Callable[[Connection, Targets], object]] = {
     "lost claims": lambda tx, t: leases.lost_claims(tx, [(claim, False) for claim in t.sending], t.db.worker),
     "fail": lambda tx, t: transitions.fail(tx, t.sending[0], UNAVAILABLE),
     "new epoch": lambda tx, t: transitions.new_epoch(tx, t.sending[0], UNAVAILABLE, None),
-    "cancel": lambda tx, t: transitions.cancel(tx, t.jobs[2], "o"),
-    "pause": lambda tx, t: transitions.pause(tx, t.jobs[2], "o", "why"),
-    "retry": lambda tx, t: transitions.retry(tx, t.jobs[2], "o"),
+    "cancel": lambda tx, t: cancel_job(tx, t.jobs[2]),
+    "pause": lambda tx, t: control.pause(tx, [t.jobs[2]], "o", "why"),
+    "cancel a set": lambda tx, t: control.cancel(tx, t.jobs, "o"),
+    "pause a set": lambda tx, t: control.pause(tx, t.jobs, "o", "why"),
+    "resume": lambda tx, t: control.resume(tx, t.jobs[2:3], "o"),
+    "retry": lambda tx, t: retry_job(tx, t.failed[0]),
+    "retry a set": lambda tx, t: control.retry(tx, t.failed, "o"),
     "enqueue": lambda tx, t: transitions.enqueue(tx, [t.db.new(idempotency_key="new"), t.db.new()], "o"),
 }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.jobs.database import UNAVAILABLE
-from worker.jobs import aborts, due, transitions
+from worker.jobs import aborts, control, due, transitions
 from worker.jobs.leases import Deferral
 from worker.jobs.links import Link
 from worker.jobs.states import STEPS, JobState, SliceState, Step
@@ -58,8 +58,8 @@ def test_only_pending_steps_that_may_begin_are_due(db: JobsDatabase) -> None:
     db.run("UPDATE job SET not_before = now() + interval '1 hour' WHERE id = %s", waiting)
     finishing = db.finishing(1)
     with db.connection() as tx:
-        transitions.pause(tx, paused, "o", "why")
-        transitions.pause(tx, finishing, "o", "why")
+        control.pause(tx, [paused], "o", "why")
+        control.pause(tx, [finishing], "o", "why")
     assert steps(db) == [due, finishing]  # a job with nothing left to send still finishes
 
 
@@ -121,7 +121,7 @@ def test_only_uploading_jobs_have_due_slices(db: JobsDatabase, state: JobState) 
 def test_paused_jobs_and_blocked_stores_are_passed_by(db: JobsDatabase) -> None:
     paused, blocked, due = db.uploading(1), db.uploading(1, store="b"), db.uploading(1, store="c")
     with db.connection() as tx:
-        transitions.pause(tx, paused, "o", "why")
+        control.pause(tx, [paused], "o", "why")
     assert slices(db, blocked=("b",)) == [(due, 0)]
     assert slices(db) == [(blocked, 0), (due, 0)]
 

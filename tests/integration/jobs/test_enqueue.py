@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.integration.jobs.database import cancel_job
 from worker.db.notify import WAKE_CHANNEL, listen
 from worker.jobs import transitions
 
@@ -56,7 +57,7 @@ def test_a_live_job_keeps_others_from_its_target_and_a_finished_one_does_not(db:
     assert enqueued(db, first) == {first.id}
     assert enqueued(db, second) == set()
     with db.connection() as tx:
-        transitions.cancel(tx, first.id, "o")
+        cancel_job(tx, first.id)
     assert enqueued(db, third) == {third.id}
     assert db.events(second.id) == []
 
@@ -66,7 +67,7 @@ def test_an_idempotency_key_makes_one_job_a_tenant_for_ever(db: JobsDatabase) ->
     repeated, others = db.new(tenant="a", idempotency_key="i"), db.new(tenant="b", idempotency_key="i")
     assert enqueued(db, first) == {first.id}
     with db.connection() as tx:
-        transitions.cancel(tx, first.id, "o")
+        cancel_job(tx, first.id)
     assert enqueued(db, repeated, others) == {others.id}
 
 

@@ -10,9 +10,18 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.integration.jobs.database import AT_ONCE, ERROR, LEASE, SOON, everything, opened_session
+from tests.integration.jobs.database import (
+    AT_ONCE,
+    ERROR,
+    LEASE,
+    SOON,
+    cancel_job,
+    everything,
+    opened_session,
+    retry_job,
+)
 from worker.errors import Conflict, StaleClaim
-from worker.jobs import transitions
+from worker.jobs import control, transitions
 from worker.jobs.leases import Acknowledged, Claim
 from worker.jobs.rows import InitProgress
 from worker.jobs.states import FINAL, SLICE_MOVES, STEPS, Event, JobState, SliceState, Step, may
@@ -109,9 +118,9 @@ def checkpoint(tx: Connection, case: Case) -> object:
 #: The moves that need no claim, in the same form.
 OTHER_MOVES: dict[str, tuple[Act, set[tuple[JobState, Step]]]] = {
     "checkpoint": (checkpoint, set(EVERYWHERE)),
-    "cancel": (lambda tx, c: transitions.cancel(tx, c.job, "o"), anywhere(Q, I, U, F, C, X)),
-    "retry": (lambda tx, c: transitions.retry(tx, c.job, "o"), anywhere(Q, I, U, F, BAD, X)),
-    "pause": (lambda tx, c: transitions.pause(tx, c.job, "o", "because"), set(EVERYWHERE)),
+    "cancel": (lambda tx, c: cancel_job(tx, c.job), anywhere(Q, I, U, F, C, X)),
+    "retry": (lambda tx, c: retry_job(tx, c.job), anywhere(Q, I, U, F, BAD, X)),
+    "pause": (lambda tx, c: control.pause(tx, [c.job], "o", "because"), set(EVERYWHERE)),
     "quarantine": (lambda tx, c: transitions.quarantine(tx, c.job, 1, ERROR), set(EVERYWHERE)),
     "dispatch": (lambda tx, c: transitions.dispatch(tx, [c.job], [(c.job, n) for n in range(4)]), set(EVERYWHERE)),
     "redispatch": (lambda tx, _: transitions.redispatch(tx), set(EVERYWHERE)),
@@ -196,11 +205,11 @@ class Walk:
         return True
 
     def touched(self, tx: Connection) -> list[UUID]:
-        """Return the jobs that this transaction has written to, in their own rows, slices or events."""
+        """Return the jobs that this transaction or a savepoint of it has written to: their rows, slices or events."""
         rows = tx.execute(
-            """SELECT id FROM job WHERE xmin = pg_current_xact_id()::xid
-               UNION SELECT job_id FROM slice WHERE xmin = pg_current_xact_id()::xid
-               UNION SELECT job_id FROM event WHERE xmin = pg_current_xact_id()::xid
+            """SELECT id FROM job WHERE age(xmin) <= age(pg_current_xact_id()::xid)
+               UNION SELECT job_id FROM slice WHERE age(xmin) <= age(pg_current_xact_id()::xid)
+               UNION SELECT job_id FROM event WHERE age(xmin) <= age(pg_current_xact_id()::xid)
                UNION SELECT j.id FROM job j LEFT JOIN slice s ON s.job_id = j.id GROUP BY j.id
                      HAVING count(s.*) <> %s""",
             [len(SLICES) if self.slices else 0],

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.integration.jobs.database import JobsDatabase
 
 ALIASES = {"int": "integer", "int[]": "integer[]", "bool": "boolean", "float8": "double precision"}
+ALIASES["bool[]"] = "boolean[]"
 ALIASES["timestamptz"] = "timestamp with time zone"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.jobs.database import AT_ONCE, ERROR, LEASE, UNAVAILABLE
+from tests.integration.jobs.database import AT_ONCE, ERROR, LEASE, UNAVAILABLE, cancel_job
 from worker.errors import StaleClaim
 from worker.jobs import transitions
 from worker.jobs.states import JobState
@@ -60,7 +60,7 @@ def test_a_session_lost_under_a_cancel_starts_nothing_afresh(db: JobsDatabase) -
     job = db.uploading(2)
     loser, other = db.take(job, 0, 1)
     with db.connection() as tx:
-        transitions.cancel(tx, job, "o")
+        cancel_job(tx, job)
         assert transitions.new_epoch(tx, loser, ERROR, None) is JobState.CANCELLING
     assert db.columns(job, "state", "epoch", "session") == ("cancelling", 1, {"handle": "s-1"})
     assert db.states(job) == ["pending", "sending"]
@@ -73,7 +73,7 @@ def test_a_session_lost_by_an_old_slice_leaves_a_cancelled_step_with_its_holder(
     failing, slow = db.take(job, 0, 1)
     init = db.fail_and_retry(failing)
     with db.connection() as tx:
-        transitions.cancel(tx, job, "o")
+        cancel_job(tx, job)
         transitions.new_epoch(tx, slow, ERROR, LEASE)
         assert db.columns(job, "step", "worker") == ("running", db.worker)
         assert db.row(job)["lease_until"] is not None
@@ -131,7 +131,7 @@ def test_a_step_that_fails_under_a_cancel_makes_way_for_the_abort_at_once(db: Jo
     job = db.finishing(1)
     (finish,) = db.take(job)
     with db.connection() as tx:
-        transitions.cancel(tx, job, "o")
+        cancel_job(tx, job)
         assert transitions.fail(tx, finish, ERROR) is JobState.CANCELLING
         assert transitions.promote_due(tx)
     assert db.columns(job, "state", "step", "not_before") == ("cancelling", "pending", None)
@@ -140,7 +140,7 @@ def test_a_step_that_fails_under_a_cancel_makes_way_for_the_abort_at_once(db: Jo
 def test_an_abort_that_is_refused_waits_and_keeps_since_when(db: JobsDatabase) -> None:
     job = db.uploading(1)
     with db.connection() as tx:
-        transitions.cancel(tx, job, "o")
+        cancel_job(tx, job)
         for round_ in range(2):
             assert transitions.promote_due(tx)
             if round_:

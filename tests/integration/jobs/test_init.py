@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.jobs.database import AT_ONCE, LEASE, opened_session
+from tests.integration.jobs.database import AT_ONCE, LEASE, cancel_job, opened_session
 from worker.errors import StaleClaim
 from worker.jobs import transitions
 from worker.jobs.rows import InitProgress
@@ -97,7 +97,7 @@ def test_a_session_opened_after_a_cancel_is_kept_for_the_abort(db: JobsDatabase)
     job = db.enqueue()
     (claim,) = db.take(job)
     with db.connection() as tx:
-        assert transitions.cancel(tx, job, "o") is JobState.CANCELLING
+        assert cancel_job(tx, job) is JobState.CANCELLING
     assert db.open(claim, 3) is JobState.CANCELLING
     assert db.columns(job, "state", "step", "session") == ("cancelling", "idle", {"handle": "s-1"})
     assert db.slices(job) == []

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.jobs.database import ERROR, LEASE
-from worker.jobs import breakers, due, leadership, leases, transitions, workers
+from tests.integration.jobs.database import ERROR, LEASE, cancel_job
+from worker.jobs import breakers, control, due, leadership, leases, transitions, workers
 from worker.jobs.leases import Deferral
 from worker.jobs.states import JobState
 
@@ -117,7 +117,7 @@ def test_a_slice_that_may_not_go_on_is_reported(db: JobsDatabase, how: str) -> N
     claim, other = db.take(job, 0, 1)
     with db.connection() as tx:
         if how == "cancel":
-            transitions.cancel(tx, job, "o")
+            cancel_job(tx, job)
         elif how == "new epoch":
             transitions.new_epoch(tx, other, ERROR, None)
         elif how == "rescue":
@@ -134,7 +134,7 @@ def test_a_slice_of_a_failed_or_paused_job_may_end(db: JobsDatabase) -> None:
     job = db.uploading(3)
     failing, claim = db.take(job, 0, 1)
     with db.connection() as tx:
-        transitions.pause(tx, job, "o", "why")
+        control.pause(tx, [job], "o", "why")
         transitions.fail(tx, failing, ERROR)
         assert leases.lost_claims(tx, [(claim, False)], db.worker) == set()
 
@@ -143,7 +143,7 @@ def test_a_cancel_ends_the_finish_and_not_the_abort(db: JobsDatabase) -> None:
     job = db.finishing(1)
     (finish,) = db.take(job)
     with db.connection() as tx:
-        transitions.cancel(tx, job, "o")
+        cancel_job(tx, job)
         assert leases.lost_claims(tx, [(finish, False)], db.worker) == {(job, None)}
         transitions.release(tx, finish, Deferral(None, None))
         transitions.promote_due(tx)
@@ -180,7 +180,7 @@ def test_a_store_that_answers_again_gives_its_jobs_their_time_back(db: JobsDatab
     job, elsewhere, over = db.uploading(2), db.enqueue(store="b"), db.enqueue()
     with db.connection() as tx:
         transitions.release(tx, db.take(job, 0)[0], Deferral(None, ERROR))
-        transitions.cancel(tx, over, "o")
+        cancel_job(tx, over)
         breakers.open_breaker(tx, "main", ERROR, PROBE_S)
     db.run("UPDATE job SET failing_since = now() - interval '3 days', not_before = now() + interval '1 hour'")
     with db.connection() as tx:

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from tests.integration.jobs.database import ERROR, LEASE, SLICE_BYTES, opened_session
+from tests.integration.jobs.database import ERROR, LEASE, SLICE_BYTES, cancel_job, opened_session, retry_job
 from tests.integration.jobs.model import DONE, OK, SENDING, C, F, I, ModelJob, Ticket, U
 from tests.integration.jobs.store import FILE, OTHER, Store
 from worker.errors import Conflict, StaleClaim
-from worker.jobs import transitions
+from worker.jobs import control, transitions
 from worker.jobs.leases import Acknowledged, Claim, Deferral
 from worker.jobs.states import FINAL, JobState
 
@@ -285,11 +285,11 @@ class Machine(RuleBasedStateMachine):
 
     def cancel(self, pick: int) -> None:
         job = self.job(pick)
-        assert self.call(lambda tx: transitions.cancel(tx, job.id, "o")) == job.cancel()
+        assert self.call(lambda tx: cancel_job(tx, job.id)) == job.cancel()
 
     def pause(self, pick: int) -> None:
         job = self.job(pick)
-        assert self.call(lambda tx: transitions.pause(tx, job.id, "o", "why"))
+        assert self.call(lambda tx: control.pause(tx, [job.id], "o", "why"))
         job.pause()
 
     def retry(self, pick: int, *, force: bool) -> None:
@@ -305,7 +305,7 @@ class Machine(RuleBasedStateMachine):
             expected = not any(other.live for other in others)
             if expected:
                 job.retry()
-        assert self.call(lambda tx: transitions.retry(tx, job.id, "o", force=force)) == expected
+        assert self.call(lambda tx: retry_job(tx, job.id, force=force)) == expected
 
     def promote(self) -> None:
         self.db.run("UPDATE job SET not_before = NULL WHERE not_before IS NOT NULL")

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.integration.jobs.database import AT_ONCE, ERROR, SLICE_BYTES
+from tests.integration.jobs.database import AT_ONCE, ERROR, SLICE_BYTES, retry_job
 from worker.jobs import queries, transitions, workers
 from worker.jobs.api_keys import ApiKey, Scope
 from worker.jobs.leases import Claim, Deferral
@@ -181,7 +181,7 @@ def test_a_slice_given_back_keeps_what_was_acknowledged(db: JobsDatabase, how: s
     GIVEN_BACK[how](db, claim)
     assert progress(db, job) == (16, 6, 0)
     if how == "failed":
-        moved(db, lambda tx: transitions.retry(tx, job, "tester"))
+        moved(db, lambda tx: retry_job(tx, job))
         (init,) = db.take(job)
         moved(db, lambda tx: transitions.reconcile(tx, init, [1]))
         assert progress(db, job) == (16, 6, 0)

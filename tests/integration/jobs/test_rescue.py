@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.jobs.database import ERROR
+from tests.integration.jobs.database import ERROR, cancel_job
 from worker.ids import new_id
-from worker.jobs import transitions
+from worker.jobs import control, transitions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ def test_what_a_dead_worker_held_of_a_cancelled_job_makes_way_for_the_abort(db: 
     job = db.enqueue()
     db.take(job)
     with db.connection() as tx:
-        transitions.cancel(tx, job, "o")
+        cancel_job(tx, job)
         db.end_worker(db.worker)
         assert not transitions.promote_due(tx)
         transitions.rescue(tx)
@@ -89,7 +89,7 @@ def test_a_dispatched_step_gets_a_token_and_one_that_is_not_due_none(db: JobsDat
     due, waiting, paused = db.enqueue(), db.enqueue(), db.enqueue()
     db.run("UPDATE job SET not_before = now() + interval '1 hour' WHERE id = %s", waiting)
     with db.connection() as tx:
-        transitions.pause(tx, paused, "o", "why")
+        control.pause(tx, [paused], "o", "why")
         marked = transitions.dispatch(tx, [due, waiting, paused, new_id()], [])
         assert [(row.job_id, row.token, row.state) for row in marked] == [(due, 1, "queued")]
         assert transitions.dispatch(tx, [due], []) == []
@@ -113,8 +113,8 @@ def test_a_slice_dispatched_while_its_job_was_held_back_is_taken_back(db: JobsDa
     """The dispatcher writes slices without a lock on their job: a cancel may commit between its read and its write."""
     job = db.uploading(2)
     moves: dict[str, Callable[[Connection], object]] = {
-        "pause": lambda tx: transitions.pause(tx, job, "o", "why"),
-        "cancel": lambda tx: transitions.cancel(tx, job, "o"),
+        "pause": lambda tx: control.pause(tx, [job], "o", "why"),
+        "cancel": lambda tx: cancel_job(tx, job),
         "quarantine": lambda tx: transitions.quarantine(tx, job, 1, ERROR),
     }
     with db.connection() as tx:

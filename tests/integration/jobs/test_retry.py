@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.jobs.database import ERROR, LEASE, everything, wait_until_blocked
+from tests.integration.jobs.database import ERROR, LEASE, cancel_job, everything, retry_job, wait_until_blocked
 from worker.errors import Conflict, StaleClaim
-from worker.jobs import leases, transitions
+from worker.jobs import control, leases, transitions
 from worker.jobs.leases import Claim
 from worker.jobs.states import JobState
 
@@ -23,21 +23,21 @@ def test_a_retry_keeps_session_and_checkpoints(db: JobsDatabase) -> None:
     db.checkpoint(done)
     with db.connection() as tx:
         transitions.fail(tx, failing, ERROR)
-        assert transitions.retry(tx, job, "o") is JobState.QUEUED
+        assert retry_job(tx, job) is JobState.QUEUED
     assert db.states(job) == ["done", "pending", "pending"]
     assert db.columns(job, "epoch", "run", "session", "error") == (1, 2, {"handle": "s-1"}, None)
     assert [row["attempts"] for row in db.slices(job)] == [0, 0, 0]
     assert db.events(job)[-1]["cause"] == {"force": False, "fresh": False}
 
 
-@pytest.mark.parametrize("code", sorted(transitions.FRESH_AFTER))
+@pytest.mark.parametrize("code", sorted(control.FRESH_AFTER))
 def test_a_retry_after_the_source_or_session_is_gone_starts_afresh(db: JobsDatabase, code: str) -> None:
     job = db.uploading(2)
     done, failing = db.take(job, 0, 1)
     db.checkpoint(done)
     with db.connection() as tx:
         transitions.fail(tx, failing, ERROR | {"code": code})
-        transitions.retry(tx, job, "o")
+        retry_job(tx, job)
     assert db.columns(job, "epoch", "session", "fingerprint", "slices_total") == (2, None, None, None)
     assert (db.slices(job), db.row(job)["bytes_done"]) == ([], 0)
 
@@ -57,9 +57,9 @@ def test_a_retry_goes_on_with_slices_of_others_only_if_their_content_was_proven(
     (failing,) = db.take(job, 1)
     with db.connection() as tx:
         transitions.fail(tx, failing, ERROR)
-        assert leases.adopted_by_size(tx, job, 1) is fresh
-        transitions.retry(tx, job, "o")
-        assert not leases.adopted_by_size(tx, job, db.row(job)["epoch"])
+        assert leases.adopted_by_size(tx, {job: 1}) == ({job} if fresh else set())
+        retry_job(tx, job)
+        assert not leases.adopted_by_size(tx, {job: db.row(job)["epoch"]})
     assert db.events(job)[-1]["cause"] == {"force": False, "fresh": fresh}
     assert db.columns(job, "epoch", "session") == ((2, None) if fresh else (1, {"handle": "s-1"}))
 
@@ -73,7 +73,7 @@ def test_a_retry_leaves_it_to_init_whether_the_file_is_the_one_that_it_was(
     db.checkpoint(done)
     with db.connection() as tx:
         transitions.fail(tx, failing, ERROR | error)
-        transitions.retry(tx, job, "o")
+        retry_job(tx, job)
     assert db.columns(job, "epoch", "session", "fingerprint") == (1, {"handle": "s-1"}, {"size": 1})
     assert db.states(job) == ["done", "pending"]
     (init,) = db.take(job)
@@ -100,7 +100,7 @@ def test_a_session_lost_while_its_failed_job_is_retried_voids_the_epoch(db: Jobs
 
     with ThreadPoolExecutor(1) as pool:
         with db.transaction() as tx:
-            transitions.retry(tx, job, "o")
+            retry_job(tx, job)
             waiting = pool.submit(lose_session)
             wait_until_blocked(db)
             (message,) = transitions.dispatch(tx, [job], [])
@@ -114,20 +114,20 @@ def test_a_session_lost_while_its_failed_job_is_retried_voids_the_epoch(db: Jobs
 def test_a_retry_of_a_cancelled_job_starts_afresh(db: JobsDatabase) -> None:
     job = db.enqueue()
     with db.connection() as tx:
-        transitions.cancel(tx, job, "o")
-        assert transitions.retry(tx, job, "o") is JobState.QUEUED
+        cancel_job(tx, job)
+        assert retry_job(tx, job) is JobState.QUEUED
     assert db.columns(job, "state", "step", "epoch", "finished_at") == ("queued", "pending", 2, None)
 
 
 def test_a_retry_is_refused_while_another_job_holds_the_target(db: JobsDatabase) -> None:
     job = db.enqueue(key="k")
     with db.connection() as tx:
-        transitions.cancel(tx, job, "o")
+        cancel_job(tx, job)
     db.enqueue(key="k")
     with db.connection() as tx:
         before = everything(tx)
     with pytest.raises(Conflict) as refused, db.transaction() as tx:
-        transitions.retry(tx, job, "o", force=True)
+        retry_job(tx, job, force=True)
     assert refused.value.code == "key_busy"
     with db.connection() as tx:
         assert everything(tx) == before
@@ -136,15 +136,15 @@ def test_a_retry_is_refused_while_another_job_holds_the_target(db: JobsDatabase)
 def test_a_retry_is_refused_after_a_newer_job_has_replaced_the_object_unless_forced(db: JobsDatabase) -> None:
     job = db.enqueue(key="k")
     with db.connection() as tx:
-        transitions.cancel(tx, job, "o")
+        cancel_job(tx, job)
     newer = db.finishing(1, key="k")
     (finish,) = db.take(newer)
     with db.connection() as tx:
         transitions.succeed(tx, finish, {})
         with pytest.raises(Conflict) as refused:
-            transitions.retry(tx, job, "o")
+            retry_job(tx, job)
         assert (refused.value.code, refused.value.extra) == ("superseded", {"job_id": str(newer)})
-        assert transitions.retry(tx, job, "o", force=True) is JobState.QUEUED
+        assert retry_job(tx, job, force=True) is JobState.QUEUED
     assert db.events(job)[-1]["cause"]["force"] is True
 
 
@@ -155,8 +155,8 @@ def test_an_older_success_supersedes_nothing(db: JobsDatabase) -> None:
         transitions.succeed(tx, finish, {})
     job = db.enqueue(key="k")
     with db.connection() as tx:
-        transitions.cancel(tx, job, "o")
-        assert transitions.retry(tx, job, "o") is JobState.QUEUED
+        cancel_job(tx, job)
+        assert retry_job(tx, job) is JobState.QUEUED
 
 
 @pytest.mark.parametrize("where", ["succeeded", "cancelling"])
@@ -167,9 +167,9 @@ def test_what_has_succeeded_or_is_being_cancelled_cannot_be_retried(db: JobsData
         if where == "succeeded":
             transitions.succeed(tx, finish, {})
         else:
-            transitions.cancel(tx, job, "o")
+            cancel_job(tx, job)
         with pytest.raises(Conflict) as refused:
-            transitions.retry(tx, job, "o")
+            retry_job(tx, job)
     assert refused.value.code == "not_retryable"
 
 
@@ -177,7 +177,7 @@ def test_a_retry_of_a_live_job_changes_nothing(db: JobsDatabase) -> None:
     job = db.uploading(1)
     with db.connection() as tx:
         before = everything(tx)
-        assert transitions.retry(tx, job, "o") is JobState.UPLOADING
+        assert retry_job(tx, job) is JobState.UPLOADING
         assert everything(tx) == before
 
 
@@ -187,7 +187,7 @@ def test_a_paused_job_begins_nothing_and_ends_what_is_in_flight(db: JobsDatabase
     db.dispatch(job, 1)
     message = db.claim_of(job, 1)
     with db.connection() as tx:
-        transitions.pause(tx, job, "o", "why")
+        control.pause(tx, [job], "o", "why")
         with pytest.raises(StaleClaim):
             transitions.claim_slice(tx, message, low_speed=1, slack=LEASE)
     assert db.states(job) == ["sending", "pending"]
@@ -195,10 +195,10 @@ def test_a_paused_job_begins_nothing_and_ends_what_is_in_flight(db: JobsDatabase
     assert db.checkpoint(sending)[job, 0, sending.token].slices_left == 1
     assert db.columns(job, "pause_reason", "run") == ("why", 2)
     with db.connection() as tx:
-        transitions.pause(tx, job, "o", "another reason")
+        control.pause(tx, [job], "o", "another reason")
     assert db.columns(job, "pause_reason", "run") == ("why", 2)
     with db.connection() as tx:
-        assert transitions.retry(tx, job, "o") is JobState.UPLOADING
+        assert retry_job(tx, job) is JobState.UPLOADING
     assert db.columns(job, "paused_at", "pause_reason", "run") == (None, None, 3)
     assert len(db.dispatch(job, 1)) == 1
     assert db.kinds(job)[-2:] == ["paused", "resumed"]
@@ -208,7 +208,7 @@ def test_a_paused_job_with_nothing_left_still_finishes(db: JobsDatabase) -> None
     job = db.uploading(1)
     (sending,) = db.take(job, 0)
     with db.connection() as tx:
-        transitions.pause(tx, job, "o", "why")
+        control.pause(tx, [job], "o", "why")
     db.checkpoint(sending)
     (finish,) = db.take(job)
     with db.connection() as tx:
@@ -219,10 +219,10 @@ def test_a_paused_job_with_nothing_left_still_finishes(db: JobsDatabase) -> None
 def test_a_revoked_abort_is_not_paused_but_sent_under_another_id(db: JobsDatabase) -> None:
     job = db.uploading(1)
     with db.connection() as tx:
-        transitions.cancel(tx, job, "o")
+        cancel_job(tx, job)
         transitions.promote_due(tx)
         (revoked,) = db.dispatch(job)
-        transitions.pause(tx, job, "o", "revoked")
+        control.pause(tx, [job], "o", "revoked")
     assert db.columns(job, "state", "step", "paused_at") == ("cancelling", "pending", None)
     (resent,) = db.dispatch(job)
     assert (resent.run, resent.token) == (revoked.run + 1, revoked.token + 1)

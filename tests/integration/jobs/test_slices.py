@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.integration.jobs.database import AT_ONCE, ERROR, SOON, UNAVAILABLE
+from tests.integration.jobs.database import AT_ONCE, ERROR, SOON, UNAVAILABLE, cancel_job, retry_job
 from worker.jobs import transitions
 from worker.jobs.leases import Deferral
 
@@ -136,7 +136,7 @@ def test_a_checkpoint_between_retry_and_reconcile_is_counted_once(db: JobsDataba
     db.checkpoint(slow)
     assert db.columns(job, "state", "slices_left", "bytes_done") == ("failed", 2, 10)
     with db.connection() as tx:
-        transitions.retry(tx, job, "o")
+        retry_job(tx, job)
     (init,) = db.take(job)
     with db.connection() as tx:
         transitions.reconcile(tx, init, [0])
@@ -147,7 +147,7 @@ def test_a_cancelled_job_reconciles_nothing(db: JobsDatabase) -> None:
     job = db.finishing(2)
     (claim,) = db.take(job)
     with db.connection() as tx:
-        transitions.cancel(tx, job, "o")
+        cancel_job(tx, job)
         assert transitions.reconcile(tx, claim, []).state == "cancelling"
     assert db.columns(job, "state", "step", "slices_left") == ("cancelling", "idle", 0)
     assert db.states(job) == ["done", "done"]

@@ -1,8 +1,8 @@
--- Cancel: from its commit on no slice is claimed. Where nothing was ever begun at the store it ends at once; else the abort step
+-- Cancel: from its commit on no slice is claimed. Where nothing was ever begun at the store a job ends at once; else the abort step
 -- cleans up after the last claim has ended. Nothing was begun where each init that was claimed has ended, and by an error that
 -- shows it: the root or the profile was missing, or the store refused us. All other ends of an init leave it open. So does a
 -- row that was written while this statement waited for it: the events of that writing are not to be seen here.
-WITH parent AS MATERIALIZED (
+WITH asked AS MATERIALIZED (
   SELECT id, epoch, state, step,
     started_at IS NULL OR state = 'queued' AND session IS NULL AND (
       SELECT count(*) FILTER (WHERE kind = 'init_claimed') = count(*) FILTER (
@@ -11,8 +11,9 @@ WITH parent AS MATERIALIZED (
       FROM event WHERE job_id = job.id
     ) AND EXISTS (SELECT FROM job seen WHERE seen.id = job.id AND seen.updated_at = job.updated_at AND seen.token = job.token
     ) AS untouched
-  FROM (SELECT * FROM job WHERE id = %(job)s OFFSET 0 FOR NO KEY UPDATE) AS job
-  WHERE state IN (/*: states_before_the_end :*/)
+  FROM /*: jobs_of_a_command :*/
+), parent AS MATERIALIZED (
+  SELECT * FROM asked WHERE state IN (/*: states_before_the_end :*/)
 ), freed AS (
   UPDATE slice s SET state = 'pending' FROM parent p WHERE s.job_id = p.id AND s.state = 'dispatched'
 ), moved AS (
@@ -30,4 +31,4 @@ WITH parent AS MATERIALIZED (
   UNION ALL
   SELECT id, 'cancelled', 'cancelling', 'cancelled', epoch, %(actor)s FROM moved WHERE state = 'cancelled'
 )
-SELECT state FROM moved
+SELECT a.id, coalesce(m.state, a.state) AS state, m.id IS NOT NULL AS changed FROM asked a LEFT JOIN moved m USING (id)

@@ -1,8 +1,11 @@
-WITH moved AS (
-  UPDATE job SET paused_at = NULL, pause_reason = NULL, run = run + 1, updated_at = now()
-  WHERE id = %(job)s AND paused_at IS NOT NULL AND state IN (/*: states_before_the_end :*/)
-  RETURNING id, epoch, state
+-- New work starts again for paused jobs. `run` grows: see retry.sql.
+WITH asked AS MATERIALIZED (
+  SELECT id, state, paused_at FROM /*: jobs_of_a_command :*/
+), moved AS (
+  UPDATE job j SET paused_at = NULL, pause_reason = NULL, run = j.run + 1, updated_at = now()
+  FROM asked a WHERE j.id = a.id AND a.state IN (/*: states_before_the_end :*/) AND a.paused_at IS NOT NULL
+  RETURNING j.id, j.epoch
 ), history AS (
   INSERT INTO event (job_id, kind, epoch, actor) SELECT id, 'resumed', epoch, %(actor)s FROM moved
 )
-SELECT state FROM moved
+SELECT a.id, a.state, m.id IS NOT NULL AS changed FROM asked a LEFT JOIN moved m USING (id)
