@@ -22,7 +22,8 @@ def retry_job(job_id: JobId, key: Operator, app_state: AppStateDep, query: Retry
     # Not sent again if its response is lost. In the meantime the job may have failed again, and a second retry would
     # restart it; or it may have succeeded, and a second retry would be refused.
     with app_state.database.transaction() as tx:
-        (result,) = commands.retry(tx, [job_id], key, app_state.settings.profiles, force=query.force)
+        profiles = app_state.settings.profiles
+        (result,) = commands.retry(tx, [job_id], key, profiles, force=query.force, savepoint=False)
     return JobMoved(id=job_id, state=result.state_or_raise())
 
 

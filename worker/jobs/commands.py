@@ -26,11 +26,19 @@ def cancel(tx: Connection, jobs: Sequence[UUID], key: ApiKey) -> list[CommandRes
     return control.cancel(tx, jobs, key.actor, tenant=key.only_tenant)
 
 
-def retry(tx: Connection, jobs: Sequence[UUID], key: ApiKey, profiles: Profiles, *, force: bool) -> list[CommandResult]:
+def retry(
+    tx: Connection, jobs: Sequence[UUID], key: ApiKey, profiles: Profiles, *, force: bool, savepoint: bool = True
+) -> list[CommandResult]:
     """Put failed, cancelled and paused jobs back to work; see `control.retry`. In a transaction.
 
     A refusal may also be ``tenant_not_allowed``: the profiles do not serve the job's tenant any more.
     """
     return control.retry(
-        tx, jobs, key.actor, force=force, tenant=key.only_tenant, check=lambda job: retry_refusal(profiles, job)
+        tx,
+        jobs,
+        key.actor,
+        force=force,
+        tenant=key.only_tenant,
+        check=lambda job: retry_refusal(profiles, job),
+        savepoint=savepoint,
     )

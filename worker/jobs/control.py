@@ -7,13 +7,14 @@ With ``tenant`` the jobs of other tenants are not found.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from psycopg import errors as pg
 
 from worker.errors import Conflict, NotFound, Refused
-from worker.jobs.leases import adopted_by_size
+from worker.jobs.leases import adopted_by_size, array_of
 from worker.jobs.rows import RetriedJob
 from worker.jobs.statements import sql
 from worker.jobs.states import JobState
@@ -65,7 +66,7 @@ def cancel(tx: Connection, jobs: Sequence[UUID], actor: str, *, tenant: str | No
 
     Refusals: `not_cancellable`, `not_found`.
     """
-    rows = tx.execute(sql("cancel"), {"jobs": list(jobs), "tenant": tenant, "actor": actor})
+    rows = tx.execute(sql("cancel"), {"jobs": array_of(jobs), "tenant": tenant, "actor": actor})
     results = [CommandResult.from_row(row) for row in rows]
     if any(result.changed for result in results):
         wake(tx)
@@ -85,7 +86,7 @@ def pause(
 
     A job that has ended or is being cancelled is not paused, and its state is the result. Refusal: `not_found`.
     """
-    params = {"jobs": list(jobs), "tenant": tenant, "actor": actor, "reason": reason}
+    params = {"jobs": array_of(jobs), "tenant": tenant, "actor": actor, "reason": reason}
     return _in_order(jobs, [CommandResult.from_row(row) for row in tx.execute(sql("pause"), params)])
 
 
@@ -101,7 +102,7 @@ def resume(tx: Connection, jobs: Sequence[UUID], actor: str, *, tenant: str | No
 
 
 def _resume(tx: Connection, jobs: Sequence[UUID], actor: str, tenant: str | None) -> list[CommandResult]:
-    rows = tx.execute(sql("resume"), {"jobs": list(jobs), "tenant": tenant, "actor": actor})
+    rows = tx.execute(sql("resume"), {"jobs": array_of(jobs), "tenant": tenant, "actor": actor})
     return [CommandResult.from_row(row) for row in rows]
 
 
@@ -113,15 +114,21 @@ def retry(
     force: bool = False,
     tenant: str | None = None,
     check: Callable[[RetriedJob], Refused | None] = lambda _: None,
+    savepoint: bool = True,
 ) -> list[CommandResult]:
     """Put failed and cancelled jobs back to work, and resume paused ones; on other live jobs nothing happens.
 
     Session and checkpoints are kept where the store may still have them. Of several jobs for one target the newest is
-    put back. Call it in a transaction: the locks must last from the decision to the write.
+    put back. Call it in a transaction: the locks must last from the decision to the write. ``savepoint`` False: of one
+    job, in a transaction of its own, which saves two round trips.
 
     Refusals: `not_retryable`, `superseded` (unless ``force``), `key_busy`, `not_found`, and what ``check`` returns.
+
+    Raises:
+        Conflict: `key_busy`, without a savepoint: the target was taken since the check. It rolls the transaction back.
     """
-    rows = tx.execute(sql("to_retry"), {"jobs": list(jobs), "tenant": tenant})
+    assert savepoint or len(jobs) == 1
+    rows = tx.execute(sql("to_retry"), {"jobs": array_of(jobs), "tenant": tenant})
     asked = [RetriedJob.from_row(row) for row in rows]
     refusals = {job.id: refused for job in asked if (refused := _refusal(job, tenant, force=force) or check(job))}
     results = {job.id: CommandResult(job.id, job.state) for job in asked}
@@ -130,7 +137,7 @@ def retry(
     if paused := [job.id for job in allowed if job.paused and job.state not in RETRYABLE]:
         results |= {each.job_id: each for each in _resume(tx, paused, actor, tenant)}
     if ended := [job for job in allowed if job.state in RETRYABLE]:
-        results |= _put_back(tx, ended, actor, force=force)
+        results |= _put_back(tx, ended, actor, force=force, savepoint=savepoint)
     if any(result.changed for result in results.values()):
         wake(tx)
     return _in_order(jobs, results.values())
@@ -163,10 +170,12 @@ def _key_busy(job: RetriedJob) -> Refused:
     return Conflict(message, code="key_busy", advice="Wait until it has ended, or cancel it.")
 
 
-def _put_back(tx: Connection, jobs: Sequence[RetriedJob], actor: str, *, force: bool) -> dict[UUID, CommandResult]:
+def _put_back(
+    tx: Connection, jobs: Sequence[RetriedJob], actor: str, *, force: bool, savepoint: bool
+) -> dict[UUID, CommandResult]:
     """Put the newest job of each target back to work; ``jobs`` come in the order of their targets, then ids."""
     newest = {job.target: job for job in jobs}
-    retried = _write(tx, list(newest.values()), actor, force=force)
+    retried = _write(tx, list(newest.values()), actor, force=force, savepoint=savepoint)
 
     def result(job: RetriedJob) -> CommandResult:
         first = newest[job.target]
@@ -185,7 +194,7 @@ def _put_back(tx: Connection, jobs: Sequence[RetriedJob], actor: str, *, force: 
     return {job.id: result(job) for job in jobs}
 
 
-def _write(tx: Connection, jobs: Sequence[RetriedJob], actor: str, *, force: bool) -> set[UUID]:
+def _write(tx: Connection, jobs: Sequence[RetriedJob], actor: str, *, force: bool, savepoint: bool) -> set[UUID]:
     """Put jobs back to work, each for another target; return those whose target no other live job has taken since.
 
     Where one has, or the server breaks a deadlock, the statement is undone, and run again for each job by itself, in
@@ -196,11 +205,13 @@ def _write(tx: Connection, jobs: Sequence[RetriedJob], actor: str, *, force: boo
         afresh |= adopted_by_size(tx, kept)
 
     def write(part: Sequence[RetriedJob]) -> set[UUID]:
-        params = {"jobs": [job.id for job in part], "fresh": [job.id in afresh for job in part]}
+        params = {"jobs": array_of(job.id for job in part), "fresh": array_of(job.id in afresh for job in part)}
         try:
-            with tx.transaction():
+            with tx.transaction() if savepoint else nullcontext():
                 return {row["id"] for row in tx.execute(sql("retry"), {**params, "actor": actor, "force": force})}
         except pg.UniqueViolation:
+            if not savepoint:
+                raise _key_busy(part[0]) from None
             if len(part) == 1:
                 return set()
         except pg.DeadlockDetected:

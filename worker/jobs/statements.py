@@ -35,9 +35,11 @@ FRAGMENTS: Final = {
     "holds_step": "epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'",
     "due_step": DUE_STEP,
     "slices_may_start": SLICES_MAY_START,
-    # the jobs that a command names and that its tenant (NULL: any) sees, locked in the order of their ids
+    # the jobs that a command names and that its tenant (NULL: any) sees, locked in the order of their ids; in a SELECT,
+    # the planner does not see how many they are, and one plan serves all sets
     "jobs_of_a_command": """(
-    SELECT * FROM job WHERE id = ANY(%(jobs)s::uuid[]) AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+    SELECT * FROM job
+    WHERE id = ANY((SELECT %(jobs)s::uuid[])::uuid[]) AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
     ORDER BY id OFFSET 0 FOR NO KEY UPDATE
   ) AS job""",
     # a claim that has ended

@@ -226,6 +226,20 @@ def test_a_target_that_is_taken_between_check_and_write_is_busy_for_its_job_alon
         assert db.kinds(job).count("retried") == run_number - 1
 
 
+def test_one_job_without_a_savepoint_is_refused_by_a_rollback(db: JobsDatabase) -> None:
+    """As for the API: the refusal is raised, and leaves the transaction."""
+    job = ended(db, key="a")
+    with ThreadPoolExecutor(1) as pool:
+        with db.transaction() as tx:
+            transitions.enqueue(tx, [db.new(key="a")], "another client")
+            waiting = pool.submit(run, db, "retry", [job], savepoint=False)
+            wait_until_blocked(db)
+        with pytest.raises(Conflict) as refused:
+            waiting.result(120)
+    assert refused.value.code == "key_busy"
+    assert db.columns(job, "state", "run") == ("failed", 1)
+
+
 def test_a_target_that_is_taken_and_given_up_again_is_no_obstacle(db: JobsDatabase) -> None:
     jobs = [ended(db, key=key) for key in ("a", "b")]
     with ThreadPoolExecutor(1) as pool:

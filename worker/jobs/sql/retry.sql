@@ -5,7 +5,7 @@
 -- `run` grows, so that the tasks have ids that no revoke and no failed task in Flower stands against.
 WITH asked AS MATERIALIZED (
   SELECT j.id, j.state, a.fresh
-  FROM (SELECT * FROM unnest(%(jobs)s::uuid[], %(fresh)s::bool[]) AS a(id, fresh) ORDER BY id OFFSET 0) AS a
+  FROM (SELECT * FROM unnest((SELECT %(jobs)s::uuid[]), (SELECT %(fresh)s::bool[])) AS a(id, fresh) ORDER BY id OFFSET 0) AS a
   CROSS JOIN LATERAL (SELECT id, state, target FROM job WHERE id = a.id OFFSET 0 FOR NO KEY UPDATE) AS j
   WHERE j.state IN ('failed', 'cancelled')
   ORDER BY j.target
