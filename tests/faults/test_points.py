@@ -123,7 +123,8 @@ def test_no_module_that_writes_or_publishes_is_left_out() -> None:
     found = {
         edge.name
         for file in [*(points.HOME / "api").rglob("*.py"), *(points.HOME / "worker").rglob("*.py")]
-        if (module := points.module_of(file)) not in points.modules()
+        if (module := points.module_of(file))
+        not in {*points.modules(), *points.STATEMENTS}  # the callers' calls are edges
         for edge in points.find(module, ast.parse(file.read_text()), writers).values()
         if not edge.commits
     }
