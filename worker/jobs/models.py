@@ -37,7 +37,7 @@ def _one_of(column: str, values: Iterable[str]) -> str:
 
 
 def _steps_of_states() -> str:
-    """Return the CHECK of `STEPS`: one look at the state, since each write of a row evaluates it."""
+    """Return the CHECK of `STEPS`: it compares the state once, since each write of a row evaluates it."""
     cases = (f"WHEN '{state}' THEN {_one_of('step', steps)}" for state, steps in STEPS.items())
     return f"CASE state {' '.join(cases)} END"
 

@@ -10,7 +10,7 @@ import pytest
 from worker.jobs.rows import ClaimedSlice, FailureCounts, SourceRef
 
 HOME = Path(__file__).parents[4]
-PACKAGES = ("jobs", "tasks", "dispatch", "runtime", "broker", "doctor", "drill")
+PACKAGES = ("jobs", "tasks", "dispatch", "maintenance", "runtime", "broker", "doctor", "drill")
 #: The documents of columns that the code only passes on have their names here.
 NAMED_IN = HOME / "worker/jobs/documents.py"
 FILES = [file for package in PACKAGES for file in sorted((HOME / "worker" / package).rglob("*.py")) if file != NAMED_IN]
