@@ -36,7 +36,7 @@ SEARCHED = (
 STATEMENTS = tuple(
     f"worker.jobs.{name}"
     for name in (
-        *("transitions", "control", "leases", "workers", "leadership", "breakers", "due"),
+        *("transitions", "control", "leases", "store_links", "workers", "leadership", "breakers", "due"),
         *("commands", "quota", "submit"),
     )
 )

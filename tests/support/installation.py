@@ -23,7 +23,7 @@ from tests.support.store import SLICE_BYTES, StoreServer, profile
 from tests.support.stores_file import write_stores
 from worker.config.settings import load_settings
 from worker.db.pool import Database
-from worker.jobs import leases
+from worker.jobs import store_links
 from worker.jobs.links import Link
 from worker.local.process import wait_until
 
@@ -245,7 +245,7 @@ class Installation:
     def know_links(self) -> None:
         """Have the links to the stores known as fast: a store that never answered gets one slice at a time."""
         with self._db.connection() as tx:
-            leases.keep_links(tx, {store: Link(1e12, SLICE_BYTES, 0.01) for store in ("main", "twin")})
+            store_links.keep_links(tx, {store: Link(1e12, SLICE_BYTES, 0.01) for store in ("main", "twin")})
 
     def calm(self) -> None:
         """Undo the faults of the test."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from worker.dispatch.links import LinkBook
 from worker.dispatch.selection import Limits, choose
-from worker.jobs import aborts, breakers, due, leases, transitions
+from worker.jobs import aborts, breakers, due, store_links, transitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +57,7 @@ class Dispatcher:
 
     def begin_term(self, tx: Connection) -> None:
         """Forget what an earlier term has learnt of the links: the leaders since then have used it."""
-        self._links.begin_term(leases.reported_links(tx), time.monotonic())
+        self._links.begin_term(store_links.reported_links(tx), time.monotonic())
 
     def tick(self, tx: Connection, seen: due.QueueSnapshot) -> tuple[float, bool]:
         """Dispatch what is due and has room.
@@ -110,9 +110,9 @@ class Dispatcher:
         if seen.links_at == self._links_at:
             return seen.links
         self._links_at = seen.links_at
-        found = self._links.learn(leases.reported_links(tx), seen.links, time.monotonic())
+        found = self._links.learn(store_links.reported_links(tx), seen.links, time.monotonic())
         if found:
-            leases.keep_links(tx, found)
+            store_links.keep_links(tx, found)
         return {**seen.links, **found}
 
 

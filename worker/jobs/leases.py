@@ -6,7 +6,7 @@ Leases and schedules use the database's clock only.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from worker.db.pool import Connection
-    from worker.jobs.documents import LinkCounters
-    from worker.jobs.links import Link
     from worker.jobs.retry import ErrorDocument
     from worker.jobs.rows import Params
 
@@ -97,17 +95,6 @@ class Deferral:
             "attempt": int(self.attempt),
             "restart_clock": self.restart_clock,
         }
-
-
-def reported_links(tx: Connection) -> list[tuple[UUID, list[LinkCounters]]]:
-    """Return what each live worker has reported of its links."""
-    return [(row["id"], row["links"]) for row in tx.execute(sql("reported_links"))]
-
-
-def keep_links(tx: Connection, links: Mapping[str, Link]) -> None:
-    """Store what was found out of these links, with the time."""
-    rows = [{"store": store, **asdict(link)} for store, link in links.items()]
-    tx.execute(sql("keep_links"), {"links": json.dumps(rows)})
 
 
 def lost_claims(tx: Connection, claims: Sequence[tuple[Claim, bool]], worker: UUID) -> set[tuple[UUID, int | None]]:

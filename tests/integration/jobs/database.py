@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from worker.ids import new_id
-from worker.jobs import control, leases, transitions, workers
+from worker.jobs import control, store_links, transitions, workers
 from worker.jobs.leases import Acknowledged, Claim, Deferral
 from worker.jobs.links import Link
 from worker.jobs.plan import Plan
@@ -78,7 +78,7 @@ class JobsDatabase:
     def know_link(self, store: str = "main", *, goodput: float = 1e12, answer_s: float = 0.01) -> None:
         """Record the measured rate of a store's link; an unknown link gets one slice at a time."""
         with self.connection() as tx:
-            leases.keep_links(tx, {store: Link(goodput, 1e6, answer_s)})
+            store_links.keep_links(tx, {store: Link(goodput, 1e6, answer_s)})
 
     def start_worker(self, *, slots: int = 4) -> UUID:
         """Register another worker."""
