@@ -114,7 +114,7 @@ def _follow(client: Client, job_id: str, *, as_json: bool) -> None:
         raise LeftRunning(text, code="unreachable", advice=advice) from error
     if as_json:
         print_json(view)
-    if view["state"] != "succeeded":
+    if view["state"] != JobState.SUCCEEDED:
         reason = view["error"] or {"message": f"it was {view['state']}", "advice": None}
         raise SlicewayError(f"job {job_id}: {reason['message']}", code="job_failed", advice=reason["advice"] or "")
     if not as_json:

@@ -9,6 +9,7 @@ from uuid import UUID
 from worker.config.timeouts import SLOW_SLICE_S
 from worker.doctor.findings import Finding, Level
 from worker.jobs.links import KNOWN_FOR_S
+from worker.jobs.states import FINAL, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 RECENT = timedelta(days=7)
 """Period in which failed and cancelled jobs are counted."""
+_UNSUCCESSFUL = [str(state) for state in FINAL if state is not JobState.SUCCEEDED]
 _WORKERS = """
   SELECT id, name, roots, heartbeat_at > now() - make_interval(secs => %s) AS lives,
     extract(epoch FROM now() - heartbeat_at)::float8 AS silent_s
@@ -40,7 +42,7 @@ _RECENT = """
   )
   SELECT count(*) FILTER (WHERE j.error->>'code' = 'quarantined') AS quarantined,
     count(*) FILTER (WHERE j.result ? 'session_left_open') AS left_open
-  FROM tenants t JOIN job j ON j.tenant = t.tenant AND j.state IN ('failed', 'cancelled') AND j.id >= %s"""
+  FROM tenants t JOIN job j ON j.tenant = t.tenant AND j.state = ANY(%s) AND j.id >= %s"""
 
 
 class _Worker(NamedTuple):
@@ -138,7 +140,7 @@ def _waiting(connection: Connection) -> Iterator[Finding]:
 
 
 def _recent(connection: Connection) -> Iterator[Finding]:
-    row = connection.execute(_RECENT, (_first_id(datetime.now(UTC) - RECENT),)).fetchone() or {}
+    row = connection.execute(_RECENT, (_UNSUCCESSFUL, _first_id(datetime.now(UTC) - RECENT))).fetchone() or {}
     if row["quarantined"]:
         text = f"{row['quarantined']} in the last {RECENT.days} days: whichever worker took them died"
         advice = "`sliceway jobs list --error-code quarantined`; look for the cause (memory, the file), then retry."
