@@ -131,6 +131,7 @@ INSERT INTO history.store_event (at, what, path, session) VALUES (0, 'deleted', 
 INSERT INTO history.store_event (at, what, path, session) VALUES (0, 'replaced', 'plain', '');
 
 -- leftovers: its step is still pending
+ALTER TABLE job DROP CONSTRAINT ck_job_step_of_state;
 UPDATE job SET step = 'pending' WHERE key = 'taken';
 -- leftovers: has ended and still has the claim of worker
 UPDATE job SET worker = (SELECT min(id::text)::uuid FROM worker) WHERE key = 'taken';

@@ -13,6 +13,7 @@ from worker.db.pool import Database
 from worker.doctor.findings import Level
 from worker.doctor.work import work
 from worker.ids import new_id
+from worker.jobs.states import STEPS, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,12 +52,13 @@ class Tables:
         ended = state in {"failed", "cancelled"}
         self.run(
             "INSERT INTO job (id, tenant, state, step, priority, finished_at, source, store, key, target, overwrite,"
-            " verify, retry_for_s, error, result, failing_since, paused_at) VALUES (%s, %s, %s, 'idle', 5,"
+            " verify, retry_for_s, error, result, failing_since, paused_at) VALUES (%s, %s, %s, %s, 5,"
             " CASE WHEN %s THEN now() END, '{}', 'main', 'k', gen_random_uuid(), false, 'auto', 60, %s, %s,"
             " now() - %s::interval, CASE WHEN %s THEN now() END)",
             columns.get("id", new_id()),
             tenant,
             state,
+            STEPS[JobState(state)][0],
             ended,
             json.dumps(columns["error"]) if "error" in columns else None,
             json.dumps(columns["result"]) if "result" in columns else None,

@@ -15,6 +15,7 @@ from worker.drill.cleaning import Cleaning
 from worker.drill.report import Report
 from worker.http.deadline import Deadline
 from worker.ids import new_id
+from worker.jobs.states import STEPS, JobState
 from worker.stores.base import Intent
 from worker.stores.registry import open_store
 
@@ -43,9 +44,9 @@ class Scene:
             tx.execute(
                 "INSERT INTO job (id, tenant, state, step, priority, finished_at, source, store, key, target,"
                 " overwrite, verify, retry_for_s, labels)"
-                " VALUES (%s, 'acme', %s, 'idle', 0, CASE WHEN %s THEN now() END, '{}',"
+                " VALUES (%s, 'acme', %s, %s, 0, CASE WHEN %s THEN now() END, '{}',"
                 " 'main', %s, %s, false, 'auto', 60, %s)",
-                (made, state, state == "succeeded", KEY, KEY, Jsonb({"drill": DRILL})),
+                (made, state, STEPS[JobState(state)][0], state == "succeeded", KEY, KEY, Jsonb({"drill": DRILL})),
             )
         return made
 
@@ -104,9 +105,10 @@ def test_a_job_that_cannot_be_cancelled_is_named_with_the_command(scene: Scene) 
     assert not scene.file.exists()
 
 
-def test_a_step_that_is_still_dispatched_is_reported(scene: Scene) -> None:
+def test_a_slice_that_is_still_dispatched_is_reported(scene: Scene) -> None:
     job = scene.job("succeeded")
     with scene.database.connection() as tx:
-        tx.execute("UPDATE job SET step = 'dispatched' WHERE id = %s", [job])
+        columns = "job_id, number, offset_bytes, size_bytes, state, token"
+        tx.execute(f"INSERT INTO slice ({columns}) VALUES (%s, 0, 0, 1, 'dispatched', 1)", [job])  # noqa: S608 - from above
     [line] = scene.clean()[Level.FAILED]
     assert line.startswith("left behind: leases: 1 steps and slices are dispatched or leased")
