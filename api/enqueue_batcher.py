@@ -15,8 +15,9 @@ from starlette.concurrency import run_in_threadpool
 from worker.db.pool import UNAVAILABLE
 from worker.db.repetition import run_idempotent
 from worker.jobs import submit
-from worker.jobs.submit import Submission
+from worker.jobs.submit import Accepted, Submission
 from worker.protocols.spec import BATCH_MAX_JOBS
+from worker.telemetry.emit import emit, is_subscribed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from worker.errors import Refused
     from worker.jobs.api_keys import ApiKey
     from worker.jobs.quota import Quota
-    from worker.jobs.submit import Accepted
     from worker.jobs.transitions import NewJob
 
 WRITERS = 2
@@ -101,7 +101,12 @@ class EnqueueBatcher:
     def _insert(self, jobs: Sequence[NewJob], key: ApiKey) -> list[Accepted | Refused]:
         """Insert in one statement, which commits itself; if its response is lost, send it once more."""
         submission = Submission(jobs, key, self._quota)
-        return run_idempotent(self._database, lambda tx: submit.submit(tx, submission))
+        outcomes = run_idempotent(self._database, lambda tx: submit.submit(tx, submission))
+        if is_subscribed("job.enqueued"):
+            for job in outcomes:
+                if isinstance(job, Accepted) and not job.replayed:
+                    emit("job.enqueued", job_id=job.id, store=job.store, tenant=job.tenant)
+        return outcomes
 
     def _recount(self, tenant: str) -> None:
         with suppress(psycopg.Error, sqlalchemy.exc.SQLAlchemyError), self._database.connection() as connection:

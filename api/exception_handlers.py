@@ -17,7 +17,7 @@ from api.problems import BadRequest, InternalError, MethodNotAllowed, Unavailabl
 from worker.db.pool import UNAVAILABLE
 from worker.db.session_settings import POOLER_ADVICE, unexpected_pooler
 from worker.errors import NotFound, Refused
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-_log = get_log(__name__)
+_log = get_logger(__name__)
 
 
 def install(app: FastAPI) -> None:

@@ -20,7 +20,7 @@ from api.problems import Unauthenticated, Unavailable
 from worker.db.repetition import run_idempotent
 from worker.jobs.api_keys import not_good
 from worker.jobs.queries import ended
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -33,7 +33,7 @@ MAX_WAITERS = 200
 POLL_INTERVAL_S = 0.2
 KEY_CHECK_INTERVAL_S = 2.0
 """How often the keys of the waiters are checked: all of them by one query."""
-_log = get_log(__name__)
+_log = get_logger(__name__)
 
 
 class _Waiter(NamedTuple):

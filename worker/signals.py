@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from worker.db.pool import connect
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from worker.config.settings import Settings
 
-log = get_log(__name__)
+log = get_logger(__name__)
 
 DATABASE_TIMEOUT_S = 4.5
 """How long a role waits at its end for a database that does not answer; it then ends within 5 s."""

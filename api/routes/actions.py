@@ -24,6 +24,7 @@ def retry_job(job_id: JobId, key: Operator, app_state: AppStateDep, query: Retry
     with app_state.database.transaction() as tx:
         profiles = app_state.settings.profiles
         (result,) = commands.retry(tx, [job_id], key, profiles, force=query.force, savepoint=False)
+    commands.report("retry", key.actor, [result])
     return JobMoved(id=job_id, state=result.state_or_raise())
 
 
@@ -37,4 +38,5 @@ def cancel_job(job_id: JobId, key: Operator, app_state: AppStateDep) -> JobMoved
             return result
 
     result = run_idempotent(app_state.database, cancel)  # a second cancel of the same job changes nothing
+    commands.report("cancel", key.actor, [result])
     return JobMoved(id=job_id, state=result.state_or_raise())

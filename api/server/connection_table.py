@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary
 
 from api.server.refusals import RefusalLog
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,7 +31,7 @@ number of such connections, and a new connection would wait for several turns.""
 _OTHER_DESCRIPTORS = 64
 _MIN_CONNECTIONS = 16
 _MAX_TICK_S = 1.0
-_log = get_log(__name__)
+_log = get_logger(__name__)
 
 
 class TrackedConnection(Protocol):

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from api.problems import MEDIA_TYPE, document, headers_of
 from worker.errors import Refused
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +21,7 @@ LINGERING_CLOSE = "sliceway.lingering_close"
 """In a request's ASGI `extensions`: before it closes, the server itself reads on until the client has the response."""
 LOG_EVERY_S = 60.0
 _NEEDS_A_KEY = b"/v1/"
-_log = get_log(__name__)
+_log = get_logger(__name__)
 
 
 class RequestTimeout(Refused):

@@ -18,7 +18,7 @@ from worker.config.broker_tls import failure
 from worker.errors import SettingsError
 from worker.ids import task_id
 from worker.jobs.task_names import QUEUE, TASK_OF, TaskName
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from worker.jobs.rows import Dispatched
 
-log = get_log(__name__)
+log = get_logger(__name__)
 CANARY = "sliceway:canary"
 ALONE_AFTER_DEATHS = 2
 """After so many deaths of workers that held it, a slice runs alone in its process."""

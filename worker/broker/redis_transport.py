@@ -24,7 +24,7 @@ from kombu.transport.virtual import Empty
 from redis.exceptions import OutOfMemoryError
 from redis.sentinel import MasterNotFoundError
 
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 SCHEMES = {"redis": "Transport", "rediss": "Transport", "sentinel": "SentinelTransport"}
 """Kombu's names; its `redis+socket` is its `redis` with a path in the place of the host."""
-log = get_log(__name__)
+log = get_logger(__name__)
 _PARTS = ("headers", "properties")
 _WHY_CHARS = 200
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from worker.config.variables import PREFIX, stripped
 from worker.errors import SettingsError
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 from worker.telemetry.redact import hide, short_settings
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _NAMES_A_ROLE = re.compile(r"\s*postgres", re.IGNORECASE)
 _TOKEN_MIN_CHARS = 16
 SHORT = "a secret of fewer than 8 characters is blanked as a whole word, even where that is an ordinary one"
 SHORT_ADVICE = "Choose a random secret of 24 characters or more."
-log = get_log(__name__)
+log = get_logger(__name__)
 
 
 def hide_environment(environ: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ import psycopg
 import sqlalchemy.exc
 
 from worker.db.connection import REPEATS, ROLLED_BACK
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from worker.db.pool import Connection, Database
 
 T = TypeVar("T")
-_log = get_log(__name__)
+_log = get_logger(__name__)
 
 
 class _ConnectionCut(psycopg.OperationalError):

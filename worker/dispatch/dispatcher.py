@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from worker.dispatch.links import LinkBook
 from worker.dispatch.selection import Limits, choose
 from worker.jobs import aborts, breakers, due, store_links, transitions
+from worker.telemetry.emit import emit, is_subscribed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,6 +104,9 @@ class Dispatcher:
         order = {(item.job_id, item.number): place for place, item in enumerate(chosen)}
         marked.sort(key=lambda dispatched: order[dispatched.job_id, dispatched.number])
         self._broker.publish(marked)
+        if is_subscribed("job.dispatched"):
+            for each in marked:
+                emit("job.dispatched", job_id=each.job_id, number=each.number, store=each.store, state=each.state)
         return len(marked)
 
     def _learned(self, tx: Connection, seen: due.QueueSnapshot) -> Mapping[str, Link]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from worker.db.notify import URGENT, listen
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from worker.db.pool import Connection
     from worker.db.url import DatabaseUrl
 
-log = get_log(__name__)
+log = get_logger(__name__)
 
 _NOW, _SOON = b"!", b"."
 POLL_BUSY_S = 0.05

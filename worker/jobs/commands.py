@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from worker.jobs import control
 from worker.jobs.places import retry_refusal
+from worker.telemetry.emit import emit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,3 +43,10 @@ def retry(
         check=lambda job: retry_refusal(profiles, job),
         savepoint=savepoint,
     )
+
+
+def report(command: str, actor: str, results: Sequence[CommandResult]) -> None:
+    """Emit what became of a command, after its commit."""
+    for result in results:
+        outcome = result.state if result.refusal is None else result.refusal.code
+        emit("command.done", command=command, job_id=result.job_id, actor=actor, outcome=outcome)

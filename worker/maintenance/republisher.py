@@ -35,7 +35,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from worker.jobs import transitions
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from worker.broker.publisher import Broker
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from worker.jobs.due import QueueSnapshot
     from worker.maintenance.cadence import Cadence
 
-log = get_log(__name__)
+log = get_logger(__name__)
 
 EMPTIED_CHECK_EVERY_S = 1.0
 PRESUMED_LOST_CHECK_EVERY_S = 0.5

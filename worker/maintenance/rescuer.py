@@ -26,12 +26,10 @@ from typing import TYPE_CHECKING
 
 from worker.jobs import transitions, workers
 from worker.maintenance.quarantine import quarantine
-from worker.telemetry.log import get_log
+from worker.telemetry.emit import emit
 
 if TYPE_CHECKING:
     from worker.db.pool import Connection
-
-log = get_log(__name__)
 
 
 class Rescuer:
@@ -58,7 +56,7 @@ class Rescuer:
         """Declare silent workers dead, free what ended workers hold, and quarantine what has killed too many."""
         if time.monotonic() - self._unbroken_since_s >= self._dead_after_s:
             for worker in workers.end_dead_workers(tx, self._dead_after_s):
-                log.warning("worker.dead", worker=str(worker.id), name=worker.name)
+                emit("worker.dead", worker=str(worker.id), name=worker.name)
         for freed in transitions.rescue(tx):
-            log.warning("claim.freed", job_id=str(freed.job_id), number=freed.number, deaths=freed.deaths)
+            emit("claim.freed", job_id=str(freed.job_id), number=freed.number, deaths=freed.deaths)
             quarantine(tx, freed)

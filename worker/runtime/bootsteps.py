@@ -32,7 +32,7 @@ from worker.runtime.task_pool import TaskPool
 from worker.signals import force_exit_if_database_is_away, run_on_after_hangup
 from worker.tasks import celery_tasks
 from worker.tasks.context import Runtime
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 from worker.telemetry.redact import redact_json
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from worker.runtime.long_duties import Duty
 
 
-log = get_log(__name__)
+log = get_logger(__name__)
 FLUSH_EVENTS_EVERY_S = 0.2
 MAX_BUFFERED_EVENTS = 500
 """More than come in that time; a message of so many is some 150 KiB."""

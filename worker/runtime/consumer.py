@@ -15,13 +15,13 @@ from celery.worker import consumer
 from kombu.message import Message
 
 from worker.jobs.task_names import TaskName
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 from worker.telemetry.redact import redact_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-log = get_log(__name__)
+log = get_logger(__name__)
 _TASKS = frozenset(TaskName)
 _HEADERS = ("task", "id", "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin")
 """All that a task is to know of its message: ours ask Celery for no callbacks, chords, stamps or the like."""

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from celery.worker.control import Panel, nok
 
 from worker.jobs.task_names import QUEUE
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-log = get_log(__name__)
+log = get_logger(__name__)
 _THREADS = "the number of threads is no command's: set SLICEWAY_WORKER_THREADS and restart the worker"
 REFUSED = {
     "pool_grow": _THREADS,

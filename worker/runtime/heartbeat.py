@@ -15,14 +15,14 @@ from worker.runtime.overdue import OverdueWatch
 from worker.runtime.sending_report import SendingReport
 from worker.sources.file import usable
 from worker.tasks.guard import boot_clock_s
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.tasks.context import Runtime
 
-log = get_log(__name__)
+log = get_logger(__name__)
 
 WATCH_EVERY_S = 0.5
 EXIT_GRACE_S = 5.0

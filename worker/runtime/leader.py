@@ -20,7 +20,7 @@ from worker.maintenance.cadence import Cadence
 from worker.maintenance.republisher import Republisher
 from worker.maintenance.rescuer import Rescuer
 from worker.runtime.long_duties import LongDuties
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from worker.jobs.due import QueueSnapshot
     from worker.runtime.long_duties import Duty
 
-log = get_log(__name__)
+log = get_logger(__name__)
 
 RESCUE_EVERY_S = 0.5
 IDLE_EVERY_S = 1.0

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from worker.db.pool import DATABASE_ERRORS, connect
-from worker.telemetry.log import bound, get_log
+from worker.telemetry.log import bound_contextvars, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from worker.config.settings import Settings
     from worker.db.pool import Connection
 
-log = get_log(__name__)
+log = get_logger(__name__)
 
 APPLICATION = "sliceway duties"
 """The connection's name in `pg_stat_activity`."""
@@ -86,7 +86,7 @@ class LongDuties(threading.Thread):
 
     def _run_once(self, duty: Duty, term: int) -> None:
         every_s = min(duty.every_s, RETRY_S)
-        with bound(duty=duty.name):
+        with bound_contextvars(duty=duty.name):
             try:
                 duty.run(self._connected(), lambda: self._leads(term))
             except DATABASE_ERRORS as error:

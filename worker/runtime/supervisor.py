@@ -17,7 +17,7 @@ from worker.config.cgroup import killed_for_memory
 from worker.restarts import RestartBackoff
 from worker.runtime.heartbeat import PARENT_VARIABLE
 from worker.signals import run_on_after_hangup
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from worker.config.settings import Settings
 
-log = get_log(__name__)
+log = get_logger(__name__)
 
 STOP_GRACE_S = 8.0
 """Children end by themselves within 5 s of SIGTERM; what is left after this is killed."""

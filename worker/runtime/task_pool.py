@@ -16,12 +16,12 @@ from celery.concurrency.base import BasePool, apply_target
 from celery.worker.state import reserved_requests
 from kombu.asynchronous import get_event_loop
 
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-log = get_log(__name__)
+log = get_logger(__name__)
 
 
 class TaskPool(BasePool):  # type: ignore[misc]

@@ -15,6 +15,7 @@ from worker.jobs.proof import NotProven
 from worker.stores.base import AbortSkipped, Listing
 from worker.tasks.settle import store_answered
 from worker.tasks.verify import mark_of, result_of, verify_object, wanted_of
+from worker.telemetry.emit import emit
 
 if TYPE_CHECKING:
     from worker.jobs.rows import ClaimedJob
@@ -91,6 +92,7 @@ def _was_faster(ctx: TaskContext[ClaimedJob]) -> NotProven | None:
     if isinstance(proof, NotProven):
         return proof
     ctx.write(lambda tx: transitions.succeed(tx, ctx.claim, result_of(job.size_bytes, proof, stored)))
+    emit("job.succeeded", job_id=job.id, store=job.store, tenant=job.tenant)
     store_answered(ctx)
     return None
 

@@ -15,7 +15,7 @@ from celery.exceptions import Ignore, Retry
 from worker.config.timeouts import Timers
 from worker.db.pool import UNAVAILABLE
 from worker.errors import Interrupted, SlicewayError, StaleClaim, Stop
-from worker.jobs import control, transitions
+from worker.jobs import commands, control, transitions
 from worker.jobs.arguments import Malformed, read
 from worker.jobs.leases import Claim
 from worker.jobs.retry import GiveUp
@@ -28,7 +28,8 @@ from worker.tasks.finish import run_finish
 from worker.tasks.init import run_init
 from worker.tasks.settle import REVOKED, settle
 from worker.tasks.slice import claim_slice, send_slice
-from worker.telemetry.log import bound, get_log
+from worker.telemetry.emit import emit
+from worker.telemetry.log import bound_contextvars, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 J = TypeVar("J", bound="Claimed")
 
-log = get_log(__name__)
+log = get_logger(__name__)
 _runtime: Runtime | None = None
 _OPTIONS: Mapping[str, Any] = {
     "bind": True, "ignore_result": True, "acks_late": False, "max_retries": None, "throws": (SlicewayError,),
@@ -108,7 +109,7 @@ def _perform(
     given = _read(task, message)
     limit_s = limit(rt.timers, None)
     claim = Claim(given.job, given.number, given.token, given.epoch, rt.worker)
-    with bound(job_id=str(claim.job_id), number=claim.number, token=claim.token, epoch=claim.epoch):
+    with bound_contextvars(job_id=str(claim.job_id), number=claim.number, token=claim.token, epoch=claim.epoch):
         try:
             with rt.guards.enter(claim, task.request.id, limit_s, alone=given.alone) as guard:
                 _run(rt, claim, guard, lambda: _take(rt, claim, guard, take, limit_s), work)
@@ -158,6 +159,7 @@ def _run(
         guard.aborts = isinstance(job, ClaimedJob) and job.state is JobState.CANCELLING
         guard.claimed = True
         rt.guards.note_claimed(job.dispatched_at)
+        emit("claim.granted", job_id=claim.job_id, number=claim.number, store=job.store)
         work(TaskContext(rt, claim, job, guard))
     except (StaleClaim, *UNAVAILABLE):
         raise
@@ -187,9 +189,7 @@ def _give_back(rt: Runtime, claim: Claim, job: Claimed | None, error: Exception,
         decision = settle(rt, claim, None, error, guard)
     if isinstance(error, Interrupted) and error.stop in {Stop.CANCELLED, Stop.REVOKED}:
         raise Ignore from error
-    log.info(
-        "task.failed" if isinstance(decision, GiveUp) else "task.deferred", code=getattr(error, "code", "internal")
-    )
+    emit("task.failed" if isinstance(decision, GiveUp) else "task.deferred", code=getattr(error, "code", "internal"))
     if isinstance(decision, GiveUp):
         raise error
     raise Retry(str(error)) from error
@@ -209,6 +209,7 @@ def _on_revoked(request: Any = None, terminated: bool = False, expired: bool = F
     except Malformed:
         return
     with rt.db.connection() as tx:
-        control.pause(tx, [job_id], "operator", REVOKED)
+        results = control.pause(tx, [job_id], "operator", REVOKED)
+    commands.report("pause", "operator", results)
     log.warning("task.revoked", job_id=str(job_id))
     rt.notify_dispatcher()

@@ -19,6 +19,7 @@ from worker.jobs.proof import NotProven, Proof
 from worker.stores.base import Listing
 from worker.tasks.settle import store_answered
 from worker.tasks.verify import mark_of, result_of, unverified, verify_object, wanted_of
+from worker.telemetry.emit import emit
 
 if TYPE_CHECKING:
     from worker.jobs.rows import ClaimedJob
@@ -126,6 +127,7 @@ def _prove(ctx: TaskContext[ClaimedJob], error: StoreError | None) -> None:
     )
     if isinstance(proof, Proof):
         ctx.write(lambda tx: transitions.succeed(tx, ctx.claim, result_of(job.size_bytes, proof, stored)))
+        emit("job.succeeded", job_id=job.id, store=job.store, tenant=job.tenant)
         return
     if proof is NotProven.NO_DIGEST:
         raise unverified(job) from error

@@ -12,6 +12,7 @@ from worker.jobs.proof import NotProven
 from worker.jobs.states import JobState
 from worker.tasks.hashing import hash_source
 from worker.tasks.verify import Verification, result_of, unverified, verify_object, wanted_of, without_effect
+from worker.telemetry.emit import emit
 
 if TYPE_CHECKING:
     from worker.config.profiles import StoreProfile
@@ -121,3 +122,4 @@ class InitWork:
             raise error or Unknown(f"the store says that {self.job.key!r} is stored, but shows no such object")
         result = result_of(self.source.size_bytes, proof, stored)
         self.ctx.write(lambda tx: transitions.succeed(tx, self.ctx.claim, result))
+        emit("job.succeeded", job_id=self.job.id, store=self.job.store, tenant=self.job.tenant)

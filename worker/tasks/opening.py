@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from worker.errors import SourceChanged, StaleClaim
 from worker.jobs import transitions
 from worker.jobs.retry import describe
-from worker.telemetry.log import get_log
+from worker.telemetry.log import get_logger
 from worker.telemetry.redact import redact_json
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from worker.sources.base import Source
     from worker.tasks.context import TaskContext
 
-log = get_log(__name__)
+log = get_logger(__name__)
 
 
 def open_for_init(ctx: TaskContext[ClaimedJob]) -> Source:

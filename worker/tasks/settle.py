@@ -10,7 +10,7 @@ from worker.errors import Interrupted, Stop, StoreUnusable
 from worker.jobs import breakers, control, leases, transitions
 from worker.jobs.leases import Claim, Deferral
 from worker.jobs.retry import PROFILE_CODES, Again, Decision, Fresh, GiveUp, History, decide
-from worker.telemetry.log import get_log
+from worker.telemetry.emit import emit
 from worker.telemetry.redact import redact_json
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 ABORT_WAIT = timedelta(minutes=1)
 """The time between two attempts of an abort at a store that is unusable."""
 REVOKED = "its task was revoked in Flower; retry the job to go on"
-log = get_log(__name__)
 
 
 def settle(rt: Runtime, claim: Claim, job: Claimed | None, error: Exception, guard: ClaimGuard) -> Decision:
@@ -98,12 +97,12 @@ def _carry_out(tx: Connection, guard: ClaimGuard, decision: Decision, timers: Ti
 def _open_breaker(tx: Connection, store: str, error: ErrorDocument, probe_s: float) -> None:
     if breakers.open_breaker(tx, store, error, probe_s):
         fields = {"code": error["code"], "message": error["message"], "advice": error["advice"]}
-        log.warning("store.unusable", store=store, **fields)
+        emit("store.unusable", store=store, **fields)
 
 
 def store_answered(ctx: TaskContext[Claimed]) -> None:
     """Let the jobs of a store that was unusable go on, after it has done what it was asked."""
     if ctx.job.breaker_open:
         if ctx.write(lambda tx: breakers.close_breaker(tx, ctx.job.store)):
-            log.info("store.usable_again", store=ctx.job.store)
+            emit("store.usable_again", store=ctx.job.store)
         ctx.rt.notify_dispatcher()

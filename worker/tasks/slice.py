@@ -12,7 +12,8 @@ from worker.jobs.leases import Acknowledged, Claim
 from worker.stores.base import SliceAck, Stored
 from worker.tasks.context import WRITE_AGAIN_S
 from worker.tasks.settle import store_answered
-from worker.telemetry.log import get_log
+from worker.telemetry.emit import emit
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from worker.jobs.rows import ClaimedSlice
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from worker.tasks.context import Runtime, TaskContext
     from worker.tasks.guard import ClaimGuard
 
-log = get_log(__name__)
+log = get_logger(__name__)
 
 
 def claim_slice(rt: Runtime, claim: Claim, guard: ClaimGuard, *, reclaim: bool) -> ClaimedSlice:
@@ -52,7 +53,7 @@ def send_slice(ctx: TaskContext[ClaimedSlice]) -> None:
     tag, digest = (put.tag, put.digest) if isinstance(put, SliceAck) else (None, None)
     done = Acknowledged(claim, tag, digest)
     left = _checkpoint(rt, done, ctx.guard)
-    log.debug("slice.checkpointed", job_id=str(claim.job_id), number=claim.number, slices_left=left)
+    emit("slice.checkpointed", job_id=str(claim.job_id), number=claim.number, slices_left=left)
     if not left:
         rt.notify_dispatcher()  # the finish is due
     store_answered(ctx)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from worker.tasks.limiters import ResizableSemaphore
 from worker.tasks.link_meter import LinkMeter
+from worker.telemetry.emit import emit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,9 @@ class Transfers:
             guard.begin_sending(size_bytes)
             began_s = time.monotonic()
             yield
-            self.sent.append(time.monotonic() - began_s)
+            took_s = time.monotonic() - began_s
+        self.sent.append(took_s)
+        emit("slice.sent", store=store, size_bytes=size_bytes, took_s=took_s)
 
     def buffer(self, size_bytes: int) -> memoryview:
         """Return this thread's buffer, so many bytes of it; it is used again for the thread's next slice."""

@@ -1,11 +1,13 @@
 """Log lines: a fixed event name plus keys, as JSON or text, without secrets.
 
-    log = get_log(__name__)
-    with bound(job_id=job.id):
+    log = get_logger(__name__)
+    with bound_contextvars(job_id=job.id):
         log.info("slice.checkpointed", number=7, took_s=0.4)
 
-The standard library's logging writes them, so that lines of Celery, uvicorn and Alembic have the same format.
-(Packages for structured logging cost a fifth of a second at every start.)
+The names are structlog's. The standard library's logging writes the lines, so that those of Celery, uvicorn and Alembic
+have the same format. (Packages for structured logging cost a fifth of a second at every start.)
+
+The events of `worker/telemetry/emit.py` are log lines, too, at the level that `worker/telemetry/events.py` gives each.
 """
 
 from __future__ import annotations
@@ -21,16 +23,18 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
+from worker.telemetry.emit import subscribe
+from worker.telemetry.events import EVENTS
 from worker.telemetry.redact import redact, redact_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _context: ContextVar[Mapping[str, object]] = ContextVar("sliceway_log_context", default={})  # noqa: B039 - never changed
 
 
 @contextmanager
-def bound(**keys: object) -> Iterator[None]:
+def bound_contextvars(**keys: object) -> Iterator[None]:
     """Add these keys to every line that is logged inside the `with`."""
     token = _context.set({**_context.get(), **keys})
     try:
@@ -39,7 +43,7 @@ def bound(**keys: object) -> Iterator[None]:
         _context.reset(token)
 
 
-class Log:
+class Logger:
     """Logs events of one module."""
 
     __slots__ = ("_logger",)
@@ -67,15 +71,36 @@ class Log:
         """Log the exception being handled, with its traceback."""
         self._write(logging.ERROR, event, keys, exc_info=True)
 
+    def event(self, level: int, name: str, fields: Mapping[str, object]) -> None:
+        """Log an event of the seam."""
+        self._write(level, name, fields)
+
     def _write(self, level: int, event: str, keys: Mapping[str, object], *, exc_info: bool = False) -> None:
         if self._logger.isEnabledFor(level):
             extra = {"keys": {**_context.get(), **keys}}
             self._logger.log(level, event, extra=extra, exc_info=exc_info, stacklevel=3)
 
 
-def get_log(name: str) -> Log:
+def get_logger(name: str) -> Logger:
     """Return the log of a module."""
-    return Log(logging.getLogger(name))
+    return Logger(logging.getLogger(name))
+
+
+def log_event(name: str, fields: Mapping[str, object]) -> None:
+    """Write an event as a line; the subscriber of the log."""
+    _events.event(EVENTS[name].level, name, fields)
+
+
+def _subscribe(level: int) -> None:
+    """Subscribe the log to the events that it writes at this level, and to no others: those cost nothing."""
+    while _unsubscribe:
+        _unsubscribe.pop()()
+    _unsubscribe.append(subscribe(log_event, [name for name, event in EVENTS.items() if event.level >= level]))
+
+
+_events = get_logger("worker.telemetry.events")
+_unsubscribe: list[Callable[[], None]] = []
+_subscribe(logging.INFO)
 
 
 class _Formatter(logging.Formatter):
@@ -136,6 +161,7 @@ def set_up(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    _subscribe(root.level)
     for noisy in ("httpx", "httpcore", "alembic"):  # at info they log each request with its URL
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 

@@ -31,8 +31,8 @@ def logging_as_it_was() -> Iterator[None]:
 def test_a_json_line_has_the_event_and_its_keys_and_those_bound() -> None:
     out = io.StringIO()
     log.set_up("json", stream=out)
-    with log.bound(job_id="j1"):
-        log.get_log("worker.tasks").info("slice.checkpointed", number=7)
+    with log.bound_contextvars(job_id="j1"):
+        log.get_logger("worker.tasks").info("slice.checkpointed", number=7)
     line = json.loads(out.getvalue())
     assert line.pop("at").endswith("Z")
     assert line == {
@@ -47,7 +47,7 @@ def test_a_json_line_has_the_event_and_its_keys_and_those_bound() -> None:
 def test_a_text_line_stays_one_line_whatever_a_key_holds() -> None:
     out = io.StringIO()
     log.set_up("text", stream=out)
-    log.get_log("x").warning("store.refused", answer="two\nlines", key='a "b"', n=1)
+    log.get_logger("x").warning("store.refused", answer="two\nlines", key='a "b"', n=1)
     assert out.getvalue().count("\n") == 1
     assert out.getvalue().endswith('warning store.refused answer="two\\nlines" key="a \\"b\\"" n=1\n')
 
@@ -66,17 +66,17 @@ def test_lines_and_tracebacks_of_others_are_redacted_too() -> None:
 def test_less_than_the_level_is_not_written() -> None:
     out = io.StringIO()
     log.set_up("json", "warning", stream=out)
-    log.get_log("x").info("not.seen")
-    log.get_log("x").error("seen")
+    log.get_logger("x").info("not.seen")
+    log.get_logger("x").error("seen")
     assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["seen"]
 
 
 def test_what_is_bound_ends_with_its_block() -> None:
     out = io.StringIO()
     log.set_up("json", stream=out)
-    with log.bound(job_id="j1"):
+    with log.bound_contextvars(job_id="j1"):
         pass
-    log.get_log("x").info("after")
+    log.get_logger("x").info("after")
     assert "job_id" not in json.loads(out.getvalue())
 
 
@@ -88,7 +88,7 @@ def test_what_is_no_text_is_redacted_as_deep_as_it_lies() -> None:
     out = io.StringIO()
     for form in ("json", "text"):
         log.set_up(form, stream=out)  # type: ignore[arg-type]
-        log.get_log("x").error("failed", cause=ValueError(SECRET), all={"of": [ValueError(SECRET), SECRET.encode()]})
+        log.get_logger("x").error("failed", cause=ValueError(SECRET), all={"of": [ValueError(SECRET), SECRET.encode()]})
     assert out.getvalue().count(HIDDEN) == 6
     assert leaked(SECRET, out.getvalue()) == []
 
