@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from worker.jobs.statements import sql
+from worker.jobs.statements import written
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _BY_TYPE = {
@@ -30,9 +30,9 @@ def explainable(name: str) -> str:
     """Return a statement with `$1`, `$2`, …; a comment at its head names each parameter and its type.
 
     Raises:
-        KeyError: there is no such statement.
+        FileNotFoundError: there is no such statement.
     """
-    text = sql(name)
+    text = written(name)
     parameters = list(dict.fromkeys(_PARAMETER.findall(text)))
     types = [_OF_ONE.get((name, parameter)) or _TYPES[parameter] for parameter in parameters]
     numbered = _PARAMETER.sub(lambda found: f"${parameters.index(found[1]) + 1}", text).replace("%%", "%")

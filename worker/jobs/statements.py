@@ -3,6 +3,9 @@
 A fragment is `/*: name :*/` in a statement: a list of states that `states.py` knows, or a condition that several
 statements must share to the letter. Fragments have no arguments and do not nest. A statement that names an unknown
 fragment cannot be loaded.
+
+What the server gets begins with the statement's name in a comment, for `pg_stat_activity`, logs and traces. The comment
+at the head of the file is left out: instrumentation of psycopg takes the first word for the name of its span.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from worker.jobs.states import ACTIVE, DUE_STEP, FINAL, OF_INIT, SLICES_IN_FLIGH
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_HEAD = re.compile(r"\A(?:--.*\n)+")
 _FRAGMENT = re.compile(r"/\*: (\w+) :\*/")
 
 
@@ -69,8 +73,13 @@ def names() -> list[str]:
 
 
 def sql(name: str) -> LiteralString:
-    """Return the statement in `worker/jobs/sql/<name>.sql`."""
+    """Return the statement in `worker/jobs/sql/<name>.sql` as the server gets it."""
     return _statements()[name]
+
+
+def written(name: str) -> LiteralString:
+    """Return the same with the comment at its head, for a reader."""
+    return expand((files("worker.jobs") / "sql" / f"{name}.sql").read_text())
 
 
 def expand(text: str) -> LiteralString:
@@ -86,4 +95,5 @@ def expand(text: str) -> LiteralString:
 def _statements() -> dict[str, LiteralString]:
     """Read all of them at once: one that is needed first when no file can be opened any more must be there."""
     found = (files("worker.jobs") / "sql").iterdir()
-    return {Path(each.name).stem: expand(each.read_text()) for each in found if each.name.endswith(".sql")}
+    read = {Path(each.name).stem: each.read_text() for each in found if each.name.endswith(".sql")}
+    return {name: f"/* {name} */ {_HEAD.sub('', expand(text))}" for name, text in read.items()}

@@ -22,6 +22,12 @@ def test_every_statement_is_expanded() -> None:
         assert "/*:" not in sql(name), name
 
 
+def test_the_server_gets_the_name_first_and_then_the_verb() -> None:
+    for name in names():
+        start, verb = sql(name).split(" */ ")[0], sql(name).split(" */ ")[1].split()[0]
+        assert (start, verb in {"WITH", "SELECT", "UPDATE", "INSERT", "DELETE"}) == (f"/* {name}", True)
+
+
 def test_an_unknown_fragment_cannot_be_loaded() -> None:
     with pytest.raises(KeyError, match="nothing_of_ours"):
         expand("SELECT /*: nothing_of_ours :*/")
