@@ -56,7 +56,7 @@ class Rescuer:
         """Declare silent workers dead, free what ended workers hold, and quarantine what has killed too many."""
         if time.monotonic() - self._unbroken_since_s >= self._dead_after_s:
             for worker in workers.end_dead_workers(tx, self._dead_after_s):
-                emit("worker.dead", worker=str(worker.id), name=worker.name)
+                emit("worker.dead", worker=worker.id, name=worker.name)
         for freed in transitions.rescue(tx):
-            emit("claim.freed", job_id=str(freed.job_id), number=freed.number, deaths=freed.deaths)
+            emit("claim.freed", job_id=freed.job_id, number=freed.number, deaths=freed.deaths)
             quarantine(tx, freed)

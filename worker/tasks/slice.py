@@ -53,7 +53,7 @@ def send_slice(ctx: TaskContext[ClaimedSlice]) -> None:
     tag, digest = (put.tag, put.digest) if isinstance(put, SliceAck) else (None, None)
     done = Acknowledged(claim, tag, digest)
     left = _checkpoint(rt, done, ctx.guard)
-    emit("slice.checkpointed", job_id=str(claim.job_id), number=claim.number, slices_left=left)
+    emit("slice.checkpointed", job_id=claim.job_id, number=claim.number, slices_left=left)
     if not left:
         rt.notify_dispatcher()  # the finish is due
     store_answered(ctx)
