@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from alembic import op
+from sqlalchemy.exc import IntegrityError
+
+from worker.errors import SlicewayError
 
 revision = "0004"
 down_revision = "0003"
@@ -30,7 +33,19 @@ def upgrade() -> None:
         op.execute(
             f"ALTER TABLE job DROP CONSTRAINT IF EXISTS {_NAME}, ADD CONSTRAINT {_NAME} CHECK ({_STEPS}) NOT VALID"
         )
-        op.execute(f"ALTER TABLE job VALIDATE CONSTRAINT {_NAME}")
+        try:
+            op.execute(f"ALTER TABLE job VALIDATE CONSTRAINT {_NAME}")
+        except IntegrityError as error:
+            raise _stray() from error
+
+
+def _stray() -> SlicewayError:
+    """Return the error that names a job which was written by hand: no statement writes such a pair."""
+    job = op.get_bind().exec_driver_sql(f"SELECT id, state, step FROM job WHERE NOT ({_STEPS}) LIMIT 1").one()  # noqa: S608
+    return SlicewayError(
+        f"job {job.id} is {job.state} and its step is {job.step}, which does not belong to that state",
+        advice="Set the step in psql to one that docs/states.md lists for the state ('idle' of an ended job), and migrate again.",
+    )
 
 
 def downgrade() -> None:

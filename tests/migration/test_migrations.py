@@ -19,6 +19,7 @@ from sqlalchemy import create_engine
 from tests.support.deadline import DEADLINE_S
 from worker.db.migrate import alembic_config, migrate, migrations_folder, pending_migrations
 from worker.db.pool import conninfo
+from worker.errors import SlicewayError
 from worker.jobs.models import Base
 
 if TYPE_CHECKING:
@@ -88,6 +89,25 @@ def test_each_migration_can_be_taken_back_and_made_again(empty_database_url: str
         assert catalogue(url) == seen[-1]
     command.downgrade(config, "base")
     assert catalogue(url) == seen[0] == []
+
+
+def test_a_job_that_was_written_by_hand_is_named_and_the_migration_goes_on_when_it_is_put_right(
+    empty_database_url: str, revisions: list[str]
+) -> None:
+    migrate(empty_database_url, "0003")
+    with psycopg.connect(conninfo(empty_database_url), autocommit=True) as connection:
+        connection.execute(
+            """INSERT INTO job (id, tenant, state, step, priority, finished_at, source, store, key, target, overwrite,
+                 verify, retry_for_s)
+               VALUES (gen_random_uuid(), 't', 'failed', 'pending', 5, now(), '{}', 'm', 'k', 't', false, 'auto', 60)"""
+        )
+        with pytest.raises(SlicewayError, match="is failed and its step is pending") as refused:
+            migrate(empty_database_url)
+        assert "docs/states.md" in refused.value.advice
+        assert pending_migrations(empty_database_url) == revisions[3:]
+        connection.execute("UPDATE job SET step = 'idle'")
+    migrate(empty_database_url)
+    assert pending_migrations(empty_database_url) == []
 
 
 def test_revisions_stand_in_one_line(revisions: list[str], empty_database_url: str) -> None:
