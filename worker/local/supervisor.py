@@ -157,7 +157,8 @@ class Supervisor:
                 return
             pause_s = watched.backoff.pause_s(now - watched.started_at)
             why = reason(service.log, code, watched.log_from)
-            self._say(f"{service.name} {exit_reason(code)}, starts again in {pause_s:g} s: {why}")
+            when = f"in {pause_s:g} s" if pause_s else "at once"
+            self._say(f"{service.name} {exit_reason(code)}, starts again {when}: {why}")
             watched.due_at = now + pause_s
         elif now >= watched.due_at:
             watched.due_at, watched.started_at, watched.log_from = None, now, log_size(service.log)
