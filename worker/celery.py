@@ -17,6 +17,7 @@ from kombu.entity import Queue
 from worker.broker import amqp_guard, redis_transport
 from worker.config import broker_tls
 from worker.config.settings import load_settings
+from worker.errors import SlicewayError
 from worker.jobs.task_names import QUEUE
 from worker.runtime import control
 from worker.runtime.bootsteps import Engine, EventBatches, NoAcknowledgements
@@ -79,6 +80,12 @@ def _on_setup_logging(**_: Any) -> None:
     set_up(settings.log_format, settings.log_level)
     for name in ("celery.worker.strategy", "celery.app.trace"):  # they log each slice; our events say more
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("celery.app.trace").addFilter(is_unexpected)
+
+
+def is_unexpected(record: logging.LogRecord) -> bool:
+    """Whether a failure that Celery logs, at length, has no line of ours: `task.failed` says all of an expected one."""
+    return not (record.exc_info and isinstance(record.exc_info[1], SlicewayError))
 
 
 def _set_up_logging(settings: Settings) -> None:

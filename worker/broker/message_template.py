@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from celery import signals
 from kombu.connection import Connection
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 _ID, _KWARGS, _ARGSREPR, _BODY, _TAG = "@id@", {"@kwargs@": 0}, "@argsrepr@", "@body@", "@tag@"
 """What a prototype has where messages differ."""
+_RECEIVERS: tuple[list[Any], ...] = tuple(
+    signal.receivers for signal in (signals.before_task_publish, signals.after_task_publish, signals.task_sent)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +50,18 @@ class TaskMessage:
     argsrepr: str
 
 
+def is_observed() -> bool:
+    """Whether a signal of published tasks has a receiver: it may change the message, so that each has to be made."""
+    return any(_RECEIVERS)
+
+
 def publish(app: Celery, producer: Producer, message: TaskMessage) -> None:
-    """Publish a message as Celery does; raises what the transport raises."""
+    """Publish a message as Celery does, with its signals; raises what the transport raises."""
     made = app.amqp.as_task_v2(  # argsrepr, as Flower evaluates kwargsrepr
         message.task_id, message.name, args=(), kwargs=message.kwargs, argsrepr=message.argsrepr, kwargsrepr="{}"
     )
-    producer.publish(
-        made.body, headers=made.headers, serializer="json", exchange="", routing_key=QUEUE, **made.properties
-    )
+    # nothing is declared: the workers declare the queue. Nothing is tried again: the dispatcher publishes again
+    app.amqp.send_task_message(producer, message.name, made, queue=QUEUE, declare=[], serializer="json", retry=False)
 
 
 class MessageTemplate:

@@ -13,7 +13,7 @@ from kombu.entity import Queue
 from kombu.exceptions import BatchPublishError, OperationalError
 from redis.exceptions import ResponseError
 
-from worker.broker.message_template import MessageTemplate, TaskMessage, publish
+from worker.broker.message_template import MessageTemplate, TaskMessage, is_observed, publish
 from worker.config.broker_tls import failure
 from worker.errors import SettingsError
 from worker.ids import task_id
@@ -69,7 +69,7 @@ class Broker:
         """Publish a message for each dispatched step or slice, in one round trip where the transport can."""
         producer = self._connected()
         messages = [task_message(item) for item in items]
-        if (client := _redis(producer.channel)) is None:
+        if (client := _redis(producer.channel)) is None or is_observed():
             self._at_most = None
             with producer.batch():
                 for message in messages:

@@ -12,7 +12,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from celery import bootsteps
+from celery import bootsteps, signals
 from celery.exceptions import WorkerShutdown
 from celery.worker import state
 
@@ -155,6 +155,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         self.liveness.register()
         yield_to_others(settings.worker_nice)  # not before: a start takes more of a processor than a slice does
         celery_tasks.serve(rt)
+        signals.worker_process_init.send(sender=parent.hostname)  # no pool of threads sends it
         self.leader_thread = threading.Thread(target=self.leader.run, name="leader", daemon=True)
         for thread in (self.liveness, self.notifier, self.leader_thread):
             thread.start()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from celery import signals
 from celery.worker import consumer
 from kombu.message import Message
 
@@ -77,8 +78,10 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
     def _refuse(self, message: Any, why: str) -> None:
         headers = message.headers if isinstance(message, Message) and isinstance(message.headers, dict) else {}
         refused(why, task_id=headers.get("id"))
-        if isinstance(message, Message) and not message.acknowledged:
-            message.reject_log_error(log, self.connection_errors)
+        if isinstance(message, Message):
+            if not message.acknowledged:
+                message.reject_log_error(log, self.connection_errors)
+            signals.task_rejected.send(sender=self, message=message, exc=None)
 
 
 def refused(why: str, **keys: object) -> None:

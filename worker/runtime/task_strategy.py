@@ -1,11 +1,14 @@
 """How a task message goes through a worker process: received, run in a thread, ended, with an event of each.
 
 Celery's own way serves every kind of task. Ours are acknowledged when they are taken, store no result, have no callback
-and wait for no time. What Celery remembers of a task (for `inspect`, for a revoke) and its events are the same as in
-that way, and Celery's own code reports every end but the good one.
+and wait for no time. What Celery remembers of a task (for `inspect`, for a revoke), its events and `current_task` are
+the same as in that way, and Celery's own code reports every end but the good one.
+
+The signals are sent in Celery's own way only, so a message takes that way while a signal of tasks has a receiver, or a
+tracer is not Celery's own: Sentry replaces `build_tracer`, OpenTelemetry connects to signals.
 
 Written for Celery 5.7: the strategy's signature, `Request.on_accepted` and `on_failure`, the task's `request_stack`,
-`TraceInfo.handle_error_state`, and the sets of `celery.worker.state`.
+`celery._state._task_stack`, `TraceInfo.handle_error_state`, `build_tracer`, and the sets of `celery.worker.state`.
 """
 
 from __future__ import annotations
@@ -13,8 +16,12 @@ from __future__ import annotations
 import json
 import os
 from time import monotonic
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from celery import signals
+from celery._state import _task_stack
+from celery.app import trace
 from celery.app.task import Context
 from celery.app.trace import TraceInfo, traceback_clear
 from celery.exceptions import Ignore, InvalidTaskError, Retry
@@ -31,6 +38,19 @@ if TYPE_CHECKING:
 
 _BODY_PARTS = 3
 """Positional arguments, keyword arguments, and what is to follow."""
+_RECEIVERS: tuple[list[Any], ...] = tuple(
+    signal.receivers
+    for signal in (
+        signals.task_received,
+        signals.task_prerun,
+        signals.task_postrun,
+        signals.task_success,
+        signals.task_failure,
+        signals.task_retry,
+        signals.task_internal_error,
+    )
+)
+"""The receivers of the signals that only Celery's own way sends; Celery's tracer holds on to these lists, too."""
 
 
 class Delivery(Request):  # type: ignore[misc]
@@ -48,6 +68,7 @@ class Delivery(Request):  # type: ignore[misc]
         began_s = monotonic()
         self.on_accepted(os.getpid(), began_s)
         context = Context(self.request_dict, called_directly=False, headers={})  # headers left out are looked for
+        _task_stack.push(self.task)
         self.task.request_stack.push(context)
         try:
             self.task.run(*self.args, **self.kwargs)
@@ -62,6 +83,7 @@ class Delivery(Request):  # type: ignore[misc]
             self.send_event("task-succeeded", result="None", runtime=monotonic() - began_s)
         finally:
             self.task.request_stack.pop()
+            _task_stack.pop()
 
     def _report(self, end: str, error: Exception, context: Context) -> None:
         described = TraceInfo(end, error).handle_error_state(self.task, context)
@@ -72,10 +94,11 @@ class Delivery(Request):  # type: ignore[misc]
 def strategy(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
     """Return what takes the messages of a task: a `Strategy` in Celery's sense.
 
-    A message that has more to it than our dispatcher's, or a task that an operator has limited in rate, goes Celery's
-    own way.
+    A message that has more to it than our dispatcher's, or a task that is observed or that an operator has limited in
+    rate, goes Celery's own way.
     """
     celerys_own = default(task, app, consumer)
+    is_traced = not _is_celerys_tracer()  # the consumer has just built the task's tracer
     given = {
         "app": app,
         "task": task,
@@ -87,7 +110,7 @@ def strategy(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
     def receive(
         message: Message, body: Any, ack: Any, reject: Any, callbacks: Iterable[Callable[[Request], Any]]
     ) -> None:
-        parts = _parts(message) if body is None else None
+        parts = None if is_traced or body is not None or any(_RECEIVERS) else _parts(message)
         if parts is None or consumer.task_buckets[task.name]:
             celerys_own(message, body, ack, reject, callbacks)
             return
@@ -106,6 +129,12 @@ def strategy(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
         consumer.pool.submit(delivery.run)
 
     return receive
+
+
+def _is_celerys_tracer() -> bool:
+    """Whether `build_tracer` is Celery's own; a wrapper may show the name, the module or the code of what it wraps."""
+    build, own = trace.build_tracer, trace.trace_task
+    return isinstance(build, FunctionType) and build.__code__.co_filename == own.__code__.co_filename
 
 
 def _parts(message: Message) -> list[Any] | None:

@@ -47,7 +47,7 @@ J = TypeVar("J", bound="Claimed")
 log = get_logger(__name__)
 _runtime: Runtime | None = None
 _OPTIONS: Mapping[str, Any] = {
-    "bind": True, "ignore_result": True, "acks_late": False, "max_retries": None, "throws": (SlicewayError,),
+    "bind": True, "ignore_result": True, "acks_late": False, "max_retries": None,
     "Strategy": "worker.runtime.task_strategy:strategy",
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
-from celery import Celery
+from celery import Celery, signals
 
 from tests.integration.dispatch.harness import eventually, read_message
 from worker.broker.publisher import Broker, argsrepr, kwargs
@@ -100,6 +100,32 @@ def test_a_message_is_the_one_that_celery_would_have_sent(app: Celery, broker: B
     broker.publish([row])
     publish_as_celery(app, row)
     assert oldest_message(app) == oldest_message(app)
+
+
+def test_whoever_listens_sees_each_message_before_and_after_and_may_add_to_it(app: Celery, broker: Broker) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def before(sender: str, headers: dict[str, Any], **_: Any) -> None:
+        seen.append(("before", headers["id"]))
+        headers["traceparent"] = f"of {sender}"
+
+    def after(headers: dict[str, Any], **_: Any) -> None:
+        seen.append(("after", headers["id"]))
+
+    rows = [row(), row("finishing", None)]
+    signals.before_task_publish.connect(before)
+    signals.after_task_publish.connect(after)
+    try:
+        broker.publish(rows)
+    finally:
+        signals.before_task_publish.disconnect(before)
+        signals.after_task_publish.disconnect(after)
+    published = [oldest_message(app)["headers"] for _ in rows]
+    assert [headers["traceparent"] for headers in published] == [f"of {TASK_OF[one.state]}" for one in rows]
+    assert seen == [(when, headers["id"]) for headers in published for when in ("before", "after")]
+    assert broker.length() == 0
+    broker.publish([rows[0]])
+    assert "traceparent" not in oldest_message(app)["headers"]
 
 
 def test_the_messages_of_a_tick_go_in_one_command_and_keep_their_order(broker: Broker, client: redis.Redis) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from celery import Celery, Task, current_app
+from celery import Celery, Task, current_app, current_task, signals
+from celery.app import trace
 from celery.concurrency.solo import TaskPool as Solo
 from celery.events.event import Event
 from celery.events.state import State
@@ -21,7 +23,7 @@ from worker.runtime.task_strategy import Delivery, strategy
 from worker.tasks.celery_tasks import slice_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 ID = "0a6d5f3e-6c0b-5a39-8a1c-6f1a2b3c4d5e"
 WAYS = pytest.mark.parametrize("deliver_by", [default, strategy], ids=["celerys", "ours"])
@@ -70,6 +72,12 @@ class Inline(Solo):  # type: ignore[misc]
         work()
 
 
+class Parts(SimpleNamespace):
+    """What a signal may have as its sender."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
 class Harness:
     """A consumer with one task."""
 
@@ -83,8 +91,8 @@ class Harness:
             self.active = [request.info() for request in state.active_requests]
             return body(task)
 
-        self.task = app.task(run, bind=True, name="one", ignore_result=True, throws=(SlicewayError,), shared=False)
-        self.consumer = SimpleNamespace(
+        self.task = app.task(run, bind=True, name="one", ignore_result=True, shared=False)
+        self.consumer = Parts(
             hostname="w@h", connection_errors=(), event_dispatcher=self.eventer, pool=pool, task_buckets={"one": None},
             timer=SimpleNamespace(call_at=None), apply_eta_task=None, disable_rate_limits=False, _limit_post_eta=None,
             on_task_request=lambda request: request.execute_using_pool(pool), _limit_task=self._limit,
@@ -106,7 +114,9 @@ class Harness:
             content_type="application/json", content_encoding="utf-8", accept={"application/json"},
             headers={**made.headers, **headers}, properties=made.properties, delivery_info={},
         )  # fmt: skip
-        receive = deliver_by(self.app.tasks["one"], self.app, self.consumer)
+        task = self.app.tasks["one"]
+        task.__trace__ = trace.build_tracer("one", task, app=self.app)  # as Celery's consumer does before
+        receive = deliver_by(task, self.app, self.consumer)
         receive(message, None, self._acknowledge, self._acknowledge, set())
 
     def _acknowledge(self, *_: Any) -> None:
@@ -218,6 +228,98 @@ def test_what_is_no_message_is_refused_as_by_celery(body: bytes) -> None:
             harness.deliver(deliver_by, body)
         refusals.append(refused.type)
     assert refusals[0] is refusals[1]
+
+
+SIGNALS = (
+    *("task_received", "task_prerun", "task_postrun", "task_success", "task_failure", "task_retry"),
+    *("task_internal_error", "task_revoked"),
+)
+
+
+def listened(body: Callable[[Task], Any], deliver_by: Any, names: Iterable[str]) -> list[tuple[str, bool]]:
+    """Return which of these signals a message sends, in order, and whether each named our task."""
+    sent: list[tuple[str, bool]] = []
+
+    def receiver(name: str, sender: Any, request: Any = None, task_id: str | None = None, **_: Any) -> None:
+        sent.append((name, (task_id or (request or sender.request).id) == ID))
+
+    receivers = {name: functools.partial(receiver, name) for name in names}
+    for name, each in receivers.items():
+        getattr(signals, name).connect(each, weak=False)
+    try:
+        Harness(body).deliver(deliver_by)
+    finally:
+        for name, each in receivers.items():
+            getattr(signals, name).disconnect(each)
+    return sent
+
+
+@pytest.mark.parametrize(("body", "end"), [(body, end) for body, _, end in ENDS.values()], ids=ENDS)
+def test_whoever_listens_gets_celerys_signals(body: Any, end: str) -> None:
+    sent = {deliver_by: listened(body, deliver_by, SIGNALS) for deliver_by in (default, strategy)}
+    assert sent[strategy] == sent[default]
+    assert all(named for _, named in sent[strategy])
+    of_end = {"SUCCESS": "task_success", "RETRY": "task_retry", "FAILURE": "task_failure"}
+    assert {name for name, _ in sent[strategy]} == {"task_received", "task_prerun", "task_postrun"} | (
+        {of_end[end]} if end in of_end else set()
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in SIGNALS if name not in {"task_internal_error", "task_revoked"}])
+def test_one_receiver_of_one_signal_is_enough(name: str) -> None:
+    body = {"task_failure": fails(Refused("no")), "task_retry": retries}.get(name, lambda _: None)
+    assert listened(body, strategy, [name]) == [(name, True)]
+
+
+@WAYS
+def test_a_revoke_sends_its_signal(deliver_by: Any) -> None:
+    state.revoked.add(ID)
+    assert listened(fails(AssertionError("was run")), deliver_by, ["task_revoked"]) == [("task_revoked", True)]
+
+
+class Proxy:
+    """A wrapper that shows everything of what it wraps, as those of wrapt do."""
+
+    def __init__(self, wrapped: Any) -> None:
+        self._wrapped = wrapped
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return traced(self._wrapped, *args, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapped, name)
+
+
+runs: list[str] = []
+
+
+def traced(build: Any, name: str, task: Task, **options: Any) -> Any:
+    """Build a tracer that notes its runs."""
+    tracer = build(name, task, **options)
+    return lambda uuid, *args, **kwargs: (runs.append(uuid), tracer(uuid, *args, **kwargs))[1]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [Proxy, lambda build: functools.wraps(build)(lambda *args, **options: traced(build, *args, **options))],
+    ids=["proxy", "function"],
+)
+def test_a_tracer_that_is_not_celerys_runs_each_task(monkeypatch: pytest.MonkeyPatch, wrap: Any) -> None:
+    """Sentry replaces `build_tracer` by a function, others by a proxy."""
+    runs.clear()
+    Harness(lambda _: None).deliver(strategy)
+    assert runs == []
+    monkeypatch.setattr(trace, "build_tracer", wrap(trace.build_tracer))
+    Harness(lambda _: None).deliver(strategy)
+    assert runs == [ID]
+
+
+@WAYS
+def test_the_current_task_is_the_one_that_runs(deliver_by: Any) -> None:
+    seen: list[Any] = []
+    Harness(lambda _: seen.append((current_task.name, current_task.request.id))).deliver(deliver_by)
+    assert seen == [("one", ID)]
+    assert not current_task
 
 
 def test_our_tasks_go_this_way() -> None:
