@@ -14,13 +14,14 @@ from celery import Celery, concurrency, signals
 from celery.platforms import SecurityWarning
 from kombu.entity import Queue
 
-from worker.broker import amqp_guard, redis_transport
+from worker.broker.transport_options import options
 from worker.config import broker_tls
+from worker.config.celery_parts import threads, why_stock
 from worker.config.settings import load_settings
 from worker.errors import SlicewayError
-from worker.jobs.task_names import QUEUE
+from worker.jobs.task_names import QUEUE, TaskName
 from worker.runtime import control
-from worker.runtime.bootsteps import Engine, EventBatches, NoAcknowledgements
+from worker.runtime.bootsteps import Engine, EventBatches, NoAcknowledgements, RedactedEvents
 from worker.runtime.concurrency import most_tasks
 from worker.telemetry.log import set_up
 
@@ -28,22 +29,17 @@ if TYPE_CHECKING:
     from worker.config.settings import Settings
 
 POOL = "worker.runtime.task_pool:TaskPool"
+STRATEGY = "worker.runtime.task_strategy:strategy"
 
 
 def make_app(settings: Settings) -> Celery:
     """Return the application for these settings, without a connection."""
     made = Celery("sliceway", broker=settings.broker.for_kombu(), set_as_current=True)
-    concurrency.ALIASES["threads"] = POOL  # `-P threads` means our pool, too
     control.register()
-    redis = settings.broker.is_redis
-    (redis_transport if redis else amqp_guard).register()
     made.conf.update(
         broker_use_ssl=broker_tls.for_kombu(settings.broker),
         task_default_queue=QUEUE,
-        # on Redis without acknowledgements: a copy of each message until its acknowledgement would cost more than the
-        # fetch itself, and the dispatcher publishes a lost message again; on other brokers the prefetch limit needs
-        # acknowledgements
-        task_queues=[Queue(QUEUE, routing_key=QUEUE, no_ack=redis)],
+        task_queues=[Queue(QUEUE, routing_key=QUEUE)],
         task_serializer="json",
         accept_content=["json"],
         result_backend=None,
@@ -52,11 +48,9 @@ def make_app(settings: Settings) -> Celery:
         worker_send_task_events=True,  # Flower
         task_send_sent_event=False,
         worker_consumer="worker.runtime.consumer:Consumer",
-        worker_pool=POOL,
-        worker_concurrency=most_tasks(settings.worker_threads),
+        worker_pool="threads",
+        worker_concurrency=threads(settings),
         worker_prefetch_multiplier=1,
-        # an idle process cannot get a message that a busy one has prefetched; Celery supports this on Redis only
-        worker_disable_prefetch=redis,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the upload does not need the broker
@@ -64,13 +58,36 @@ def make_app(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         broker_channel_error_retry=True,  # a server may refuse a command only for a while
         broker_connection_timeout=2,
-        broker_transport_options=redis_transport.options(settings.broker),
+        broker_transport_options=options(settings.broker),
     )
     made.steps["worker"].add(Engine)
+    made.steps["consumer"].add(RedactedEvents)
+    if why_stock(settings) is None:
+        _take_short_path(made, settings)
+    return made
+
+
+def _take_short_path(made: Celery, settings: Settings) -> None:
+    """Use the strategy, the pool and the transport of Sliceway in place of Celery's and kombu's."""
+    from worker.broker import amqp_guard, redis_transport  # noqa: PLC0415 - only with the versions written for
+
+    redis = settings.broker.is_redis
+    (redis_transport if redis else amqp_guard).register()
+    concurrency.ALIASES["threads"] = POOL  # `-P threads` means our pool, too
+    made.conf.update(
+        # on Redis without acknowledgements: a copy of each message until its acknowledgement would cost more than the
+        # fetch itself, and the dispatcher publishes a lost message again; on other brokers the prefetch limit needs
+        # acknowledgements
+        task_queues=[Queue(QUEUE, routing_key=QUEUE, no_ack=redis)],
+        task_annotations={name: {"Strategy": STRATEGY} for name in TaskName},
+        worker_pool=POOL,
+        worker_concurrency=most_tasks(settings.worker_threads),
+        # an idle process cannot get a message that a busy one has prefetched; Celery supports this on Redis only
+        worker_disable_prefetch=redis,
+    )
     made.steps["consumer"].add(EventBatches)
     if redis:
         made.steps["consumer"].add(NoAcknowledgements)
-    return made
 
 
 @signals.setup_logging.connect

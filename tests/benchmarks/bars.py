@@ -99,6 +99,7 @@ BARS = (
     Bar("slow_link", "% sent twice", Side.MOST, 5, "slow links: bytes sent twice, %"),
     Bar("slow_link", "slices twice", Side.MOST, 1, "six slices of 3 MiB at 64 KiB/s: sent twice", absent="with --long"),
     Bar("slow_link", "attempts", Side.MOST, 0, "slow links: attempts used up"),
+    Bar("celery_parts", "1g1: CPU stock / short", Side.LEAST, 1, "CPU a slice: stock Celery, x the short path"),
     Bar("slow_store", "first, s", Side.MOST, 2, "beside a slow store, the first of 40 small files, s"),
     Bar("hostile", "p99 ms", Side.MOST, 250, "/healthz under each kind of load without a key, p99 ms"),
     Bar("flat_cost", "CPU a slice, x of the first", Side.MOST, 1.1, "CPU a slice, the largest file: x that at 1 GiB"),

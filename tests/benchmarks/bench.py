@@ -36,6 +36,7 @@ CASES: dict[str, tuple[tuple[str, ...] | None, tuple[str, ...]]] = {
     "large_files --kept": (None, ()),
     "many_files": ((), ()),
     "small_files": ((), ("--jobs", "5000")),
+    "celery_parts": (("--rounds", "3"), ()),
     "enqueue": ((), ()),
     "large_bodies": (("--seconds", "3"), ()),
     "latency": (("--seconds", "4"), ()),

@@ -113,9 +113,9 @@ class Side:
 
 
 @contextlib.contextmanager
-def side(tree: Path) -> Iterator[Side]:
-    """Have the system of a tree up."""
-    environ = {**os.environ, "PYTHONPATH": str(tree), "SIDE_TREE": str(tree)}
+def side(tree: Path, **settings: str) -> Iterator[Side]:
+    """Have the system of a tree up, with these settings."""
+    environ = {**os.environ, "PYTHONPATH": str(tree), "SIDE_TREE": str(tree), "SIDE_SETTINGS": json.dumps(settings)}
     argv = [sys.executable, __file__]
     with subprocess.Popen(
         argv, cwd=tree, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -126,7 +126,8 @@ def side(tree: Path) -> Iterator[Side]:
 
 def serve() -> None:
     """Measure what standard input asks for, until it ends."""
-    with bench_environment("--discard", settings={"SLICEWAY_MAX_LIVE_JOBS": "1000000"}) as site:
+    settings = {"SLICEWAY_MAX_LIVE_JOBS": "1000000", **json.loads(os.environ["SIDE_SETTINGS"])}
+    with bench_environment("--discard", settings=settings) as site:
         site.file("large", 1024 * MIB)
         medium = [f"medium{number}" for number in range(MEDIUM)]
         small = [f"small{number}" for number in range(SMALL)]

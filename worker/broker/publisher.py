@@ -51,8 +51,14 @@ class Broker:
     Every call may raise one of `errors`; after that `close` and go on: the next call connects again.
     """
 
-    def __init__(self, app: Celery) -> None:
-        self._app = app
+    def __init__(self, app: Celery, *, has_templates: bool = True) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            app: whose tasks are published.
+            has_templates: messages for Redis are made of templates, and not each by Celery.
+        """
+        self._app, self._has_templates = app, has_templates
         self._connection: Connection | None = None
         self._producer: Producer | None = None
         self._templates: dict[TaskName, MessageTemplate] = {}
@@ -69,7 +75,8 @@ class Broker:
         """Publish a message for each dispatched step or slice, in one round trip where the transport can."""
         producer = self._connected()
         messages = [task_message(item) for item in items]
-        if (client := _redis(producer.channel)) is None or is_observed():
+        client = _redis(producer.channel) if self._has_templates and not is_observed() else None
+        if client is None:
             self._at_most = None
             with producer.batch():
                 for message in messages:

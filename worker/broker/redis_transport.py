@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from kombu.asynchronous import Hub
 
-    from worker.config.broker_url import BrokerUrl
-
 SCHEMES = {"redis": "Transport", "rediss": "Transport", "sentinel": "SentinelTransport"}
 """Kombu's names; its `redis+socket` is its `redis` with a path in the place of the host."""
 log = get_logger(__name__)
@@ -49,20 +47,6 @@ def register() -> None:
     for scheme, transport in SCHEMES.items():
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{transport}"
         _transport_cache.pop(scheme, None)
-
-
-def options(url: BrokerUrl) -> dict[str, object]:
-    """Return kombu's options for the connections to a broker; one that is no Redis takes no notice of them."""
-    timeouts: dict[str, object] = {"socket_timeout": 5, "socket_connect_timeout": 2}
-    made = timeouts | {
-        "socket_keepalive": True,
-        "health_check_interval": 5,
-        "visibility_timeout": 86_400,  # redelivery is the dispatcher's business
-    }
-    if (master := url.master) is not None:
-        secret = {} if master.password is None else {"password": master.password.reveal()}
-        made |= {"master_name": master.name, "sentinel_kwargs": timeouts | secret}
-    return made
 
 
 class QoS(redis.QoS):

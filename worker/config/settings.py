@@ -89,6 +89,10 @@ class Settings(ServerSettings, ApiLimits):
     flower_root_path: RootPath | None = Field(
         default=None, description="Path below which Flower serves, such as `/flower`; its proxy passes it on."
     )
+    celery: Literal["auto", "stock"] = Field(
+        default="auto",
+        description="`auto`: Sliceway's short path with the Celery and kombu it was written for; `stock`: theirs.",
+    )
     log_format: Literal["auto", "json", "text"] = Field(
         default="auto", description="`json`, `text`, or `auto`: text on a terminal."
     )

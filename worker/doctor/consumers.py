@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from worker.broker.redis_transport import options
+from worker.broker.transport_options import options
 from worker.config import broker_tls
 from worker.doctor.findings import Finding, Level
 from worker.jobs.task_names import QUEUE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from worker.config.celery_parts import STOCK_ADVICE, why_stock
 from worker.config.credentials import SHORT, SHORT_ADVICE
 from worker.config.profiles import Profiles
 from worker.doctor import servers
@@ -31,6 +32,8 @@ def examine(settings: Settings) -> list[Finding]:
         stores = [*servers.store_checks(list(profiles.stores.values())), ("roots", lambda: servers.roots(profiles))]
     if short := short_settings():
         found.append(Finding("secrets", Level.NOTE, f"{', '.join(short)}: {SHORT}", SHORT_ADVICE))
+    if why := why_stock(settings):
+        found.append(Finding("celery", Level.NOTE, f"the stock parts are used: {why}", STOCK_ADVICE))
     return found + run(
         [
             ("database", lambda: database(settings, profiles)),

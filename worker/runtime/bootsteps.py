@@ -13,11 +13,13 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import bootsteps, signals
+from celery.concurrency import get_implementation
 from celery.exceptions import WorkerShutdown
 from celery.worker import state
 
 from worker.broker.publisher import Broker, check_safe
 from worker.config.authorities import check_authorities
+from worker.config.celery_parts import STOCK_ADVICE, why_stock
 from worker.config.credentials import warn_of_short_secrets
 from worker.config.settings import load_settings
 from worker.db.upgrade import refuse_unexpected_pooler
@@ -28,7 +30,6 @@ from worker.jobs.task_names import QUEUE
 from worker.runtime.cpu_priority import stop_yielding, yield_to_others
 from worker.runtime.heartbeat import EXIT_STUCK, PARENT_VARIABLE, Liveness
 from worker.runtime.leader import Leader
-from worker.runtime.task_pool import TaskPool
 from worker.signals import force_exit_if_database_is_away, run_on_after_hangup
 from worker.tasks import celery_tasks
 from worker.tasks.context import Runtime
@@ -49,19 +50,25 @@ DRAIN_S = 4.0
 """How long a stop waits for what is being sent to come to its next piece."""
 
 
-class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Sends the task events that Flower lives on a few times a second, not in every turn of the event loop.
+class RedactedEvents(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Sends no task event with a secret: the texts of errors are redacted on their way."""
 
-    None shows a secret: the texts of errors are redacted on their way.
-    """
+    requires = ("celery.worker.consumer.events:Events",)
+
+    def start(self, parent: Any) -> None:
+        """Redact from now on; each connection has a dispatcher of its own."""
+        if parent.event_dispatcher is not None:
+            parent.event_dispatcher.send = redacted(parent.event_dispatcher.send)
+
+
+class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Sends the task events that Flower lives on a few times a second, not in every turn of the event loop."""
 
     requires = ("celery.worker.consumer.events:Events",)
     timer: Any = None
 
     def start(self, parent: Any) -> None:
         """Flush by the clock; the buffer flushes by itself when it is full."""
-        if parent.event_dispatcher is not None:
-            parent.event_dispatcher.send = redacted(parent.event_dispatcher.send)
         if parent.hub is not None:
             parent.event_dispatcher.on_send_buffered = None
             parent.event_dispatcher.buffer_limit = MAX_BUFFERED_EVENTS
@@ -130,13 +137,15 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
             warn_of_short_secrets()
             refuse_unexpected_pooler(settings.database_url, settings.database_direct_url)
         check_safe(parent.app)
+        if stock := why_stock(settings):
+            log.info("worker.stock_celery", why=stock, advice=STOCK_ADVICE)
         rt = self.runtime = self.runtime_type(settings, revoked=lambda task_id: task_id in state.revoked)
         rt.name = f"{parent.hostname}:{os.getpid()}"  # what Flower and Celery's commands call it, and its process
         caps = {name: profile.max_in_flight for name, profile in settings.profiles.stores.items()}
         self.wakeup = Wakeup(settings.database_direct_url or settings.database_url)
         self.leader = Leader(
             db=rt.db,
-            broker=Broker(parent.app),
+            broker=Broker(parent.app, has_templates=stock is None),
             wakeup=self.wakeup,
             settings=settings,
             holder=rt.worker,
@@ -201,7 +210,7 @@ def check_options(parent: Any) -> None:
     Raises:
         SettingsError: another pool, autoscaling, or queues without ours; names the option.
     """
-    if not issubclass(parent.pool_cls, TaskPool):
+    if parent.pool_cls is not get_implementation(parent.app.conf.worker_pool):
         name = parent.pool_cls.__module__.rpartition(".")[2]
         raise SettingsError(f"-P {name}: this pool is not served", advice="Leave -P out, or write -P threads.")
     if parent.autoscale:

@@ -41,12 +41,14 @@ def _prefetch(slots: int) -> int:
 class Slots:
     """The number of slots of one process, by what its slices take in the store's hands."""
 
-    def __init__(self, fixed: int | None = None) -> None:
+    def __init__(self, fixed: int | None = None, *, ahead: bool = True) -> None:
         """Begin with the smallest number.
 
         Args:
             fixed: the operator's own number, which nothing changes.
+            ahead: the pool has threads for what is claimed ahead.
         """
+        self._ahead = ahead
         self.least = self.now = fixed or MIN_SLOTS
         self._most = fixed or MAX_SLOTS
         self._alone_s: float | None = None
@@ -60,7 +62,7 @@ class Slots:
         As many as there are slots: a checkpoint that waits for its group may take as long as a store that answers in
         20 ms. None with a single slot: that setting asks for one slice at a time, as the drill's canary does.
         """
-        return _prefetch(self.now) if self._short else 0
+        return _prefetch(self.now) if self._short and self._ahead else 0
 
     def observe(self, busy: int, took_s: float | None) -> int:
         """Return the slots from now on, by what was measured since the last tick.

@@ -7,6 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from worker.config.celery_parts import threads, why_stock
 from worker.db.pool import UNAVAILABLE
 from worker.jobs import leases, transitions, workers
 from worker.jobs.leases import Deferral
@@ -44,7 +45,7 @@ class Liveness(threading.Thread):
         """
         super().__init__(name="liveness", daemon=True)
         self._rt, self._request_stop, self._resize = rt, request_stop, resize
-        self._slots = Slots(rt.settings.worker_threads)
+        self._slots = Slots(threads(rt.settings), ahead=why_stock(rt.settings) is None)
         self._report = SendingReport(rt.timers.progress_s)
         self._overdue = OverdueWatch(rt.timers.stuck_after_s)
         self._ended = threading.Event()

@@ -48,7 +48,6 @@ log = get_logger(__name__)
 _runtime: Runtime | None = None
 _OPTIONS: Mapping[str, Any] = {
     "bind": True, "ignore_result": True, "acks_late": False, "max_retries": None,
-    "Strategy": "worker.runtime.task_strategy:strategy",
 }  # fmt: skip
 
 

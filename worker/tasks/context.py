@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import uuid4
 
+from worker.config.celery_parts import threads
 from worker.db.pool import UNAVAILABLE, Database
 from worker.jobs import leases
 from worker.jobs.places import check_tenant, store_of
@@ -54,7 +55,7 @@ class Runtime:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.db = Database(
             settings.database_url,
-            pool_size=(settings.worker_threads or MIN_SLOTS) + 3,
+            pool_size=(threads(settings) or MIN_SLOTS) + 3,
             pooled=settings.database_direct_url is not None,
             plan_once=True,
             application="sliceway worker",
@@ -66,7 +67,7 @@ class Runtime:
         self.slot_freed: Callable[[], None] = _no_op
         """Tells it that a slot is free; heard if no message fills the slot by itself."""
         self.guards = Guards(self.stopping, revoked)
-        self.transfers = Transfers(settings.worker_threads or MIN_SLOTS, settings.timers.slow_slice_s)
+        self.transfers = Transfers(threads(settings) or MIN_SLOTS, settings.timers.slow_slice_s)
         self.checkpoints = Checkpoints(self.db, self.worker, more=self.transfers.room.busy)
         self.drivers = Drivers()
         self.leases = ClaimLeases(settings.timers, settings.profiles.stores)

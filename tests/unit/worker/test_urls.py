@@ -17,7 +17,7 @@ from kombu.utils.url import parse_url, url_to_parts
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
-from worker.broker.redis_transport import options
+from worker.broker.transport_options import options
 from worker.config.broker_url import REDIS_SCHEMES, UNPARSED_SCHEMES, BrokerTls, BrokerUrl, Master
 from worker.config.settings import load_settings
 from worker.db.pool import conninfo

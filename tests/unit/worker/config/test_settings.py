@@ -107,6 +107,7 @@ WRONG = {
     "flower_port": ("65536",),
     "root_path": ("sliceway", "/", "/sliceway/", "/a b", "//a"),
     "flower_root_path": ("flower/",),
+    "celery": ("short", "STOCK"),
     "log_format": ("xml",),
     "log_level": ("loud", "INFO"),
 }

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +23,6 @@ from kombu.message import Message
 
 from worker.errors import SlicewayError
 from worker.runtime.task_strategy import Delivery, strategy
-from worker.tasks.celery_tasks import slice_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -322,5 +324,20 @@ def test_the_current_task_is_the_one_that_runs(deliver_by: Any) -> None:
     assert not current_task
 
 
-def test_our_tasks_go_this_way() -> None:
-    assert slice_task.Strategy == f"{strategy.__module__}:{strategy.__name__}"
+ASKED = "from worker.celery import app; from worker.jobs.task_names import TaskName; "
+ASKED += "print({app.tasks[name].Strategy for name in TaskName}, app.conf.worker_pool, app.conf.task_queues[0].no_ack)"
+
+
+@pytest.mark.parametrize(
+    ("celery", "said"),
+    [
+        ("auto", "{'worker.runtime.task_strategy:strategy'} worker.runtime.task_pool:TaskPool True"),
+        ("stock", "{'celery.worker.strategy:default'} threads False"),
+    ],
+)
+def test_our_tasks_go_this_way_unless_the_stock_parts_are_wanted(celery: str, said: str) -> None:
+    given = {"DATABASE_URL": "postgresql://127.0.0.1:1/none", "BROKER_URL": "redis://127.0.0.1:1/0", "CELERY": celery}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWAY_")}
+    environ |= {f"SLICEWAY_{name}": value for name, value in given.items()}
+    done = subprocess.run([sys.executable, "-c", ASKED], env=environ, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == (said, "")
