@@ -133,12 +133,12 @@ def role_of(pid: int) -> str:
 
 
 def cpu_s(pid: int) -> float:
-    """The CPU seconds, of user and system, that a process has used; 0 if it has ended."""
+    """The CPU seconds, of user and system, of a process and of those of its children that have ended; 0 if it has."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
         return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(int(ticks) for ticks in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
 def cpu_by_role() -> dict[str, float]:
