@@ -1,7 +1,7 @@
 """What a worker process starts beside Celery's own parts, and in which order it stops.
 
-Written for Celery 5.7: the names of its boot steps, `Consumer._flush_events` and `call_soon_ack`, and the buffer of its
-`EventDispatcher`.
+Written for Celery 5.7: the names of its boot steps, `Consumer.update_strategies`, `_flush_events` and
+`call_soon_ack`, and the buffer of its `EventDispatcher`.
 """
 
 from __future__ import annotations
@@ -51,14 +51,15 @@ DRAIN_S = 4.0
 
 
 class RedactedEvents(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Sends no task event with a secret: the texts of errors are redacted on their way."""
+    """Names the queue in events of received tasks, and redacts the texts of errors in all events."""
 
-    requires = ("celery.worker.consumer.events:Events",)
+    requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, parent: Any) -> None:
         """Redact from now on; each connection has a dispatcher of its own."""
         if parent.event_dispatcher is not None:
             parent.event_dispatcher.send = redacted(parent.event_dispatcher.send)
+            parent.update_strategies()  # Celery's own keep the `send` that they find; nothing is received before
 
 
 class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -82,9 +83,11 @@ class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def redacted(send: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what sends events as ``send`` does, without the secrets in the texts of errors."""
+    """Return what sends events as ``send`` does: with the queue's name, without the secrets in the texts of errors."""
 
     def send_redacted(type: str, **fields: Any) -> Any:  # noqa: A002 - Celery's name
+        if type == "task-received":  # monitors learn the queue from here; Celery itself names it in `task-sent` only
+            fields["queue"] = QUEUE
         return send(type, **redact_json(fields) if "exception" in fields else fields)
 
     return send_redacted
