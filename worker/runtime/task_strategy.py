@@ -119,10 +119,12 @@ def strategy(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
         )
         if delivery.id in revoked and delivery.revoked():
             return
-        # what it is about stands in `args`: Flower would read `kwargs` as Python anew with each event, and does "{}"
+        # all fields that Celery documents: `celery events --dump` fails without one. What the task is about stands in
+        # `args`: Flower would parse a text in `kwargs` as Python with each event, "{}" too
         delivery.send_event(
-            "task-received", name=delivery.name, args=delivery.argsrepr, root_id=delivery.root_id, retries=0
-        )
+            "task-received", name=delivery.name, args=delivery.argsrepr, kwargs=None, root_id=delivery.root_id,
+            parent_id=None, retries=0, eta=None,
+        )  # fmt: skip
         task_reserved(delivery)
         for callback in callbacks:
             callback(delivery)
