@@ -191,7 +191,7 @@ def _give_back(rt: Runtime, claim: Claim, job: Claimed | None, error: Exception,
     emit("task.failed" if isinstance(decision, GiveUp) else "task.deferred", code=getattr(error, "code", "internal"))
     if isinstance(decision, GiveUp):
         raise error
-    raise Retry(str(error)) from error
+    raise Retry(str(error), exc=error) from error
 
 
 @signals.task_revoked.connect
