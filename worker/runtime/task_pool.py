@@ -6,6 +6,7 @@ above their number) and kombu 5.7 (`get_event_loop`, `Hub.call_soon`).
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from functools import partial
 from queue import SimpleQueue
@@ -103,7 +104,8 @@ class TaskPool(BasePool):  # type: ignore[misc]
             self._work.put(None)
 
     def _get_info(self) -> dict[str, object]:
-        return {**super()._get_info(), "threads": len(self._threads)}
+        # monitors count what serves a queue by the ids of its processes
+        return {**super()._get_info(), "processes": [os.getpid()], "threads": len(self._threads)}
 
 
 def _wake() -> None:
