@@ -17,6 +17,7 @@ from kombu.entity import Queue
 from worker.broker.transport_options import options
 from worker.config import broker_tls
 from worker.config.celery_parts import threads, why_stock
+from worker.config.imports import import_modules_or_exit
 from worker.config.settings import load_settings
 from worker.errors import SlicewayError
 from worker.jobs.task_names import QUEUE, TaskName
@@ -114,4 +115,5 @@ def _set_up_logging(settings: Settings) -> None:
 warnings.filterwarnings("ignore", category=SecurityWarning)  # about pickle under root; pickle is not accepted here
 settings = load_settings()
 _set_up_logging(settings)
+import_modules_or_exit(settings.import_)
 app = make_app(settings)

@@ -26,6 +26,7 @@ from tornado.options import options
 from tornado.routing import URLSpec
 from tornado.web import HTTPError, StaticFileHandler
 
+from worker.config.imports import import_modules_or_exit
 from worker.config.settings import load_settings
 from worker.signals import run_on_after_hangup
 
@@ -44,6 +45,7 @@ OPEN = (Healthcheck, StaticFileHandler)
 def main() -> None:
     """Serve Flower by the settings. `sliceway flower` has checked that there is a password."""
     settings = load_settings()
+    import_modules_or_exit(settings.import_)
     assert settings.flower_basic_auth is not None
     # not by FLOWER_BASIC_AUTH: Flower splits it at a comma in the password, and would accept the second part alone
     os.environ.pop("FLOWER_BASIC_AUTH", None)

@@ -140,9 +140,8 @@ class Finder:
 def main() -> None:
     """Load the product, then fork a process for each command until the input ends."""
     sys.meta_path.insert(0, Finder(CrashInjector(Path(sys.argv[1]))))
-    for program in PROGRAMS:
+    for program in (*PROGRAMS, "api.app", "api.application"):
         importlib.import_module(program)
-    importlib.import_module("api.app")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the children
     parent = os.getpid()
     for line in sys.stdin:

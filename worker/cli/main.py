@@ -129,11 +129,13 @@ def worker() -> None:
     """Run worker processes."""
     from worker.config.authorities import check_authorities  # noqa: PLC0415
     from worker.config.credentials import warn_of_short_secrets  # noqa: PLC0415
+    from worker.config.imports import import_modules  # noqa: PLC0415
     from worker.db.upgrade import refuse_unexpected_pooler  # noqa: PLC0415
     from worker.runtime.supervisor import run  # noqa: PLC0415
 
     settings = _settings()
     check_authorities(settings.profiles)  # here, so that one process reports a wrong profile and not each worker
+    import_modules(settings.import_)  # likewise
     warn_of_short_secrets()
     refuse_unexpected_pooler(settings.database_url, settings.database_direct_url)
     sys.exit(run(settings))

@@ -31,8 +31,8 @@ class Frozen(BaseModel):
 
 
 def variable(field: str) -> str:
-    """Return the environment variable of a field of `Settings`."""
-    return PREFIX + field.upper()
+    """Return the environment variable of a field of `Settings`, without the `_` behind a word that Python reserves."""
+    return PREFIX + field.removesuffix("_").upper()
 
 
 def plain(message: str) -> str:

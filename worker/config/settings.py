@@ -17,6 +17,7 @@ from worker.config.api_limits import ApiLimits
 from worker.config.cgroup import processors
 from worker.config.credentials import hide_environment
 from worker.config.fields import EndpointValue, Positive, PositiveFloat, SecretValue, plain, variable
+from worker.config.imports import ModuleNames
 from worker.config.profiles import Profiles, load_profiles
 from worker.config.servers import ServerSettings
 from worker.config.timeouts import Timers
@@ -97,6 +98,9 @@ class Settings(ServerSettings, ApiLimits):
         default="auto", description="`json`, `text`, or `auto`: text on a terminal."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    import_: ModuleNames = Field(
+        default=(), description="Modules that API, workers and Flower import first, parted by commas; for tracing."
+    )
 
     @field_validator("time_scale")
     @classmethod

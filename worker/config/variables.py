@@ -44,6 +44,7 @@ def stripped(text: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of an error about an unknown name: the nearest known name, or ""."""
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {near[0]}?" if near else ""
+    """Return the end of an error about an unknown name: the nearest known name that shares most words, or ""."""
+    words = set(name.split("_"))
+    near = difflib.get_close_matches(name, list(known))
+    return f"; did you mean {max(near, key=lambda each: len(words & set(each.split('_'))))}?" if near else ""

@@ -110,6 +110,7 @@ WRONG = {
     "celery": ("short", "STOCK"),
     "log_format": ("xml",),
     "log_level": ("loud", "INFO"),
+    "import_": ("ops-tracing", "ops tracing", "a,,b", "a.b,", ".ops", "1st", "ops.py.", "/etc/ops.py"),
 }
 
 
@@ -125,6 +126,11 @@ def test_every_bounded_variable_has_a_wrong_value_here() -> None:
     free |= {"broker_ca_file", "broker_cert_file", "broker_key_file", "broker_sentinel_master"}
     free |= {"broker_sentinel_password", "api_key", "flower_host", "flower_basic_auth"}
     assert set(Settings.model_fields) == free | set(WRONG)
+
+
+def test_the_names_of_modules_are_parted_by_commas() -> None:
+    assert load_settings(REQUIRED).import_ == ()
+    assert load_settings(REQUIRED | {"SLICEWAY_IMPORT": "b, ops.a ,b2"}).import_ == ("b", "ops.a", "b2")
 
 
 def test_the_timers_are_scaled_for_a_test_database_only() -> None:
@@ -424,7 +430,7 @@ def default_of(model: Any, name: str) -> str:
     if field.default_factory is not None:
         return "one a processor"
     default = field.default
-    if default is None:
+    if default in (None, ()):
         return "unset"
     return f"`{', '.join(default) if isinstance(default, tuple) else default}`"
 
