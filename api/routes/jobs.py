@@ -40,9 +40,20 @@ _ACCEPTED_HEADERS = {
 }
 
 
+_TRACEPARENT = {
+    "name": "traceparent",
+    "in": "header",
+    "required": False,
+    "description": "The trace that the job belongs to, by W3C Trace Context; ignored if malformed.",
+    "schema": {"type": "string"},
+}
+
+
 def _body_of(schema: str) -> dict[str, Any]:
+    """Return what FastAPI cannot know of a route that reads its body, and the trace, itself."""
     reference = {"$ref": f"#/components/schemas/{schema}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
+    content = {"application/json": {"schema": reference}}
+    return {"requestBody": {"required": True, "content": content}, "parameters": [_TRACEPARENT]}
 
 
 @router.post(
@@ -63,7 +74,7 @@ async def enqueue(body: JobBody, query: EnqueueQuery, idempotency_key: Idempoten
         request = parse(JobRequest, body.content)
     else:
         request = await run_sync(parse, JobRequest, body.content, limiter=app_state.large_bodies)
-    job_spec = request.job_spec(idempotency_key)
+    job_spec = request.job_spec(idempotency_key, body.traceparent)
     [outcome] = await _submit(
         app_state, [app_state.admission.new_job(job_spec, key.tenant)], key, dry_run=query.dry_run
     )
@@ -108,7 +119,7 @@ def _check(item: BatchItem | Refused, body: AuthenticatedBody) -> NewJob | Refus
     if isinstance(item, Refused):
         return item
     try:
-        return body.app_state.admission.new_job(item.job_spec(item.idempotency_key), body.key.tenant)
+        return body.app_state.admission.new_job(item.job_spec(item.idempotency_key, body.traceparent), body.key.tenant)
     except Refused as refused:
         return refused
 

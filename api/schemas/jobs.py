@@ -34,6 +34,7 @@ from worker.protocols.spec import (
     LABEL_VALUE_MAX_CHARS,
     LABELS_MAX,
 )
+from worker.telemetry.tracing import parsed_traceparent
 
 _LABEL_PARTS = re.compile("([=:])")
 
@@ -66,9 +67,13 @@ class JobRequest(JsonBody):
         RetryFor | None, Field(description="Time in failure after which the job fails; at most 30 days.")
     ] = None
     callback_url: Annotated[None, Field(description="Not served yet.")] = None
+    traceparent: Annotated[
+        str | None,
+        Field(description="The trace that the job belongs to, before that of the header; ignored if malformed."),
+    ] = None
 
-    def job_spec(self, idempotency_key: str | None) -> JobSpec:
-        """Return the job that is requested, as the admission takes it."""
+    def job_spec(self, idempotency_key: str | None, traceparent: str | None = None) -> JobSpec:
+        """Return the job that is requested, as the admission takes it; ``traceparent`` is of the request around it."""
         return JobSpec(
             source=self.source,
             store=self.store,
@@ -82,11 +87,15 @@ class JobRequest(JsonBody):
             retry_for_s=self.retry_for,
             idempotency_key=idempotency_key,
             digest=None if idempotency_key is None else self._digest(),
+            traceparent=parsed_traceparent(self.traceparent) or traceparent,
         )
 
     def _digest(self) -> bytes:
-        """Return the SHA-256 of the request; a field with its default counts as left out."""
-        requested = self.model_dump(exclude_defaults=True, exclude={"idempotency_key"})
+        """Return the SHA-256 of the request; a field with its default counts as left out.
+
+        The trace is none of it: a client that repeats its request does so in a trace of that moment.
+        """
+        requested = self.model_dump(exclude_defaults=True, exclude={"idempotency_key", "traceparent"})
         return hashlib.sha256(json.dumps(requested, sort_keys=True, separators=(",", ":")).encode()).digest()
 
 

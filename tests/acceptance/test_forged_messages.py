@@ -19,7 +19,7 @@ JSON = {"SLICEWAY_LOG_FORMAT": "json", "SLICEWAY_LOG_LEVEL": "info"}
 PAST = "2020-01-01T00:00:00+00:00"
 #: What differs from a message of ours in nothing that matters: it names a job that there is not.
 HARMLESS = {"delivery-tag-list", "no-delivery-info", "priority-text", "id-no-uuid", "shadow-list", "timelimit-text"}
-HARMLESS |= {"compression-list", "errbacks", "stamped"}
+HARMLESS |= {"compression-list", "errbacks", "stamped", "traceparent-list", "baggage-long"}
 
 
 def lines(worker: Worker, since: int) -> list[dict[str, Any]]:

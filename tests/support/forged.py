@@ -98,6 +98,8 @@ _FORGED: dict[str, Any] = {
     "argsrepr-object": message(headers={"argsrepr": {"a": 1}}),
     "argsrepr-long": message(headers={"argsrepr": "x" * LONG}),
     "shadow-list": message(headers={"shadow": [1]}),
+    "traceparent-list": message(headers={"traceparent": [1]}),
+    "baggage-long": message(headers={"traceparent": "no trace", "tracestate": {}, "baggage": "x" * LONG}),
     "timelimit-text": message(headers={"timelimit": "x"}),
     "compressed": message(headers={"compression": "application/x-gzip"}, body=body("no gzip")),
     "unknown-compression": message(headers={"compression": "nothing"}),

@@ -17,6 +17,7 @@ from kombu.utils.json import dumps
 
 from worker.broker.capture_transport import Transport as CaptureTransport
 from worker.jobs.task_names import QUEUE
+from worker.telemetry.tracing import under
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _ID, _KWARGS, _ARGSREPR, _BODY, _TAG = "@id@", {"@kwargs@": 0}, "@argsrepr@", "@body@", "@tag@"
 """What a prototype has where messages differ."""
+_TRACEPARENT = "@traceparent@"
+"""And what one of traced messages has."""
 _RECEIVERS: tuple[list[Any], ...] = tuple(
     signal.receivers for signal in (signals.before_task_publish, signals.after_task_publish, signals.task_sent)
 )
@@ -42,12 +45,14 @@ class TaskMessage:
         task_id: what Celery and Flower know it by.
         kwargs: the task's keyword arguments, which JSON can say.
         argsrepr: the same as an operator reads it in Flower.
+        traceparent: header that names the trace of the job's request; None: there is no such header.
     """
 
     name: TaskName
     task_id: str
     kwargs: Mapping[str, object]
     argsrepr: str
+    traceparent: str | None = None
 
 
 def is_observed() -> bool:
@@ -56,38 +61,48 @@ def is_observed() -> bool:
 
 
 def publish(app: Celery, producer: Producer, message: TaskMessage) -> None:
-    """Publish a message as Celery does, with its signals; raises what the transport raises."""
+    """Publish a message as Celery does, with its signals, in its job's trace; raises what the transport raises."""
     made = app.amqp.as_task_v2(  # argsrepr, as Flower evaluates kwargsrepr
         message.task_id, message.name, args=(), kwargs=message.kwargs, argsrepr=message.argsrepr, kwargsrepr="{}"
     )
+    if message.traceparent is not None:
+        made.headers["traceparent"] = message.traceparent
     # nothing is declared: the workers declare the queue. Nothing is tried again: the dispatcher publishes again
-    app.amqp.send_task_message(producer, message.name, made, queue=QUEUE, declare=[], serializer="json", retry=False)
+    with under(message.traceparent):
+        app.amqp.send_task_message(
+            producer, message.name, made, queue=QUEUE, declare=[], serializer="json", retry=False
+        )
 
 
 class MessageTemplate:
     """The messages of one task as kombu's Redis transport writes them into a list."""
 
-    def __init__(self, app: Celery, name: TaskName) -> None:
-        """Have Celery and kombu make the prototype; connects to nothing."""
+    def __init__(self, app: Celery, name: TaskName, *, traced: bool = False) -> None:
+        """Have Celery and kombu make the prototype, with a `traceparent` if it is traced; connects to nothing."""
         # not by the broker's URL: kombu takes its transport from there
         with Connection(transport=CaptureTransport) as connection:
             producer = connection.Producer()
-            publish(app, producer, TaskMessage(name, _ID, _KWARGS, _ARGSREPR))
+            publish(app, producer, TaskMessage(name, _ID, _KWARGS, _ARGSREPR, _TRACEPARENT if traced else None))
             channel, made = producer.channel, producer.channel.last
         properties = made["properties"]
         self._encode, self._encoding = channel.encode_body, properties["body_encoding"]
         self._body = _format(bytes_to_str(channel.decode_body(made["body"], self._encoding)), kwargs=_KWARGS)
         made["body"], properties["delivery_tag"] = _BODY, _TAG
-        self._text = _format(dumps(made), id=_ID, argsrepr=_ARGSREPR, body=_BODY, tag=_TAG)
+        marks = {"id": _ID, "argsrepr": _ARGSREPR, "body": _BODY, "tag": _TAG, "traceparent": _TRACEPARENT}
+        self._text = _format(dumps(made), **marks)
 
     def render(self, message: TaskMessage) -> str:
-        """Return a message of this task as the broker keeps it; no two have the same delivery tag."""
+        """Return a message of this task as the broker keeps it; no two have the same delivery tag.
+
+        The template must be traced if the message has a `traceparent`, and must not be if it has none.
+        """
         body, _ = self._encode(self._body % {"kwargs": json.dumps(message.kwargs)}, self._encoding)
         return self._text % {
             "id": json.dumps(message.task_id),
             "argsrepr": json.dumps(message.argsrepr),
             "body": json.dumps(body),
             "tag": json.dumps(os.urandom(16).hex()),
+            "traceparent": message.traceparent and json.dumps(message.traceparent),
         }
 
 

@@ -61,7 +61,7 @@ class Broker:
         self._app, self._has_templates = app, has_templates
         self._connection: Connection | None = None
         self._producer: Producer | None = None
-        self._templates: dict[TaskName, MessageTemplate] = {}
+        self._templates: dict[tuple[TaskName, bool], MessageTemplate] = {}
         self._at_most: int | None = None
         connection = app.connection_for_write()
         self.errors: tuple[type[Exception], ...] = (
@@ -82,12 +82,13 @@ class Broker:
                 for message in messages:
                     publish(self._app, producer, message)
         elif messages:  # as kombu would, several times cheaper
-            self._at_most = int(client.lpush(QUEUE, *[self._template(each.name).render(each) for each in messages]))
+            self._at_most = int(client.lpush(QUEUE, *[self._template(each).render(each) for each in messages]))
 
-    def _template(self, name: TaskName) -> MessageTemplate:
-        if name not in self._templates:
-            self._templates[name] = MessageTemplate(self._app, name)
-        return self._templates[name]
+    def _template(self, message: TaskMessage) -> MessageTemplate:
+        kind = (message.name, message.traceparent is not None)
+        if kind not in self._templates:
+            self._templates[kind] = MessageTemplate(self._app, message.name, traced=kind[1])
+        return self._templates[kind]
 
     def length(self) -> int:
         """Return how many messages wait in the queue."""
@@ -130,7 +131,8 @@ def task_message(item: Dispatched) -> TaskMessage:
     """Return what the message of a dispatched step or slice says."""
     name = TASK_OF[item.state]
     part = name if item.number is None else str(item.number)
-    return TaskMessage(name, task_id(item.job_id, part, item.epoch, item.run), kwargs(item), argsrepr(item))
+    message_id = task_id(item.job_id, part, item.epoch, item.run)
+    return TaskMessage(name, message_id, kwargs(item), argsrepr(item), item.traceparent)
 
 
 def kwargs(item: Dispatched) -> TaskKwargs:

@@ -43,6 +43,7 @@ class JobSpec(NamedTuple):  # made in half the time of a frozen dataclass
         retry_for_s: seconds in failure after which the job fails; None leaves it to the settings.
         idempotency_key: under which the same request is the same job.
         digest: of the request, to tell it from another under the same idempotency key.
+        traceparent: of the request, as `worker/telemetry/tracing.py` writes it; not a part of the digest.
     """
 
     source: RequestedSource
@@ -57,6 +58,7 @@ class JobSpec(NamedTuple):  # made in half the time of a frozen dataclass
     retry_for_s: int | None
     idempotency_key: str | None
     digest: bytes | None
+    traceparent: str | None = None
 
 
 class Admission:
@@ -102,6 +104,7 @@ class Admission:
             retry_for_s=self._retry_for_s if requested.retry_for_s is None else requested.retry_for_s,
             idempotency_key=requested.idempotency_key,
             request_digest=requested.digest,
+            traceparent=requested.traceparent,
         )
 
     def _store(self, name: str, tenant: str) -> StoreProfile:

@@ -124,6 +124,8 @@ class Job(Base):
 
     idempotency_key: Mapped[str | None]
     request_digest: Mapped[bytes | None]
+    traceparent: Mapped[str | None]
+    """Of the request that enqueued it; see `worker/telemetry/tracing.py`."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

@@ -239,6 +239,8 @@ class Dispatched(NamedTuple):
     offset_bytes: int | None
     slice_size_bytes: int | None
     slices_total: int | None
+    traceparent: str | None = None
+    """Of the request that enqueued the job."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:

@@ -56,9 +56,10 @@ FRAGMENTS: Final = {
     step = CASE p.state WHEN 'cancelling' THEN 'idle' ELSE 'pending' END, worker = NULL, lease_until = NULL""",
     # the columns of `rows.Dispatched`, of job rows `j` and slice rows `s`
     "message_of_a_step": """j.id AS job_id, NULL::int AS number, j.token, j.epoch, j.run, j.state, j.store, j.key,
-    j.deaths, NULL::bigint AS offset_bytes, NULL::int AS slice_size_bytes, j.slices_total""",
+    j.deaths, NULL::bigint AS offset_bytes, NULL::int AS slice_size_bytes, j.slices_total,
+    j.traceparent""",
     "message_of_a_slice": """s.job_id, s.number, s.token, j.epoch, j.run, j.state, j.store, j.key, s.deaths,
-       s.offset_bytes, s.size_bytes, j.slices_total""",
+       s.offset_bytes, s.size_bytes, j.slices_total, j.traceparent""",
 }
 
 

@@ -66,6 +66,7 @@ class NewJob(NamedTuple):
     retry_for_s: int
     idempotency_key: str | None
     request_digest: bytes | None
+    traceparent: str | None = None
 
 
 def _one(tx: Connection, statement: str, params: Params) -> Mapping[str, Any]:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 _TASKS = frozenset(TaskName)
 _HEADERS = ("task", "id", "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin")
-"""All that a task is to know of its message: ours ask Celery for no callbacks, chords, stamps or the like."""
+"""What a task is to know of its message: ours ask Celery for no callbacks, chords, stamps or the like."""
+_TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
+"""What OpenTelemetry is to know of it. Work matters more than its trace: one that is no text is left out."""
 _HEADER_CHARS = 8192
 """More than a key and its store can have in `argsrepr`."""
 _WHY_CHARS = 200
@@ -49,7 +51,9 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
             if why := _unlike_ours(message.headers):
                 self._refuse(message, why)
                 return
-            message.headers = {name: message.headers.get(name) for name in _HEADERS}
+            given = message.headers
+            message.headers = {name: given.get(name) for name in _HEADERS}
+            message.headers |= {name: given[name] for name in _TRACE_HEADERS if _is_short_text(given.get(name))}
             try:
                 receive(message)
             except lost:
@@ -99,10 +103,14 @@ def _unlike_ours(headers: Any) -> str | None:
         return f"unknown task {task!r}"
     for name in _HEADERS:
         text = headers.get(name)
-        if text is not None and not (isinstance(text, str) and len(text) <= _HEADER_CHARS):
+        if text is not None and not _is_short_text(text):
             return f"its {name} is no text, or too long a one"
     if headers.get("id") is None:
         return "it has no id"
     if headers.get("eta") or headers.get("expires"):
         return "it is to wait, or expires: ours never do"
     return None
+
+
+def _is_short_text(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _HEADER_CHARS

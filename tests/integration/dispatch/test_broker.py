@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 from celery import Celery, signals
+from opentelemetry import propagate
 
 from tests.integration.dispatch.harness import eventually, read_message
 from worker.broker.publisher import Broker, argsrepr, kwargs
@@ -24,15 +25,21 @@ if TYPE_CHECKING:
     from worker.local.valkey import EmbeddedValkey
 
 Row = dict[str, Any]
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def row(
-    state: str = "uploading", number: int | None = 3, *, deaths: int = 0, key: str = "backup/file.bin"
+    state: str = "uploading",
+    number: int | None = 3,
+    *,
+    deaths: int = 0,
+    key: str = "backup/file.bin",
+    traceparent: str | None = None,
 ) -> Dispatched:
     """A dispatched slice, or a step if it has no number."""
     return Dispatched(
         new_id(), number, token=7, epoch=2, run=1, state=JobState(state), store="main", key=key, deaths=deaths,
-        offset_bytes=3 << 20, slice_size_bytes=1 << 20, slices_total=300,
+        offset_bytes=3 << 20, slice_size_bytes=1 << 20, slices_total=300, traceparent=traceparent,
     )  # fmt: skip
 
 
@@ -63,6 +70,8 @@ def publish_as_celery(app: Celery, row: Dispatched) -> None:
         task_id(row.job_id, part, row.epoch, row.run), name, args=(), kwargs=kwargs(row),
         argsrepr=argsrepr(row), kwargsrepr="{}",
     )  # fmt: skip
+    if row.traceparent is not None:
+        message.headers["traceparent"] = row.traceparent
     with app.connection_for_write() as connection:
         connection.Producer().publish(
             message.body, headers=message.headers, serializer="json", exchange="", routing_key=QUEUE,
@@ -92,14 +101,41 @@ def oldest_message(app: Celery) -> dict[str, Any]:
         row("finishing", None),
         row("cancelling", None, deaths=1),
         row(deaths=2),
-        row(key='100 % of "ümlaut"/\\ %(id)s @id@ @kwargs@ @argsrepr@ @body@ @tag@ \u2028'),
+        row(key='100 % of "ümlaut"/\\ %(id)s @id@ @kwargs@ @argsrepr@ @body@ @tag@ @traceparent@ \u2028'),
+        row(traceparent=TRACEPARENT),
+        row("queued", None, key="@traceparent@", traceparent=TRACEPARENT),
     ],
-    ids=["slice", "init", "finish", "abort", "alone", "awkward"],
+    ids=["slice", "init", "finish", "abort", "alone", "awkward", "traced", "traced-init"],
 )
 def test_a_message_is_the_one_that_celery_would_have_sent(app: Celery, broker: Broker, row: Dispatched) -> None:
     broker.publish([row])
     publish_as_celery(app, row)
     assert oldest_message(app) == oldest_message(app)
+
+
+def test_a_message_of_a_job_without_a_trace_has_no_header_for_one(app: Celery, broker: Broker) -> None:
+    rows = [row(), row(traceparent=TRACEPARENT), row()]
+    broker.publish(rows)
+    headers = [oldest_message(app)["headers"] for _ in rows]
+    assert [each.get("traceparent", "none") for each in headers] == ["none", TRACEPARENT, "none"]
+    assert headers[0].keys() == headers[2].keys() == headers[1].keys() - {"traceparent"}
+
+
+def test_whoever_listens_publishes_in_the_trace_of_the_job(app: Celery, broker: Broker) -> None:
+    seen: list[str | None] = []
+
+    def before(headers: dict[str, Any], **_: Any) -> None:
+        parent: dict[str, str] = {}
+        propagate.inject(parent)
+        seen.extend((headers.get("traceparent"), parent.get("traceparent")))
+
+    signals.before_task_publish.connect(before)
+    try:
+        broker.publish([row(), row(traceparent=TRACEPARENT), row()])
+    finally:
+        signals.before_task_publish.disconnect(before)
+    assert seen == [None, None, TRACEPARENT, TRACEPARENT, None, None]
+    assert [oldest_message(app)["headers"].get("traceparent") for _ in range(3)] == [None, TRACEPARENT, None]
 
 
 def test_whoever_listens_sees_each_message_before_and_after_and_may_add_to_it(app: Celery, broker: Broker) -> None:

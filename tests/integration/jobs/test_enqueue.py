@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.jobs.database import cancel_job
+from tests.integration.jobs.database import LEASE, cancel_job
 from worker.db.notify import WAKE_CHANNEL, listen
 from worker.jobs import transitions
+from worker.jobs.states import JobState
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from tests.integration.jobs.database import JobsDatabase
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def enqueued(db: JobsDatabase, *jobs: Any) -> set[UUID]:
@@ -27,19 +30,34 @@ def enqueued(db: JobsDatabase, *jobs: Any) -> set[UUID]:
 def test_a_job_is_stored_as_it_was_requested(db: JobsDatabase) -> None:
     job = db.new(
         priority=3, overwrite=True, attributes="a", labels={"order": "17"}, verify="file", slice_size=1024,
-        idempotency_key="i", request_digest=b"\x00\xffdigest",
+        idempotency_key="i", request_digest=b"\x00\xffdigest", traceparent=TRACEPARENT,
     )  # fmt: skip
     assert enqueued(db, job) == {job.id}
     row = db.row(job.id)
     for column in (
         *("id", "tenant", "priority", "source", "store", "key", "target", "overwrite", "attributes", "labels"),
-        *("verify", "slice_size", "retry_for_s", "idempotency_key", "request_digest"),
+        *("verify", "slice_size", "retry_for_s", "idempotency_key", "request_digest", "traceparent"),
     ):
         assert row[column] == getattr(job, column), column
     assert (row["state"], row["step"], row["epoch"], row["token"]) == ("queued", "pending", 1, 0)
     (event,) = db.events(job.id)
     assert (event["kind"], event["from_state"], event["to_state"]) == ("enqueued", None, "queued")
     assert event["actor"] == "tester"
+
+
+@pytest.mark.parametrize("traceparent", [None, TRACEPARENT])
+def test_whatever_is_dispatched_of_a_job_has_its_trace(db: JobsDatabase, traceparent: str | None) -> None:
+    job = db.enqueue(traceparent=traceparent)
+    dispatched = db.dispatch(job)
+    with db.connection() as tx:
+        assert transitions.redispatch(tx) == dispatched
+        transitions.claim_step(tx, db.claim_of(job), JobState.QUEUED, LEASE)
+    db.open(db.claim_of(job), 2)
+    dispatched += db.dispatch(job, 0, 1)
+    with db.connection() as tx:
+        again = transitions.redispatch(tx)
+    assert [item.number for item in dispatched] == [None, 0, 1]
+    assert {item.traceparent for item in dispatched + again} == {traceparent}
 
 
 def test_the_dispatcher_is_notified_at_the_commit(db: JobsDatabase) -> None:

@@ -108,6 +108,7 @@ def test_the_largest_possible_batch_is_accepted() -> None:
         "priority": 1,
         "attributes": ",",
         "retry_for": "1d",
+        "traceparent": "00",
     }
     full = every | {"labels": {f"{n},[{{": ",[{" for n in range(32)}, "callback_url": None, "idempotency_key": "k"}
     assert set(full) == set(BatchItem.model_fields)

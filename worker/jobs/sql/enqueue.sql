@@ -7,7 +7,7 @@ WITH asked AS (
   SELECT (j ->> 0)::uuid AS id, j ->> 1 AS tenant, (j ->> 2)::smallint AS priority, j -> 3 AS source, j ->> 4 AS store,
          j ->> 5 AS key, j ->> 6 AS target, (j ->> 7)::boolean AS overwrite, j ->> 8 AS attributes, j -> 9 AS labels,
          j ->> 10 AS verify, (j ->> 11)::int AS slice_size, (j ->> 12)::int AS retry_for_s, j ->> 13 AS idempotency_key,
-         decode(j ->> 14, 'hex') AS request_digest
+         decode(j ->> 14, 'hex') AS request_digest, j ->> 15 AS traceparent
   FROM jsonb_array_elements(%(jobs)s::jsonb) AS j
   ORDER BY target, id
 ), turn AS MATERIALIZED (
@@ -15,9 +15,9 @@ WITH asked AS (
   FROM (SELECT tenant FROM asked WHERE idempotency_key IS NOT NULL GROUP BY tenant HAVING count(*) > 1 ORDER BY tenant) t
 ), made AS (
   INSERT INTO job (id, tenant, state, step, priority, source, store, key, target, overwrite, attributes, labels, verify,
-                   slice_size, retry_for_s, idempotency_key, request_digest)
+                   slice_size, retry_for_s, idempotency_key, request_digest, traceparent)
   SELECT id, tenant, 'queued', 'pending', priority, source, store, key, target, overwrite, attributes, labels, verify,
-         slice_size, retry_for_s, idempotency_key, request_digest
+         slice_size, retry_for_s, idempotency_key, request_digest, traceparent
   FROM asked, (SELECT count(*) FROM turn) AS is_ours
   ON CONFLICT DO NOTHING
   RETURNING id, epoch

@@ -42,5 +42,10 @@ def test_the_order_of_members_and_the_unit_of_a_time_do_not_matter() -> None:
     assert digest(retry_for="24h") == digest(retry_for="1d")
 
 
+def test_the_trace_of_a_request_does_not_matter() -> None:
+    assert digest(traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01") == digest()
+    assert digest(traceparent="malformed") == digest()
+
+
 def test_no_digest_is_taken_without_an_idempotency_key() -> None:
     assert parse(JobRequest, json.dumps(REQUEST).encode()).job_spec(None).digest is None
