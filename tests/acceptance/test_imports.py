@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.deadline import DEADLINE_S
-from tests.support.environ import system_environ
+from tests.support.environ import importing, system_environ
 from tests.support.processes import ALONE
 from tests.support.stores_file import write_stores
 from worker.cli.main import FAILED, USAGE
@@ -42,8 +42,7 @@ def test_a_module_that_cannot_be_imported_ends_the_start_with_one_line(
         "redis://127.0.0.1:1/0",
         write_stores(tmp_path / "stores.toml", {}, {}),
         SLICEWAY_FLOWER_BASIC_AUTH="me:fake-secret-flower",
-        SLICEWAY_IMPORT="json,ops_tracing",
-        PYTHONPATH=f"{tmp_path}:{':'.join(sys.path)}",
+        **importing("json,ops_tracing", tmp_path),
     )
     done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == code

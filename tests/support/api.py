@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -12,9 +13,12 @@ from api.app import server
 from tests.support.deadline import DEADLINE_S, until
 from worker.db.pool import Database
 from worker.jobs.api_keys import Scope, create_key
+from worker.local.ports import free_port
+from worker.local.process import Child
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from worker.config.settings import Settings
 
@@ -35,6 +39,26 @@ class ApiThread:
         self.server.should_exit = True
         self._thread.join(DEADLINE_S)
         assert not self._thread.is_alive(), "the API did not stop"
+
+
+@contextmanager
+def api_process(environ: Mapping[str, str], log: Path) -> Iterator[str]:
+    """Run the API in a process of its own, as `sliceway api` does; yields its URL as soon as it is ready."""
+    port = free_port()
+    child = Child([sys.executable, "-m", "api"], log=log, env={**environ, "SLICEWAY_API_PORT": str(port)})
+    url = f"http://127.0.0.1:{port}"
+
+    def is_ready() -> bool:
+        try:
+            return httpx.get(f"{url}/readyz", trust_env=False, timeout=DEADLINE_S).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    try:
+        until(is_ready, "the API's start", alive=lambda: child.poll() is None)
+        yield url
+    finally:
+        child.stop(grace_s=DEADLINE_S)
 
 
 def create_api_key(database_url: str, tenant: str = "acme", scopes: Iterable[Scope] = Scope) -> str:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DEAD_AFTER_S = 3.0
 #: Short times, so that a death is noticed soon. A busy machine still answers within them.
 QUICK = {"SLICEWAY_HEARTBEAT_S": "0.2", "SLICEWAY_DEAD_AFTER_S": str(DEAD_AFTER_S), "SLICEWAY_LEAD_S": "1.5"}
 #: A worker that yields gets next to nothing on a loaded machine, and counts as dead.
 NOT_NICE = {"SLICEWAY_WORKER_NICE": "0"}
+
+
+def importing(name: str, folder: Path) -> dict[str, str]:
+    """Return the settings of a process that first imports a module of this folder."""
+    return {"SLICEWAY_IMPORT": name, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
 
 
 def clean_environ(*prefixes: str) -> dict[str, str]:
