@@ -60,6 +60,7 @@ class Installation:
         self.dirty = False
         self._broker = min(set(range(BROKERS)) - self._brokers)
         self._brokers.add(self._broker)
+        self._empty_broker()  # tests without an installation leave messages there
         self._numbers = itertools.count(1)
         self._workers: list[Worker] = []
         self.store = StoreServer(folder)
@@ -234,6 +235,10 @@ class Installation:
         except redis.RedisError:
             return False
 
+    def _empty_broker(self) -> None:
+        with suppress(redis.RedisError), self.broker() as broker:
+            broker.flushdb()
+
     # the end
 
     def begin(self) -> None:
@@ -267,7 +272,6 @@ class Installation:
         self.api.close()
         self._db.close()
         self.store.stop()
-        with suppress(redis.RedisError), self.broker() as broker:
-            broker.flushdb()
+        self._empty_broker()
         self._brokers.discard(self._broker)
         self.database.drop()
