@@ -11,11 +11,10 @@ from api.views.health import Alive, Ready
 from worker.db.migrate import alembic_config
 from worker.db.pool import Connection
 from worker.db.repetition import run_idempotent
+from worker.jobs import why
 from worker.jobs.statements import sql
 
 router = APIRouter(tags=["health"])
-UNTAKEN_S = 30.0
-"""If a message has waited for so long and no worker has work, no worker consumes the queue."""
 
 
 @router.get("/healthz", responses=problem_responses(validates=False))
@@ -35,10 +34,11 @@ def readiness(app_state: AppStateDep) -> Ready:
 def _note(tx: Connection) -> str | None:
     """Return a note if live workers consume nothing, as after Celery's `cancel_consumer`, which workers of 0.1 obey."""
     [row] = tx.execute(sql("untaken"))
-    if not row["live"] or row["at_work"] or (row["untaken_s"] or 0.0) < UNTAKEN_S:
+    untaken_s = why.untaken(row)
+    if untaken_s is None:
         return None
     return (
-        f"of {row['live']} live worker processes none has taken what was dispatched {row['untaken_s']:.0f} s ago;"
+        f"of {row['live']} live worker processes none has taken what was dispatched {untaken_s:.0f} s ago;"
         " `sliceway doctor` says more"
     )
 

@@ -18,7 +18,6 @@ async def _not_served() -> None:
 
 for action in ("pause", "resume", "priority"):
     router.add_api_route(f"/v1/jobs/{{job_id:uuid}}/{action}", _job_action, methods=["POST"])
-router.add_api_route("/v1/jobs/{job_id:uuid}/why", _job_action, methods=["GET"])
 router.add_api_route("/v1/jobs/actions", _not_served, methods=["POST"])
 router.add_api_route("/v1/bodies", _not_served, methods=["POST"])
 router.add_api_route("/v1/bodies/{body_id}", _not_served, methods=["PATCH", "HEAD"])

@@ -31,6 +31,7 @@ class JobUrls(BaseModel):
     self: str
     slices: str
     events: str
+    why: str
     retry: str
     cancel: str
 
@@ -130,6 +131,7 @@ def _urls(root: str, job_id: UUID | str) -> dict[str, str]:
         "self": job,
         "slices": f"{job}/slices",
         "events": f"{job}/events",
+        "why": f"{job}/why",
         "retry": f"{job}/retry",
         "cancel": f"{job}/cancel",
     }

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import BaseModel
 
 from api.views.base import UtcDateTime
-from worker.errors import StoreUnusable
 from worker.jobs import queries
-from worker.jobs.places import check_tenant, store_of
-from worker.jobs.rows import SourceRef
+from worker.jobs.places import wait_error
 from worker.telemetry.redact import redact_json
 
 if TYPE_CHECKING:
@@ -78,11 +76,5 @@ def _reasons(app_state: AppState, rows: Sequence[Row[Any]]) -> dict[UUID, _Reaso
 
 def _not_allowed(app_state: AppState, row: Row[Any]) -> dict[str, Any] | None:
     """Return the error of a job that the stores file, as it is now, does not allow."""
-    try:
-        store_of(app_state.settings.profiles, row.store, row.key, row.target)
-        check_tenant(app_state.settings.profiles, row.tenant, row.store, row.key, SourceRef.from_json(row.source))
-    except StoreUnusable as error:
-        if (row.error or {}).get("code") == error.code:
-            return None  # a worker has recorded it already, with the time
-        return {"code": error.code, "message": f"{error.message}, by the API's stores file", "advice": error.advice}
-    return None
+    error = wait_error(app_state.settings.profiles, row)
+    return None if error is None else {"code": error.code, "message": error.message, "advice": error.advice}

@@ -13,8 +13,9 @@ import time
 from typing import TYPE_CHECKING
 
 from worker.dispatch.links import LinkBook
-from worker.dispatch.selection import Limits, choose
+from worker.dispatch.selection import choose
 from worker.jobs import aborts, breakers, due, store_links, transitions
+from worker.jobs.room import Limits
 from worker.telemetry.emit import emit, is_subscribed
 
 if TYPE_CHECKING:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from worker.errors import Conflict, StoreUnusable
+from worker.jobs.rows import SourceRef
 
 if TYPE_CHECKING:
     from worker.config.profiles import Profiles, StoreProfile
     from worker.errors import Refused
-    from worker.jobs.rows import RetriedJob, SourceRef
+    from worker.jobs.rows import RetriedJob
 
 
 def store_of(profiles: Profiles, store: str, key: str, target: str) -> StoreProfile:
@@ -46,6 +47,22 @@ def check_tenant(profiles: Profiles, tenant: str, store: str, key: str, source: 
         _not_allowed(f"tenant {tenant!r} may not write to store {store!r} any more")
     if not key.startswith(prefix := place.key_prefix(tenant)):
         _not_allowed(f"tenant {tenant!r} writes below {prefix!r} in store {store!r}, and {key!r} is not there")
+
+
+def wait_error(profiles: Profiles, job: Any) -> StoreUnusable | None:
+    """Return why the stores file, as it is now, does not serve a job; None: it does, or the row says so already.
+
+    ``job``: a row with the columns `tenant`, `store`, `key`, `target`, `source` and `error`.
+    """
+    try:
+        store_of(profiles, job.store, job.key, job.target)
+        check_tenant(profiles, job.tenant, job.store, job.key, SourceRef.from_json(job.source))
+    except StoreUnusable as error:
+        if (job.error or {}).get("code") == error.code:
+            return None
+        error.message += ", by the API's stores file"
+        return error
+    return None
 
 
 def retry_refusal(profiles: Profiles, job: RetriedJob) -> Refused | None:

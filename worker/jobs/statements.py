@@ -39,6 +39,11 @@ FRAGMENTS: Final = {
     "holds_step": "epoch = %(epoch)s AND token = %(token)s AND worker = %(worker)s AND step = 'running'",
     "due_step": DUE_STEP,
     "slices_may_start": SLICES_MAY_START,
+    # whether a due step sends bytes of the file: an init sends a small one; a larger one only asks for a session
+    "step_carries": "state = 'queued' AND session IS NULL AND coalesce(size_bytes, 0) <= %(whole_bytes)s",
+    # of a cancelled job: whether its abort goes out although the store's breaker is open; see due_aborts.sql
+    "abort_ignores_breaker": """state = 'cancelling'
+    AND (session IS NULL OR store <> ALL(%(known)s::text[]) OR updated_at < now() - make_interval(hours => 24))""",
     # the jobs that a command names and that its tenant (NULL: any) sees, locked in the order of their ids; in a SELECT,
     # the planner does not see how many they are, and one plan serves all sets
     "jobs_of_a_command": """(

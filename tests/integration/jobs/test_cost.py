@@ -10,7 +10,7 @@ from tests.integration.jobs.database import LEASE, UNAVAILABLE, cancel_job, retr
 from worker.db.pool import Database
 from worker.jobs import control, due, leases, transitions
 from worker.jobs.leases import Acknowledged, Claim, Deferral
-from worker.jobs.statements import texts
+from worker.jobs.statements import sql, texts
 from worker.jobs.states import JobState, SliceState, Step
 
 if TYPE_CHECKING:
@@ -73,6 +73,14 @@ class Targets:
         transitions.dispatch(tx, [self.waiting], [])
         transitions.claim_step(tx, self.step, JobState.QUEUED, LEASE)
 
+    def line(self) -> dict[str, Any]:
+        """Parameters of `why_line.sql`, for the last job that is due."""
+        [row] = self.db.run(
+            "SELECT id AS job, store, tenant, priority FROM job WHERE state = 'queued' AND not_before IS NULL"
+            " ORDER BY priority DESC, id DESC LIMIT 1"
+        )
+        return row | {"states": ["queued"], "slices_first": True, "most": 10_000}
+
     def batch(self) -> list[Acknowledged]:
         return [Acknowledged(claim, "t", None) for claim in self.sending]
 
@@ -101,6 +109,11 @@ STATEMENTS: dict[str, Callable[[Connection, Targets], object]] = {
     "resume": lambda tx, t: control.resume(tx, t.jobs[2:3], "o"),
     "retry": lambda tx, t: retry_job(tx, t.failed[0]),
     "retry a set": lambda tx, t: control.retry(tx, t.failed, "o"),
+    "why: a job": lambda tx, t: tx.execute(
+        sql("why_job"), {"job": t.jobs[0], "whole_bytes": 0, "known": []}
+    ).fetchall(),
+    "why: the engine": lambda tx, _: tx.execute(sql("why_engine"), {"dead_after_s": 10.0}).fetchall(),
+    "why: the line": lambda tx, t: tx.execute(sql("why_line"), t.line()).fetchall(),
     "enqueue": lambda tx, t: transitions.enqueue(tx, [t.db.new(idempotency_key="new"), t.db.new()], "o"),
 }
 

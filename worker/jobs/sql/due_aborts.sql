@@ -2,6 +2,5 @@
 -- left the leader's stores file, so that nothing will close the breaker; and where a day is over without an attempt.
 SELECT id AS job_id, NULL::int AS number, store, tenant, priority, state, deaths, size_bytes AS carried_bytes, false AS carries
 FROM job
-WHERE state = 'cancelling' AND step = 'pending' AND not_before IS NULL AND store = ANY(%(blocked)s::text[])
-  AND (session IS NULL OR store <> ALL(%(known)s::text[]) OR updated_at < now() - make_interval(hours => 24))
+WHERE step = 'pending' AND not_before IS NULL AND store = ANY(%(blocked)s::text[]) AND /*: abort_ignores_breaker :*/
 ORDER BY priority, id LIMIT %(most)s

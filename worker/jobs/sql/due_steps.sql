@@ -12,10 +12,9 @@ WITH RECURSIVE lanes AS (
     ORDER BY store, tenant LIMIT 1) n
 )
 SELECT c.id AS job_id, NULL::int AS number, l.store, l.tenant, c.priority, c.state, c.deaths, c.size_bytes AS carried_bytes,
-       -- as in snapshot.sql
-       c.state = 'queued' AND NOT c.has_session AND coalesce(c.size_bytes, 0) <= %(whole_bytes)s AS carries
+       c.carries  -- as in snapshot.sql
 FROM lanes l CROSS JOIN LATERAL (
-  SELECT id, priority, state, deaths, size_bytes, session IS NOT NULL AS has_session FROM job
+  SELECT id, priority, state, deaths, size_bytes, /*: step_carries :*/ AS carries FROM job
   WHERE /*: due_step :*/
     AND store = l.store AND tenant = l.tenant
   ORDER BY priority, id LIMIT %(per_lane)s) c
