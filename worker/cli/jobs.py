@@ -50,7 +50,8 @@ def _label(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
     return pairs
 
 
-def _client() -> Client:
+def client_here() -> Client:
+    """Return a client of the API that the environment names."""
     from worker.client.api import Client  # noqa: PLC0415 - `--help` does not need it
     from worker.client.environment import environment  # noqa: PLC0415
 
@@ -123,7 +124,7 @@ def _follow(client: Client, job_id: str, *, as_json: bool) -> None:
 
 @click.group()
 def jobs() -> None:
-    """List, show, retry and cancel jobs."""
+    """List, show, explain, retry and cancel jobs."""
 
 
 @jobs.command("list")
@@ -147,7 +148,7 @@ def list_jobs(*, limit: int, cursor: str | None, as_json: bool, label: list[tupl
 
     A terminal that is too narrow for every column shows those that fit. --json and pipes have every column.
     """
-    with _client() as client:
+    with client_here() as client:
         found = client.jobs(filters | {"label": [f"{name}:{value}" for name, value in label]}, limit, cursor)
     if as_json:
         print_json(found.items)
@@ -165,7 +166,7 @@ def show_job(job_id: uuid.UUID, *, wait_s: int, as_json: bool) -> None:
     """Show a job; with --wait, when the job has ended or the time is over."""
     from worker.cli.progress import wait_for  # noqa: PLC0415
 
-    with _client() as client:
+    with client_here() as client:
         view = wait_for(client, str(job_id), wait_s)
     if as_json:
         print_json(view)
@@ -179,7 +180,7 @@ def show_job(job_id: uuid.UUID, *, wait_s: int, as_json: bool) -> None:
 @json_option
 def retry_job(job_id: uuid.UUID, *, force: bool, as_json: bool) -> None:
     """Put a failed, cancelled or paused job back to work."""
-    with _client() as client:
+    with client_here() as client:
         _print_moved(client.retry(str(job_id), force=force), as_json=as_json)
 
 
@@ -188,7 +189,7 @@ def retry_job(job_id: uuid.UUID, *, force: bool, as_json: bool) -> None:
 @json_option
 def cancel_job(job_id: uuid.UUID, *, as_json: bool) -> None:
     """Cancel a job: workers begin no more slices of it."""
-    with _client() as client:
+    with client_here() as client:
         _print_moved(client.cancel(str(job_id)), as_json=as_json)
 
 

@@ -18,6 +18,7 @@ from worker.cli.admin import doctor, keys, migrate, stores
 from worker.cli.drill import drill
 from worker.cli.jobs import jobs, put
 from worker.cli.sql import print_sql
+from worker.cli.why import job_why, why
 from worker.config.variables import without_service_links
 from worker.errors import SettingsError, SlicewayError
 from worker.telemetry.log import show_failures_without_secrets
@@ -91,7 +92,8 @@ def cli() -> None:
     """
 
 
-for command in (put, jobs, keys, stores, migrate, doctor, drill, print_sql):
+jobs.add_command(job_why)
+for command in (put, jobs, why, keys, stores, migrate, doctor, drill, print_sql):
     cli.add_command(command)
 
 

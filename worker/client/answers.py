@@ -38,6 +38,9 @@ JOB: Mapping[str, Any] = {
 ACCEPTED: Mapping[str, Any] = {"id": str, "state": str}
 CHECKED: Mapping[str, Any] = {"store": str, "key": str}
 PAGE: Mapping[str, Any] = {"items": [JOB], "next_cursor": (str, Maybe)}
+_REASON: Mapping[str, Any] = {"code": str, "words": str, "advice": (str, Maybe)}
+JOB_WHY: Mapping[str, Any] = {"id": str, "state": str, "waits": bool, "summary": str, "reasons": [_REASON]}
+QUEUE_WHY: Mapping[str, Any] = {"waiting": int, "running": int, "reasons": [{**_REASON, "jobs": int}]}
 _PROBLEM: Mapping[str, Any] = {"detail": str, "code": str, "advice": str}
 
 

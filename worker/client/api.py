@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from worker.client.answers import ACCEPTED, CHECKED, JOB, PAGE, read
+from worker.client.answers import ACCEPTED, CHECKED, JOB, JOB_WHY, PAGE, QUEUE_WHY, read
 from worker.client.environment import Unreachable
 from worker.client.proxy import proxy_for
 from worker.config.credentials import hide_environment
@@ -102,6 +102,14 @@ class Client:
             cursor = page["next_cursor"]
             if cursor is None or not page["items"] or len(items) >= limit:
                 return Jobs(items, cursor)
+
+    def job_why(self, job_id: str) -> dict[str, Any]:
+        """Return why a job waits."""
+        return self._send("GET", f"/v1/jobs/{job_id}/why", JOB_WHY)
+
+    def queue_why(self) -> dict[str, Any]:
+        """Return what all jobs that wait are waiting for."""
+        return self._send("GET", "/v1/why", QUEUE_WHY)
 
     def retry(self, job_id: str, *, force: bool) -> dict[str, Any]:
         """Put a job back to work; returns its state."""
