@@ -109,6 +109,10 @@ class JobView(BaseModel):
     eta_s: Annotated[int | None, Field(description="Remaining seconds at that throughput.")]
     attempts: int
     waiting: Waiting | None
+    next_attempt_at: Annotated[
+        UtcDateTime | None,
+        Field(description="When what has failed is tried again; null where nothing waits for a time."),
+    ]
     error: Failure | None
     result: dict[str, Any] | None
     created_at: UtcDateTime

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from api.views.base import UtcDateTime
 from worker.jobs import queries
 from worker.jobs.places import wait_error
+from worker.jobs.states import JobState, Step
 from worker.telemetry.redact import redact_json
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Waiting(BaseModel):
-    """What a job waits for."""
+    """What a job waits for, as far as its row says; `/why` has the reasons. A queued job always waits."""
 
     not_before: UtcDateTime | None
     failing_since: UtcDateTime | None
@@ -38,12 +39,14 @@ class _Reason(NamedTuple):
 
 
 def waiting_fields(app_state: AppState, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
-    """Return the fields `waiting` and `error` of each job's view."""
+    """Return the fields `waiting`, `next_attempt_at` and `error` of each job's view."""
     reasons = _reasons(app_state, rows)
-    return [_fields(row, reasons.get(row.id, _Reason(row.error))) for row in rows]
+    failing = [row.id for row in rows if row.state == JobState.UPLOADING and row.failing_since is not None]
+    attempts = queries.next_slice_attempts(app_state.database, failing) if failing else {}
+    return [_fields(row, reasons.get(row.id, _Reason(row.error)), attempts.get(row.id)) for row in rows]
 
 
-def _fields(row: Row[Any], reason: _Reason) -> dict[str, Any]:
+def _fields(row: Row[Any], reason: _Reason, slice_attempt_at: datetime | None) -> dict[str, Any]:
     since = row.failing_since or reason.since
     waiting = {
         "not_before": row.not_before,
@@ -51,8 +54,12 @@ def _fields(row: Row[Any], reason: _Reason) -> dict[str, Any]:
         "paused_at": row.paused_at,
         "pause_reason": row.pause_reason,
     }
-    waits = any((row.not_before, since, row.paused_at))
-    return {"waiting": waiting if waits else None, "error": redact_json(reason.error)}
+    waits = row.step in {Step.PENDING, Step.DISPATCHED} or any((row.not_before, since, row.paused_at))
+    return {
+        "waiting": waiting if waits else None,
+        "next_attempt_at": row.not_before or slice_attempt_at,
+        "error": redact_json(reason.error),
+    }
 
 
 def _reasons(app_state: AppState, rows: Sequence[Row[Any]]) -> dict[UUID, _Reason]:

@@ -148,6 +148,8 @@ def job_lines(view: Mapping[str, Any]) -> list[str]:
         left = "" if view["eta_s"] is None else f", {view['eta_s']} s left"
         lines.append(("throughput", rate_text(view["throughput_bytes_per_s"]) + left))
     lines += [(name, value) for name, value in waiting.items() if value is not None]
+    if not waiting.get("not_before") and view.get("next_attempt_at"):  # that of its slices; an older API has none
+        lines.append(("next_attempt_at", view["next_attempt_at"]))
     if error := view["error"]:
         lines += [("error", f"{error['code']}: {error['message']}"), ("advice", error["advice"] or "")]
     if view["result"]:

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from uuid import UUID
 
-    from worker.jobs.due import Load
-    from worker.jobs.room import Lane, Limits
+    from worker.jobs.room import Lane, Limits, Load
     from worker.jobs.rows import DueItem
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from worker.jobs.links import KNOWN_FOR_S, Link
+from worker.jobs.room import Load
 from worker.jobs.rows import DueItem
 from worker.jobs.statements import sql
 
@@ -14,13 +15,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from worker.db.pool import Connection
-
-
-class Load(NamedTuple):
-    """What is out to a store for a tenant: steps and slices dispatched or worked on, and those that carry content."""
-
-    requests: int
-    carrying: int
 
 
 @dataclass(frozen=True, slots=True)

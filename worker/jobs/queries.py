@@ -46,7 +46,7 @@ _SHOWN = (
     *(Job.size_bytes, Job.slice_bytes, Job.slices_total, Job.slices_left, Job.bytes_done, Job.attempts),
     *(Job.paused_at, Job.pause_reason, Job.not_before, Job.failing_since, Job.error, Job.result),
     *(Job.created_at, Job.started_at, Job.finished_at, Job.updated_at),
-    *(Job.target, HELD_BACK),
+    *(Job.step, Job.target, HELD_BACK),
 )
 """The columns that the API reports of a job: neither its session nor its digests, which are large and internal."""
 _IN_FLIGHT: ColumnElement[Any] = literal_column(f"({sql('in_flight')})").label("in_flight")
@@ -180,6 +180,16 @@ def under_way(database: Database, job_ids: Collection[UUID]) -> set[UUID]:
     steps = select(Job.id).where(Job.id.in_(job_ids), Job.step == Step.RUNNING)
     slices = select(Slice.job_id).where(Slice.job_id.in_(job_ids), Slice.state == SliceState.SENDING)
     return _read(database, lambda session: set(session.scalars(steps.union(slices))))
+
+
+def next_slice_attempts(database: Database, job_ids: Collection[UUID]) -> dict[UUID, datetime]:
+    """Return of each of the jobs the time of the next attempt of the slices that wait for one, where some do."""
+    statement = (
+        select(Slice.job_id, func.min(Slice.not_before).label("next_at"))
+        .where(Slice.job_id.in_(job_ids), Slice.state == SliceState.PENDING, Slice.not_before.is_not(None))
+        .group_by(Slice.job_id)
+    )
+    return _read(database, lambda session: {row.job_id: row.next_at for row in session.execute(statement)})
 
 
 def list_slices(database: Database, job_id: UUID, *, after: int, limit: int) -> Page:

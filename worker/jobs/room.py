@@ -15,7 +15,6 @@ from worker.jobs.states import JobState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.jobs.due import Load
     from worker.jobs.links import Link
 
 Lane = tuple[str, str]
@@ -28,6 +27,13 @@ ENDING_FIRST: Mapping[str, int] = {
     JobState.QUEUED: 2,
 }
 """The order of states among equal priorities: what ends a job, then slices, then new jobs."""
+
+
+class Load(NamedTuple):
+    """What is out to a store for a tenant: steps and slices dispatched or worked on, and those that carry content."""
+
+    requests: int
+    carrying: int
 
 
 class Cap(StrEnum):

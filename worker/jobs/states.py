@@ -104,6 +104,7 @@ class Event(StrEnum):
     ABORT_DEFERRED = "abort_deferred"
     # written to the history without a move
     SLICE_DEFERRED = "slice_deferred"
+    RECOVERED = "recovered"
     FOREIGN_SESSION_DISCARDED = "foreign_session_discarded"
     SESSION_LEFT_OPEN = "session_left_open"
     PAUSED = "paused"

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from worker.jobs.due import Load
-    from worker.jobs.room import Lane, Limits
+    from worker.jobs.room import Lane, Limits, Load
     from worker.jobs.why_reasons import Pause, StoredError, WaitReason
 
 UNTAKEN_S = 30.0

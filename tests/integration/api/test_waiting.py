@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -46,7 +47,8 @@ def test_all_jobs_behind_a_breaker_carry_its_reason_and_lose_it_when_it_closes(a
     api.sql("UPDATE job SET error = NULL, failing_since = NULL")  # as by the next success of each
     api.sql("DELETE FROM breaker")
     views = acme.get("/v1/jobs", params={"limit": 500}).json()["items"]
-    assert [(job["error"], job["waiting"]) for job in views] == [(None, None)] * MANY
+    assert [job["error"] for job in views] == [None] * MANY
+    assert all(set(job["waiting"].values()) == {None} for job in views)  # they wait for their turn
     assert acme.get("/v1/jobs", params=wanted).json()["items"] == []
 
 
@@ -109,3 +111,25 @@ def test_jobs_whose_store_was_changed_in_the_stores_file_have_that_reason(
     assert "cancel the jobs" in views[job]["advice"]
     assert client.get(f"/v1/jobs/{job}").json()["error"] == views[job]
     assert (views[kept], views[ended]["code"], views[sent]) == (None, "store_unavailable", None)
+
+
+def test_every_view_says_when_what_has_failed_is_tried_again(api: Api, acme: httpx.Client) -> None:
+    queued, deferred, uploading, running, ended = (enqueue(acme, key) for key in "abcde")
+    api.sql("UPDATE job SET not_before = '2126-01-02T03:04:05Z' WHERE id = %(id)s", id=deferred)
+    api.move(uploading, "uploading", failing_since=datetime(2026, 1, 2, tzinfo=UTC))
+    api.sql(
+        "INSERT INTO slice (job_id, number, offset_bytes, size_bytes, state, token, not_before)"
+        " SELECT %(job)s, n, n, 1, 'pending', 1, '2126-01-02T03:04:05Z'::timestamptz + n * interval '1 min'"
+        " FROM generate_series(0, 2) AS n",
+        job=uploading,
+    )
+    api.move(running, "initializing", step="running")
+    api.move(ended, "failed")
+    expected = {
+        queued: (True, None), deferred: (True, "2126-01-02T03:04:05Z"), uploading: (True, "2126-01-02T03:04:05Z"),
+        running: (False, None), ended: (False, None),
+    }  # fmt: skip
+    listed = {job["id"]: job for job in acme.get("/v1/jobs").json()["items"]}
+    for job, wanted in expected.items():
+        for view in (listed[job], acme.get(f"/v1/jobs/{job}").json()):
+            assert (view["waiting"] is not None, view["next_attempt_at"]) == wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tests.integration.jobs.database import AT_ONCE, ERROR, SOON, UNAVAILABLE, cancel_job, retry_job
@@ -47,8 +48,26 @@ def test_a_checkpoint_ends_the_time_in_failure(db: JobsDatabase) -> None:
         transitions.release(tx, first, SOON)
     assert db.columns(job, "error") == (UNAVAILABLE,)
     assert db.row(job)["failing_since"] is not None
+    since = db.row(job)["failing_since"]
     db.checkpoint(second)
     assert db.columns(job, "error", "failing_since") == (None, None)
+    recovered = db.events(job)[-1]
+    assert (recovered["kind"], recovered["from_state"], recovered["to_state"]) == ("recovered", None, None)
+    assert recovered["cause"]["code"] == "store_unavailable"
+    assert datetime.fromisoformat(recovered["cause"]["failing_since"]) == since
+    db.checkpoint(second)  # the same batch, sent again
+    db.checkpoint(*db.take(job, 2))
+    assert db.kinds(job).count("recovered") == 1
+
+
+def test_a_wait_that_the_last_slices_end_is_in_the_history_before_the_move(db: JobsDatabase) -> None:
+    job = db.uploading(2)
+    first, second = db.take(job, 0, 1)
+    with db.connection() as tx:
+        transitions.release(tx, first, Deferral(None, UNAVAILABLE))
+    db.checkpoint(second, *db.take(job, 0))
+    assert db.kinds(job)[-3:] == ["slice_deferred", "recovered", "slices_done"]
+    assert db.kinds(job).count("recovered") == 1
 
 
 def test_a_deferred_slice_waits_counts_and_is_recorded_once_a_reason(db: JobsDatabase) -> None:

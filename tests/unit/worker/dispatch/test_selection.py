@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.dispatch.selection import choose
-from worker.jobs.due import Load
 from worker.jobs.links import Link
-from worker.jobs.room import Limits
+from worker.jobs.room import Limits, Load
 from worker.jobs.rows import DueItem
 from worker.jobs.states import JobState
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from worker.jobs import why
-from worker.jobs.due import Load
 from worker.jobs.links import Link
-from worker.jobs.room import Limits
+from worker.jobs.room import Limits, Load
 from worker.jobs.states import FINAL, JobState
 from worker.jobs.why import EngineState, OpenBreaker, Situation, explain
 from worker.jobs.why_reasons import OF_THE_ENGINE, Pause, ReasonCode, StoredError, moment
@@ -141,6 +142,12 @@ def test_every_code_has_its_sentence() -> None:
     assert set(ReasonCode) - said == {
         ReasonCode.TENANT_NOT_ALLOWED, ReasonCode.TENANT_SHARE, ReasonCode.WORKER_SILENT,
     }  # fmt: skip
+
+
+def test_every_code_is_documented() -> None:
+    text = (Path(__file__).parents[4] / "docs/operating.md").read_text()
+    section = text.split("\n## Why is it waiting\n", 1)[1].split("\n## ", 1)[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(ReasonCode)
 
 
 @pytest.mark.parametrize("state", FINAL)
