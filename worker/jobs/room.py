@@ -113,21 +113,22 @@ class Out:
         self._carrying[store] += carries
         self._slow += carries and self._limits.is_slow(store)
 
-    def reached(self, store: str, carried_bytes: int | None, *, carries: bool) -> Reached | None:
+    def reached(self, store: str, carried_bytes: int | None, *, carries: bool, before: int = 0) -> Reached | None:
         """Return the cap that leaves no room for one more request to the store; None: there is room.
 
         ``carries``: whether it sends bytes of the file; ``carried_bytes``: how many, None where that is not known yet.
+        ``before``: how many requests of the same kind to the store go first.
         """
         limits, out = self._limits, self.of_store[store]
         most = 1 if store in limits.probed else limits.stores.get(store)
-        if most is not None and out >= most:
+        if most is not None and out + before >= most:
             return Reached(Cap.PROBE if store in limits.probed else Cap.STORE, out, most)
         if not carries:
             return None
         carrying, link = self._carrying[store], limits.links.get(store)
         if link is None:  # how fast it is, is not known before it has answered once
-            return Reached(Cap.UNKNOWN_LINK, carrying, 1) if carrying else None
-        if self._slow >= limits.slow_share and limits.is_slow(store):
+            return Reached(Cap.UNKNOWN_LINK, carrying, 1) if carrying + before else None
+        if self._slow + before >= limits.slow_share and limits.is_slow(store):
             return Reached(Cap.SLOW_SHARE, self._slow, limits.slow_share)
         most = link.in_flight(carried_bytes, limits.slice_target_s)
-        return Reached(Cap.LINK, carrying, most) if carrying >= most else None
+        return Reached(Cap.LINK, carrying, most) if carrying + before >= most else None

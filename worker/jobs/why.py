@@ -106,7 +106,7 @@ class Situation:
         ignores_breaker: an abort that goes out although the breaker is open.
         ahead: how many jobs of its line go before it.
         not_served: why the stores file does not serve it any more.
-        worker, heartbeat_at: who holds the step, and the last heartbeat.
+        worker, heartbeat_at: who holds the step, if that may be shown, and the last heartbeat.
         rate: bytes a second, where it sends.
     """
 
@@ -167,12 +167,11 @@ def of_the_engine(engine: EngineState) -> list[WaitReason]:
 def _running(it: Situation, _engine: EngineState) -> WaitReason | None:
     if not it.runs:
         return None
-    worker = (it.worker or "that holds it") if it.step_running else None
-    return reason.running(_TASK.get(it.state, "step"), worker, it.sending, it.rate)
+    return reason.running(_TASK.get(it.state, "step") if it.step_running else None, it.worker, it.sending, it.rate)
 
 
 def _silent(it: Situation, engine: EngineState) -> WaitReason | None:
-    if it.worker is None or it.heartbeat_at is None:
+    if it.heartbeat_at is None:
         return None
     if (engine.now - it.heartbeat_at).total_seconds() <= it.dead_after_s:
         return None
@@ -245,12 +244,14 @@ def _room(it: Situation, engine: EngineState) -> list[WaitReason]:
         return [reason.taken_soon(it.dispatched_at, engine.now, out, limits.slots, engine.holders())]
     if not it.due:
         return []  # its time has come: the next tick makes it due
-    reached = Out(limits, engine.in_flight).reached(it.store, it.carried_bytes, carries=it.carries)
+    place = it.ahead + 1 if it.place_known else None
+    before = min(it.ahead, max(0, limits.free))  # of its line, and let go by the slots
+    state = Out(limits, engine.in_flight)
+    reached = state.reached(it.store, it.carried_bytes, carries=it.carries, before=before)
     if reached is not None:
-        return [reason.cap(it.store, reached)]
+        return [reason.cap(it.store, reached, place)]
     if it.ahead < limits.free:
         return []
-    place = it.ahead + 1 if it.place_known else None
     found = [reason.slot(place, out, limits.slots, most=PLACE_MAX, holders=engine.holders())]
     return found + _share(it, engine)
 

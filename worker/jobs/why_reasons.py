@@ -194,9 +194,10 @@ def no_consumer(workers: int, since: datetime, now: datetime) -> WaitReason:
     return WaitReason(ReasonCode.NO_CONSUMER, words, advice, since=since, data={"workers": workers})
 
 
-def worker_silent(name: str, heartbeat_at: datetime, now: datetime) -> WaitReason:
+def worker_silent(name: str | None, heartbeat_at: datetime, now: datetime) -> WaitReason:
     """The worker that holds the step was not heard of for long."""
-    words = f"Its worker {name} is silent since {moment(heartbeat_at, now)}; a leader gives its work to another one."
+    who = f"Its worker {name}" if name else "Its worker"
+    words = f"{who} is silent since {moment(heartbeat_at, now)}; a leader gives its work to another one."
     return WaitReason(ReasonCode.WORKER_SILENT, words, since=heartbeat_at, data={"worker": name})
 
 
@@ -230,11 +231,14 @@ _CAPS: Mapping[Cap, tuple[ReasonCode, str, str]] = {
 }
 
 
-def cap(store: str, reached: Reached) -> WaitReason:
-    """A cap of the store is reached, other than that of its probe."""
+def cap(store: str, reached: Reached, place: int | None) -> WaitReason:
+    """A cap of the store is reached, other than that of its probe, or will be by what goes first in the job's line."""
     code, words, advice = _CAPS[reached.cap]
-    figures = {"store": store, "in_flight": reached.out, "most": reached.most}
-    return WaitReason(code, words.format(store=store, out=reached.out, most=reached.most), advice, data=figures)
+    said = words.format(store=store, out=reached.out, most=reached.most)
+    if place is not None and place > 1:
+        said = f"{said.removesuffix('.')}; place {place:,} in its line."
+    figures = {"store": store, "in_flight": reached.out, "most": reached.most, "place": place}
+    return WaitReason(code, said, advice, data=figures)
 
 
 def _slot_advice(out: int, slots: int) -> str:
@@ -275,11 +279,12 @@ def due() -> WaitReason:
     return WaitReason(ReasonCode.DUE, "Due: the next tick of the dispatcher takes it.", advice)
 
 
-def running(what: str, worker: str | None, sending: int, rate: int | None) -> WaitReason:
-    """Workers are at it; ``rate`` in bytes a second."""
+def running(step: str | None, worker: str | None, sending: int, rate: int | None) -> WaitReason:
+    """Workers are at it: at its own step, or at slices; ``rate`` in bytes a second."""
     speed = f", at {rate / 1e6:,.2f} MB/s" if rate else ""
-    words = f"Runs: worker {worker} has its {what}" if worker else f"Runs: {_counted(sending, 'slice')} in flight"
-    data = {"step": what if worker else None, "worker": worker, "slices_in_flight": sending, "bytes_per_s": rate}
+    who = f"worker {worker}" if worker else "a worker"
+    words = f"Runs: {who} has its {step}" if step else f"Runs: {_counted(sending, 'slice')} in flight"
+    data = {"step": step, "worker": worker, "slices_in_flight": sending, "bytes_per_s": rate}
     return WaitReason(ReasonCode.RUNNING, f"{words}{speed}.", data=data)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from worker.errors import NotFound
 from worker.jobs import due, why
 from worker.jobs.places import wait_error
-from worker.jobs.queries import RATE_MOST_SLICES, RATE_OVERDUE_S, RATE_WINDOW_S
+from worker.jobs.queries import PAGE_TIMEOUT_MS, RATE_MOST_SLICES, RATE_OVERDUE_S, RATE_WINDOW_S
 from worker.jobs.room import ENDING_FIRST, Limits
 from worker.jobs.statements import sql
 from worker.jobs.states import FINAL, JobState, Step
@@ -84,7 +84,7 @@ def job_why(connection: Connection, job_id: UUID, key: ApiKey, settings: Setting
         engine = _engine(tx, settings, key.only_tenant, lanes=True)
         if (state := JobState(row["state"])) in FINAL:
             return JobWhy(engine.now, state, runs=False, reasons=[])
-        it = _of_job(tx, row, settings)
+        it = _of_job(tx, row, settings, shows_worker=key.only_tenant is None)
     return JobWhy(engine.now, state, it.runs, why.explain(it, engine))
 
 
@@ -106,6 +106,7 @@ def _snapshot(connection: Connection) -> Iterator[Connection]:
     """Let several statements see the same rows."""
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        connection.execute(f"SET LOCAL statement_timeout = {PAGE_TIMEOUT_MS}")
         yield connection
 
 
@@ -154,8 +155,8 @@ def _breaker(row: Mapping[str, Any]) -> why.OpenBreaker:
     return why.OpenBreaker(StoredError.of(row["error"]), opened_at, probe_at)
 
 
-def _of_job(tx: Connection, row: Mapping[str, Any], settings: Settings) -> Situation:
-    """Return a live job's situation, by its row of `why_job.sql`."""
+def _of_job(tx: Connection, row: Mapping[str, Any], settings: Settings, *, shows_worker: bool) -> Situation:
+    """Return a live job's situation, by its row of `why_job.sql`; a worker's name is that of a host."""
     state, uploads = JobState(row["state"]), row["state"] == JobState.UPLOADING
     error = (row["slice_error"] or row["error"]) if uploads else row["error"]
     step_running, sending = row["step"] == Step.RUNNING, row["sending"] or 0
@@ -179,7 +180,7 @@ def _of_job(tx: Connection, row: Mapping[str, Any], settings: Settings) -> Situa
         carried_bytes=row["due_bytes"] if uploads else row["size_bytes"],
         ignores_breaker=row["ignores_breaker"],
         not_served=None if refused is None else StoredError(refused.code, refused.message, refused.advice),
-        worker=row["worker"],
+        worker=row["worker"] if shows_worker else None,
         heartbeat_at=row["heartbeat_at"],
         dead_after_s=settings.timers.dead_after_s,
         rate=_rate(tx, row["id"]) if step_running or sending else None,

@@ -114,7 +114,8 @@ def test_a_job_that_runs_says_what_runs(api: Api, acme: httpx.Client, engine: UU
     api.move(job, "initializing", step="running", worker=engine)
     found = why(acme, job)
     assert (found["waits"], [each["code"] for each in found["reasons"]]) == (False, ["running"])
-    assert found["summary"] == "Runs: worker w:1 has its init."
+    assert found["summary"] == "Runs: a worker has its init."
+    assert why(api.client("acme", "admin"), job)["summary"] == "Runs: worker w:1 has its init."
     api.move(job, "uploading", worker=None)
     api.sql(
         "INSERT INTO slice (job_id, number, offset_bytes, size_bytes, state, token, worker, claimed_at)"

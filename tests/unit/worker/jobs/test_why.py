@@ -180,6 +180,16 @@ def test_an_abort_that_ignores_the_breaker_does_not_wait_for_it() -> None:
     assert codes(replace(abort, ignores_breaker=True), engine(breakers=BREAKER)) == ["due"]
 
 
+def test_a_cap_that_the_jobs_before_it_will_reach_holds_a_job_back() -> None:
+    third = replace(QUEUED, ahead=2)
+    (found,) = explain(third, engine(1, cap=3))
+    assert (found.code, found.data["in_flight"], found.data["most"], found.data["place"]) == ("store_cap", 1, 3, 3)
+    assert found.words == "Store main has 1 of 3 requests in flight, its max_in_flight; place 3 in its line."
+    assert codes(third, engine(1, cap=4)) == ["due"]
+    assert codes(replace(third, ahead=50), engine(14)) == ["slot"]
+    assert codes(replace(third, ahead=50), engine(16, cap=17)) == ["slot"]
+
+
 def test_what_carries_nothing_is_not_held_by_a_link() -> None:
     assert codes(replace(QUEUED, carries=False), engine(1, link=None)) == ["due"]
 
