@@ -52,7 +52,7 @@ class Cap(StrEnum):
 
 
 class Reached(NamedTuple):
-    """A cap that leaves no room: how many requests are out under it, and how many may be."""
+    """A cap: how many requests are out under it, and how many may be."""
 
     cap: Cap
     out: int
@@ -113,22 +113,38 @@ class Out:
         self._carrying[store] += carries
         self._slow += carries and self._limits.is_slow(store)
 
-    def reached(self, store: str, carried_bytes: int | None, *, carries: bool, before: int = 0) -> Reached | None:
+    def reached(self, store: str, carried_bytes: int | None, *, carries: bool, before: int = 0) -> Cap | None:
         """Return the cap that leaves no room for one more request to the store; None: there is room.
+
+        A tick of the dispatcher asks this for hundreds of items: `figures` has the numbers.
 
         ``carries``: whether it sends bytes of the file; ``carried_bytes``: how many, None where that is not known yet.
         ``before``: how many requests of the same kind to the store go first.
         """
-        limits, out = self._limits, self.of_store[store]
+        limits = self._limits
         most = 1 if store in limits.probed else limits.stores.get(store)
-        if most is not None and out + before >= most:
-            return Reached(Cap.PROBE if store in limits.probed else Cap.STORE, out, most)
+        if most is not None and self.of_store[store] + before >= most:
+            return Cap.PROBE if store in limits.probed else Cap.STORE
         if not carries:
             return None
-        carrying, link = self._carrying[store], limits.links.get(store)
+        link = limits.links.get(store)
         if link is None:  # how fast it is, is not known before it has answered once
-            return Reached(Cap.UNKNOWN_LINK, carrying, 1) if carrying + before else None
-        if self._slow + before >= limits.slow_share and limits.is_slow(store):
-            return Reached(Cap.SLOW_SHARE, self._slow, limits.slow_share)
+            return Cap.UNKNOWN_LINK if self._carrying[store] + before else None
+        if limits.is_slow(store) and self._slow + before >= limits.slow_share:
+            return Cap.SLOW_SHARE
         most = link.in_flight(carried_bytes, limits.slice_target_s)
-        return Reached(Cap.LINK, carrying, most) if carrying + before >= most else None
+        return Cap.LINK if self._carrying[store] + before >= most else None
+
+    def figures(self, cap: Cap, store: str, carried_bytes: int | None) -> Reached:
+        """Return how many requests are out under a cap of a store, and how many may be."""
+        limits = self._limits
+        match cap:
+            case Cap.STORE:
+                return Reached(cap, self.of_store[store], limits.stores[store])
+            case Cap.SLOW_SHARE:
+                return Reached(cap, self._slow, limits.slow_share)
+            case Cap.LINK:
+                most = limits.links[store].in_flight(carried_bytes, limits.slice_target_s)
+                return Reached(cap, self._carrying[store], most)
+            case _:
+                return Reached(cap, self._carrying[store] if cap is Cap.UNKNOWN_LINK else self.of_store[store], 1)

@@ -249,7 +249,7 @@ def _room(it: Situation, engine: EngineState) -> list[WaitReason]:
     state = Out(limits, engine.in_flight)
     reached = state.reached(it.store, it.carried_bytes, carries=it.carries, before=before)
     if reached is not None:
-        return [reason.cap(it.store, reached, place)]
+        return [reason.cap(it.store, state.figures(reached, it.store, it.carried_bytes), place)]
     if it.ahead < limits.free:
         return []
     found = [reason.slot(place, out, limits.slots, most=PLACE_MAX, holders=engine.holders())]
