@@ -106,6 +106,7 @@ BARS = (
     Bar("full_tables", "turn, ms", Side.MOST, 10, "dispatcher turn, 1,000,000 finished and 100,000 waiting, p50 ms"),
     Bar("flat_cost", "worker PSS, MiB", Side.MOST, 150, "worker process, PSS, MiB"),
     Bar("flat_cost", "broker MiB", Side.MOST, 10, "broker, one large file, MiB"),
+    Bar("full_tables", "why, ms", Side.MOST, 300, "why all jobs wait, the same tables, p50 ms"),
     Bar("full_tables", "broker MiB", Side.MOST, 10, "broker, 100,000 waiting, MiB"),
     Bar("steady", "growth", Side.MOST, 1.1, "an hour of load: bytes a row in the last quarter, x those in the second"),
     Bar("start", "up, s", Side.MOST, 5, "`sliceway up` ready, s"),

@@ -1,4 +1,4 @@
-"""A million ended jobs and a hundred thousand that wait: how long the dispatcher's turn takes, and what jobs do.
+"""A million ended jobs and a hundred thousand that wait: how long the dispatcher's turn takes, and `GET /v1/why`.
 
     python tests/benchmarks/full_tables.py [--ended 1000000] [--waiting 100000]
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -22,7 +23,8 @@ from report import Report, parser
 from worker.broker.publisher import Broker
 from worker.db.pool import Database, conninfo
 from worker.dispatch.wakeup import Wakeup
-from worker.jobs import workers
+from worker.jobs import why_snapshot, workers
+from worker.jobs.api_keys import ApiKey, Scope
 from worker.jobs.statements import texts
 from worker.jobs.task_names import QUEUE
 from worker.runtime.leader import Leader
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from bench_environment import BenchEnvironment
 
 TURNS = 200
+WHYS = 30
 _ROWS = """
   INSERT INTO job (id, tenant, state, step, priority, source, store, key, target, overwrite, labels, verify,
                    retry_for_s, finished_at, size_bytes)
@@ -56,13 +59,15 @@ def main() -> None:
             ended = turns(site)
             fill(site, state="queued", step="pending", ended=False, count=given.waiting)
             full = turns(site)
+            why_s = statistics.median(whys(site))
     rows = [
         row("100 waiting", few),
         row(f"and {given.ended:,} ended", ended),
         row(f"and {given.waiting:,} more waiting", full),
     ]
     report.table(f"The dispatcher's turn, of {TURNS}", ("tables", "p50 ms", "p99 ms", "broker MiB"), rows)
-    report.figures = {"turn, ms": statistics.median(full[0]) * 1e3, "broker MiB": full[1]}
+    report.table("What all of them wait for, of the same tables", ("p50 ms",), [(f"{why_s * 1e3:.1f}",)])
+    report.figures = {"turn, ms": statistics.median(full[0]) * 1e3, "broker MiB": full[1], "why, ms": why_s * 1e3}
     report.publish(given.json)
 
 
@@ -79,6 +84,21 @@ def fill(site: BenchEnvironment, *, state: str, step: str, ended: bool, count: i
         name = uuid4().hex
         database.execute(_ROWS, {"state": state, "step": step, "ended": ended, "count": count, "name": name})
         database.execute("VACUUM ANALYZE job")
+
+
+def whys(site: BenchEnvironment) -> list[float]:
+    """Seconds of each of some answers to why jobs wait, as `GET /v1/why` reads them for a key that sees all."""
+    settings, took = site.running.settings, []
+    key = ApiKey(uuid4(), "bench", "bench", frozenset({Scope.ADMIN}), datetime.now(UTC))
+    database = Database(settings.database_url, keep=texts())
+    with database.connection() as connection:
+        for _ in range(WHYS):
+            began = time.perf_counter()
+            found = why_snapshot.queue_why(connection, key, settings)
+            took.append(time.perf_counter() - began)
+    database.close()
+    assert found.waiting > 0
+    return took
 
 
 def turns(site: BenchEnvironment) -> tuple[list[float], float]:
