@@ -62,6 +62,9 @@ def test_unavailable_for_a_while_uses_up_no_attempts(site: Installation) -> None
     result = job.succeeds()
     assert result["slices"]["failed_attempts"] == 0
     assert job.row["epoch"] == 1
+    deferred, recovered = job.kinds.index("slice_deferred"), job.kinds.index("recovered")
+    assert deferred < recovered < job.kinds.index("slices_done")
+    assert job.events[recovered]["cause"]["code"] == job.events[deferred]["cause"]["code"] == "store_unavailable"
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -86,6 +89,10 @@ def test_a_refusal_of_our_credentials_lets_all_jobs_of_the_store_wait_for_one_pr
     assert view["state"] == "uploading"
     assert view["error"]["code"] == "store_unusable"
     assert "-97" in view["error"]["message"]
+    for each in (job, waiting):
+        (reason,) = each.why["reasons"]
+        assert reason["code"] == "breaker_open"
+        assert "-97" in reason["words"]
 
     _probe_now(site)
     site.until(lambda: len(job.asked("data")) + len(waiting.asked("init")) > refused, "a probe")
@@ -100,6 +107,8 @@ def test_a_refusal_of_our_credentials_lets_all_jobs_of_the_store_wait_for_one_pr
     assert not _breaker(site)
     assert [row["attempts"] for row in (job.row, waiting.row)] == [0, 0]
     assert job.row["result"]["slices"]["failed_attempts"] == 0
+    assert "recovered" in job.kinds[job.kinds.index("slice_deferred") :]
+    assert waiting.why["summary"] == "The job has ended (succeeded): it waits for nothing."
 
 
 def _breaker(site: Installation) -> bool:

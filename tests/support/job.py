@@ -59,6 +59,11 @@ class Job:
         return dict(self.site.api.get(f"/v1/jobs/{self.id}").raise_for_status().json())
 
     @property
+    def why(self) -> Row:
+        """Why it waits, as the API says."""
+        return dict(self.site.api.get(f"/v1/jobs/{self.id}/why").raise_for_status().json())
+
+    @property
     def slices(self) -> list[Row]:
         """The rows of its slices, in order."""
         return self.site.sql("SELECT * FROM slice WHERE job_id = %(id)s ORDER BY number", id=self.id)

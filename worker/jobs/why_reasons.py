@@ -80,7 +80,7 @@ class StoredError(NamedTuple):
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> StoredError:
         """Read a column `error`."""
-        return cls(document["code"], document.get("message") or "", document.get("advice") or "")
+        return cls(document.get("code") or "unknown", document.get("message") or "", document.get("advice") or "")
 
     @property
     def words(self) -> str:
