@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 from api import auth, exception_handlers, problems
 from api.enqueue_batcher import EnqueueBatcher
 from api.routes import actions, events, health, jobs, not_implemented, slices, why
+from api.schemas.actions import ActionBody, PriorityBody, RetryBody
 from api.schemas.jobs import BatchItem, BatchRequest, JobRequest
 from api.server.body_limits import BodyLimits
 from api.state import AppState
@@ -45,7 +46,8 @@ class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document, with the bodies that the routes parse themselves and the problem documents."""
         if self.openapi_schema is None:
-            models = [(model, "validation") for model in (JobRequest, BatchRequest, BatchItem, problems.Problem)]
+            bodies = (JobRequest, BatchRequest, BatchItem, ActionBody, RetryBody, PriorityBody)
+            models = [(model, "validation") for model in (*bodies, problems.Problem)]
             _, ours = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
             schema = super().openapi()
             schema["components"]["schemas"].update(ours["$defs"])

@@ -45,4 +45,5 @@ async def _key(keys: KeyRing, authorization: str) -> ApiKey:
 submitter = _requires(Scope.SUBMIT)
 """Returns the key of a request that enqueues."""
 Reader = Annotated[ApiKey, Depends(_requires(Scope.READ))]
-Operator = Annotated[ApiKey, Depends(_requires(Scope.OPERATE))]
+operator = _requires(Scope.OPERATE)
+"""Returns the key of a request that acts on jobs."""

@@ -65,10 +65,31 @@ def _traceparent(request: Request) -> str | None:
     return parsed_traceparent(given[0]) if len(given) == 1 else None
 
 
+async def read_if_any(request: Request, max_bytes: int) -> bytes:
+    """Return the body of a request that needs none; what the head says of the type of no body does not matter.
+
+    Raises:
+        UnsupportedMediaType: there is one, and it is no JSON.
+        TooLarge: it is larger than ``max_bytes``.
+    """
+    content = await _pieces(request, max_bytes)
+    if content:
+        _check_media_type(request)
+    return content
+
+
 async def _read(request: Request, max_bytes: int) -> bytes:
+    _check_media_type(request)
+    return await _pieces(request, max_bytes)
+
+
+def _check_media_type(request: Request) -> None:
     media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise UnsupportedMediaType(f"the body is {media_type}, not application/json")
+
+
+async def _pieces(request: Request, max_bytes: int) -> bytes:
     pieces: list[bytes] = []
     size = 0
     async for piece in request.stream():

@@ -53,6 +53,29 @@ def cancelled_without_a_session(harness: CrashHarness) -> None:
     harness.store.control.remove_rule(rule)
 
 
+def acted_upon(harness: CrashHarness) -> None:
+    """An operator pauses a job while a slice is being sent, changes its priority, starts and resumes it."""
+    key = harness.fresh_key()
+    release = harness.store.hold("data", key, count=1)
+    job = harness.enqueue(SIZE, key)
+    harness.held("data", key)
+    for action, body in (("pause", None), ("priority", {"priority": 1}), ("start", None), ("resume", None)):
+        job.act(action, body)
+    release()
+    job.reaches("succeeded")
+
+
+def abandoned(harness: CrashHarness) -> None:
+    """An operator abandons a job while a slice is being sent."""
+    key = harness.fresh_key()
+    release = harness.store.hold("data", key, count=1)
+    job = harness.enqueue(SIZE, key)
+    harness.held("data", key)
+    job.act("abandon")
+    release()
+    job.reaches("cancelled")
+
+
 def cancelled_too_late(harness: CrashHarness) -> None:
     """An operator cancels after the object is complete, before the answer arrives."""
     key = harness.fresh_key()

@@ -181,6 +181,8 @@ SCENARIOS = (
     Scenario(store_unusable),
     Scenario(interventions.cancelled_while_it_waits),
     Scenario(interventions.cancelled_on_its_way, about=("cancel",)),
+    Scenario(interventions.acted_upon, about=("pause", "prioritise", "start_now", "resume")),
+    Scenario(interventions.abandoned, about=("abandon",)),
     Scenario(interventions.cancelled_without_a_session),
     Scenario(interventions.cancelled_too_late, about=("_was_faster",)),
     Scenario(interventions.revoked_on_its_way),

@@ -99,9 +99,10 @@ class Job:
         """How many bytes the store was sent beyond the file's size."""
         return self.sent_bytes() - len(self.content)
 
-    def act(self, action: str, **query: str) -> Row:
+    def act(self, action: str, body: Row | None = None, **query: str) -> Row:
         """Do what an operator does through the API."""
-        return dict(self.site.api.post(f"/v1/jobs/{self.id}/{action}", params=query).raise_for_status().json())
+        path = f"/v1/jobs/{self.id}/{action}"
+        return dict(self.site.api.post(path, params=query, json=body).raise_for_status().json())
 
     def reaches(self, *states: str) -> Job:
         """Wait for a state.

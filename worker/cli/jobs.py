@@ -15,8 +15,6 @@ from worker.errors import SlicewayError
 from worker.jobs.states import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from worker.client.api import Client
 
 
@@ -124,7 +122,7 @@ def _follow(client: Client, job_id: str, *, as_json: bool) -> None:
 
 @click.group()
 def jobs() -> None:
-    """List, show, explain, retry and cancel jobs."""
+    """List, show and explain jobs, and act on them."""
 
 
 @jobs.command("list")
@@ -172,29 +170,3 @@ def show_job(job_id: uuid.UUID, *, wait_s: int, as_json: bool) -> None:
         print_json(view)
     else:
         click.echo("\n".join(job_lines(view)))
-
-
-@jobs.command("retry")
-@click.argument("job_id", type=click.UUID)
-@click.option("--force", is_flag=True, help="Replace what a later job has put there.")
-@json_option
-def retry_job(job_id: uuid.UUID, *, force: bool, as_json: bool) -> None:
-    """Put a failed, cancelled or paused job back to work."""
-    with client_here() as client:
-        _print_moved(client.retry(str(job_id), force=force), as_json=as_json)
-
-
-@jobs.command("cancel")
-@click.argument("job_id", type=click.UUID)
-@json_option
-def cancel_job(job_id: uuid.UUID, *, as_json: bool) -> None:
-    """Cancel a job: workers begin no more slices of it."""
-    with client_here() as client:
-        _print_moved(client.cancel(str(job_id)), as_json=as_json)
-
-
-def _print_moved(moved: Mapping[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print_json(moved)
-    else:
-        click.echo(f"{moved['id']} {moved['state']}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.cli.actions import ACTIONS
 from worker.cli.admin import doctor, keys, migrate, stores
 from worker.cli.drill import drill
 from worker.cli.jobs import jobs, put
@@ -95,6 +96,8 @@ def cli() -> None:
 jobs.add_command(job_why)
 for command in (put, jobs, why, keys, stores, migrate, doctor, drill, print_sql):
     cli.add_command(command)
+for action in ACTIONS:
+    jobs.add_command(action)
 
 
 def _settings() -> Settings:

@@ -1,4 +1,4 @@
-"""What an operator or an owner does to jobs that there are: cancel them, put them back to work.
+"""What an operator or an owner does to jobs that there are.
 
 A command names a set of jobs, and answers for each, in the order in which they were named; a refused job stops none of
 the others. A job that the key does not see is not found.
@@ -6,6 +6,7 @@ the others. A job that the key does not see is not found.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from worker.jobs import control
@@ -19,16 +20,67 @@ if TYPE_CHECKING:
     from worker.config.profiles import Profiles
     from worker.db.pool import Connection
     from worker.jobs.api_keys import ApiKey
-    from worker.jobs.control import CommandResult
+    from worker.jobs.command_results import Cause, CommandResult
 
 
-def cancel(tx: Connection, jobs: Sequence[UUID], key: ApiKey) -> list[CommandResult]:
-    """Cancel jobs; see `control.cancel`."""
-    return control.cancel(tx, jobs, key.actor, tenant=key.only_tenant)
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """Who gives a command, and what is said of it.
+
+    Attributes:
+        key: of the request.
+        person: whom the key's owner names; None if nobody is named. It is trusted as far as the key is.
+        reason: why; None if none was given.
+    """
+
+    key: ApiKey
+    person: str | None = None
+    reason: str | None = None
+
+    @property
+    def cause(self) -> Cause:
+        """What the history of a job keeps of it."""
+        said = {"reason": self.reason, "person": self.person}
+        return {name: text for name, text in said.items() if text is not None}
+
+
+def cancel(tx: Connection, jobs: Sequence[UUID], acting: Acting, *, abandon: bool = False) -> list[CommandResult]:
+    """Cancel jobs, or abandon them; see `control.cancel`."""
+    key = acting.key
+    return control.cancel(tx, jobs, key.actor, tenant=key.only_tenant, cause=acting.cause, abandon=abandon)
+
+
+def pause(tx: Connection, jobs: Sequence[UUID], acting: Acting) -> list[CommandResult]:
+    """Start no new work for jobs; see `control.pause`."""
+    key = acting.key
+    return control.pause(tx, jobs, key.actor, acting.reason, tenant=key.only_tenant, cause=acting.cause)
+
+
+def resume(tx: Connection, jobs: Sequence[UUID], acting: Acting) -> list[CommandResult]:
+    """Start new work for paused jobs again; see `control.resume`."""
+    return control.resume(tx, jobs, acting.key.actor, tenant=acting.key.only_tenant, cause=acting.cause)
+
+
+def prioritise(tx: Connection, jobs: Sequence[UUID], acting: Acting, priority: int) -> list[CommandResult]:
+    """Give jobs another priority; see `control.prioritise`."""
+    key = acting.key
+    return control.prioritise(tx, jobs, key.actor, priority, tenant=key.only_tenant, cause=acting.cause)
+
+
+def start_now(tx: Connection, jobs: Sequence[UUID], acting: Acting) -> list[CommandResult]:
+    """End the wait of jobs for a time; see `control.start_now`."""
+    return control.start_now(tx, jobs, acting.key.actor, tenant=acting.key.only_tenant, cause=acting.cause)
 
 
 def retry(
-    tx: Connection, jobs: Sequence[UUID], key: ApiKey, profiles: Profiles, *, force: bool, savepoint: bool = True
+    tx: Connection,
+    jobs: Sequence[UUID],
+    acting: Acting,
+    profiles: Profiles,
+    *,
+    force: bool,
+    scratch: bool = False,
+    savepoint: bool = True,
 ) -> list[CommandResult]:
     """Put failed, cancelled and paused jobs back to work; see `control.retry`. In a transaction.
 
@@ -37,9 +89,11 @@ def retry(
     return control.retry(
         tx,
         jobs,
-        key.actor,
+        acting.key.actor,
         force=force,
-        tenant=key.only_tenant,
+        scratch=scratch,
+        tenant=acting.key.only_tenant,
+        cause=acting.cause,
         check=lambda job: retry_refusal(profiles, job),
         savepoint=savepoint,
     )

@@ -1,19 +1,19 @@
-"""Job control: cancel, retry, pause and resume, each of a set of jobs; one job is a set of one.
+"""Job control: what an operator or an owner does to a set of jobs; one job is a set of one.
 
 A command locks its jobs in the order of their ids, and answers with one result a job, in the order in which they were
 named; a job that was named twice gets the same result twice. A refused job is unchanged, and stops none of the others.
-With ``tenant`` the jobs of other tenants are not found.
+With ``tenant`` the jobs of other tenants are not found. ``cause`` is kept with the event: the reason that was given.
 """
 
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from psycopg import errors as pg
 
-from worker.errors import Conflict, NotFound, Refused
+from worker.errors import Conflict, Refused
+from worker.jobs.command_results import NOTHING_SAID, Cause, CommandResult, in_order, jsonb_of
 from worker.jobs.leases import adopted_by_size, array_of
 from worker.jobs.rows import RetriedJob
 from worker.jobs.statements import sql
@@ -21,10 +21,11 @@ from worker.jobs.states import JobState
 from worker.jobs.transitions import wake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from worker.db.pool import Connection
+    from worker.jobs.rows import Params
 
 FRESH_AFTER = frozenset({"source_changed", "source_refused", "digest_mismatch", "session_lost"})
 """Errors after which a retry cannot go on with the old session and fingerprint; `source_changed` unless the identity
@@ -34,43 +35,24 @@ _NOT_RETRYABLE = frozenset({JobState.SUCCEEDED, JobState.CANCELLING})
 _NOT_CANCELLABLE = frozenset({JobState.SUCCEEDED, JobState.FAILED})
 
 
-@dataclass(frozen=True, slots=True)
-class CommandResult:
-    """What a command has done to one of its jobs: its state afterwards, or a refusal, which changed nothing."""
-
-    job_id: UUID
-    state: JobState | None
-    refusal: Refused | None = None
-    changed: bool = False
-    """Whether the job was changed; a command that is repeated changes nothing."""
-
-    def state_or_raise(self) -> JobState:
-        """Return the state.
-
-        Raises:
-            Refused: the refusal.
-        """
-        if self.state is None:
-            assert self.refusal is not None
-            raise self.refusal
-        return self.state
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """Read the columns of `cancel.sql`, `pause.sql` and `resume.sql`."""
-        return cls(row["id"], JobState(row["state"]), changed=row["changed"])
-
-
-def cancel(tx: Connection, jobs: Sequence[UUID], actor: str, *, tenant: str | None = None) -> list[CommandResult]:
+def cancel(
+    tx: Connection,
+    jobs: Sequence[UUID],
+    actor: str,
+    *,
+    tenant: str | None = None,
+    cause: Cause = NOTHING_SAID,
+    abandon: bool = False,
+) -> list[CommandResult]:
     """Cancel jobs, durably: from the commit on none of their slices is claimed. Repeating it changes nothing.
+
+    ``abandon``: the store is not asked. The leader ends the jobs as soon as no request of theirs can be under way, also
+    those that were cancelled before; their sessions are left open.
 
     Refusals: `not_cancellable`, `not_found`.
     """
-    rows = tx.execute(sql("cancel"), {"jobs": array_of(jobs), "tenant": tenant, "actor": actor})
-    results = [CommandResult.from_row(row) for row in rows]
-    if any(result.changed for result in results):
-        wake(tx)
-    return _in_order(jobs, (_not_cancellable(each) if each.state in _NOT_CANCELLABLE else each for each in results))
+    results = _run(tx, "cancel", jobs, cause, actor=actor, tenant=tenant, abandon=abandon)
+    return in_order(jobs, (_not_cancellable(each) if each.state in _NOT_CANCELLABLE else each for each in results))
 
 
 def _not_cancellable(result: CommandResult) -> CommandResult:
@@ -80,30 +62,67 @@ def _not_cancellable(result: CommandResult) -> CommandResult:
 
 
 def pause(
-    tx: Connection, jobs: Sequence[UUID], actor: str, reason: str, *, tenant: str | None = None
+    tx: Connection,
+    jobs: Sequence[UUID],
+    actor: str,
+    reason: str | None,
+    *,
+    tenant: str | None = None,
+    cause: Cause = NOTHING_SAID,
 ) -> list[CommandResult]:
     """Start no new work for jobs until they are resumed; what is in flight ends. Repeating it changes nothing.
 
     A job that has ended or is being cancelled is not paused, and its state is the result. Refusal: `not_found`.
     """
-    params = {"jobs": array_of(jobs), "tenant": tenant, "actor": actor, "reason": reason}
-    return _in_order(jobs, [CommandResult.from_row(row) for row in tx.execute(sql("pause"), params)])
+    cause = cause if reason is None else {"reason": reason, **cause}
+    return in_order(jobs, _run(tx, "pause", jobs, cause, actor=actor, tenant=tenant, wakes=False, reason=reason))
 
 
-def resume(tx: Connection, jobs: Sequence[UUID], actor: str, *, tenant: str | None = None) -> list[CommandResult]:
+def resume(
+    tx: Connection, jobs: Sequence[UUID], actor: str, *, tenant: str | None = None, cause: Cause = NOTHING_SAID
+) -> list[CommandResult]:
     """Start new work for paused jobs again. On any other job nothing happens, and its state is the result.
 
     Refusal: `not_found`.
     """
-    results = _resume(tx, jobs, actor, tenant)
-    if any(result.changed for result in results):
+    return in_order(jobs, _run(tx, "resume", jobs, cause, actor=actor, tenant=tenant))
+
+
+def prioritise(
+    tx: Connection,
+    jobs: Sequence[UUID],
+    actor: str,
+    priority: int,
+    *,
+    tenant: str | None = None,
+    cause: Cause = NOTHING_SAID,
+) -> list[CommandResult]:
+    """Give jobs another priority, for what is dispatched from now on. On one that has succeeded nothing happens.
+
+    Refusal: `not_found`.
+    """
+    return in_order(jobs, _run(tx, "prioritise", jobs, cause, actor=actor, tenant=tenant, priority=priority))
+
+
+def start_now(
+    tx: Connection, jobs: Sequence[UUID], actor: str, *, tenant: str | None = None, cause: Cause = NOTHING_SAID
+) -> list[CommandResult]:
+    """End the wait of live jobs for a time. What else holds them back still does, see `held_back`.
+
+    Refusal: `not_found`.
+    """
+    return in_order(jobs, _run(tx, "start_now", jobs, cause, actor=actor, tenant=tenant))
+
+
+def _run(
+    tx: Connection, statement: str, jobs: Sequence[UUID], cause: Cause, *, wakes: bool = True, **params: Any
+) -> list[CommandResult]:
+    """Run a command's statement, and wake the dispatcher if it has changed a job."""
+    named = {"jobs": array_of(jobs), "cause": jsonb_of(cause)}
+    results = [CommandResult.from_row(row) for row in tx.execute(sql(statement), named | params)]
+    if wakes and any(result.changed for result in results):
         wake(tx)
-    return _in_order(jobs, results)
-
-
-def _resume(tx: Connection, jobs: Sequence[UUID], actor: str, tenant: str | None) -> list[CommandResult]:
-    rows = tx.execute(sql("resume"), {"jobs": array_of(jobs), "tenant": tenant, "actor": actor})
-    return [CommandResult.from_row(row) for row in rows]
+    return results
 
 
 def retry(
@@ -112,7 +131,9 @@ def retry(
     actor: str,
     *,
     force: bool = False,
+    scratch: bool = False,
     tenant: str | None = None,
+    cause: Cause = NOTHING_SAID,
     check: Callable[[RetriedJob], Refused | None] = lambda _: None,
     savepoint: bool = True,
 ) -> list[CommandResult]:
@@ -120,7 +141,8 @@ def retry(
 
     Session and checkpoints are kept where the store may still have them. Of several jobs for one target the newest is
     put back. Call it in a transaction: the locks must last from the decision to the write. ``savepoint`` False: of one
-    job, in a transaction of its own, which saves two round trips.
+    job, in a transaction of its own, which saves two round trips. ``scratch``: nothing is kept, and the session is left
+    open at the store; a paused job is refused then, since it would go on where it was.
 
     Refusals: `not_retryable`, `superseded` (unless ``force``), `key_busy`, `not_found`, and what ``check`` returns.
 
@@ -130,20 +152,24 @@ def retry(
     assert savepoint or len(jobs) == 1
     rows = tx.execute(sql("to_retry"), {"jobs": array_of(jobs), "tenant": tenant})
     asked = [RetriedJob.from_row(row) for row in rows]
-    refusals = {job.id: refused for job in asked if (refused := _refusal(job, tenant, force=force) or check(job))}
+    refusals = {job.id: refused for job in asked if (refused := _refusal(job, tenant, force, scratch) or check(job))}
     results = {job.id: CommandResult(job.id, job.state) for job in asked}
     results |= {job: CommandResult(job, None, refused) for job, refused in refusals.items()}
     allowed = [job for job in asked if job.id not in refusals]
     if paused := [job.id for job in allowed if job.paused and job.state not in RETRYABLE]:
-        results |= {each.job_id: each for each in _resume(tx, paused, actor, tenant)}
+        results |= {
+            each.job_id: each for each in _run(tx, "resume", paused, cause, actor=actor, tenant=tenant, wakes=False)
+        }
     if ended := [job for job in allowed if job.state in RETRYABLE]:
-        results |= _put_back(tx, ended, actor, force=force, savepoint=savepoint)
+        said = {"from": "scratch", **cause} if scratch else cause
+        written = {"actor": actor, "force": force, "scratch": scratch, "cause": jsonb_of(said)}
+        results |= _put_back(tx, ended, written, savepoint=savepoint)
     if any(result.changed for result in results.values()):
         wake(tx)
-    return _in_order(jobs, results.values())
+    return in_order(jobs, results.values())
 
 
-def _refusal(job: RetriedJob, tenant: str | None, *, force: bool) -> Refused | None:
+def _refusal(job: RetriedJob, tenant: str | None, force: bool, scratch: bool) -> Refused | None:
     if job.state in _NOT_RETRYABLE:
         return Conflict(
             f"job {job.id} is {job.state}",
@@ -151,6 +177,9 @@ def _refusal(job: RetriedJob, tenant: str | None, *, force: bool) -> Refused | N
             advice="Only failed and cancelled jobs can be retried.",
         )
     if job.state not in RETRYABLE:
+        if scratch and job.paused:
+            advice = "Cancel it, then retry it from scratch."
+            return Conflict(f"job {job.id} is paused, and not ended", code="not_retryable", advice=advice)
         return None
     if job.superseded_by is not None and not force:
         shown = tenant is None or tenant == job.superseded_by_tenant
@@ -171,11 +200,11 @@ def _key_busy(job: RetriedJob) -> Refused:
 
 
 def _put_back(
-    tx: Connection, jobs: Sequence[RetriedJob], actor: str, *, force: bool, savepoint: bool
+    tx: Connection, jobs: Sequence[RetriedJob], written: Params, *, savepoint: bool
 ) -> dict[UUID, CommandResult]:
     """Put the newest job of each target back to work; ``jobs`` come in the order of their targets, then ids."""
     newest = {job.target: job for job in jobs}
-    retried = _write(tx, list(newest.values()), actor, force=force, savepoint=savepoint)
+    retried = _write(tx, list(newest.values()), written, savepoint=savepoint)
 
     def result(job: RetriedJob) -> CommandResult:
         first = newest[job.target]
@@ -194,13 +223,13 @@ def _put_back(
     return {job.id: result(job) for job in jobs}
 
 
-def _write(tx: Connection, jobs: Sequence[RetriedJob], actor: str, *, force: bool, savepoint: bool) -> set[UUID]:
+def _write(tx: Connection, jobs: Sequence[RetriedJob], written: Params, *, savepoint: bool) -> set[UUID]:
     """Put jobs back to work, each for another target; return those whose target no other live job has taken since.
 
     Where one has, or the server breaks a deadlock, the statement is undone, and run again for each job by itself, in
     the order of their targets.
     """
-    afresh = {job.id for job in jobs if _begins_afresh(job)}
+    afresh = {job.id for job in jobs if written["scratch"] or _begins_afresh(job)}
     if kept := {job.id: job.epoch for job in jobs if job.id not in afresh}:
         afresh |= adopted_by_size(tx, kept)
 
@@ -208,7 +237,7 @@ def _write(tx: Connection, jobs: Sequence[RetriedJob], actor: str, *, force: boo
         params = {"jobs": array_of(job.id for job in part), "fresh": array_of(job.id in afresh for job in part)}
         try:
             with tx.transaction() if savepoint else nullcontext():
-                return {row["id"] for row in tx.execute(sql("retry"), {**params, "actor": actor, "force": force})}
+                return {row["id"] for row in tx.execute(sql("retry"), {**written, **params})}
         except pg.UniqueViolation:
             if not savepoint:
                 raise _key_busy(part[0]) from None
@@ -227,8 +256,3 @@ def _begins_afresh(job: RetriedJob) -> bool:
     if job.state is JobState.CANCELLED or not job.has_session:
         return True
     return job.error is not None and job.error["code"] in FRESH_AFTER and not job.error.get("replaced")
-
-
-def _in_order(jobs: Sequence[UUID], results: Iterable[CommandResult]) -> list[CommandResult]:
-    found = {result.job_id: result for result in results}
-    return [found.get(job) or CommandResult(job, None, NotFound(f"there is no job {job}")) for job in jobs]

@@ -10,11 +10,12 @@ _PARAMETER = re.compile(r"%\((\w+)\)s")
 _BY_TYPE = {
     "uuid": "holder id job worker",
     "uuid[]": "ids jobs steps",
-    "bool": "existed force ordered other_file reclaim restart_clock slices_first",
+    "bool": "abandon existed force ordered other_file reclaim restart_clock scratch slices_first",
     "int": "attempt epoch left most most_slices number per_lane priority slots total window",
     "int[]": "epochs held listed numbers",
     "bigint": "bytes_done low_speed sent_bytes size_bytes slice_bytes token whole_bytes",
-    "float8": "abort_delay_s dead_after_s delay_s known_for_s lead_s lease_s overdue_s probe_s slack_s window_s",
+    "float8": "abort_delay_s dead_after_s delay_s finish_lease_s init_lease_s known_for_s lead_s lease_s overdue_s"
+    " probe_s slack_s window_s",
     "text": "actor kind left_open name reason source store tenant",
     "text[]": "blocked keys known roots states stores targets",
     "timestamptz": "claimed_through before",

@@ -110,6 +110,7 @@ class Job(Base):
 
     paused_at: Mapped[datetime | None]
     pause_reason: Mapped[str | None]
+    abandoned_at: Mapped[datetime | None]
     token: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     worker: Mapped[UUID | None]
     lease_until: Mapped[datetime | None]

@@ -109,6 +109,9 @@ class Event(StrEnum):
     SESSION_LEFT_OPEN = "session_left_open"
     PAUSED = "paused"
     RESUMED = "resumed"
+    PRIORITY_CHANGED = "priority_changed"
+    START_REQUESTED = "start_requested"
+    ABANDON_REQUESTED = "abandon_requested"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,12 @@ MOVES: tuple[Move, ...] = (
     *(Move(state, Event.CANCEL_REQUESTED, _C, _API) for state in (_Q, _I, _U, _F)),
     Move(_C, Event.WORKER_LOST, _C, _RESCUE),
     Move(_C, Event.ABORT_DEFERRED, _C, _STEP),
-    Move(_C, Event.CANCELLED, _X, "the abort task: epoch, token, worker; at once where nothing was begun"),
+    Move(
+        _C,
+        Event.CANCELLED,
+        _X,
+        "the abort task: epoch, token, worker; at once where nothing was begun; the leader, of an abandoned job",
+    ),
     Move(_C, Event.CANCEL_TOO_LATE, _OK, "the finish or abort task that finds our object published"),
     Move(_BAD, Event.RETRIED, _Q, _API),
     Move(_X, Event.RETRIED, _Q, _API),

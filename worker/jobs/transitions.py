@@ -69,6 +69,15 @@ class NewJob(NamedTuple):
     traceparent: str | None = None
 
 
+class LongestLeases(NamedTuple):
+    """The longest leases that claims can have: seconds of steps, and what a slice's is made of."""
+
+    init_s: float
+    finish_s: float
+    slice_slack_s: float
+    low_speed_bytes_per_s: int
+
+
 def _one(tx: Connection, statement: str, params: Params) -> Mapping[str, Any]:
     """Run a guarded statement.
 
@@ -315,3 +324,14 @@ def promote_due(tx: Connection) -> bool:
 def rescue(tx: Connection) -> list[FreedClaim]:
     """Take back what dead, stopped or stuck workers hold; return what was freed."""
     return [FreedClaim(**row) for row in tx.execute(sql("rescue"))]
+
+
+def end_abandoned(tx: Connection, longest: LongestLeases) -> list[UUID]:
+    """End abandoned jobs of which no request can be under way; return their ids."""
+    params = {
+        "init_lease_s": longest.init_s,
+        "finish_lease_s": longest.finish_s,
+        "slack_s": longest.slice_slack_s,
+        "low_speed": longest.low_speed_bytes_per_s,
+    }
+    return [row["id"] for row in tx.execute(sql("end_abandoned"), params)]

@@ -16,6 +16,7 @@ from worker.db.pool import DATABASE_ERRORS
 from worker.dispatch.dispatcher import MIN_TICK_INTERVAL_S, Dispatcher
 from worker.jobs import leadership
 from worker.maintenance import promoter
+from worker.maintenance.abandoner import Abandoner
 from worker.maintenance.cadence import Cadence
 from worker.maintenance.republisher import Republisher
 from worker.maintenance.rescuer import Rescuer
@@ -58,6 +59,7 @@ class Leader:
         self._timers = settings.timers
         self._cadence = Cadence()
         self._rescuer = Rescuer(self._timers.dead_after_s)
+        self._abandoner = Abandoner(settings)
         self._republisher = Republisher(broker, self._cadence, self._timers.presumed_lost_s)
         self._dispatcher = Dispatcher(broker=broker, settings=settings, store_caps=store_caps)
         self._stop = threading.Event()
@@ -132,6 +134,7 @@ class Leader:
         if self._cadence.is_time("rescue", RESCUE_EVERY_S):
             promoter.promote(tx)
             self._rescuer.rescue(tx)
+            self._abandoner.end_abandoned(tx)
         snapshot = promoter.promoted_snapshot(tx, whole_bytes=self._dispatcher.whole_bytes)
         self._republisher.republish_lost(tx, snapshot)
         next_s, busy = self._dispatcher.tick(tx, snapshot)

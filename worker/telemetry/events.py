@@ -57,6 +57,9 @@ EVENTS: Mapping[str, Event] = {
     "task.deferred": Event(logging.INFO, {"code": "the error's code"}, "A claim went back, to be dispatched again."),
     "task.failed": Event(logging.INFO, {"code": "the error's code"}, "A claim has ended its job badly."),
     "job.succeeded": Event(logging.DEBUG, _JOB, "The object at the key is proven to be the job's file."),
+    "job.abandoned": Event(
+        logging.INFO, {"job_id": "the job"}, "An abandoned job has ended; its session is left open at the store."
+    ),
     "store.unusable": Event(
         logging.WARNING,
         {"store": "the store", "code": "of the error", "message": "the error", "advice": "what to do"},
@@ -74,7 +77,7 @@ EVENTS: Mapping[str, Event] = {
     "command.done": Event(
         logging.INFO,
         {
-            "command": "cancel, retry, pause or resume",
+            "command": "cancel, abandon, retry, pause, resume, priority or start",
             "job_id": "the job",
             "actor": "whose key it was, or `operator`",
             "outcome": "the job's new state, or the code of the refusal",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.faults.explorer.rows import Change, Rows
     from tests.faults.explorer.state import World
     from worker.db.pool import Connection
-    from worker.jobs.control import CommandResult
+    from worker.jobs.command_results import CommandResult
     from worker.jobs.rows import Dispatched
 
 DEAD_AFTER_S = 10.0

@@ -32,6 +32,8 @@ ERROR = {"code": "store_refused", "message": "no", "advice": "look", "at": "2026
 UNAVAILABLE = ERROR | {"code": "store_unavailable"}
 SOON = Deferral(timedelta(minutes=5), UNAVAILABLE, attempt=True)
 AT_ONCE = Deferral(None, None)
+AT_ONCE_LEASES = transitions.LongestLeases(0.0, 0.0, 0.0, 1_000_000_000)
+"""With these no request outlasts its claim, so that an abandoned job ends with its last claim."""
 
 
 def opened_session(
@@ -260,9 +262,15 @@ def cancel_job(tx: Connection, job: UUID, actor: str = "o") -> JobState:
     return result.state_or_raise()
 
 
-def retry_job(tx: Connection, job: UUID, actor: str = "o", *, force: bool = False) -> JobState:
+def abandon_job(tx: Connection, job: UUID, actor: str = "o") -> JobState:
+    """Abandon one job; a refusal is raised."""
+    (result,) = control.cancel(tx, [job], actor, abandon=True)
+    return result.state_or_raise()
+
+
+def retry_job(tx: Connection, job: UUID, actor: str = "o", *, force: bool = False, scratch: bool = False) -> JobState:
     """Retry one job; a refusal is raised."""
-    (result,) = control.retry(tx, [job], actor, force=force)
+    (result,) = control.retry(tx, [job], actor, force=force, scratch=scratch)
     return result.state_or_raise()
 
 

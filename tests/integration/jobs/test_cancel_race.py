@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.jobs.database import ERROR, LEASE, cancel_job, wait_until_blocked
+from tests.integration.jobs.database import ERROR, LEASE, abandon_job, cancel_job, wait_until_blocked
 from worker.errors import StaleClaim
 from worker.jobs import control, transitions
 from worker.jobs.leases import Acknowledged, Claim, Deferral
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 HOLD_BACK: dict[str, Callable[..., object]] = {
     "cancel": cancel_job,
+    "abandon": abandon_job,
     "pause": lambda tx, job: control.pause(tx, [job], "o", "why"),
     "quarantine": lambda tx, job: transitions.quarantine(tx, job, 1, ERROR),
 }

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.jobs.database import AT_ONCE, ERROR, cancel_job, retry_job, wait_until_blocked
+from tests.integration.jobs.database import (
+    AT_ONCE,
+    ERROR,
+    abandon_job,
+    cancel_job,
+    retry_job,
+    wait_until_blocked,
+)
 from worker.errors import Conflict, StaleClaim
 from worker.jobs import control, transitions
 from worker.jobs.leases import Acknowledged, Claim
@@ -35,6 +42,7 @@ def checkpoint(tx: Connection, _: UUID, claim: Claim) -> object:
 FIRST: dict[str, Write] = {
     "cancel": lambda tx, job, _: cancel_job(tx, job),
     "pause": lambda tx, job, _: control.pause(tx, [job], "o", "why"),
+    "abandon": lambda tx, job, _: abandon_job(tx, job),
     "fail": lambda tx, _, claim: transitions.fail(tx, claim, ERROR),
     "fail and retry": fail_and_retry,
     "new epoch": lambda tx, _, claim: transitions.new_epoch(tx, claim, ERROR, None),
@@ -45,6 +53,10 @@ THEN: dict[str, Write] = {
     "pause": FIRST["pause"],
     "retry": lambda tx, job, _: retry_job(tx, job),
     "resume": lambda tx, job, _: control.resume(tx, [job], "o"),
+    "abandon": FIRST["abandon"],
+    "retry from scratch": lambda tx, job, _: retry_job(tx, job, scratch=True),
+    "priority": lambda tx, job, _: control.prioritise(tx, [job], "o", 0),
+    "start": lambda tx, job, _: control.start_now(tx, [job], "o"),
     "quarantine": lambda tx, job, _: transitions.quarantine(tx, job, 1, ERROR),
     "fail": FIRST["fail"],
     "new epoch": FIRST["new epoch"],

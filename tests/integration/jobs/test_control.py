@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.integration.jobs.database import JobsDatabase
     from worker.db.pool import Connection
-    from worker.jobs.control import CommandResult
+    from worker.jobs.command_results import CommandResult
     from worker.jobs.rows import RetriedJob
 
 COMMANDS: dict[str, Callable[..., list[CommandResult]]] = {

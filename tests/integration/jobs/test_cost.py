@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.jobs.database import LEASE, UNAVAILABLE, cancel_job, retry_job
+from tests.integration.jobs.database import AT_ONCE_LEASES, LEASE, UNAVAILABLE, abandon_job, cancel_job, retry_job
 from worker.db.pool import Database
 from worker.jobs import control, due, leases, transitions
+from worker.jobs.held_back import held_back
 from worker.jobs.leases import Acknowledged, Claim, Deferral
 from worker.jobs.statements import sql, texts
 from worker.jobs.states import JobState, SliceState, Step
@@ -81,6 +82,11 @@ class Targets:
         )
         return row | {"states": ["queued"], "slices_first": True, "most": 10_000}
 
+    def abandoned(self, tx: Connection) -> None:
+        """Abandon a job, and end what was abandoned."""
+        abandon_job(tx, self.jobs[3])
+        transitions.end_abandoned(tx, AT_ONCE_LEASES)
+
     def batch(self) -> list[Acknowledged]:
         return [Acknowledged(claim, "t", None) for claim in self.sending]
 
@@ -106,6 +112,11 @@ STATEMENTS: dict[str, Callable[[Connection, Targets], object]] = {
     "pause": lambda tx, t: control.pause(tx, [t.jobs[2]], "o", "why"),
     "cancel a set": lambda tx, t: control.cancel(tx, t.jobs, "o"),
     "pause a set": lambda tx, t: control.pause(tx, t.jobs, "o", "why"),
+    "abandon a set": lambda tx, t: control.cancel(tx, t.jobs, "o", abandon=True),
+    "end of the abandoned": lambda tx, t: t.abandoned(tx),
+    "priority of a set": lambda tx, t: control.prioritise(tx, t.jobs, "o", 1),
+    "start a set": lambda tx, t: control.start_now(tx, t.jobs, "o"),
+    "what holds back": lambda tx, t: held_back(tx, t.jobs[0]),
     "resume": lambda tx, t: control.resume(tx, t.jobs[2:3], "o"),
     "retry": lambda tx, t: retry_job(tx, t.failed[0]),
     "retry a set": lambda tx, t: control.retry(tx, t.failed, "o"),

@@ -11,7 +11,7 @@ WITH asked AS MATERIALIZED (
   UPDATE slice s SET state = 'pending' FROM moved m WHERE s.job_id = m.id AND s.state = 'dispatched'
 ), history AS (
   INSERT INTO event (job_id, kind, epoch, actor, cause)
-  SELECT id, 'paused', epoch, %(actor)s, jsonb_build_object('reason', %(reason)s::text) FROM moved
+  SELECT id, 'paused', epoch, %(actor)s, %(cause)s::jsonb FROM moved
 ), renewed AS (
   UPDATE job j SET run = j.run + 1, state = a.state, step = 'pending', finished_at = NULL, updated_at = now()
   FROM asked a WHERE j.id = a.id AND a.state = 'cancelling' AND a.step = 'dispatched'

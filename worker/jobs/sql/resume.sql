@@ -6,6 +6,6 @@ WITH asked AS MATERIALIZED (
   FROM asked a WHERE j.id = a.id AND a.state IN (/*: states_before_the_end :*/) AND a.paused_at IS NOT NULL
   RETURNING j.id, j.epoch
 ), history AS (
-  INSERT INTO event (job_id, kind, epoch, actor) SELECT id, 'resumed', epoch, %(actor)s FROM moved
+  INSERT INTO event (job_id, kind, epoch, actor, cause) SELECT id, 'resumed', epoch, %(actor)s, %(cause)s::jsonb FROM moved
 )
 SELECT a.id, a.state, m.id IS NOT NULL AS changed FROM asked a LEFT JOIN moved m USING (id)

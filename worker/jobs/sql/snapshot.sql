@@ -4,7 +4,7 @@ SELECT
   (SELECT coalesce(sum(slots), 0) FROM worker WHERE ended_at IS NULL) AS slots,
   (SELECT max(claimed_through) FROM worker WHERE claimed_through > now() - make_interval(hours => 1)) AS claimed_through,
   (SELECT max(ended_at) FROM worker WHERE ended_at IS NOT NULL) AS last_ended,
-  EXISTS (SELECT FROM job j WHERE j.state = 'cancelling' AND j.step = 'idle'
+  EXISTS (SELECT FROM job j WHERE j.state = 'cancelling' AND j.step = 'idle' AND j.abandoned_at IS NULL
             AND NOT EXISTS (SELECT FROM slice s WHERE s.job_id = j.id AND s.state = 'sending')) AS abort_due,
   (SELECT extract(epoch FROM least(
      (SELECT min(not_before) FROM job WHERE step = 'pending' AND not_before IS NOT NULL),

@@ -10,9 +10,9 @@ WITH steps AS (
     FOR NO KEY UPDATE SKIP LOCKED) d
   WHERE s.job_id = d.job_id AND s.number = d.number
   RETURNING 1
-), aborts AS (  -- a cancelled job whose last claim has ended
+), aborts AS (  -- a cancelled job whose last claim has ended; an abandoned one ends without an abort
   UPDATE job SET step = 'pending' WHERE id IN (
-    SELECT j.id FROM job j WHERE j.state = 'cancelling' AND j.step = 'idle'
+    SELECT j.id FROM job j WHERE j.state = 'cancelling' AND j.step = 'idle' AND j.abandoned_at IS NULL
       AND NOT EXISTS (SELECT FROM slice s WHERE s.job_id = j.id AND s.state = 'sending')
     FOR NO KEY UPDATE SKIP LOCKED)
   RETURNING 1
