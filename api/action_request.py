@@ -16,6 +16,7 @@ from api.schemas.base import JsonBody
 from api.state import AppState, app_state_of
 from worker.jobs.api_keys import ApiKey
 from worker.jobs.commands import Acting
+from worker.telemetry.redact import redact
 
 _Body = TypeVar("_Body", bound=JsonBody)
 
@@ -39,7 +40,7 @@ class ActionRequest:
 
     def acting(self, reason: str | None) -> Acting:
         """Return who acts, and why."""
-        return Acting(self.key, self.person, reason)
+        return Acting(self.key, *(None if text is None else redact(text) for text in (self.person, reason)))
 
 
 async def _read(request: Request, person: PersonHeader = None) -> ActionRequest:

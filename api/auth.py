@@ -35,6 +35,8 @@ async def _key(keys: KeyRing, authorization: str) -> ApiKey:
     key = keys.remembered(text)
     if key is None:
         key = await run_in_threadpool(keys.find, text)
+        if key is not None:
+            asyncio.get_running_loop().run_in_executor(None, keys.note_use, text)
     elif keys.is_due(text):
         asyncio.get_running_loop().run_in_executor(None, keys.renew, text)
     if key is None:

@@ -29,7 +29,7 @@ def retry_job(job_id: JobId, request: ActionDep, query: RetryQuery) -> JobMoved:
     # restart it; or it may have succeeded, and a second retry would be refused.
     with app_state.database.transaction() as tx:
         profiles = app_state.settings.profiles
-        (result,) = commands.retry(tx, [job_id], acting, profiles, force=query.force, scratch=scratch, savepoint=False)
+        (result,) = commands.retry(tx, [job_id], acting, profiles, force=query.force, scratch=scratch)
     return JobMoved(id=job_id, state=_reported("retry", request, result).state_or_raise())
 
 

@@ -1,4 +1,4 @@
-"""A cancel that does not wait for the store: a job that was abandoned says since when."""
+"""What operators do: a cancel that does not wait for the store, the audit, and when a key was used last."""
 
 from __future__ import annotations
 
@@ -13,9 +13,31 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # a column without a default: no row is rewritten. To workers of 0.1 an abandoned job is one that was cancelled
+    # columns without a default: no row is rewritten. To workers of 0.1 an abandoned job is one that was cancelled
+    op.add_column("api_key", sa.Column("last_used_at", postgresql.TIMESTAMP(timezone=True), nullable=True))
+    op.create_table(
+        "audit",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column(
+            "at", postgresql.TIMESTAMP(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
+        ),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("key_id", sa.Uuid(), nullable=True),
+        sa.Column("key_name", sa.Text(), nullable=True),
+        sa.Column("tenant", sa.Text(), nullable=True),
+        sa.Column("person", sa.Text(), nullable=True),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("what", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("changed", sa.Integer(), nullable=False),
+        sa.Column("refused", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
+    )
+    op.create_index("ix_audit_tenant_id", "audit", ["tenant", "id"])
     op.add_column("job", sa.Column("abandoned_at", postgresql.TIMESTAMP(timezone=True), nullable=True))
 
 
 def downgrade() -> None:
     op.drop_column("job", "abandoned_at")
+    op.drop_table("audit")
+    op.drop_column("api_key", "last_used_at")

@@ -30,7 +30,7 @@ def broken(site: Installation) -> list[str]:
     wait_until(lambda: not list(_unfinished(site, settled)), timeout_s=DEADLINE_S, poll_s=0.05)
     return [
         *_unfinished(site, settled),
-        *(f"{row['what']} (job {row['job_id']})" for row in site.sql("SELECT * FROM audit")),
+        *(f"{row['what']} (job {row['job_id']})" for row in site.sql("SELECT * FROM wrong_move")),
         *_objects(site),
         *_finishes(site),
         *_sessions(site),

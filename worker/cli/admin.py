@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _SCOPES = ("submit", "read", "operate", "admin")  # of `worker.jobs.api_keys`, whose import would slow `--help` down
 _KEYS = Columns(
-    ("ID", "TENANT", "SCOPES", "NAME", "CREATED", "REVOKED"), ("ID", "TENANT", "REVOKED", "NAME", "SCOPES", "CREATED")
+    ("ID", "TENANT", "SCOPES", "NAME", "CREATED", "REVOKED", "USED"),
+    ("ID", "TENANT", "REVOKED", "NAME", "SCOPES", "USED", "CREATED"),
 )
 
 
@@ -69,10 +70,13 @@ def keys() -> None:
 def create(tenant: str, scopes: Sequence[str], name: str | None, *, as_json: bool) -> None:
     """Create a key and print it. It is printed once: the database holds only its digest."""
     from worker.client.environment import database_of  # noqa: PLC0415
+    from worker.jobs import audit  # noqa: PLC0415
     from worker.jobs.api_keys import Scope, create_key  # noqa: PLC0415
+    from worker.jobs.audit import Actor, os_user  # noqa: PLC0415
 
     with database_of(_settings()) as database, database.transaction() as tx:
         key, text = create_key(tx, tenant, [Scope(scope) for scope in scopes], name)
+        audit.record_key(tx, Actor(os_user()), "create", key)
     if as_json:
         print_json(_document(key) | {"key": text})
     else:
@@ -106,10 +110,11 @@ def revoke(key_id: uuid.UUID, *, as_json: bool) -> None:
     """Revoke a key: every API process refuses it within seconds."""
     from worker.client.environment import database_of  # noqa: PLC0415
     from worker.db.repetition import run_idempotent  # noqa: PLC0415
-    from worker.jobs.api_keys import revoke_key  # noqa: PLC0415
+    from worker.jobs.audit import Actor, os_user, revoke_key  # noqa: PLC0415
 
     with database_of(_settings()) as database:
-        key = run_idempotent(database, lambda tx: revoke_key(tx, key_id))  # it keeps the time of the first revoke
+        # it keeps the time of the first revoke
+        key = run_idempotent(database, lambda tx: revoke_key(tx, key_id, Actor(os_user())))
     if as_json:
         print_json(_document(key))
     else:
@@ -127,6 +132,7 @@ def _document(key: ApiKey) -> dict[str, Any]:
         "name": key.name,
         "created_at": moment(key.created_at),
         "revoked_at": moment(key.revoked_at),
+        "last_used_at": moment(key.last_used_at),
     }
 
 

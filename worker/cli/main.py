@@ -16,6 +16,7 @@ import click
 
 from worker.cli.actions import ACTIONS
 from worker.cli.admin import doctor, keys, migrate, stores
+from worker.cli.audit import audit
 from worker.cli.drill import drill
 from worker.cli.jobs import jobs, put
 from worker.cli.sql import print_sql
@@ -94,7 +95,7 @@ def cli() -> None:
 
 
 jobs.add_command(job_why)
-for command in (put, jobs, why, keys, stores, migrate, doctor, drill, print_sql):
+for command in (put, jobs, why, audit, keys, stores, migrate, doctor, drill, print_sql):
     cli.add_command(command)
 for action in ACTIONS:
     jobs.add_command(action)

@@ -41,6 +41,13 @@ PAGE: Mapping[str, Any] = {"items": [JOB], "next_cursor": (str, Maybe)}
 _REASON: Mapping[str, Any] = {"code": str, "words": str, "advice": (str, Maybe)}
 JOB_WHY: Mapping[str, Any] = {"id": str, "state": str, "waits": bool, "summary": str, "reasons": [_REASON]}
 QUEUE_WHY: Mapping[str, Any] = {"waiting": int, "running": int, "reasons": [{**_REASON, "jobs": int}]}
+_ENTRY: Mapping[str, Any] = {
+    **dict.fromkeys(("at", "action", "actor"), str),
+    **dict.fromkeys(("reason", "key_name", "tenant", "person"), (str, Maybe)),
+    **dict.fromkeys(("changed", "refused"), int),
+    "what": dict,
+}
+AUDIT_PAGE: Mapping[str, Any] = {"items": [_ENTRY], "next_cursor": (str, Maybe)}
 _PROBLEM: Mapping[str, Any] = {"detail": str, "code": str, "advice": str}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from worker.client.answers import ACCEPTED, CHECKED, JOB, JOB_WHY, PAGE, QUEUE_WHY, read
+from worker.client.answers import ACCEPTED, AUDIT_PAGE, CHECKED, JOB, JOB_WHY, PAGE, QUEUE_WHY, read
 from worker.client.environment import Unreachable
 from worker.client.proxy import proxy_for
 from worker.config.credentials import hide_environment
@@ -26,11 +26,11 @@ _MAX_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Jobs:
-    """Jobs that match a filter, newest first.
+class Listed:
+    """Jobs that match a filter, or entries of the audit, newest first.
 
     Attributes:
-        items: the API's documents of the jobs.
+        items: the API's documents.
         next_cursor: where the list continues; None at its end.
     """
 
@@ -91,17 +91,26 @@ class Client:
         """Return a job when it has ended or ``wait_s`` is over."""
         return self._send("GET", f"/v1/jobs/{job_id}", JOB, params={"wait": f"{wait_s}s"}, timeout=_TIMEOUT_S + wait_s)
 
-    def jobs(self, filters: Mapping[str, Any], limit: int, cursor: str | None = None) -> Jobs:
+    def jobs(self, filters: Mapping[str, Any], limit: int, cursor: str | None = None) -> Listed:
         """Return at most ``limit`` jobs that match, newest first, from the cursor on."""
+        return self._pages("/v1/jobs", PAGE, filters, limit, cursor)
+
+    def audit(self, limit: int, cursor: str | None = None) -> Listed:
+        """Return at most ``limit`` entries of the audit, newest first, from the cursor on."""
+        return self._pages("/v1/audit", AUDIT_PAGE, {}, limit, cursor)
+
+    def _pages(
+        self, path: str, shape: Mapping[str, Any], filters: Mapping[str, Any], limit: int, cursor: str | None
+    ) -> Listed:
         wanted = {name: value for name, value in filters.items() if value}
         items: list[dict[str, Any]] = []
         while True:
             query = wanted | {"limit": min(limit - len(items), _MAX_PAGE)} | ({"cursor": cursor} if cursor else {})
-            page = self._send("GET", "/v1/jobs", PAGE, params=query)
+            page = self._send("GET", path, shape, params=query)
             items += page["items"]
             cursor = page["next_cursor"]
             if cursor is None or not page["items"] or len(items) >= limit:
-                return Jobs(items, cursor)
+                return Listed(items, cursor)
 
     def job_why(self, job_id: str) -> dict[str, Any]:
         """Return why a job waits."""

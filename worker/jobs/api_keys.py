@@ -7,6 +7,7 @@ stretching.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import secrets
 import time
@@ -32,6 +33,8 @@ FRESH_FOR_S = 2.0
 """A revoked key is refused everywhere after this time."""
 RENEW_AFTER_S = 1.0
 """A key in use is looked up so early, beside its requests: none of them has to wait for that."""
+NOTED_EVERY_S = 60.0
+"""The use of a key is noted so often at most, beside its requests."""
 _REMEMBERED = 10_000
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _NAME_MAX_CHARS = 100
@@ -60,6 +63,8 @@ class ApiKey:
     scopes: frozenset[Scope]
     created_at: datetime
     revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+    """When the API noted its use last, to a minute."""
 
     def may(self, scope: Scope) -> bool:
         """Say whether the key can be used for that."""
@@ -145,6 +150,15 @@ def find_key(tx: Connection, text: str) -> ApiKey | None:
     return _key(row) if row else None
 
 
+def note_use(tx: Connection, key_id: UUID) -> None:
+    """Note that the key is in use, unless another process has done so within `NOTED_EVERY_S`."""
+    tx.execute(
+        "UPDATE api_key SET last_used_at = now() WHERE id = %s"
+        " AND (last_used_at IS NULL OR last_used_at < now() - make_interval(secs => %s))",
+        (key_id, NOTED_EVERY_S),
+    )
+
+
 def not_good(tx: Connection, key_ids: Collection[UUID]) -> set[UUID]:
     """Return which of the keys were revoked (or are not there any more)."""
     rows = tx.execute("SELECT id FROM api_key WHERE id = ANY(%s) AND revoked_at IS NULL", (list(key_ids),))
@@ -159,6 +173,7 @@ class KeyRing:
     clock: Callable[[], float] = time.monotonic
     _known: dict[bytes, tuple[float, ApiKey]] = field(default_factory=dict)
     _renew_at: dict[bytes, float] = field(default_factory=dict)
+    _note_at: dict[bytes, float] = field(default_factory=dict)
 
     def remembered(self, text: str) -> ApiKey | None:
         """Return the key if it was good a moment ago; sends no statement."""
@@ -176,6 +191,16 @@ class KeyRing:
         with suppress(*UNAVAILABLE):
             if self.find(text) is None:
                 self._known.pop(_digest(text), None)
+        self.note_use(text)
+
+    def note_use(self, text: str) -> None:
+        """Note in the database that a remembered key is in use, at most once in `NOTED_EVERY_S`."""
+        digest, key = _digest(text), self.remembered(text)
+        if key is None or self._note_at.get(digest, -math.inf) > self.clock():
+            return
+        self._note_at[digest] = self.clock() + NOTED_EVERY_S
+        with suppress(*UNAVAILABLE):
+            run_idempotent(self.database, lambda connection: note_use(connection, key.id))
 
     def find(self, text: str) -> ApiKey | None:
         """Return the key if it is good now, and remember it; asks the database."""
@@ -185,6 +210,7 @@ class KeyRing:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
                 self._renew_at.clear()
+                self._note_at.clear()
             digest = _digest(text)
             self._known[digest] = (began + FRESH_FOR_S, key)
             self._renew_at[digest] = began + RENEW_AFTER_S
@@ -197,4 +223,5 @@ def _digest(text: str) -> bytes:
 
 def _key(row: Mapping[str, Any]) -> ApiKey:
     scopes = frozenset(Scope(scope) for scope in row["scopes"])
-    return ApiKey(row["id"], row["name"], row["tenant"], scopes, row["created_at"], row["revoked_at"])
+    times = row["created_at"], row["revoked_at"], row.get("last_used_at")  # the last is new in 0.2
+    return ApiKey(row["id"], row["name"], row["tenant"], scopes, *times)

@@ -7,7 +7,6 @@ With ``tenant`` the jobs of other tenants are not found. ``cause`` is kept with 
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors as pg
@@ -135,21 +134,16 @@ def retry(
     tenant: str | None = None,
     cause: Cause = NOTHING_SAID,
     check: Callable[[RetriedJob], Refused | None] = lambda _: None,
-    savepoint: bool = True,
 ) -> list[CommandResult]:
     """Put failed and cancelled jobs back to work, and resume paused ones; on other live jobs nothing happens.
 
     Session and checkpoints are kept where the store may still have them. Of several jobs for one target the newest is
-    put back. Call it in a transaction: the locks must last from the decision to the write. ``savepoint`` False: of one
-    job, in a transaction of its own, which saves two round trips. ``scratch``: nothing is kept, and the session is left
-    open at the store; a paused job is refused then, since it would go on where it was.
+    put back. Call it in a transaction: the locks must last from the decision to the write. ``scratch``:
+    nothing is kept, and the session is left open at the store; a paused job is refused then, since it would go on
+    where it was.
 
     Refusals: `not_retryable`, `superseded` (unless ``force``), `key_busy`, `not_found`, and what ``check`` returns.
-
-    Raises:
-        Conflict: `key_busy`, without a savepoint: the target was taken since the check. It rolls the transaction back.
     """
-    assert savepoint or len(jobs) == 1
     rows = tx.execute(sql("to_retry"), {"jobs": array_of(jobs), "tenant": tenant})
     asked = [RetriedJob.from_row(row) for row in rows]
     refusals = {job.id: refused for job in asked if (refused := _refusal(job, tenant, force, scratch) or check(job))}
@@ -163,7 +157,7 @@ def retry(
     if ended := [job for job in allowed if job.state in RETRYABLE]:
         said = {"from": "scratch", **cause} if scratch else cause
         written = {"actor": actor, "force": force, "scratch": scratch, "cause": jsonb_of(said)}
-        results |= _put_back(tx, ended, written, savepoint=savepoint)
+        results |= _put_back(tx, ended, written)
     if any(result.changed for result in results.values()):
         wake(tx)
     return in_order(jobs, results.values())
@@ -199,12 +193,10 @@ def _key_busy(job: RetriedJob) -> Refused:
     return Conflict(message, code="key_busy", advice="Wait until it has ended, or cancel it.")
 
 
-def _put_back(
-    tx: Connection, jobs: Sequence[RetriedJob], written: Params, *, savepoint: bool
-) -> dict[UUID, CommandResult]:
+def _put_back(tx: Connection, jobs: Sequence[RetriedJob], written: Params) -> dict[UUID, CommandResult]:
     """Put the newest job of each target back to work; ``jobs`` come in the order of their targets, then ids."""
     newest = {job.target: job for job in jobs}
-    retried = _write(tx, list(newest.values()), written, savepoint=savepoint)
+    retried = _write(tx, list(newest.values()), written)
 
     def result(job: RetriedJob) -> CommandResult:
         first = newest[job.target]
@@ -223,7 +215,7 @@ def _put_back(
     return {job.id: result(job) for job in jobs}
 
 
-def _write(tx: Connection, jobs: Sequence[RetriedJob], written: Params, *, savepoint: bool) -> set[UUID]:
+def _write(tx: Connection, jobs: Sequence[RetriedJob], written: Params) -> set[UUID]:
     """Put jobs back to work, each for another target; return those whose target no other live job has taken since.
 
     Where one has, or the server breaks a deadlock, the statement is undone, and run again for each job by itself, in
@@ -236,11 +228,9 @@ def _write(tx: Connection, jobs: Sequence[RetriedJob], written: Params, *, savep
     def write(part: Sequence[RetriedJob]) -> set[UUID]:
         params = {"jobs": array_of(job.id for job in part), "fresh": array_of(job.id in afresh for job in part)}
         try:
-            with tx.transaction() if savepoint else nullcontext():
+            with tx.transaction():
                 return {row["id"] for row in tx.execute(sql("retry"), {**written, **params})}
         except pg.UniqueViolation:
-            if not savepoint:
-                raise _key_busy(part[0]) from None
             if len(part) == 1:
                 return set()
         except pg.DeadlockDetected:

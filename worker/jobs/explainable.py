@@ -8,19 +8,19 @@ from worker.jobs.statements import written
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _BY_TYPE = {
-    "uuid": "holder id job worker",
+    "uuid": "holder id job key_id worker",
     "uuid[]": "ids jobs steps",
     "bool": "abandon existed force ordered other_file reclaim restart_clock scratch slices_first",
-    "int": "attempt epoch left most most_slices number per_lane priority slots total window",
+    "int": "attempt changed epoch left most most_slices number per_lane priority refused slots total window",
     "int[]": "epochs held listed numbers",
     "bigint": "bytes_done low_speed sent_bytes size_bytes slice_bytes token whole_bytes",
     "float8": "abort_delay_s dead_after_s delay_s finish_lease_s init_lease_s known_for_s lead_s lease_s overdue_s"
     " probe_s slack_s window_s",
-    "text": "actor kind left_open name reason source store tenant",
+    "text": "action actor key_name kind left_open name person reason source store tenant",
     "text[]": "blocked keys known roots states stores targets",
     "timestamptz": "claimed_through before",
     "json": "claims leases slices",
-    "jsonb": "cause digests error fingerprint hashing links result sending session",
+    "jsonb": "cause digests error fingerprint hashing links result sending session what",
 }
 _TYPES = {name: kind for kind, names in _BY_TYPE.items() for name in names.split()}
 _OF_ONE = {("enqueue", "jobs"): "jsonb", ("retry", "fresh"): "bool[]"}

@@ -298,3 +298,25 @@ class ApiKey(Base):
     scopes: Mapped[list[str]]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class Audit(Base):
+    """Who did what: append-only, written in the transaction that did it."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    actor: Mapped[str]
+    key_id: Mapped[UUID | None]
+    key_name: Mapped[str | None]
+    tenant: Mapped[str | None]
+    person: Mapped[str | None]
+    action: Mapped[str]
+    what: Mapped[JsonObject]
+    reason: Mapped[str | None]
+    changed: Mapped[int]
+    refused: Mapped[int]
+
+    __table_args__ = (Index("ix_audit_tenant_id", "tenant", "id"),)

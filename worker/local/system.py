@@ -12,7 +12,9 @@ from worker.config.authorities import check_authorities
 from worker.config.settings import load_settings
 from worker.config.variables import PREFIX
 from worker.config.variables import given as given_of
+from worker.jobs import audit
 from worker.jobs.api_keys import Scope, create_key, find_key
+from worker.jobs.audit import Actor, os_user
 from worker.local.binaries import check_installed
 from worker.local.errors import LocalError
 from worker.local.ports import is_taken
@@ -233,7 +235,8 @@ def _first_key(state: State, database: Database) -> tuple[str, bool]:
     with database.transaction() as tx:
         if text and find_key(tx, text):
             return text, False
-        _, text = create_key(tx, _TENANT, Scope, name="sliceway up")
+        key, text = create_key(tx, _TENANT, Scope, name="sliceway up")
+        audit.record_key(tx, Actor(f"sliceway up, {os_user()}"), "create", key)
     write_secret(state.api_key, text + "\n")
     return text, True
 

@@ -15,7 +15,7 @@ from celery.exceptions import Ignore, Retry
 from worker.config.timeouts import Timers
 from worker.db.pool import UNAVAILABLE
 from worker.errors import Interrupted, SlicewayError, StaleClaim, Stop
-from worker.jobs import commands, control, transitions
+from worker.jobs import commands, transitions
 from worker.jobs.arguments import Malformed, read
 from worker.jobs.leases import Claim
 from worker.jobs.retry import GiveUp
@@ -26,7 +26,7 @@ from worker.tasks.abort import run_abort
 from worker.tasks.context import WRITE_AGAIN_S, TaskContext
 from worker.tasks.finish import run_finish
 from worker.tasks.init import run_init
-from worker.tasks.settle import REVOKED, settle
+from worker.tasks.settle import pause_revoked, settle
 from worker.tasks.slice import claim_slice, send_slice
 from worker.telemetry.emit import emit
 from worker.telemetry.log import bound_contextvars, get_logger
@@ -207,8 +207,8 @@ def _on_revoked(request: Any = None, terminated: bool = False, expired: bool = F
         job_id = read(request.task, request.kwargs, request.args).job
     except Malformed:
         return
-    with rt.db.connection() as tx:
-        results = control.pause(tx, [job_id], "operator", REVOKED)
+    with rt.db.transaction() as tx:
+        results = pause_revoked(tx, job_id)
     commands.report("pause", "operator", results)
     log.warning("task.revoked", job_id=str(job_id))
     rt.notify_dispatcher()

@@ -7,15 +7,18 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from worker.errors import Interrupted, Stop, StoreUnusable
-from worker.jobs import breakers, control, leases, transitions
+from worker.jobs import audit, breakers, control, leases, transitions
 from worker.jobs.leases import Claim, Deferral
 from worker.jobs.retry import PROFILE_CODES, Again, Decision, Fresh, GiveUp, History, decide
 from worker.telemetry.emit import emit
 from worker.telemetry.redact import redact_json
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from worker.config.timeouts import Timers
     from worker.db.pool import Connection
+    from worker.jobs.command_results import CommandResult
     from worker.jobs.retry import ErrorDocument
     from worker.jobs.rows import Claimed, FailureCounts
     from worker.tasks.context import Runtime, TaskContext
@@ -52,12 +55,20 @@ def settle(rt: Runtime, claim: Claim, job: Claimed | None, error: Exception, gua
             if job and decision.error and _blames_store(error) and isinstance(decision, Again):
                 _open_breaker(tx, job.store, _redacted(decision.error), rt.timers.probe_s)
             if isinstance(error, Interrupted) and error.stop is Stop.REVOKED:
-                control.pause(tx, [claim.job_id], "operator", REVOKED)
+                pause_revoked(tx, claim.job_id)
             _carry_out(tx, guard, decision, rt.timers)
 
     rt.write(write, guard)
     rt.notify_dispatcher()
     return decision
+
+
+def pause_revoked(tx: Connection, job_id: UUID) -> list[CommandResult]:
+    """Pause the job of a task that was revoked, in a transaction; several processes may see one revoke."""
+    results = control.pause(tx, [job_id], "operator", REVOKED)
+    if any(result.changed for result in results):
+        audit.record_jobs(tx, replace(audit.REMOTE_CONTROL, reason=REVOKED), "pause", results)
+    return results
 
 
 def _blames_store(error: Exception) -> bool:

@@ -1,7 +1,7 @@
 -- Triggers that record, for the checker, every change of a job's state, epoch, token, run or session, and every change of a slice
 -- into or out of `sending` and `done`: two rows a slice without faults. One sequence numbers both tables: a claim locks its job's
 -- row, so that within a job `id` is the order of the commits.
-CREATE TABLE IF NOT EXISTS audit (id bigint GENERATED ALWAYS AS IDENTITY, job_id uuid, what text);  -- the acceptance tests'
+CREATE TABLE IF NOT EXISTS wrong_move (id bigint GENERATED ALWAYS AS IDENTITY, job_id uuid, what text);  -- the acceptance tests'
 CREATE SCHEMA history;
 CREATE SEQUENCE history.change;
 

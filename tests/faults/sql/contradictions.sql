@@ -156,4 +156,4 @@ UPDATE event SET cause = jsonb_build_object('a', (SELECT secret FROM history.sec
 UPDATE job SET error = jsonb_build_object('a', (SELECT secret FROM history.secret)) WHERE key = 'taken';
 
 -- triggers: planted
-INSERT INTO audit (job_id, what) VALUES (job('plain'), 'planted');
+INSERT INTO wrong_move (job_id, what) VALUES (job('plain'), 'planted');

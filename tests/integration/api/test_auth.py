@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -17,6 +18,7 @@ from worker.db.pool import conninfo
 from worker.errors import NotFound, Refused
 from worker.jobs.api_keys import (
     FRESH_FOR_S,
+    NOTED_EVERY_S,
     RENEW_AFTER_S,
     ApiKey,
     KeyRing,
@@ -40,6 +42,12 @@ ROUTES = [
     ("GET", f"/v1/jobs/{JOB}/events", "read"),
     ("POST", f"/v1/jobs/{JOB}/retry", "operate"),
     ("POST", f"/v1/jobs/{JOB}/cancel", "operate"),
+    ("POST", f"/v1/jobs/{JOB}/abandon", "operate"),
+    ("POST", f"/v1/jobs/{JOB}/pause", "operate"),
+    ("POST", f"/v1/jobs/{JOB}/resume", "operate"),
+    ("POST", f"/v1/jobs/{JOB}/priority", "operate"),
+    ("POST", f"/v1/jobs/{JOB}/start", "operate"),
+    ("GET", "/v1/audit", "read"),
 ]
 
 
@@ -130,6 +138,49 @@ def test_no_request_waits_for_the_renewal_of_a_key(api: Any) -> None:
     asyncio.run(authenticate())  # returns when the renewal is done
     now[0] = FRESH_FOR_S
     assert ring.remembered(text) == key
+
+
+def test_the_use_of_a_key_is_noted_once_a_minute(api: Any) -> None:
+    ring, now, key, text = key_ring(api)
+
+    def noted() -> Any:
+        return api.sql("SELECT last_used_at AS at FROM api_key WHERE id = %(key)s", key=key.id)[0]["at"]
+
+    ring.note_use(text)
+    assert noted() is None  # it is not known yet
+    ring.find(text)
+    assert noted() is None  # a request waits for this look-up, and for no other statement
+    ring.note_use(text)
+    first = noted()
+    assert first is not None
+    api.sql("UPDATE api_key SET last_used_at = last_used_at - interval '2 min'")
+    ring.note_use(text)
+    assert noted() < first
+    now[0] = NOTED_EVERY_S
+    ring.find(text)
+    ring.renew(text)
+    assert noted() >= first
+    api.sql("UPDATE api_key SET last_used_at = now() - interval '50 s'")  # by another process
+    before = noted()
+    now[0] = 2 * NOTED_EVERY_S
+    ring.find(text)
+    ring.note_use(text)
+    assert noted() == before
+
+
+def test_no_request_waits_until_its_use_is_noted(api: Any) -> None:
+    """Not even the first one of a key: the row is locked while it is answered."""
+    with api.database.transaction() as tx:
+        key, text = create_key(tx, "acme", [Scope.READ])
+    client = api.bare(Authorization=f"Bearer {text}")
+    with psycopg.connect(conninfo(api.settings.database_url)) as other:
+        other.execute("SELECT FROM api_key WHERE id = %s FOR UPDATE", [key.id])
+        for _ in range(3):
+            assert client.get("/v1/jobs").status_code == 200
+        assert api.sql("SELECT last_used_at AS at FROM api_key")[0]["at"] is None
+    until_s = time.monotonic() + 120
+    while api.sql("SELECT last_used_at AS at FROM api_key")[0]["at"] is None:
+        assert time.monotonic() < until_s
 
 
 def test_the_database_has_no_usable_key(api: Any) -> None:

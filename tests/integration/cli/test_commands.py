@@ -106,7 +106,7 @@ def test_keys_are_created_listed_and_revoked(installation: Any, database_url: st
     assert installation(f"keys revoke {found.id}") == 0
     assert installation("keys list") == 0
     head, row = installation.out.splitlines()
-    assert head.split() == ["ID", "TENANT", "SCOPES", "NAME", "CREATED", "REVOKED"]
+    assert head.split() == ["ID", "TENANT", "SCOPES", "NAME", "CREATED", "REVOKED", "USED"]
     assert row.startswith(str(found.id))
     assert text not in installation.out
     installation.fails("keys revoke 01890000-0000-7000-8000-000000000000", 1, "there is no key")
