@@ -29,7 +29,7 @@ class HeldBackView(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    by: Literal["job_paused", "store_unusable"]
+    by: Literal["job_paused", "store_unusable", "store_paused", "tenant_paused", "queue_paused"]
     reason: str | None
     since: UtcDateTime
 

@@ -65,6 +65,20 @@ def acted_upon(harness: CrashHarness) -> None:
     job.reaches("succeeded")
 
 
+def held(harness: CrashHarness) -> None:
+    """An operator holds the store while a slice is being sent, and the queue beside it; then releases both."""
+    key = harness.fresh_key()
+    release = harness.store.hold("data", key, count=1)
+    job = harness.enqueue(SIZE, key)
+    harness.held("data", key)
+    for what in (f"stores/{job.row['store']}", f"tenants/{job.row['tenant']}", "queue"):
+        harness.api.post(f"/v1/{what}/pause", json={"reason": "a fault"}).raise_for_status()
+    release()
+    for what in ("queue", f"tenants/{job.row['tenant']}", f"stores/{job.row['store']}"):
+        harness.api.post(f"/v1/{what}/resume").raise_for_status()
+    job.reaches("succeeded")
+
+
 def abandoned(harness: CrashHarness) -> None:
     """An operator abandons a job while a slice is being sent."""
     key = harness.fresh_key()

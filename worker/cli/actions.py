@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.cli.jobs import client_here
 from worker.cli.output import json_option, print_json, printable
 from worker.errors import SlicewayError
 from worker.telemetry.redact import redact
@@ -92,10 +93,7 @@ ACTIONS = (retry, cancel, abandon, pause, resume, priority, start)
 
 
 def _act(jobs: Sequence[str], action: Action, *, as_json: bool) -> None:
-    from worker.client.api import Client  # noqa: PLC0415 - `--help` does not need it
-    from worker.client.environment import environment  # noqa: PLC0415
-
-    with Client.of(environment()) as client:
+    with client_here() as client:
         if len(jobs) == 1:
             answer = _sent(client, jobs[0], action)
             if as_json:

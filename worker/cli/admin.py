@@ -138,7 +138,7 @@ def _document(key: ApiKey) -> dict[str, Any]:
 
 @click.group()
 def stores() -> None:
-    """Check the stores of the stores file."""
+    """Check the stores of the stores file, hold and release them."""
 
 
 @stores.command("check")

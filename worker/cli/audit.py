@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.cli.jobs import client_here
 from worker.cli.output import Columns, json_option, print_json, print_table
 from worker.telemetry.redact import redact
 
@@ -29,10 +30,7 @@ def audit(*, limit: int, cursor: str | None, as_json: bool) -> None:
 
     A key with the scope admin sees all of it, another what the keys of its own tenant did.
     """
-    from worker.client.api import Client  # noqa: PLC0415 - `--help` does not need it
-    from worker.client.environment import environment  # noqa: PLC0415
-
-    with Client.of(environment()) as client:
+    with client_here() as client:
         found = client.audit(limit, cursor)
     if as_json:
         print_json(found.items)

@@ -18,6 +18,7 @@ from worker.cli.actions import ACTIONS
 from worker.cli.admin import doctor, keys, migrate, stores
 from worker.cli.audit import audit
 from worker.cli.drill import drill
+from worker.cli.holds import holds, queue, tenants
 from worker.cli.jobs import jobs, put
 from worker.cli.sql import print_sql
 from worker.cli.why import job_why, why
@@ -95,7 +96,7 @@ def cli() -> None:
 
 
 jobs.add_command(job_why)
-for command in (put, jobs, why, audit, keys, stores, migrate, doctor, drill, print_sql):
+for command in (put, jobs, why, audit, holds, queue, tenants, keys, stores, migrate, doctor, drill, print_sql):
     cli.add_command(command)
 for action in ACTIONS:
     jobs.add_command(action)

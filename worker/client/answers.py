@@ -48,6 +48,12 @@ _ENTRY: Mapping[str, Any] = {
     "what": dict,
 }
 AUDIT_PAGE: Mapping[str, Any] = {"items": [_ENTRY], "next_cursor": (str, Maybe)}
+HOLD_CHANGED: Mapping[str, Any] = {"kind": str, "name": str, "paused": bool, "changed": bool}
+_HOLD: Mapping[str, Any] = {
+    **dict.fromkeys(("kind", "name", "since", "actor"), str),
+    **dict.fromkeys(("reason", "key_name", "person"), (str, Maybe)),
+}
+HOLDS: Mapping[str, Any] = {"items": [_HOLD]}
 _PROBLEM: Mapping[str, Any] = {"detail": str, "code": str, "advice": str}
 
 

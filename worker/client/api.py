@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from worker.client.answers import ACCEPTED, AUDIT_PAGE, CHECKED, JOB, JOB_WHY, PAGE, QUEUE_WHY, read
+from worker.client.answers import (
+    ACCEPTED,
+    AUDIT_PAGE,
+    CHECKED,
+    HOLD_CHANGED,
+    HOLDS,
+    JOB,
+    JOB_WHY,
+    PAGE,
+    QUEUE_WHY,
+    read,
+)
 from worker.client.environment import Unreachable
 from worker.client.proxy import proxy_for
 from worker.config.credentials import hide_environment
@@ -127,6 +138,15 @@ class Client:
     def act(self, path: str, query: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
         """Carry out an action on a job; returns its state. An empty body is not sent: an API of 0.1 takes none."""
         return self._send("POST", path, ACCEPTED, params=query, json=body or None)
+
+    def hold(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Hold or release a store, a tenant or the queue; returns what is held now."""
+        return self._send("POST", path, HOLD_CHANGED, json=body or None)
+
+    def holds(self) -> list[dict[str, Any]]:
+        """Return what is held."""
+        items: list[dict[str, Any]] = self._send("GET", "/v1/holds", HOLDS)["items"]
+        return items
 
     def _send(self, method: str, path: str, shape: Mapping[str, Any], **request: Any) -> dict[str, Any]:
         try:

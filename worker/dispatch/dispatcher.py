@@ -71,7 +71,7 @@ class Dispatcher:
         in_flight = sum(load.requests for load in seen.in_flight.values())
         free = 2 * seen.slots - in_flight
         links = self._learned(tx, seen)
-        dispatched = self._dispatch(tx, seen, free, links) if free > 0 else 0
+        dispatched = self._dispatch(tx, seen, free, links) if free > 0 and not seen.held.queue else 0
         since_s, self._last_tick_s = time.monotonic() - self._last_tick_s, time.monotonic()
         waiting = in_flight + dispatched - seen.slots
         backlog_drains_in_s = until_used_s(waiting=waiting, dispatched=dispatched, since_s=since_s)
@@ -82,12 +82,17 @@ class Dispatcher:
         return next_s, in_flight + dispatched > 0
 
     def _dispatch(self, tx: Connection, seen: due.QueueSnapshot, free: int, links: Mapping[str, Link]) -> int:
-        waiting = [store for store, is_due in seen.waiting_stores.items() if not is_due]
+        held, tenants = seen.held.stores, seen.held.tenants
+        waiting = [store for store, is_due in seen.waiting_stores.items() if not is_due and store not in held]
+        blocked = [*waiting, *held]
         per_lane = max(1, min(free, LANE_ROWS_MAX // self._lanes))
-        items = due.due_steps(tx, per_lane=per_lane, blocked=waiting, whole_bytes=self.whole_bytes)
-        items += due.due_slices(tx, per_lane=per_lane, window=self._window or 2 * seen.slots, blocked=waiting)
+        items = due.due_steps(
+            tx, per_lane=per_lane, blocked=blocked, whole_bytes=self.whole_bytes, held_tenants=tenants
+        )
+        window = self._window or 2 * seen.slots
+        items += due.due_slices(tx, per_lane=per_lane, window=window, blocked=blocked, held_tenants=tenants)
         if waiting:
-            items += aborts.due_aborts(tx, blocked=waiting, known=self._known, most=per_lane)
+            items += aborts.due_aborts(tx, blocked=waiting, known=self._known, most=per_lane, held_tenants=tenants)
         self._lanes = max(1, len({(item.store, item.tenant) for item in items}))
         probes = [store for store, is_due in seen.waiting_stores.items() if is_due]
         target_s, slow_s = self._timers.slice_target_s, self._timers.slow_slice_s

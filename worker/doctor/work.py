@@ -8,6 +8,7 @@ from uuid import UUID
 
 from worker.config.timeouts import SLOW_SLICE_S
 from worker.doctor.findings import Finding, Level
+from worker.jobs.holds import HoldKind, list_holds
 from worker.jobs.links import KNOWN_FOR_S
 from worker.jobs.states import FINAL, JobState
 
@@ -73,6 +74,7 @@ def work(connection: Connection, dead_after_s: float, profiles: Profiles) -> Ite
         leader = connection.execute(_LEADER).fetchone()
         yield _leader(None if leader is None else _Leader(**leader), live)
         yield from _roots(live, profiles)
+    yield from _holds(connection)
     yield from _breakers(connection)
     yield from _links(connection)
     yield from _waiting(connection)
@@ -115,6 +117,16 @@ def _roots(live: list[_Worker], profiles: Profiles) -> Iterator[Finding]:
         text = "no worker process can read it" if all_lack else f"{len(lacking)} of {len(live)} workers cannot read it"
         advice = "Mount it on every worker, and give all the same stores file: any worker may get any job."
         yield Finding(f"root {root} at the workers", Level.FAILED if all_lack else Level.NOTE, text, advice)
+
+
+def _holds(connection: Connection) -> Iterator[Finding]:
+    for hold in list_holds(connection):
+        what = " ".join(part for part in (str(hold.kind), hold.name) if part)
+        by = hold.person or hold.key_name or hold.actor
+        text = f"paused since {hold.at.astimezone(UTC):%Y-%m-%d %H:%MZ} by {by}: {hold.reason or 'no reason given'}"
+        group = "queue" if hold.kind is HoldKind.QUEUE else f"{hold.kind}s"
+        advice = " ".join(part for part in (f"`sliceway {group} resume", hold.name) if part) + "` lets its jobs go on."
+        yield Finding(what, Level.NOTE, text, advice)
 
 
 def _breakers(connection: Connection) -> Iterator[Finding]:

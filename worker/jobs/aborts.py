@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from worker.db.pool import Connection
 
 
-def due_aborts(tx: Connection, *, blocked: Sequence[str], known: Sequence[str], most: int) -> list[DueItem]:
+def due_aborts(
+    tx: Connection, *, blocked: Sequence[str], known: Sequence[str], most: int, held_tenants: Sequence[str] = ()
+) -> list[DueItem]:
     """Return due aborts of blocked stores that are not to wait until the store is usable again."""
-    params = {"blocked": list(blocked), "known": list(known), "most": most}
+    params = {"blocked": list(blocked), "known": list(known), "most": most, "held_tenants": list(held_tenants)}
     return [DueItem.from_row(row) for row in tx.execute(sql("due_aborts"), params)]
 
 

@@ -17,7 +17,7 @@ _BY_TYPE = {
     "float8": "abort_delay_s dead_after_s delay_s finish_lease_s init_lease_s known_for_s lead_s lease_s overdue_s"
     " probe_s slack_s window_s",
     "text": "action actor key_name kind left_open name person reason source store tenant",
-    "text[]": "blocked keys known roots states stores targets",
+    "text[]": "blocked held_tenants keys known roots states stores targets",
     "timestamptz": "claimed_through before",
     "json": "claims leases slices",
     "jsonb": "cause digests error fingerprint hashing links result sending session what",

@@ -274,6 +274,22 @@ class Breaker(Base):
     probe_at: Mapped[datetime]
 
 
+class Hold(Base):
+    """A store, a tenant or the queue of which nothing new is dispatched, until an operator releases it."""
+
+    __tablename__ = "hold"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str | None]
+    actor: Mapped[str]
+    key_name: Mapped[str | None]
+    person: Mapped[str | None]
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (CheckConstraint("kind IN ('queue', 'store', 'tenant')", name="kind"),)
+
+
 class StoreLink(Base):
     """How fast the link to a store is, by the slices that it answered; the leader keeps it up to date."""
 

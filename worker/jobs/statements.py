@@ -51,6 +51,9 @@ FRAGMENTS: Final = {
     WHERE id = ANY((SELECT %(jobs)s::uuid[])::uuid[]) AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
     ORDER BY id OFFSET 0 FOR NO KEY UPDATE
   ) AS job""",
+    # a hold `h` is one of the job `j`
+    "hold_covers": """(h.kind = 'queue' OR h.kind = 'store' AND h.name = j.store
+      OR h.kind = 'tenant' AND h.name = j.tenant)""",
     # a claim that has ended
     "released": "worker = NULL, lease_until = NULL",
     # a cancelled job lets go of its step: the dispatcher dispatches the abort when all claims have ended. State and

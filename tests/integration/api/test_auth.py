@@ -48,6 +48,9 @@ ROUTES = [
     ("POST", f"/v1/jobs/{JOB}/priority", "operate"),
     ("POST", f"/v1/jobs/{JOB}/start", "operate"),
     ("GET", "/v1/audit", "read"),
+    ("GET", "/v1/holds", "read"),
+    ("POST", "/v1/tenants/acme/pause", "operate"),
+    ("POST", "/v1/tenants/acme/resume", "operate"),
 ]
 
 

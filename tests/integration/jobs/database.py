@@ -74,6 +74,7 @@ class JobsDatabase:
         """Delete all rows."""
         self.run(
             "WITH a AS (DELETE FROM job), b AS (DELETE FROM worker), c AS (DELETE FROM breaker), "
+            "e AS (DELETE FROM hold), f AS (DELETE FROM audit), "
             "d AS (DELETE FROM store_link) DELETE FROM leadership"
         )
 

@@ -116,6 +116,7 @@ STATEMENTS: dict[str, Callable[[Connection, Targets], object]] = {
     "end of the abandoned": lambda tx, t: t.abandoned(tx),
     "priority of a set": lambda tx, t: control.prioritise(tx, t.jobs, "o", 1),
     "start a set": lambda tx, t: control.start_now(tx, t.jobs, "o"),
+    "release of a hold": lambda tx, _: tx.execute(sql("release_hold"), {"kind": "queue", "name": ""}),
     "what holds back": lambda tx, t: held_back(tx, t.jobs[0]),
     "resume": lambda tx, t: control.resume(tx, t.jobs[2:3], "o"),
     "retry": lambda tx, t: retry_job(tx, t.failed[0]),

@@ -25,4 +25,4 @@ FROM lanes l CROSS JOIN LATERAL (
   WHERE j.state = 'uploading' AND j.paused_at IS NULL AND j.store = l.store AND j.tenant = l.tenant
   ORDER BY j.priority, j.id, s.number
   LIMIT %(per_lane)s) c
-WHERE l.store <> ALL(%(blocked)s::text[])
+WHERE l.store <> ALL(%(blocked)s::text[]) AND l.tenant <> ALL(%(held_tenants)s::text[])

@@ -18,4 +18,4 @@ FROM lanes l CROSS JOIN LATERAL (
   WHERE /*: due_step :*/
     AND store = l.store AND tenant = l.tenant
   ORDER BY priority, id LIMIT %(per_lane)s) c
-WHERE l.store <> ALL(%(blocked)s::text[])
+WHERE l.store <> ALL(%(blocked)s::text[]) AND l.tenant <> ALL(%(held_tenants)s::text[])
