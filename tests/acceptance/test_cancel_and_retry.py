@@ -47,6 +47,52 @@ def test_a_cancel_waits_for_the_last_claim_before_it_cleans_up(site: Installatio
     assert job.key not in site.store.unfinished()
 
 
+def test_an_abandoned_job_ends_without_a_request_to_its_store(site: Installation) -> None:
+    """Not before its last claim has ended; then the target is free, also for an upload under way."""
+    job, let_go = site.enqueue_held(12 * MIB, requests=8)
+    before = len(job.asked("delete")) + len(job.asked("list"))
+    assert job.act("abandon", {"reason": "the store is gone"})["state"] == "cancelling"
+    site.until(lambda: all(row["state"] != "dispatched" for row in job.slices), "nothing dispatched")
+    assert job.state == "cancelling"
+    let_go()
+    job.reaches("cancelled")
+    assert len(job.asked("delete")) + len(job.asked("list")) == before
+    assert "was not asked" in job.row["result"]["session_left_open"]
+    assert job.kinds[-4:] == ["cancel_requested", "abandon_requested", "session_left_open", "cancelled"]
+    assert job.key in site.store.unfinished()
+    job.act("retry")
+    job.succeeds()
+
+
+def test_a_job_whose_store_does_not_answer_is_abandoned(site: Installation) -> None:
+    """A cancel would wait for its abort for a day."""
+    job, let_go = site.enqueue_held(12 * MIB, requests=8)
+    rule = site.store.control.add_rule("error", op="list", path=job.key, status=503)
+    job.act("cancel")
+    let_go()
+    site.until(lambda: "abort_deferred" in job.kinds, "an abort that fails")
+    job.act("abandon")
+    job.reaches("cancelled")
+    site.store.control.remove_rule(rule)
+    assert job.kinds.count("cancel_requested") == 1
+    job.act("retry", {"from": "scratch"})
+    job.succeeds()
+
+
+def test_a_held_store_gets_nothing_new_and_goes_on_after_its_release(site: Installation) -> None:
+    job, let_go = site.enqueue_held(12 * MIB, requests=8)
+    site.api.post("/v1/stores/main/pause", json={"reason": "maintenance"}).raise_for_status()
+    let_go()
+    site.until(lambda: not any(row["state"] in {"sending", "dispatched"} for row in job.slices), "what was in flight")
+    sent = len(job.asked("data"))
+    other = site.enqueue(2 * MIB)
+    assert site.api.get(f"/v1/jobs/{other.id}/why").json()["reasons"][0]["code"] == "store_paused"
+    assert (len(job.asked("data")), other.state) == (sent, "queued")
+    site.api.post("/v1/stores/main/resume").raise_for_status()
+    job.succeeds()
+    other.succeeds()
+
+
 def test_a_job_that_no_worker_began_is_cancelled_at_once(site: Installation) -> None:
     site.workers(0)
     job = site.enqueue(SIZE)

@@ -206,3 +206,21 @@ def test_a_cancel_by_the_old_api_that_began_nothing_ends_under_new_workers(site:
         site.until(lambda: job.row["error"], "the root missed")
         assert old.post(f"/v1/jobs/{job.id}/cancel").is_success
         job.reaches("cancelled")
+
+
+def test_to_workers_of_the_old_release_an_abandoned_job_is_a_cancelled_one(site: Installation, release: Path) -> None:
+    """Its retry, too: the new workers that come later abort what was cancelled then."""
+    site.workers(0)
+    start(site, release, OLD)
+    content = site.file("mixed/abandoned", 3 * MIB)
+    let_go = site.store.hold("data", "mixed/abandoned")
+    job = posted(site, site.api, "mixed/abandoned", content)
+    site.store.held("data", job.key)
+    assert job.act("abandon")["state"] == "cancelling"
+    let_go()
+    job.reaches("cancelled")
+    assert job.key not in site.store.unfinished()
+    with old_api(site, release) as old:
+        assert old.post(f"/v1/jobs/{job.id}/retry").json()["state"] == "queued"
+        job.succeeds()
+    assert site.store.object_at(job.key) == content

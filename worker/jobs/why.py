@@ -8,9 +8,10 @@ engine, then the caps of its store and the slots. A new gate is a function in `_
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from worker.jobs import why_holds
 from worker.jobs import why_reasons as reason
 from worker.jobs.room import Out
 from worker.jobs.states import FINAL, JobState
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from worker.jobs.holds import Hold
     from worker.jobs.room import Lane, Limits, Load
     from worker.jobs.why_reasons import Pause, StoredError, WaitReason
 
@@ -58,6 +60,7 @@ class EngineState:
         limits: how much may be out, as the dispatcher has it.
         in_flight: (store, tenant) -> what is out.
         waiting: (store, tenant) -> the priority of the first that is due there.
+        holds: (kind, name) -> the hold.
         only_tenant: whose names may be shown; None: all.
     """
 
@@ -72,6 +75,7 @@ class EngineState:
     limits: Limits
     in_flight: Mapping[Lane, Load]
     waiting: Mapping[Lane, int]
+    holds: Mapping[tuple[str, str], Hold] = field(default_factory=dict)
     only_tenant: str | None = None
 
     @property
@@ -104,6 +108,7 @@ class Situation:
         error: what they failed with.
         carries, carried_bytes: of what is due, see `rows.DueItem`.
         ignores_breaker: an abort that goes out although the breaker is open.
+        abandoned: it ends without its store.
         ahead: how many jobs of its line go before it.
         not_served: why the stores file does not serve it any more.
         worker, heartbeat_at: who holds the step, if that may be shown, and the last heartbeat.
@@ -126,6 +131,7 @@ class Situation:
     carries: bool = False
     carried_bytes: int | None = None
     ignores_breaker: bool = False
+    abandoned: bool = False
     ahead: int = 0
     place_known: bool = False
     not_served: StoredError | None = None
@@ -151,8 +157,8 @@ def explain(it: Situation, engine: EngineState) -> list[WaitReason]:
     found = [each for gate in _RUNS if (each := gate(it, engine)) is not None]
     if it.step_running:
         return found
-    if it.state is JobState.CANCELLING and it.sending:
-        return [reason.claims_end(it.sending)]
+    if it.state is JobState.CANCELLING and (it.sending or it.abandoned):
+        return [reason.claims_end(it.sending, abandoned=it.abandoned)]
     if it.runs and not (it.due or it.dispatched_at or it.pause):
         return found
     held = [each for gate in _HOLDS if (each := gate(it, engine)) is not None] + of_the_engine(engine)
@@ -227,7 +233,10 @@ def _no_consumer(engine: EngineState) -> WaitReason | None:
 
 
 _RUNS = (_running, _silent)
-_HOLDS = (_paused, _not_served, _breaker, _later)
+_HOLDS = (
+    *(_paused, why_holds.queue_paused, why_holds.store_paused, why_holds.tenant_paused),
+    *(_not_served, _breaker, _later),
+)
 _ENGINE = (_read_only, _no_worker, _no_leader, _no_consumer)
 
 

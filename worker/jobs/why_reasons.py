@@ -26,6 +26,9 @@ class ReasonCode(StrEnum):
     NO_LEADER = "no_leader"
     NO_CONSUMER = "no_consumer"
     WORKER_SILENT = "worker_silent"
+    QUEUE_PAUSED = "queue_paused"
+    STORE_PAUSED = "store_paused"
+    TENANT_PAUSED = "tenant_paused"
     BREAKER_OPEN = "breaker_open"
     STORE_CHANGED = "store_changed"
     TENANT_NOT_ALLOWED = "tenant_not_allowed"
@@ -201,9 +204,11 @@ def worker_silent(name: str | None, heartbeat_at: datetime, now: datetime) -> Wa
     return WaitReason(ReasonCode.WORKER_SILENT, words, since=heartbeat_at, data={"worker": name})
 
 
-def claims_end(sending: int) -> WaitReason:
-    """A cancelled job's abort waits until no worker sends."""
+def claims_end(sending: int, *, abandoned: bool) -> WaitReason:
+    """A cancelled job's abort waits until no worker sends, an abandoned job's end until no request can be under way."""
     words = f"It was cancelled, and its abort waits until {_counted(sending, 'slice')} in flight have ended."
+    if abandoned:
+        words = "It was abandoned, and ends when no request of it can be under way any more."
     return WaitReason(ReasonCode.CLAIMS_END, words, data={"slices_in_flight": sending})
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import NotFound
-from worker.jobs import due, why
+from worker.jobs import due, holds, why
 from worker.jobs.places import wait_error
 from worker.jobs.queries import PAGE_TIMEOUT_MS, RATE_MOST_SLICES, RATE_OVERDUE_S, RATE_WINDOW_S
 from worker.jobs.room import ENDING_FIRST, Limits
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _FOR_AN_OPERATOR = frozenset(
     {
+        ReasonCode.QUEUE_PAUSED, ReasonCode.STORE_PAUSED, ReasonCode.TENANT_PAUSED,
         ReasonCode.BREAKER_OPEN, ReasonCode.STORE_CHANGED, ReasonCode.TENANT_NOT_ALLOWED, ReasonCode.ROOT_UNAVAILABLE,
     }
 )  # fmt: skip
@@ -123,9 +124,10 @@ def _engine(tx: Connection, settings: Settings, only_tenant: str | None, *, lane
     untaken_s = why.untaken(tx.execute(sql("untaken")).fetchone() or {})
     first: list[DueItem] = []
     if lanes:
-        blocked = [store for store, is_due in seen.waiting_stores.items() if not is_due]
-        first = due.due_steps(tx, per_lane=1, blocked=blocked, whole_bytes=whole_bytes)
-        first += due.due_slices(tx, per_lane=1, window=settings.window or 2 * seen.slots, blocked=blocked)
+        blocked = [store for store, is_due in seen.waiting_stores.items() if not is_due] + list(seen.held.stores)
+        held, window = seen.held.tenants, settings.window or 2 * seen.slots
+        first = due.due_steps(tx, per_lane=1, blocked=blocked, whole_bytes=whole_bytes, held_tenants=held)
+        first += due.due_slices(tx, per_lane=1, window=window, blocked=blocked, held_tenants=held)
     waiting: dict[tuple[str, str], int] = {}
     for item in first:
         lane = (item.store, item.tenant)
@@ -146,6 +148,7 @@ def _engine(tx: Connection, settings: Settings, only_tenant: str | None, *, lane
         limits=limits,
         in_flight=seen.in_flight,
         waiting=waiting,
+        holds={(hold.kind, hold.name): hold for hold in holds.list_holds(tx)},
         only_tenant=only_tenant,
     )
 
@@ -179,6 +182,7 @@ def _of_job(tx: Connection, row: Mapping[str, Any], settings: Settings, *, shows
         carries=uploads or row["carries"],
         carried_bytes=row["due_bytes"] if uploads else row["size_bytes"],
         ignores_breaker=row["ignores_breaker"],
+        abandoned=row["abandoned"],
         not_served=None if refused is None else StoredError(refused.code, refused.message, refused.advice),
         worker=row["worker"] if shows_worker else None,
         heartbeat_at=row["heartbeat_at"],
@@ -213,6 +217,7 @@ def _of_group(row: Mapping[str, Any]) -> Situation:
     return why.Situation(
         state=JobState(row["state"]),
         store=row["store"],
+        tenant=row["held_tenant"],
         step_running=row["step_running"],
         sending=int(row["sending"]),
         dispatched_at=row["dispatched_at"],
@@ -225,6 +230,7 @@ def _of_group(row: Mapping[str, Any]) -> Situation:
         carries=row["state"] == JobState.UPLOADING or row["carries"],
         carried_bytes=row["carried_bytes"],
         ignores_breaker=row["ignores_breaker"],
+        abandoned=row["abandoned"],
         ahead=row["jobs"] - 1,
     )
 
@@ -235,7 +241,14 @@ def _buckets(groups: list[tuple[int, Situation]], engine: EngineState) -> list[B
     for jobs, it in sorted(groups, key=lambda each: -each[0]):
         reason = why.explain(it, engine)[0]
         error = reason.data.get("error") or {}
-        key = (reason.code, reason.data.get("store"), error.get("code"), reason.data.get("root"), reason.since is None)
+        key = (
+            reason.code,
+            reason.data.get("store"),
+            error.get("code"),
+            reason.data.get("root"),
+            reason.since is None,
+            reason.data.get("tenant"),
+        )
         before = found.get(key)
         found[key] = (jobs, it) if before is None else (before[0] + jobs, _both(before[1], it))
     buckets = [Bucket(jobs, why.explain(it, engine)[0]) for jobs, it in found.values()]

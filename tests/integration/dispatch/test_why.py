@@ -16,10 +16,12 @@ import pytest
 
 from tests.integration.dispatch.harness import eventually
 from tests.integration.jobs.database import ERROR, LEASE, UNAVAILABLE, cancel_job
+from tests.integration.jobs.test_holds import ACTING
 from tests.support.stores_file import write_stores
 from worker.db.pool import Database
-from worker.jobs import breakers, control, transitions, why_snapshot
+from worker.jobs import breakers, control, holds, leadership, transitions, why_snapshot
 from worker.jobs.api_keys import ApiKey, Scope
+from worker.jobs.holds import HoldKind
 from worker.jobs.leases import Deferral
 from worker.jobs.states import JobState
 from worker.jobs.why_reasons import ReasonCode
@@ -136,7 +138,20 @@ def release(site: Site, claim: Claim, code: str) -> None:
     site.do(lambda tx: transitions.release(tx, claim, deferral))
 
 
+def hold(kind: str, name: str) -> Callable[[Site, UUID], Undo]:
+    """Hold the queue, a store or a tenant."""
+
+    def held(site: Site, _job: UUID) -> Undo:
+        site.do(lambda tx: holds.pause(tx, HoldKind(kind), name, ACTING))
+        return lambda: site.do(lambda tx: holds.resume(tx, HoldKind(kind), name, ACTING))
+
+    return held
+
+
 HOLDS = [
+    pytest.param(hold("queue", ""), ReasonCode.QUEUE_PAUSED, id="queue held"),
+    pytest.param(hold("store", "main"), ReasonCode.STORE_PAUSED, id="store held"),
+    pytest.param(hold("tenant", "t"), ReasonCode.TENANT_PAUSED, id="tenant held"),
     pytest.param(pause, ReasonCode.PAUSED, id="paused"),
     pytest.param(open_breaker, ReasonCode.BREAKER_OPEN, id="breaker open"),
     pytest.param(defer("store_unavailable"), ReasonCode.RETRY_LATER, id="next attempt"),
@@ -358,3 +373,19 @@ def test_what_runs_and_what_holds_the_rest_of_it(site: Site) -> None:
     site.harness.a_few_ticks()
     assert site.harness.db.states(job) == ["sending", "sending", "pending"]
     assert site.codes(job) == [ReasonCode.RUNNING, ReasonCode.BREAKER_OPEN]
+
+
+def test_all_jobs_are_counted_under_the_holds_that_they_wait_for(site: Site) -> None:
+    site.start_worker()
+    site.do(lambda tx: leadership.lead(tx, uuid4(), 600))
+    for tenant in ("a", "a", "b", "c"):
+        site.queued(tenant=tenant)
+    site.uploading(tenant="b")
+    for tenant in ("a", "b"):
+        hold("tenant", tenant)(site, uuid4())
+    now: datetime = site.harness.db.run("SELECT now() AS now")[0]["now"]
+    with site.harness.db.connection() as tx:
+        found = why_snapshot.queue_why(tx, ApiKey(uuid4(), "k", "any", frozenset({Scope.ADMIN}), now), site.settings())
+    counted = {(each.reason.code, each.reason.data.get("tenant")): each.jobs for each in found.reasons}
+    assert counted == {("tenant_paused", "a"): 2, ("tenant_paused", "b"): 2, ("due", None): 1}
+    assert found.reasons[-1].reason.code == "due"

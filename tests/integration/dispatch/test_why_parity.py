@@ -10,8 +10,11 @@ import pytest
 
 from tests.integration.dispatch.test_why import SLOTS, Site
 from tests.integration.jobs.database import ERROR, cancel_job
+from tests.integration.jobs.test_holds import ACTING
 from worker.dispatch.dispatcher import Dispatcher
 from worker.jobs import breakers, control, leadership
+from worker.jobs.holds import HoldKind
+from worker.jobs.holds import pause as put_hold
 from worker.jobs.why_reasons import ReasonCode
 from worker.maintenance import promoter
 
@@ -79,6 +82,9 @@ def disturb_stores(site: Site, chance: random.Random) -> None:
     site.caps["other"] = chance.choice([1, 2, 64])
     if chance.random() < 0.2:
         site.do(lambda tx: breakers.open_breaker(tx, "other", ERROR, probe_s=600))
+    for kind, name in (("store", "main"), ("store", "other"), ("tenant", "a"), ("queue", "")):
+        if chance.random() < 0.08:
+            site.do(lambda tx, kind=kind, name=name: put_hold(tx, HoldKind(kind), name, ACTING))
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -2,6 +2,7 @@
 -- wait for another attempt the first. Of a job whose slices go in order only the next one counts.
 SELECT j.id, j.tenant, j.state, j.step, j.priority, j.source, j.store, j.key, j.target, j.paused_at, j.pause_reason, j.not_before,
   j.failing_since, j.error, j.dispatched_at, j.size_bytes, j.slices_total, j.slices_left, j.carries, j.ignores_breaker,
+  j.abandoned_at IS NOT NULL AS abandoned,
   w.name AS worker, w.heartbeat_at, f.sending, f.dispatched, f.slice_dispatched_at, d.size_bytes AS due_bytes,
   r.not_before AS slice_not_before, r.error AS slice_error,
   CASE WHEN j.paused_at IS NOT NULL THEN

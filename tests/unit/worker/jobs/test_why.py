@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from worker.jobs import why
+from worker.jobs.holds import Hold, HoldKind
 from worker.jobs.links import Link
 from worker.jobs.room import Limits, Load
 from worker.jobs.states import FINAL, JobState
@@ -52,7 +53,23 @@ def codes(it: Situation, state: EngineState) -> list[ReasonCode]:
 
 BREAKER = {"main": OpenBreaker(StoredError("store_unusable", "AccessDenied", "Correct the key."), EARLIER, LATER)}
 DEFERRED = replace(QUEUED, due=False, next_at=LATER, failing_since=EARLIER, error=BUSY)
+STORE_HELD = Hold(HoldKind.STORE, "main", "a disk is changed.", "key 7", "ops", "ann", EARLIER)
+TENANT_HELD = Hold(HoldKind.TENANT, "t", None, "key 7", "ops", None, EARLIER)
+QUEUE_HELD = Hold(HoldKind.QUEUE, "", "an upgrade", "user root on a", None, None, EARLIER)
 SENTENCES = [
+    (
+        QUEUED, engine(holds={("store", "main"): STORE_HELD}),
+        "Store main is paused by ann since 12:32:00Z: a disk is changed.",
+    ),
+    (QUEUED, engine(holds={("tenant", "t"): TENANT_HELD}), "Tenant t is paused by key ops since 12:32:00Z."),
+    (
+        QUEUED, engine(holds={("queue", ""): QUEUE_HELD}),
+        "The queue is paused by user root on a since 12:32:00Z: an upgrade.",
+    ),
+    (
+        Situation(state=JobState.CANCELLING, store="main", abandoned=True), engine(),
+        "It was abandoned, and ends when no request of it can be under way any more.",
+    ),
     (
         replace(QUEUED, pause=Pause(EARLIER, "key 7", "disk full.")), engine(),
         "Paused by key 7 since 12:32:00Z: disk full.",
@@ -252,3 +269,19 @@ def test_a_time_of_another_day_has_its_date() -> None:
 )
 def test_messages_that_no_worker_takes(row: dict[str, Any], untaken_s: float | None) -> None:
     assert why.untaken(row) == untaken_s
+
+
+def test_what_was_dispatched_before_a_hold_does_not_wait_for_it() -> None:
+    state = engine(holds={("store", "main"): STORE_HELD})
+    assert codes(replace(QUEUED, due=False, dispatched_at=EARLIER), state) == [ReasonCode.SLOT]
+    assert codes(replace(UPLOADING, sending=1), state) == [ReasonCode.RUNNING, ReasonCode.STORE_PAUSED]
+
+
+def test_holds_come_from_the_widest_to_the_narrowest_and_say_how_they_end() -> None:
+    holds = {("tenant", "t"): TENANT_HELD, ("store", "main"): STORE_HELD, ("queue", ""): QUEUE_HELD}
+    found = explain(QUEUED, engine(holds=holds))
+    assert [each.code for each in found] == ["queue_paused", "store_paused", "tenant_paused"]
+    assert [each.advice.split("`")[1] for each in found] == [
+        "sliceway queue resume", "sliceway stores resume main", "sliceway tenants resume t",
+    ]  # fmt: skip
+    assert codes(replace(QUEUED, tenant="u"), engine(holds={("tenant", "t"): TENANT_HELD})) == [ReasonCode.DUE]
