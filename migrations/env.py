@@ -39,8 +39,9 @@ def run() -> None:
 def _alone(made: Engine) -> Iterator[None]:
     """Hold the lock, by a transaction of its own: a migration that builds an index concurrently has none."""
     with made.connect() as connection:
-        # a statement that waits for the lock would hold a snapshot, and building an index concurrently waits for that
-        while not connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK}):
+        # a statement that waits for the lock would hold a snapshot, and building an index concurrently waits for that;
+        # so would one with a parameter, whose portal stays open until the next statement
+        while not connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({LOCK})")):
             connection.rollback()
             time.sleep(ASK_AGAIN_S)
         yield
