@@ -91,7 +91,8 @@ def test_nothing_is_dispatched_before_the_last_claim_of_before_has_ended(old: Ol
 @pytest.mark.parametrize("key", ["own", "failed"])
 def test_other_jobs_stay_as_they_are(old: Old, key: str) -> None:
     came_since = ("sent_bytes", "traceparent", "abandoned_at")
-    assert old.after[key] == old.before[key] | dict.fromkeys(came_since)
+    code = old.before[key]["error"]["code"] if key == "failed" else None
+    assert old.after[key] == old.before[key] | dict.fromkeys(came_since) | {"failure_code": code}
     assert old.news(key) == []
     slices = [row for row in old.slices_before if row["job_id"] == old.before[key]["id"]]
     now = old.run("SELECT * FROM slice WHERE job_id = %s ORDER BY number", old.before[key]["id"])

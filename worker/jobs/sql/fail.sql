@@ -27,7 +27,8 @@ WITH parent AS MATERIALIZED (
   FROM parent p
   WHERE s.job_id = p.id AND (s.number IN (SELECT number FROM held) OR s.state = 'dispatched' AND EXISTS (SELECT FROM allowed))
 ), moved AS (
-  UPDATE job j SET state = 'failed', step = 'idle', /*: released :*/, not_before = NULL, error = a.error, finished_at = now(),
+  UPDATE job j SET state = 'failed', step = 'idle', /*: released :*/, not_before = NULL, error = a.error,
+    failure_code = a.error ->> 'code', finished_at = now(),
     sent_bytes = CASE WHEN %(number)s::int IS NULL THEN greatest(j.sent_bytes, nullif(%(sent_bytes)s, 0))
                       ELSE coalesce(j.sent_bytes, 0) + (SELECT more_bytes FROM held) END,
     updated_at = now()

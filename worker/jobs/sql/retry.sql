@@ -13,8 +13,8 @@ WITH asked AS MATERIALIZED (
 ), moved AS (
   UPDATE job j SET
     state = 'queued', step = 'pending', run = j.run + 1, /*: released :*/, not_before = NULL,
-    failing_since = NULL, attempts = 0, deaths = 0, session_losses = 0, error = NULL, result = NULL, finished_at = NULL,
-    finish_claims = 0, paused_at = NULL, pause_reason = NULL, abandoned_at = NULL,
+    failing_since = NULL, attempts = 0, deaths = 0, session_losses = 0, error = NULL, failure_code = NULL, result = NULL,
+    finished_at = NULL, finish_claims = 0, paused_at = NULL, pause_reason = NULL, abandoned_at = NULL,
     epoch = j.epoch + a.fresh::int,
     session = CASE WHEN NOT a.fresh THEN j.session END,
     fingerprint = CASE WHEN NOT a.fresh THEN j.fingerprint END,
