@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from api import auth, exception_handlers, problems
 from api.enqueue_batcher import EnqueueBatcher
-from api.routes import actions, audit, events, health, holds, jobs, not_implemented, slices, why
+from api.routes import actions, audit, counts, events, health, holds, jobs, not_implemented, slices, why
 from api.schemas.actions import ActionBody, PriorityBody, RetryBody
 from api.schemas.jobs import BatchItem, BatchRequest, JobRequest
 from api.server.body_limits import BodyLimits
@@ -93,7 +93,7 @@ def application(settings: Settings) -> FastAPI:
         waiters=Waiters(database),
         large_bodies=anyio.CapacityLimiter(1),
     )
-    for routes in (jobs, actions, holds, audit, slices, events, why, health, not_implemented):
+    for routes in (jobs, counts, actions, holds, audit, slices, events, why, health, not_implemented):
         app.include_router(routes.router)
     exception_handlers.install(app)
     app.add_middleware(BodyLimits, limits=settings)  # the outermost

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MEDIA_TYPE = "application/problem+json"
 ERRORS_LISTED = 20
 """How many wrong fields of a request are listed. The others are only counted, so that the response stays small."""
+UNKNOWN_PARAMETER = "unknown_parameter"
+"""The type of an error whose message says which names are known; pydantic's own `extra_forbidden` does not."""
 _MAX_FIELD_CHARS = 100
 _RETRY_AFTER_S: Mapping[int, int] = {429: 5, 503: 2}
 _PATH_CHARS = "/!$&'()*+,;=:@~"
@@ -186,8 +188,12 @@ def invalid(errors: Sequence[Mapping[str, Any]], unlisted: int = 0) -> Refused:
     ]
     omitted = len(errors) - len(fields) + unlisted
     first = fields[0]
-    code = "unknown_field" if errors[0]["type"] == "extra_forbidden" else "invalid"
-    what = "is not known" if code == "unknown_field" else first["message"][:1].lower() + first["message"][1:]
+    code = "unknown_field" if errors[0]["type"] in {"extra_forbidden", UNKNOWN_PARAMETER} else "invalid"
+    what = (
+        "is not known"
+        if errors[0]["type"] == "extra_forbidden"
+        else first["message"][:1].lower() + first["message"][1:]
+    )
     extra: dict[str, object] = {"errors": fields} | ({"errors_omitted": omitted} if omitted else {})
     return Refused(f"{first['field']}: {what}", code=code, extra=extra)
 

@@ -14,7 +14,8 @@ from starlette.responses import Response
 from api.auth import Reader
 from api.body import LARGE_BYTES, SMALL_BYTES, AuthenticatedBody, BatchBody, JobBody, parse, parse_batch
 from api.problems import problem_responses
-from api.schemas.jobs import BatchItem, EnqueueQuery, IdempotencyHeader, JobId, JobRequest, JobsQuery, WaitQuery
+from api.schemas.filters import ListOptions, described, read_query
+from api.schemas.jobs import BatchItem, EnqueueQuery, IdempotencyHeader, JobId, JobRequest, WaitQuery
 from api.schemas.pagination import decode_job_cursor, encode_cursor
 from api.state import AppState, AppStateDep
 from api.views.base import json_response
@@ -146,12 +147,15 @@ def _try_out(app_state: AppState, jobs: list[NewJob], key: ApiKey) -> list[Accep
     return run_idempotent(app_state.database, attempt)
 
 
-@router.get("", response_model=JobList, responses=problem_responses(401, 403, 503))
-def list_jobs(key: Reader, app_state: AppStateDep, query: JobsQuery) -> Response:
-    """List jobs, newest first. Needs the scope `read`; other tenants' need `admin`."""
-    which = query.filter(key)
-    page = queries.list_jobs(app_state.database, which, after=decode_job_cursor(query.cursor), limit=query.limit)
-    items = job_views(app_state, page.rows)
+@router.get(
+    "", response_model=JobList, responses=problem_responses(401, 403, 503), openapi_extra=described(ListOptions)
+)
+def list_jobs(request: Request, key: Reader, app_state: AppStateDep) -> Response:
+    """List jobs, newest first unless `order` says otherwise. Needs the scope `read`; other tenants' need `admin`."""
+    which, options = read_query(request.url.query, key, ListOptions)
+    after, oldest_first = decode_job_cursor(options.cursor), options.order == "oldest"
+    page = queries.list_jobs(app_state.database, which, after=after, limit=options.limit, oldest_first=oldest_first)
+    items = job_views(app_state, page.rows, queries.upload_rates(app_state.database, page.rows))
     return json_response(JobList(items=items, next_cursor=encode_cursor(items[-1].id) if page.more else None))
 
 
@@ -168,8 +172,8 @@ async def show_job(request: Request, job_id: JobId, key: Reader, app_state: AppS
 def _find(app_state: AppState, job_id: UUID, key: ApiKey) -> tuple[JobState, Response]:
     row = queries.find_job(app_state.database, job_id, key)
     uploads = row.state == JobState.UPLOADING or queries.in_flight(row).live_bytes > 0
-    rate = queries.upload_rate(app_state.database, job_id) if uploads else None
-    [view] = job_views(app_state, [row], rate)
+    rates = {job_id: queries.upload_rate(app_state.database, job_id)} if uploads else {}
+    [view] = job_views(app_state, [row], rates)
     return view.state, json_response(view)
 
 

@@ -1,8 +1,7 @@
-"""Requests about jobs: the bodies that enqueue, and the queries of lists and of one job."""
+"""Requests about jobs: the bodies that enqueue, and the queries of one job."""
 
 import hashlib
 import json
-import re
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -10,23 +9,15 @@ from fastapi import Header, Path, Query
 from pydantic import Field
 
 from api.schemas.base import (
-    DateTime,
-    FilterText,
     Flag,
     IdempotencyKey,
-    Integer,
     JsonBody,
     QueryParameters,
     RetryFor,
     Text,
 )
-from api.schemas.pagination import Cursor
 from api.schemas.sources import AnySource
-from worker.errors import Forbidden, Refused
 from worker.jobs.admission import JobSpec
-from worker.jobs.api_keys import ApiKey, Scope
-from worker.jobs.queries import Filter
-from worker.jobs.states import JobState
 from worker.protocols.spec import (
     ATTRIBUTES_MAX_CHARS,
     BATCH_MAX_JOBS,
@@ -35,8 +26,6 @@ from worker.protocols.spec import (
     LABELS_MAX,
 )
 from worker.telemetry.tracing import parsed_traceparent
-
-_LABEL_PARTS = re.compile("([=:])")
 
 JobId = Annotated[UUID, Path(description="The job's id.")]
 IdempotencyHeader = Annotated[
@@ -135,45 +124,5 @@ class _Wait(QueryParameters):
         return int(self.wait[:-1])
 
 
-class _Jobs(QueryParameters):
-    state: list[JobState] = Field([], description="Any of these.", max_length=len(JobState))
-    store: FilterText | None = None
-    key_prefix: FilterText | None = None
-    label: list[Annotated[FilterText, Field(pattern=r"^[^\x00=:]+[=:][^\x00]*$")]] = Field(
-        [], description="`name=value` or `name:value`, parted by the first of both; all of these.", max_length=32
-    )
-    error_code: FilterText | None = None
-    created_from: DateTime | None = None
-    created_before: DateTime | None = None
-    tenant: Annotated[FilterText | None, Field(description="Needs the scope `admin`, unless it is one's own.")] = None
-    cursor: Cursor = None
-    limit: Annotated[Integer, Field(ge=1, le=500)] = 50
-
-    def filter(self, key: ApiKey) -> Filter:
-        """Return the filter, restricted to the jobs that the key may read.
-
-        Raises:
-            Forbidden: it names another tenant.
-            Refused: ``invalid``, for a label with two values.
-        """
-        if self.tenant is not None and not key.sees(self.tenant):
-            raise Forbidden("the key lacks the scope admin for another tenant's jobs")
-        pairs = {(name, value) for name, _, value in (_LABEL_PARTS.split(label, maxsplit=1) for label in self.label)}
-        labels = dict(pairs)
-        if len(labels) < len(pairs):
-            raise Refused("label: one name with two values matches nothing")
-        return Filter(
-            tenant=self.tenant if key.may(Scope.ADMIN) else key.tenant,
-            states=self.state,
-            store=self.store,
-            key_prefix=self.key_prefix,
-            labels=labels,
-            error_code=self.error_code,
-            created_from=self.created_from,
-            created_before=self.created_before,
-        )
-
-
 EnqueueQuery = Annotated[_Enqueue, Query()]
 WaitQuery = Annotated[_Wait, Query()]
-JobsQuery = Annotated[_Jobs, Query()]

@@ -16,7 +16,7 @@ from worker.jobs.states import JobState
 from worker.telemetry.redact import redact_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Row
 
@@ -104,7 +104,7 @@ class JobView(BaseModel):
     idempotency_key: str | None
     progress: Progress
     throughput_bytes_per_s: Annotated[
-        int | None, Field(description="Over the last seconds, in flight included; of one job, while it uploads.")
+        int | None, Field(description="Over the last seconds, in flight included; while it uploads.")
     ]
     eta_s: Annotated[int | None, Field(description="Remaining seconds at that throughput.")]
     attempts: int
@@ -123,7 +123,7 @@ class JobView(BaseModel):
 
 
 class JobList(BaseModel):
-    """A page of jobs, newest first."""
+    """A page of jobs, newest first unless the oldest were asked for."""
 
     items: list[JobView]
     next_cursor: Annotated[str | None, Field(description="Give it as `cursor` for the next page; null at the end.")]
@@ -156,10 +156,12 @@ def batch_result(outcome: Accepted | Refused, *, dry_run: bool, root: str) -> di
     return {"status": 200 if dry_run else 202, "job": job_accepted(outcome, dry_run=dry_run, root=root)}
 
 
-def job_views(app_state: AppState, rows: Sequence[Row[Any]], rate: int | None = None) -> list[JobView]:
-    """Return the views of jobs; ``rate``, in bytes a second, is that of an only job."""
+def job_views(app_state: AppState, rows: Sequence[Row[Any]], rates: Mapping[UUID, int]) -> list[JobView]:
+    """Return the views of jobs; ``rates`` are in bytes a second, of those that upload."""
     waiting = waiting_fields(app_state, rows)
-    return [_job_view(row, rate, fields, app_state.root) for row, fields in zip(rows, waiting, strict=True)]
+    return [
+        _job_view(row, rates.get(row.id), fields, app_state.root) for row, fields in zip(rows, waiting, strict=True)
+    ]
 
 
 def _job_view(row: Row[Any], rate: int | None, waiting: dict[str, Any], root: str) -> JobView:

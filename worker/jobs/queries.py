@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple, TypeVar
 
-from sqlalchemy import bindparam, func, literal_column, select, text
+import psycopg
+from sqlalchemy import bindparam, literal_column, select, text, union_all
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import result_tuple
+from sqlalchemy.exc import OperationalError
 
 from worker.db.repetition import read, run_idempotent
 from worker.errors import NotFound
+from worker.jobs import matching
+from worker.jobs.filters import Filter
 from worker.jobs.models import Job, JobEvent, Slice
 from worker.jobs.statements import sql
-from worker.jobs.states import FINAL, JobState, SliceState, Step
-from worker.jobs.waits import HELD_BACK, shown_code
+from worker.jobs.states import FINAL, LIVE, JobState, SliceState, Step
+from worker.jobs.waits import HELD_BACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
-    from datetime import datetime
+    from uuid import UUID
 
     from sqlalchemy import ColumnElement, Row, Select
     from sqlalchemy.orm import Session
@@ -32,14 +36,15 @@ T = TypeVar("T")
 
 PAGE_TIMEOUT_MS = 10_000
 """A filter that matches little may read much; it does not hold a thread longer than this."""
+FIRST_TRY_MS = 50
+"""Time in which a page of jobs in their order is found, as a rule in a hundredth of it."""
+RATES_MOST = 50
+"""So many jobs of a page have a rate."""
 RATE_WINDOW_S = 10
 RATE_OVERDUE_S = 3
 """A worker that sends reports every second; of one that has not reported for longer nothing more is expected."""
 RATE_MOST_SLICES = 256
 """A faster link is measured over less than `RATE_WINDOW_S`: a reply must not read all slices of a large file."""
-_CLOCK_SLACK_MS = (
-    86_400_000  # ids carry the clock of the API's host, `created_at` the database's: a day apart is too much
-)
 _SHOWN = (
     *(Job.id, Job.tenant, Job.state, Job.priority, Job.epoch, Job.source, Job.store, Job.key, Job.overwrite),
     *(Job.attributes, Job.labels, Job.verify, Job.slice_size, Job.retry_for_s, Job.idempotency_key),
@@ -53,21 +58,8 @@ _IN_FLIGHT: ColumnElement[Any] = literal_column(f"({sql('in_flight')})").label("
 """A column of a job's own row; the planner computes it for the rows of a page only, after sorting and limiting."""
 
 
+_RATE_PARAMS = {"window_s": RATE_WINDOW_S, "overdue_s": RATE_OVERDUE_S, "most_slices": RATE_MOST_SLICES}
 _row = result_tuple([str(column.key) for column in (*_SHOWN, _IN_FLIGHT)])
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which jobs to list; what is None or empty does not matter. Times are by `created_at`, the later one exclusive."""
-
-    tenant: str | None = None
-    states: Collection[JobState] = ()
-    store: str | None = None
-    key_prefix: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    error_code: str | None = None
-    created_from: datetime | None = None
-    created_before: datetime | None = None
 
 
 class InFlight(NamedTuple):
@@ -123,12 +115,7 @@ def _find_job() -> tuple[str, Mapping[str, Any]]:
 
 def upload_rate(database: Database, job_id: UUID) -> int:
     """Return the bytes a second that were acknowledged in the last `RATE_WINDOW_S` seconds, or since the job sends."""
-    params = {
-        "job": job_id,
-        "window_s": RATE_WINDOW_S,
-        "overdue_s": RATE_OVERDUE_S,
-        "most_slices": RATE_MOST_SLICES,
-    }
+    params = {"job": job_id, **_RATE_PARAMS}
     row = run_idempotent(database, lambda tx: tx.execute(sql("upload_rate"), params).fetchone()) or {}
     return int(row["bytes_per_s"])
 
@@ -139,40 +126,80 @@ def in_flight(row: Row[Any]) -> InFlight:
     return InFlight(size_bytes, live_bytes, in_flight_bytes)
 
 
-def list_jobs(database: Database, which: Filter, *, after: UUID | None, limit: int) -> Page:
-    """Return jobs, newest first, that are older than ``after``."""
-    statement = _filtered(select(*_SHOWN, _IN_FLIGHT), which).order_by(Job.id.desc()).limit(limit + 1)
-    if after is not None:
-        statement = statement.where(Job.id < after)
+def upload_rates(database: Database, rows: Sequence[Row[Any]]) -> dict[UUID, int]:
+    """Return the same of the first jobs of a page that upload, by their rows; `RATES_MOST` of them."""
+    jobs = [row.id for row in rows if row.state == JobState.UPLOADING or in_flight(row).live_bytes > 0][:RATES_MOST]
+    if not jobs:
+        return {}
+    params = {"jobs": jobs, **_RATE_PARAMS}
+    found = run_idempotent(database, lambda tx: tx.execute(_upload_rates(), params).fetchall())
+    return {row["id"]: int(row["bytes_per_s"]) for row in found}
 
-    def within_its_time(session: Session) -> Sequence[Row[*tuple[Any, ...]]]:
-        session.execute(text(f"SET LOCAL statement_timeout = {PAGE_TIMEOUT_MS}"))
+
+@cache
+def _upload_rates() -> LiteralString:
+    of_one = sql("upload_rate").replace("%(job)s", "j.id")
+    return f"SELECT j.id, ({of_one}) AS bytes_per_s FROM unnest(%(jobs)s::uuid[]) AS j(id)"  # noqa: S608 - our own
+
+
+def list_jobs(database: Database, which: Filter, *, after: UUID | None, limit: int, oldest_first: bool = False) -> Page:
+    """Return jobs by age, the next ones after ``after``.
+
+    The first statement reads jobs in their order until the page is full, which is the fastest where many match. Where
+    few match it would read the whole table: after `FIRST_TRY_MS` the second one finds all of them through the indexes.
+    """
+    order = Job.id.asc() if oldest_first else Job.id.desc()
+    of_page = [] if after is None else [Job.id > after if oldest_first else Job.id < after]
+    columns = select(*_SHOWN, _IN_FLIGHT).order_by(order)
+    in_order = columns.where(*matching.conditions(which), *of_page).limit(limit + 1)
+    found = [select(Job.id).where(*each.conditions, *of_page) for each in matching.branches(which)]
+    if not found:
+        return Page([], more=False)
+    if _is_ordered_by_an_index(which):
+        return _page(_within(database, in_order, PAGE_TIMEOUT_MS), limit)
+    # the planner knows neither that live jobs are the newest ones, nor how few have an error
+    hopeless = which.error_code is not None or (oldest_first and set(which.states or FINAL) <= set(LIVE))
+    with suppress(_TookTooLong):
+        if not hopeless:
+            return _page(_within(database, in_order, FIRST_TRY_MS), limit)
+    ids = union_all(*found).cte("found").prefix_with("MATERIALIZED")
+    page = select(ids.c.id).order_by(ids.c.id.asc() if oldest_first else ids.c.id.desc()).limit(limit + 1)
+    return _page(_within(database, columns.where(Job.id.in_(page)), PAGE_TIMEOUT_MS), limit)
+
+
+def _is_ordered_by_an_index(which: Filter) -> bool:
+    """Say whether the jobs that match follow each other in an index: all of a tenant or of a time do."""
+    free = replace(which, tenant=None, created_from=None, created_before=None, newer_than_s=None, older_than_s=None)
+    return free == Filter()
+
+
+class _TookTooLong(Exception):
+    """A statement was stopped at its time limit."""
+
+
+def _within(database: Database, statement: Select[Any], timeout_ms: int) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Return the rows of a statement.
+
+    Args:
+        database: where.
+        statement: reads.
+        timeout_ms: when it is stopped.
+
+    Raises:
+        _TookTooLong: at ``timeout_ms``, if that is less than `PAGE_TIMEOUT_MS`.
+    """
+
+    def work(session: Session) -> Sequence[Row[*tuple[Any, ...]]]:
+        session.execute(text(f"SET LOCAL statement_timeout = {timeout_ms}"))
+        session.execute(text("SET LOCAL enable_seqscan = off"))  # the planner takes live jobs for spread over all pages
         return session.execute(statement).all()
 
-    return _page(_read(database, within_its_time, "READ COMMITTED"), limit)
-
-
-def _filtered(statement: Select[Any], which: Filter) -> Select[Any]:
-    conditions = [
-        None if which.tenant is None else Job.tenant == which.tenant,
-        None if not which.states else Job.state.in_(which.states),
-        None if which.store is None else Job.store == which.store,
-        None if which.key_prefix is None else func.starts_with(Job.key, which.key_prefix),
-        None if which.error_code is None else shown_code() == which.error_code,
-        None if which.created_from is None else Job.created_at >= which.created_from,
-        None if which.created_from is None else Job.id >= _first_id(which.created_from, -_CLOCK_SLACK_MS),
-        None if which.created_before is None else Job.created_at < which.created_before,
-        None if which.created_before is None else Job.id < _first_id(which.created_before, _CLOCK_SLACK_MS),
-    ]
-    if which.labels:  # the second condition is the index's own
-        conditions += [Job.labels.contains(dict(which.labels)), Job.labels != text("'{}'::jsonb")]
-    return statement.where(*(condition for condition in conditions if condition is not None))
-
-
-def _first_id(moment: datetime, slack_ms: int) -> UUID:
-    """Return the least UUIDv7 of the moment, so that a time is found through the index of ids."""
-    milliseconds = int(moment.timestamp() * 1000) + slack_ms
-    return UUID(int=min(max(milliseconds, 0), 2**48 - 1) << 80)
+    try:
+        return _read(database, work, "READ COMMITTED")
+    except OperationalError as error:
+        if timeout_ms < PAGE_TIMEOUT_MS and isinstance(error.orig, psycopg.errors.QueryCanceled):
+            raise _TookTooLong from error
+        raise
 
 
 def under_way(database: Database, job_ids: Collection[UUID]) -> set[UUID]:
