@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import uuid
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.cli.output import JOBS, job_lines, job_row, json_option, outcome, print_json, print_table
+from worker.cli.listing import list_events, list_jobs, list_slices
+from worker.cli.options import client_here, label
+from worker.cli.output import job_lines, json_option, outcome, print_json
 from worker.errors import SlicewayError
 from worker.jobs.states import JobState
 
@@ -24,38 +24,6 @@ class LeftRunning(SlicewayError):
     code = "interrupted"
 
 
-class _Moment(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases of click only
-    name = "moment"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the moment in the API's format. A moment without an offset is UTC."""
-        try:
-            moment = datetime.fromisoformat(value)
-            moment = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is no date or time such as 2026-01-31 or 2026-01-31T12:00:00Z", param, ctx)
-        return moment.isoformat().replace("+00:00", "Z")
-
-
-def _label(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Split each label at the first `=` or `:`. Release 0.1 took the colon only."""
-    pairs = []
-    for text in values:
-        found = re.fullmatch(r"([^=:]+)[=:](.*)", text, re.DOTALL)
-        if found is None:
-            raise click.BadParameter(f"{text!r} is not NAME=VALUE")
-        pairs.append((found[1], found[2]))
-    return pairs
-
-
-def client_here() -> Client:
-    """Return a client of the API that the environment names."""
-    from worker.client.api import Client  # noqa: PLC0415 - `--help` does not need it
-    from worker.client.environment import environment  # noqa: PLC0415
-
-    return Client.of(environment())
-
-
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("place", metavar="STORE:KEY")
@@ -64,7 +32,7 @@ def client_here() -> Client:
 @click.option("--verify", type=click.Choice(["auto", "size", "slice", "file"]), default="auto", show_default=True)
 @click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="0 goes first.")
 @click.option(
-    "--label", "labels", multiple=True, metavar="NAME=VALUE", callback=_label, help="May be given several times."
+    "--label", "labels", multiple=True, metavar="NAME=VALUE", callback=label, help="May be given several times."
 )
 @click.option("--retry-for", metavar="TIME", help="Time in failure after which it fails, such as 24h.")
 @json_option
@@ -122,38 +90,11 @@ def _follow(client: Client, job_id: str, *, as_json: bool) -> None:
 
 @click.group()
 def jobs() -> None:
-    """List, show and explain jobs, and act on them."""
+    """List, count, show and explain jobs, and act on them."""
 
 
-@jobs.command("list")
-@click.option(
-    "--state", multiple=True, type=click.Choice([state.value for state in JobState]), help="May be given several times."
-)
-@click.option("--store")
-@click.option("--key-prefix")
-@click.option("--label", multiple=True, metavar="NAME=VALUE", callback=_label, help="May be given several times.")
-@click.option("--error-code")
-@click.option(
-    "--created-from", type=_Moment(), metavar="MOMENT", help="Such as 2026-01-31T12:00:00Z, or a day, in UTC."
-)
-@click.option("--created-before", type=_Moment(), metavar="MOMENT")
-@click.option("--tenant", help="Needs a key with the scope admin.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
-@click.option("--cursor", help="Continue a list; its end names the cursor.")
-@json_option
-def list_jobs(*, limit: int, cursor: str | None, as_json: bool, label: list[tuple[str, str]], **filters: Any) -> None:
-    """List jobs, newest first.
-
-    A terminal that is too narrow for every column shows those that fit. --json and pipes have every column.
-    """
-    with client_here() as client:
-        found = client.jobs(filters | {"label": [f"{name}:{value}" for name, value in label]}, limit, cursor)
-    if as_json:
-        print_json(found.items)
-    else:
-        print_table(JOBS, [job_row(view) for view in found.items])
-    if found.next_cursor is not None:
-        click.echo(f"There are more: `--cursor {found.next_cursor}` goes on, a larger --limit shows more.", err=True)
+for command in (list_jobs, list_events, list_slices):
+    jobs.add_command(command)
 
 
 @jobs.command("show")

@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,6 +25,8 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON; a failure is a problem document on standard error."
 )
 _GAP = "  "
+_AGES = (("d", 2 * 86_400, 86_400), ("h", 7200, 3600), ("m", 120, 60), ("s", 0, 1))
+"""Unit, the least age in seconds that is shown in it, and its seconds."""
 _MIN_CUT_COLUMNS = 12
 """With fewer columns of the terminal left, the table leaves out the cell that it may cut."""
 _JOB_FIELDS = (
@@ -48,7 +51,20 @@ class Columns:
 
 
 JOBS = Columns(
-    ("ID", "STATE", "DONE", "BYTES", "TARGET", "ERROR"), ("ID", "STATE", "TARGET", "ERROR", "DONE", "BYTES"), "TARGET"
+    ("ID", "STATE", "AGE", "DONE", "BYTES", "RATE", "TENANT", "TARGET", "REASON"),
+    ("ID", "STATE", "TARGET", "REASON", "AGE", "DONE", "RATE", "TENANT", "BYTES"),
+    "TARGET",
+)
+
+EVENTS = Columns(
+    ("AT", "KIND", "FROM", "TO", "EPOCH", "ACTOR", "CAUSE"),
+    ("AT", "KIND", "CAUSE", "TO", "FROM", "ACTOR", "EPOCH"),
+    "CAUSE",
+)
+SLICES = Columns(
+    ("NUMBER", "OFFSET", "BYTES", "STATE", "ATTEMPTS", "SENDS", "DONE AT", "ERROR"),
+    ("NUMBER", "STATE", "ERROR", "ATTEMPTS", "SENDS", "OFFSET", "BYTES", "DONE AT"),
+    "ERROR",
 )
 
 
@@ -126,13 +142,52 @@ def acknowledged_bytes(progress: Mapping[str, Any]) -> int:
     return int(progress["bytes_done"] + progress.get("bytes_in_flight", 0))
 
 
-def job_row(view: Mapping[str, Any]) -> tuple[str, ...]:
+def job_row(view: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
     """Return the job's cells for the columns `JOBS`."""
     done = view["progress"]
     percent = "" if done["percent"] is None else f"{done['percent']:.0f}%"
     size = "" if done["size_bytes"] is None else f"{done['size_bytes']:,}"
     target = f"{view['store']}:{view['key']}"
-    return (view["id"], view["state"], percent, size, target, (view["error"] or {}).get("code", ""))
+    rate = rate_text(view["throughput_bytes_per_s"]) if view["throughput_bytes_per_s"] else ""
+    age = age_text(view["created_at"], now)
+    return (view["id"], view["state"], age, percent, size, rate, view["tenant"], target, reason(view))
+
+
+def reason(view: Mapping[str, Any]) -> str:
+    """Return what a job waits for, or has failed of, in a word or two."""
+    waiting = view["waiting"] or {}
+    if waiting.get("paused_at"):
+        return f"paused: {waiting.get('pause_reason') or 'by hand'}"
+    if view["error"]:
+        return str(view["error"]["code"])
+    return "waits" if waiting.get("not_before") else ""
+
+
+def age_text(moment: str, now: datetime) -> str:
+    """Return how long ago a moment of the API was, in its largest unit; nothing for what is no moment."""
+    try:
+        seconds = max(0, int((now - datetime.fromisoformat(moment)).total_seconds()))
+    except (ValueError, TypeError):
+        return ""
+    return next(f"{seconds // size_s}{unit}" for unit, least_s, size_s in _AGES if seconds >= least_s)
+
+
+def event_row(event: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the event's cells for the columns `EVENTS`."""
+    cause = event["cause"] or {}
+    said = f"{cause['code']}: {cause.get('message', '')}" if "code" in cause else json.dumps(cause, ensure_ascii=False)
+    states = (event["from_state"] or "", event["to_state"] or "")
+    return (event["at"], event["kind"], *states, str(event["epoch"]), event["actor"], said if cause else "")
+
+
+def slice_row(each: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the slice's cells for the columns `SLICES`."""
+    error = each["error"]
+    return (
+        *(str(each["number"]), f"{each['offset_bytes']:,}", f"{each['size_bytes']:,}", each["state"]),
+        *(str(each["attempts"]), str(each["sends"]), each["done_at"] or ""),
+        f"{error['code']}: {error['message']}" if error else "",
+    )
 
 
 def job_lines(view: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.cli.jobs import client_here
+from worker.cli.options import client_here
 from worker.cli.output import json_option, print_json, printable
 
 if TYPE_CHECKING:

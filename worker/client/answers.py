@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import httpx
 
 Maybe = type(None)
+_ERROR = ({"code": str, "message": str, "advice": (str, Maybe)}, Maybe)
 _PROGRESS = {
     **dict.fromkeys(("size_bytes", "slices_done", "slices_total"), (int, Maybe)),
     "bytes_done": int,
@@ -32,7 +33,7 @@ JOB: Mapping[str, Any] = {
     "priority": int,
     "overwrite": bool,
     "progress": _PROGRESS,
-    "error": ({"code": str, "message": str, "advice": (str, Maybe)}, Maybe),
+    "error": _ERROR,
 }
 """The members of a job that the command line reads. A release may have more."""
 ACCEPTED: Mapping[str, Any] = {"id": str, "state": str}
@@ -54,6 +55,34 @@ _HOLD: Mapping[str, Any] = {
     **dict.fromkeys(("reason", "key_name", "person"), (str, Maybe)),
 }
 HOLDS: Mapping[str, Any] = {"items": [_HOLD]}
+EVENTS: Mapping[str, Any] = {
+    "items": [
+        {
+            **dict.fromkeys(("at", "kind", "actor"), str),
+            **dict.fromkeys(("from_state", "to_state"), (str, Maybe)),
+            "epoch": int,
+            "cause": (dict, Maybe),
+        }
+    ],
+    "next_cursor": (str, Maybe),
+}
+SLICES: Mapping[str, Any] = {
+    "items": [
+        {
+            **dict.fromkeys(("number", "offset_bytes", "size_bytes", "attempts", "sends"), int),
+            **dict.fromkeys(("not_before", "done_at", "tag"), (str, Maybe)),
+            "state": str,
+            "error": _ERROR,
+        }
+    ],
+    "summary": (dict, Maybe),
+    "next_cursor": (str, Maybe),
+}
+COUNTS: Mapping[str, Any] = {
+    "groups": [{"value": (str, Maybe), "count": int}],
+    **dict.fromkeys(("total", "groups_omitted"), int),
+    "approximate": bool,
+}
 _PROBLEM: Mapping[str, Any] = {"detail": str, "code": str, "advice": str}
 
 

@@ -11,12 +11,15 @@ from worker.client.answers import (
     ACCEPTED,
     AUDIT_PAGE,
     CHECKED,
+    COUNTS,
+    EVENTS,
     HOLD_CHANGED,
     HOLDS,
     JOB,
     JOB_WHY,
     PAGE,
     QUEUE_WHY,
+    SLICES,
     read,
 )
 from worker.client.environment import Unreachable
@@ -25,6 +28,7 @@ from worker.config.credentials import hide_environment
 from worker.config.variables import given
 from worker.errors import SettingsError
 from worker.http.proxy import for_httpx
+from worker.jobs.filters import LABEL
 from worker.telemetry.redact import redact
 from worker.urls import Endpoint, UrlError
 
@@ -32,21 +36,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    from worker.jobs.filters import Filter
+
 _TIMEOUT_S = 30.0
 _MAX_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Jobs that match a filter, or entries of the audit, newest first.
+    """Some of the items of a list.
 
     Attributes:
-        items: the API's documents.
+        items: the API's documents of the items.
         next_cursor: where the list continues; None at its end.
+        page: the last page, with all its members.
     """
 
     items: list[dict[str, Any]]
     next_cursor: str | None
+    page: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,26 +110,39 @@ class Client:
         """Return a job when it has ended or ``wait_s`` is over."""
         return self._send("GET", f"/v1/jobs/{job_id}", JOB, params={"wait": f"{wait_s}s"}, timeout=_TIMEOUT_S + wait_s)
 
-    def jobs(self, filters: Mapping[str, Any], limit: int, cursor: str | None = None) -> Listed:
-        """Return at most ``limit`` jobs that match, newest first, from the cursor on."""
-        return self._pages("/v1/jobs", PAGE, filters, limit, cursor)
+    def jobs(self, which: Filter, limit: int, cursor: str | None = None, *, order: str = "newest") -> Listed:
+        """Return at most ``limit`` jobs that match, from the cursor on."""
+        query = _parameters(which) + ([] if order == "newest" else [("order", order)])  # 0.1 has no order
+        return self._list("/v1/jobs", PAGE, query, limit, cursor)
+
+    def counts(self, which: Filter, group_by: str, *, exact: bool) -> dict[str, Any]:
+        """Return how many jobs match, in groups."""
+        query = [*_parameters(which), ("group_by", group_by), ("exact", str(exact).lower())]
+        return self._send("GET", "/v1/jobs/counts", COUNTS, params=query)
+
+    def events(self, job_id: str, limit: int, cursor: str | None = None) -> Listed:
+        """Return at most ``limit`` events of a job, oldest first."""
+        return self._list(f"/v1/jobs/{job_id}/events", EVENTS, [], limit, cursor)
+
+    def slices(self, job_id: str, limit: int, cursor: str | None = None) -> Listed:
+        """Return at most ``limit`` slices of a job, by number."""
+        return self._list(f"/v1/jobs/{job_id}/slices", SLICES, [], limit, cursor)
 
     def audit(self, limit: int, cursor: str | None = None) -> Listed:
         """Return at most ``limit`` entries of the audit, newest first, from the cursor on."""
-        return self._pages("/v1/audit", AUDIT_PAGE, {}, limit, cursor)
+        return self._list("/v1/audit", AUDIT_PAGE, [], limit, cursor)
 
-    def _pages(
-        self, path: str, shape: Mapping[str, Any], filters: Mapping[str, Any], limit: int, cursor: str | None
+    def _list(
+        self, path: str, shape: Mapping[str, Any], query: list[tuple[str, str]], limit: int, cursor: str | None
     ) -> Listed:
-        wanted = {name: value for name, value in filters.items() if value}
         items: list[dict[str, Any]] = []
         while True:
-            query = wanted | {"limit": min(limit - len(items), _MAX_PAGE)} | ({"cursor": cursor} if cursor else {})
-            page = self._send("GET", path, shape, params=query)
+            wanted = [*query, ("limit", str(min(limit - len(items), _MAX_PAGE)))]
+            page = self._send("GET", path, shape, params=wanted + ([("cursor", cursor)] if cursor else []))
             items += page["items"]
             cursor = page["next_cursor"]
             if cursor is None or not page["items"] or len(items) >= limit:
-                return Listed(items, cursor)
+                return Listed(items, cursor, page)
 
     def job_why(self, job_id: str) -> dict[str, Any]:
         """Return why a job waits."""
@@ -165,3 +186,13 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.http.close()
+
+
+def _parameters(which: Filter) -> list[tuple[str, str]]:
+    """Return the filter's parameters, labels as release 0.1 takes them, too, where their names allow it."""
+    return [
+        ("label", f"{name.removeprefix(LABEL)}:{value}")
+        if name.startswith(LABEL) and "=" not in name
+        else (name, value)
+        for name, value in which.pairs()
+    ]
