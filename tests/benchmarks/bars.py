@@ -105,6 +105,8 @@ BARS = (
     Bar("flat_cost", "CPU a slice, x of the first", Side.MOST, 1.1, "CPU a slice, the largest file: x that at 1 GiB"),
     Bar("full_tables", "turn, ms", Side.MOST, 10, "dispatcher turn, 1,000,000 finished and 100,000 waiting, p50 ms"),
     Bar("flat_cost", "worker PSS, MiB", Side.MOST, 150, "worker process, PSS, MiB"),
+    Bar("finding", "counts, most p50 ms", Side.MOST, 300, "counts, 1,000,000 ended, 100,000 live, the slowest, p50 ms"),
+    Bar("finding", "lists, most p50 ms", Side.MOST, 300, "lists of the same, the slowest, p50 ms"),
     Bar("flat_cost", "broker MiB", Side.MOST, 10, "broker, one large file, MiB"),
     Bar("full_tables", "why, ms", Side.MOST, 300, "why all jobs wait, the same tables, p50 ms"),
     Bar("full_tables", "broker MiB", Side.MOST, 10, "broker, 100,000 waiting, MiB"),

@@ -45,6 +45,7 @@ CASES: dict[str, tuple[tuple[str, ...] | None, tuple[str, ...]]] = {
     "hostile": (("--seconds", "10"), ()),
     "flat_cost": (("--gib", "1", "10"), ("--gib", "1", "100")),
     "full_tables": ((), ()),
+    "finding": ((), ()),
     "start": ((), ()),
     "steady": (None, ()),
 }
