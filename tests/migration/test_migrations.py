@@ -110,6 +110,16 @@ def test_a_job_that_was_written_by_hand_is_named_and_the_migration_goes_on_when_
     assert pending_migrations(empty_database_url) == []
 
 
+def test_a_migration_that_was_cut_short_is_made_again(empty_database_url: str, database_url: str) -> None:
+    """An index that is built concurrently stays invalid, and the column before it is committed."""
+    migrate(empty_database_url, "0004")
+    with psycopg.connect(conninfo(empty_database_url), autocommit=True) as connection:
+        connection.execute("ALTER TABLE job ADD COLUMN failure_code text")
+        connection.execute("CREATE INDEX ix_job_ended ON job (tenant)")
+    migrate(empty_database_url)
+    assert catalogue(empty_database_url) == catalogue(database_url)
+
+
 def test_revisions_stand_in_one_line(revisions: list[str], empty_database_url: str) -> None:
     scripts = ScriptDirectory.from_config(alembic_config(empty_database_url))
     assert scripts.get_heads() == [revisions[-1]]
