@@ -13,13 +13,14 @@ _BATCH = 2000
 _INDEXES = {
     "ix_job_ended": "(tenant, state, store, failure_code) WHERE finished_at IS NOT NULL",
     "ix_job_ended_key": "(key text_pattern_ops) WHERE finished_at IS NOT NULL",
-    "ix_job_failure_code_id": "(failure_code, id) WHERE state = 'failed'",
+    "ix_job_failure_code_id": "(failure_code, id) WHERE state IN ('failed', 'cancelled') AND failure_code IS NOT NULL",
 }
 # Rows that a worker of 0.1 writes meanwhile, or later, have no code; `worker/jobs/matching.py` reads those from `error`.
 _RECORD = f"""
 WITH failed AS (
   SELECT id FROM job
-  WHERE finished_at IS NOT NULL AND state = 'failed' AND failure_code IS NULL AND error ->> 'code' IS NOT NULL
+  WHERE finished_at IS NOT NULL AND state IN ('failed', 'cancelled') AND failure_code IS NULL
+    AND error ->> 'code' IS NOT NULL
   LIMIT {_BATCH} FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE job SET failure_code = job.error ->> 'code' FROM failed WHERE job.id = failed.id"""  # noqa: S608

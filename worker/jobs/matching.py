@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, case, exists, func, literal_column, null, select, text
+from sqlalchemy import Boolean, ColumnElement, case, exists, func, literal_column, not_, null, select, text
 
-from worker.jobs.models import Breaker, Job
+from worker.jobs.models import MAY_HAVE_ERROR, Breaker, Job
 from worker.jobs.states import FINAL, LIVE, JobState
 from worker.jobs.waits import shown_code
 
@@ -25,9 +25,10 @@ _LAST_CODE_POINT = 0x10FFFF
 _LIVE = Job.finished_at.is_(None)
 _ENDED = Job.finished_at.is_not(None)
 _OWN_CODE = Job.error["code"].astext
-_FAILED = Job.state == literal_column(f"'{JobState.FAILED}'")  # as the index says it, whose rows then need no look
-_UNRECORDED = (_FAILED, Job.failure_code.is_(None))
-"""A failed job of release 0.1, or of a worker of that release beside this one: its row has no `failure_code`."""
+_MAY_HAVE_ERROR: ColumnElement[bool] = literal_column(f"job.{MAY_HAVE_ERROR}", Boolean)  # as the index says it
+_UNRECORDED = (_MAY_HAVE_ERROR, Job.failure_code.is_(None))
+"""A job that release 0.1 has ended beside this one: its row may have an error and has no `failure_code`."""
+_WITH_ERROR = {JobState.FAILED, JobState.CANCELLED}
 
 
 class Branch(NamedTuple):
@@ -72,10 +73,12 @@ def branches(which: Filter, *, counted: bool = False, by_code: bool = False) -> 
     if ended := states.intersection(FINAL):
         others = [*_common(which), *_key_range(which)]
         if which.error_code is None:
-            found += _ended([_ENDED, *_of_states(ended, FINAL), *others], by_code=by_code and JobState.FAILED in ended)
-        elif JobState.FAILED in ended:  # of the ended jobs only failed ones have an error
-            recorded = [*([_ENDED] if counted else []), *others, _FAILED, Job.failure_code == which.error_code]
-            unrecorded = [*others, *_UNRECORDED, which.error_code == _OWN_CODE]
+            by_code = by_code and not ended.isdisjoint(_WITH_ERROR)
+            found += _ended([_ENDED, *_of_states(ended, FINAL), *others], by_code=by_code)
+        elif ended := ended.intersection(_WITH_ERROR):
+            others += _of_states(ended, _WITH_ERROR)
+            recorded = [*([_ENDED] if counted else []), *others, _MAY_HAVE_ERROR, Job.failure_code == which.error_code]
+            unrecorded = [_ENDED, *others, *_UNRECORDED, which.error_code == _OWN_CODE]
             found += [Branch(recorded, Job.failure_code.expression), Branch(unrecorded, _OWN_CODE)]
     return found
 
@@ -83,8 +86,8 @@ def branches(which: Filter, *, counted: bool = False, by_code: bool = False) -> 
 def _ended(common: list[ColumnElement[bool]], *, by_code: bool) -> list[Branch]:
     if not by_code:
         return [Branch(common, null())]
-    recorded = case((_FAILED, Job.failure_code))  # a worker of 0.1 leaves the code there when it retries a job
-    others = [*common, (Job.state != JobState.FAILED) | Job.failure_code.is_not(None)]
+    recorded = case((_MAY_HAVE_ERROR, Job.failure_code))  # a worker of 0.1 leaves the code there when it retries a job
+    others = [*common, not_(_MAY_HAVE_ERROR) | Job.failure_code.is_not(None)]
     return [Branch(others, recorded), Branch([*common, *_UNRECORDED], _OWN_CODE)]
 
 

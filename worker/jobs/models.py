@@ -48,6 +48,8 @@ UNFINISHED = "finished_at IS NULL"
 jobs are live would read such an index whole, for ever after."""
 
 ENDED = "finished_at IS NOT NULL"
+MAY_HAVE_ERROR = "state IN ('failed', 'cancelled')"  # of the ended jobs; release 0.1 left an error to cancelled ones
+HAS_FAILURE_CODE = f"{MAY_HAVE_ERROR} AND failure_code IS NOT NULL"
 
 
 class Base(DeclarativeBase):
@@ -124,7 +126,7 @@ class Job(Base):
     session_losses: Mapped[int] = mapped_column(server_default=text("0"))
     error: Mapped[JsonObject | None]
     failure_code: Mapped[str | None]
-    """The code of `error` of a failed job, for indexes: on `error` itself one would make each write of it dearer."""
+    """The code of `error` of an ended job, for indexes: on `error` itself one would make each write of it dearer."""
     result: Mapped[JsonObject | None]
 
     idempotency_key: Mapped[str | None]
@@ -163,7 +165,7 @@ class Job(Base):
         # what people count, and find among the ended: a row comes into these once, when its job ends
         Index("ix_job_ended", "tenant", "state", "store", "failure_code", postgresql_where=text(ENDED)),
         Index("ix_job_ended_key", "key", postgresql_ops={"key": "text_pattern_ops"}, postgresql_where=text(ENDED)),
-        Index("ix_job_failure_code_id", "failure_code", "id", postgresql_where=text("state = 'failed'")),
+        Index("ix_job_failure_code_id", "failure_code", "id", postgresql_where=text(HAS_FAILURE_CODE)),
         Index("ix_job_labels", "labels", postgresql_using="gin", postgresql_where=text("labels <> '{}'::jsonb")),
         # half-empty pages let a checkpoint's new row version stay on its page, without touching an index
         {"postgresql_with": {"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.02}},
