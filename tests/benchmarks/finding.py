@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from worker.db.pool import Connection
 
 RUNS, LIVES, ROUNDS = 20, 500, 6
-OURS = ("ix_job_ended", "ix_job_ended_key", "ix_job_failure_code_id")
+OURS = ("ix_job_ended", "ix_job_ended_key", "ix_job_failed_id")
 GROUPINGS = ("state", "store", "tenant", "error_code", "label.kind")
 COUNTED = ("", "state=failed", "state=queued", "store=store1", "tenant=tenant3", "error_code=source_gone",
            "label.order=16", "key_prefix=videos/7/", "since=24h", "state=failed&older_than=1d")  # fmt: skip

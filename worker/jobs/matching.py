@@ -52,6 +52,8 @@ def conditions(which: Filter) -> list[ColumnElement[bool]]:
             found.append(_LIVE)  # follows from the state, but the planner does not know it
         elif set(which.states) <= set(FINAL):
             found.append(_ENDED)
+        if set(which.states) <= _WITH_ERROR:
+            found.append(_MAY_HAVE_ERROR)
     if which.error_code is not None:
         found.append(code() == which.error_code)
     return found
@@ -78,7 +80,7 @@ def branches(which: Filter, *, counted: bool = False, by_code: bool = False) -> 
         elif ended := ended.intersection(_WITH_ERROR):
             others += _of_states(ended, _WITH_ERROR)
             recorded = [*([_ENDED] if counted else []), *others, _MAY_HAVE_ERROR, Job.failure_code == which.error_code]
-            unrecorded = [_ENDED, *others, *_UNRECORDED, which.error_code == _OWN_CODE]
+            unrecorded = [*others, *_UNRECORDED, which.error_code == _OWN_CODE]
             found += [Branch(recorded, Job.failure_code.expression), Branch(unrecorded, _OWN_CODE)]
     return found
 
@@ -92,7 +94,8 @@ def _ended(common: list[ColumnElement[bool]], *, by_code: bool) -> list[Branch]:
 
 
 def _of_states(states: Collection[JobState], of: Collection[JobState]) -> list[ColumnElement[bool]]:
-    return [] if set(states) == set(of) else [Job.state.in_(sorted(states))]
+    found: list[ColumnElement[bool]] = [] if set(states) == set(of) else [Job.state.in_(sorted(states))]
+    return [*found, _MAY_HAVE_ERROR] if set(states) <= _WITH_ERROR else found
 
 
 def code() -> ColumnElement[Any]:
