@@ -13,7 +13,7 @@ _BATCH = 2000
 _INDEXES = {
     "ix_job_ended": "(tenant, state, store, failure_code) WHERE finished_at IS NOT NULL",
     "ix_job_ended_key": "(key text_pattern_ops) WHERE finished_at IS NOT NULL",
-    "ix_job_failed_id": "(id) INCLUDE (failure_code, state, tenant, store) WHERE state IN ('failed', 'cancelled')",
+    "ix_job_failed_id": "(id, failure_code, state, tenant, store) WHERE state IN ('failed', 'cancelled')",
 }
 # Rows that a worker of 0.1 writes meanwhile, or later, have no code; `worker/jobs/matching.py` reads those from `error`.
 _RECORD = f"""

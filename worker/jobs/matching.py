@@ -28,7 +28,7 @@ _OWN_CODE = Job.error["code"].astext
 _MAY_HAVE_ERROR: ColumnElement[bool] = literal_column(f"job.{MAY_HAVE_ERROR}", Boolean)  # as the index says it
 _UNRECORDED = (_MAY_HAVE_ERROR, Job.failure_code.is_(None))
 """A job that release 0.1 has ended beside this one: its row may have an error and has no `failure_code`."""
-_WITH_ERROR = {JobState.FAILED, JobState.CANCELLED}
+WITH_ERROR = {JobState.FAILED, JobState.CANCELLED}
 
 
 class Branch(NamedTuple):
@@ -52,7 +52,7 @@ def conditions(which: Filter) -> list[ColumnElement[bool]]:
             found.append(_LIVE)  # follows from the state, but the planner does not know it
         elif set(which.states) <= set(FINAL):
             found.append(_ENDED)
-        if set(which.states) <= _WITH_ERROR:
+        if set(which.states) <= WITH_ERROR:
             found.append(_MAY_HAVE_ERROR)
     if which.error_code is not None:
         found.append(code() == which.error_code)
@@ -75,12 +75,12 @@ def branches(which: Filter, *, counted: bool = False, by_code: bool = False) -> 
     if ended := states.intersection(FINAL):
         others = [*_common(which), *_key_range(which)]
         if which.error_code is None:
-            by_code = by_code and not ended.isdisjoint(_WITH_ERROR)
+            by_code = by_code and not ended.isdisjoint(WITH_ERROR)
             found += _ended([_ENDED, *_of_states(ended, FINAL), *others], by_code=by_code)
-        elif ended := ended.intersection(_WITH_ERROR):
-            others += _of_states(ended, _WITH_ERROR)
+        elif ended := ended.intersection(WITH_ERROR):
+            others += _of_states(ended, WITH_ERROR)
             recorded = [*([_ENDED] if counted else []), *others, _MAY_HAVE_ERROR, Job.failure_code == which.error_code]
-            unrecorded = [*others, *_UNRECORDED, which.error_code == _OWN_CODE]
+            unrecorded = [_ENDED, *others, *_UNRECORDED, which.error_code == _OWN_CODE]
             found += [Branch(recorded, Job.failure_code.expression), Branch(unrecorded, _OWN_CODE)]
     return found
 
@@ -95,7 +95,7 @@ def _ended(common: list[ColumnElement[bool]], *, by_code: bool) -> list[Branch]:
 
 def _of_states(states: Collection[JobState], of: Collection[JobState]) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = [] if set(states) == set(of) else [Job.state.in_(sorted(states))]
-    return [*found, _MAY_HAVE_ERROR] if set(states) <= _WITH_ERROR else found
+    return [*found, _MAY_HAVE_ERROR] if set(states) <= WITH_ERROR else found
 
 
 def code() -> ColumnElement[Any]:

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple, TypeVar
 
 import psycopg
-from sqlalchemy import bindparam, literal_column, select, text, union_all
+from sqlalchemy import bindparam, func, literal_column, select, text, union_all
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import result_tuple
 from sqlalchemy.exc import OperationalError
@@ -24,6 +24,7 @@ from worker.jobs.waits import HELD_BACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy import ColumnElement, Row, Select
@@ -158,7 +159,9 @@ def list_jobs(database: Database, which: Filter, *, after: UUID | None, limit: i
     if _is_ordered_by_an_index(which):
         return _page(_within(database, in_order, PAGE_TIMEOUT_MS), limit)
     # the planner knows neither that live jobs are the newest ones, nor how few have an error
-    hopeless = which.error_code is not None or (oldest_first and set(which.states or FINAL) <= set(LIVE))
+    hopeless = (which.error_code is not None and not set(which.states or LIVE) <= matching.WITH_ERROR) or (
+        oldest_first and set(which.states or FINAL) <= set(LIVE)
+    )
     with suppress(_TookTooLong):
         if not hopeless:
             return _page(_within(database, in_order, FIRST_TRY_MS), limit)
