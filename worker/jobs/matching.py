@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Boolean, ColumnElement, case, exists, func, literal_column, not_, null, select, text
 
-from worker.jobs.models import MAY_HAVE_ERROR, Breaker, Job
+from worker.jobs.models import Breaker, Job
 from worker.jobs.states import FINAL, LIVE, JobState
 from worker.jobs.waits import shown_code
 
@@ -25,10 +25,16 @@ _LAST_CODE_POINT = 0x10FFFF
 _LIVE = Job.finished_at.is_(None)
 _ENDED = Job.finished_at.is_not(None)
 _OWN_CODE = Job.error["code"].astext
-_MAY_HAVE_ERROR: ColumnElement[bool] = literal_column(f"job.{MAY_HAVE_ERROR}", Boolean)  # as the index says it
-_UNRECORDED = (_MAY_HAVE_ERROR, Job.failure_code.is_(None))
-"""A job that release 0.1 has ended beside this one: its row may have an error and has no `failure_code`."""
 WITH_ERROR = {JobState.FAILED, JobState.CANCELLED}
+
+
+def _in(states: Collection[JobState]) -> ColumnElement[bool]:
+    """Return a condition on the state, written out: only then is an index found that has no other states."""
+    return literal_column(f"job.state IN ({', '.join(repr(str(state)) for state in sorted(states))})", Boolean)
+
+
+_UNRECORDED = (_in(WITH_ERROR), Job.failure_code.is_(None))
+"""A job that release 0.1 has ended beside this one: its row may have an error and has no `failure_code`."""
 
 
 class Branch(NamedTuple):
@@ -37,23 +43,23 @@ class Branch(NamedTuple):
     Attributes:
         conditions: all of them hold.
         code: of the error with which a job of this branch is shown.
+        in_order: whether an index has the conditions and the order of the ids: it has the next jobs first.
     """
 
     conditions: list[ColumnElement[bool]]
     code: ColumnElement[Any]
+    in_order: bool = False
 
 
 def conditions(which: Filter) -> list[ColumnElement[bool]]:
     """Return the conditions of a filter; all of them hold for a job that matches."""
     found = _common(which)
     if which.states:
-        found.append(Job.state.in_(which.states))
+        found.append(_in(which.states))
         if set(which.states) <= set(LIVE):
             found.append(_LIVE)  # follows from the state, but the planner does not know it
         elif set(which.states) <= set(FINAL):
             found.append(_ENDED)
-        if set(which.states) <= WITH_ERROR:
-            found.append(_MAY_HAVE_ERROR)
     if which.error_code is not None:
         found.append(code() == which.error_code)
     return found
@@ -78,24 +84,23 @@ def branches(which: Filter, *, counted: bool = False, by_code: bool = False) -> 
             by_code = by_code and not ended.isdisjoint(WITH_ERROR)
             found += _ended([_ENDED, *_of_states(ended, FINAL), *others], by_code=by_code)
         elif ended := ended.intersection(WITH_ERROR):
-            others += _of_states(ended, WITH_ERROR)
-            recorded = [*([_ENDED] if counted else []), *others, _MAY_HAVE_ERROR, Job.failure_code == which.error_code]
-            unrecorded = [_ENDED, *others, *_UNRECORDED, which.error_code == _OWN_CODE]
-            found += [Branch(recorded, Job.failure_code.expression), Branch(unrecorded, _OWN_CODE)]
+            others.append(_in(ended))
+            recorded = [*([_ENDED] if counted else []), *others, Job.failure_code == which.error_code]
+            unrecorded = [_ENDED, *others, Job.failure_code.is_(None), which.error_code == _OWN_CODE]
+            found += [Branch(recorded, Job.failure_code.expression, in_order=True), Branch(unrecorded, _OWN_CODE)]
     return found
 
 
 def _ended(common: list[ColumnElement[bool]], *, by_code: bool) -> list[Branch]:
     if not by_code:
         return [Branch(common, null())]
-    recorded = case((_MAY_HAVE_ERROR, Job.failure_code))  # a worker of 0.1 leaves the code there when it retries a job
-    others = [*common, not_(_MAY_HAVE_ERROR) | Job.failure_code.is_not(None)]
+    recorded = case((_in(WITH_ERROR), Job.failure_code))  # a worker of 0.1 leaves the code there when it retries a job
+    others = [*common, not_(_in(WITH_ERROR)) | Job.failure_code.is_not(None)]
     return [Branch(others, recorded), Branch([*common, *_UNRECORDED], _OWN_CODE)]
 
 
 def _of_states(states: Collection[JobState], of: Collection[JobState]) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = [] if set(states) == set(of) else [Job.state.in_(sorted(states))]
-    return [*found, _MAY_HAVE_ERROR] if set(states) <= WITH_ERROR else found
+    return [] if set(states) == set(of) else [_in(states)]
 
 
 def code() -> ColumnElement[Any]:

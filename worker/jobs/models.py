@@ -46,9 +46,8 @@ _LIVE = _one_of("state", LIVE)
 UNFINISHED = "finished_at IS NULL"
 """A live job, as indexes say it. Not by its state: a condition on one state would imply it, and a plan made while few
 jobs are live would read such an index whole, for ever after."""
-
 ENDED = "finished_at IS NOT NULL"
-MAY_HAVE_ERROR = "state IN ('failed', 'cancelled')"  # of the ended jobs; release 0.1 left an error to cancelled ones
+WITH_ERROR = "state IN ('failed', 'cancelled')"  # of the ended jobs; release 0.1 left an error to cancelled ones
 
 
 class Base(DeclarativeBase):
@@ -164,9 +163,7 @@ class Job(Base):
         # what people count, and find among the ended: a row comes into these once, when its job ends
         Index("ix_job_ended", "tenant", "state", "store", "failure_code", postgresql_where=text(ENDED)),
         Index("ix_job_ended_key", "key", postgresql_ops={"key": "text_pattern_ops"}, postgresql_where=text(ENDED)),
-        Index(
-            "ix_job_failed_id", "id", "failure_code", "state", "tenant", "store", postgresql_where=text(MAY_HAVE_ERROR)
-        ),
+        Index("ix_job_failed_id", "id", "failure_code", "state", "tenant", "store", postgresql_where=text(WITH_ERROR)),
         Index("ix_job_labels", "labels", postgresql_using="gin", postgresql_where=text("labels <> '{}'::jsonb")),
         # half-empty pages let a checkpoint's new row version stay on its page, without touching an index
         {"postgresql_with": {"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.02}},

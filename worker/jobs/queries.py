@@ -153,20 +153,21 @@ def list_jobs(database: Database, which: Filter, *, after: UUID | None, limit: i
     of_page = [] if after is None else [Job.id > after if oldest_first else Job.id < after]
     columns = select(*_SHOWN, _IN_FLIGHT).order_by(order)
     in_order = columns.where(*matching.conditions(which), *of_page).limit(limit + 1)
-    found = [select(Job.id).where(*each.conditions, *of_page) for each in matching.branches(which)]
+    found = []
+    for branch in matching.branches(which):
+        ids = select(Job.id).where(*branch.conditions, *of_page)
+        found.append(select(ids.order_by(order).limit(limit + 1).subquery().c.id) if branch.in_order else ids)
     if not found:
         return Page([], more=False)
     if _is_ordered_by_an_index(which):
         return _page(_within(database, in_order, PAGE_TIMEOUT_MS), limit)
     # the planner knows neither that live jobs are the newest ones, nor how few have an error
-    hopeless = (which.error_code is not None and not set(which.states or LIVE) <= matching.WITH_ERROR) or (
-        oldest_first and set(which.states or FINAL) <= set(LIVE)
-    )
+    hopeless = which.error_code is not None or (oldest_first and set(which.states or FINAL) <= set(LIVE))
     with suppress(_TookTooLong):
         if not hopeless:
             return _page(_within(database, in_order, FIRST_TRY_MS), limit)
-    ids = union_all(*found).cte("found").prefix_with("MATERIALIZED")
-    page = select(ids.c.id).order_by(ids.c.id.asc() if oldest_first else ids.c.id.desc()).limit(limit + 1)
+    every = union_all(*found).cte("found").prefix_with("MATERIALIZED")
+    page = select(every.c.id).order_by(every.c.id.asc() if oldest_first else every.c.id.desc()).limit(limit + 1)
     return _page(_within(database, columns.where(Job.id.in_(page)), PAGE_TIMEOUT_MS), limit)
 
 
