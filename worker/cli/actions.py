@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.cli.jobs import client_here
+from worker.cli.options import client_here
 from worker.cli.output import json_option, print_json, printable
 from worker.errors import SlicewayError
 from worker.telemetry.redact import redact

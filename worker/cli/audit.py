@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.cli.jobs import client_here
+from worker.cli.options import client_here
 from worker.cli.output import Columns, json_option, print_json, print_table
 from worker.telemetry.redact import redact
 

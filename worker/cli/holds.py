@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 
 from worker.cli.admin import stores
-from worker.cli.jobs import client_here
+from worker.cli.options import client_here
 from worker.cli.output import Columns, json_option, print_json, print_table, printable
 from worker.telemetry.redact import redact
 
