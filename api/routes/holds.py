@@ -69,7 +69,7 @@ def resume_queue(request: ActionDep) -> HoldChanged:
     return _resume(HoldKind.QUEUE, "", request)
 
 
-@router.get("/holds", response_model=HoldList, responses=problem_responses(401, 403, 503, validates=False))
+@router.get("/holds", response_model=HoldList, responses=problem_responses(401, 403, 503))
 def list_holds(key: Reader, app_state: AppStateDep) -> Response:
     """List what is held: the queue, stores and tenants, as far as the key's jobs may wait for it. Needs `read`."""
     found = run_idempotent(app_state.database, holds.list_holds)

@@ -59,7 +59,7 @@ def test_a_job_is_paused_and_resumed(acme: httpx.Client) -> None:
     assert act(acme, job, "pause", {"reason": "another"}).json()["changed"] is False
     assert act(acme, job, "resume").json() == {"id": job, "state": "queued", "changed": True}
     assert act(acme, job, "resume").json()["changed"] is False
-    assert acme.get(f"/v1/jobs/{job}").json()["waiting"] is None
+    assert acme.get(f"/v1/jobs/{job}").json()["waiting"]["paused_at"] is None
 
 
 def test_a_job_gets_another_priority(acme: httpx.Client) -> None:
@@ -74,7 +74,7 @@ def test_a_start_says_what_holds_the_job_back_nevertheless(api: Api, acme: httpx
     job = enqueue(acme, "a")
     api.sql("UPDATE job SET not_before = now() + interval '1 hour'")
     assert act(acme, job, "start").json() == {"id": job, "state": "queued", "changed": True, "held_back": []}
-    assert acme.get(f"/v1/jobs/{job}").json()["waiting"] is None
+    assert acme.get(f"/v1/jobs/{job}").json()["waiting"]["not_before"] is None
     act(acme, job, "pause")
     api.sql("""INSERT INTO breaker (store, error, probe_at) VALUES ('main', '{"message": "no such bucket"}', now())""")
     answer = act(acme, job, "start").json()

@@ -110,7 +110,7 @@ def test_an_entry_is_committed_with_its_action_or_not_at_all(api: Api, acme: htt
     api.sql("ALTER TABLE audit ADD CONSTRAINT none CHECK (action <> 'job.pause')")
     try:
         assert acme.post(f"/v1/jobs/{job}/pause").status_code == 500
-        assert acme.get(f"/v1/jobs/{job}").json()["waiting"] is None
+        assert acme.get(f"/v1/jobs/{job}").json()["waiting"]["paused_at"] is None
     finally:
         api.sql("ALTER TABLE audit DROP CONSTRAINT none")
 
