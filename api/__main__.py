@@ -30,7 +30,7 @@ def main() -> int:
         served = server(settings)
         warn_of_short_secrets()
         refuse_unexpected_pooler(settings.database_url, settings.database_direct_url)
-        run_on_after_hangup()
+        run_on_after_hangup(served.app_state.stores.ask_reload)
         gc.freeze()  # these objects stay: collecting them was a fifth of the time of a large batch
         gc.set_threshold(_COLLECT_AFTER)
         served.run()

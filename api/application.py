@@ -19,6 +19,7 @@ from api.schemas.actions import ActionBody, PriorityBody, RetryBody
 from api.schemas.jobs import BatchItem, BatchRequest, JobRequest
 from api.server.body_limits import BodyLimits
 from api.state import AppState
+from api.stores_watch import StoresWatch
 from api.waiters import Waiters
 from worker.db.pool import Database
 from worker.jobs.admission import Admission
@@ -91,6 +92,7 @@ def application(settings: Settings) -> FastAPI:
         quota=quota,
         enqueue_batcher=EnqueueBatcher(database, quota),
         waiters=Waiters(database),
+        stores=StoresWatch(settings, database),
         large_bodies=anyio.CapacityLimiter(1),
     )
     for routes in (jobs, counts, actions, holds, audit, slices, events, why, health, not_implemented):
@@ -104,6 +106,8 @@ def application(settings: Settings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app_state: AppState = app.state.sliceway
     anyio.to_thread.current_default_thread_limiter().total_tokens = app_state.settings.api_threads
+    app_state.stores.start()
     yield
     app_state.waiters.stop()
+    app_state.stores.end()
     app_state.database.close()

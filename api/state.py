@@ -8,6 +8,7 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from api.enqueue_batcher import EnqueueBatcher
+from api.stores_watch import StoresWatch
 from api.waiters import Waiters
 from worker.config.settings import Settings
 from worker.db.pool import Database
@@ -27,6 +28,7 @@ class AppState:
     quota: Quota
     enqueue_batcher: EnqueueBatcher
     waiters: Waiters
+    stores: StoresWatch
     large_bodies: CapacityLimiter
     """Lets one thread parse a large body: several threads would only compete for the interpreter lock."""
 

@@ -11,7 +11,7 @@ from sqlalchemy import pool, text
 
 from worker.config.settings import load_settings
 from worker.db.session_settings import engine
-from worker.jobs.models import Base
+from worker.jobs.process_models import Base
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,11 +1,11 @@
-"""How a role handles SIGHUP of a closed terminal, and a signal to end while the database does not answer."""
+"""How a role handles SIGHUP, and a signal to end while the database does not answer."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -14,6 +14,8 @@ from worker.db.pool import connect
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from worker.config.settings import Settings
 
 log = get_logger(__name__)
@@ -22,16 +24,35 @@ DATABASE_TIMEOUT_S = 4.5
 """How long a role waits at its end for a database that does not answer; it then ends within 5 s."""
 
 
-def run_on_after_hangup() -> None:
-    """Log SIGHUP (a closed terminal) and run on. Under `nohup` SIGHUP stays ignored."""
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, _note_hangup)
+def run_on_after_hangup(ask_reload: Callable[[], None] | None = None) -> None:
+    """Log SIGHUP (a closed terminal) and run on. Under `nohup` SIGHUP stays ignored.
 
-
-def _note_hangup(*_: object) -> None:
-    # in a thread: the interrupted code may be writing a line of the log
+    Args:
+        ask_reload: has the process read its stores file again; it interrupts any code, so it only sets a flag.
+    """
     advice = "Nothing: this process runs on; SIGTERM ends it."
-    threading.Thread(target=log.info, args=("signal.hangup",), kwargs={"advice": advice}, daemon=True).start()
+    if ask_reload is not None:
+        advice = "Nothing: this process runs on, and reads its stores file again; SIGTERM ends it."
+
+    def note_hangup(*_: object) -> None:
+        if ask_reload is not None:
+            ask_reload()
+        # in a thread: the interrupted code may be writing a line of the log
+        threading.Thread(target=log.info, args=("signal.hangup",), kwargs={"advice": advice}, daemon=True).start()
+
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, note_hangup)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])  # its parent may have blocked it until now
+
+
+@contextmanager
+def hangups_wait() -> Iterator[None]:
+    """Have the processes that are started meanwhile get SIGHUP only when `run_on_after_hangup` has run in them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def force_exit_if_database_is_away(settings: Settings, code: int) -> None:

@@ -20,7 +20,7 @@ from tests.support.deadline import DEADLINE_S
 from worker.db.migrate import alembic_config, migrate, migrations_folder, pending_migrations
 from worker.db.pool import conninfo
 from worker.errors import SlicewayError
-from worker.jobs.models import Base
+from worker.jobs.process_models import Base
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

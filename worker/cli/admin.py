@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.cli.output import Columns, finding_line, json_option, print_json, print_table
+from worker.cli.stores_reload import reload_stores
 from worker.errors import SettingsError, SlicewayError
 from worker.telemetry.redact import redact_json
 
@@ -138,7 +139,7 @@ def _document(key: ApiKey) -> dict[str, Any]:
 
 @click.group()
 def stores() -> None:
-    """Check the stores of the stores file, hold and release them."""
+    """Check, hold and release the stores of the stores file, or have all processes read it again."""
 
 
 @stores.command("check")
@@ -157,6 +158,9 @@ def check(names: Sequence[str], *, as_json: bool) -> None:
     _report(found, as_json=as_json)
     if any(finding.level is Level.FAILED for finding in found):
         raise SlicewayError("not every store can be used", code="check_failed", advice="See the lines above.")
+
+
+stores.add_command(reload_stores)
 
 
 @click.command()

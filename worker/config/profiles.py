@@ -125,6 +125,21 @@ class Profiles(Frozen):
         """Store name -> prefix of the targets in it, before the key."""
         return {name: profile.target("-").removesuffix("-") for name, profile in self.stores.items()}
 
+    @cached_property
+    def blind(self) -> frozenset[str]:
+        """The stores whose dry runs do not tell of other tenants' jobs."""
+        return frozenset(name for name, store in self.stores.items() if store.dry_run_sees == "own")
+
+    @cached_property
+    def caps(self) -> dict[str, int]:
+        """Store name -> requests of any kind that may be out to it at once."""
+        return {name: store.max_in_flight for name, store in self.stores.items()}
+
+    @cached_property
+    def whole_bytes(self) -> int:
+        """Size in bytes of the largest file that is uploaded to any of the stores in one request."""
+        return max((store.whole_bytes for store in self.stores.values()), default=0)
+
 
 _P = TypeVar("_P", StoreProfile, RootProfile)
 

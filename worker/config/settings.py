@@ -1,4 +1,4 @@
-"""The settings: one frozen class, read once at start from the `SLICEWAY_…` variables and the stores file."""
+"""The settings: one frozen class, read once at start from the `SLICEWAY_…` variables; and the stores file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.config.cgroup import processors
 from worker.config.credentials import hide_environment
 from worker.config.fields import EndpointValue, Positive, PositiveFloat, SecretValue, plain, variable
 from worker.config.imports import ModuleNames
-from worker.config.profiles import Profiles, load_profiles
+from worker.config.live_profiles import LiveProfiles
 from worker.config.servers import ServerSettings
 from worker.config.timeouts import Timers
 from worker.config.variables import given, nearest
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from pydantic import ValidationInfo
 
+    from worker.config.profiles import Profiles
     from worker.db.url import DatabaseUrl
 
 
@@ -116,13 +117,22 @@ class Settings(ServerSettings, ApiLimits):
         return Timers(self.heartbeat_s, self.dead_after_s, self.lead_s).scaled(self.time_scale)
 
     @cached_property
-    def profiles(self) -> Profiles:
-        """The stores and roots, read from the stores file once.
+    def live_profiles(self) -> LiveProfiles:
+        """The stores and roots of this process, which can be read again.
 
         Raises:
             SettingsError: the file cannot be read, or a table is wrong; the message names table and key.
         """
-        return load_profiles(self.stores_file, os.environ) if self.stores_file else Profiles(stores={}, roots={})
+        return LiveProfiles(self.stores_file, os.environ)
+
+    @property
+    def profiles(self) -> Profiles:
+        """The stores and roots, as the stores file had them when this process read it last.
+
+        Raises:
+            SettingsError: as `live_profiles`, at the first reading.
+        """
+        return self.live_profiles.profiles
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:

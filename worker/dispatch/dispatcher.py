@@ -45,17 +45,20 @@ class Dispatcher:
         self._broker = broker
         self._window, self._timers = settings.window, settings.timers
         self._store_caps = store_caps
-        self._known = list(store_caps)
         self._links = LinkBook()
         self._links_at: datetime | None = None
         self._last_tick_s = 0.0
         self._lanes = 1
-        self.whole_bytes = max((store.whole_bytes for store in settings.profiles.stores.values()), default=0)
-        """Files of at most this size may be sent by an init."""
+        self._live = settings.live_profiles
         self.pace_s = TICK_INTERVAL_S
         """The least time from the last tick to the next, unless the next is urgent."""
         self.backlogged = False
         """Whether messages waited for a slot after the last tick."""
+
+    @property
+    def whole_bytes(self) -> int:
+        """Files of at most this size may be sent by an init."""
+        return self._live.profiles.whole_bytes
 
     def begin_term(self, tx: Connection) -> None:
         """Forget what an earlier term has learnt of the links: the leaders since then have used it."""
@@ -92,7 +95,8 @@ class Dispatcher:
         window = self._window or 2 * seen.slots
         items += due.due_slices(tx, per_lane=per_lane, window=window, blocked=blocked, held_tenants=tenants)
         if waiting:
-            items += aborts.due_aborts(tx, blocked=waiting, known=self._known, most=per_lane, held_tenants=tenants)
+            known = list(self._store_caps)
+            items += aborts.due_aborts(tx, blocked=waiting, known=known, most=per_lane, held_tenants=tenants)
         self._lanes = max(1, len({(item.store, item.tenant) for item in items}))
         probes = [store for store, is_due in seen.waiting_stores.items() if is_due]
         target_s, slow_s = self._timers.slice_target_s, self._timers.slow_slice_s

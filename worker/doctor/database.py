@@ -12,6 +12,7 @@ from worker.db.pool import connect
 from worker.db.session_settings import POOLER_ADVICE, UnexpectedPoolerError
 from worker.doctor import sessions
 from worker.doctor.findings import CONNECT_S, Finding, Level, clock
+from worker.doctor.stores_versions import stores_versions
 from worker.doctor.work import work
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def database(settings: Settings, profiles: Profiles) -> Iterator[Finding]:
         if migrated.level is Level.OK:
             yield _connections(connection, settings, status)
             yield from work(connection, settings.timers.dead_after_s, profiles)
+            yield from stores_versions(connection, settings)
 
 
 def _server(connection: Connection) -> Iterator[Finding]:

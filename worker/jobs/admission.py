@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from worker.errors import Refused
 from worker.ids import new_id
 from worker.jobs.transitions import NewJob
-from worker.protocols.spec import canonical_target, check_slice_size, normal_key
+from worker.protocols.spec import check_slice_size, normal_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.config.profiles import StoreProfile
+    from worker.config.profiles import Profiles, StoreProfile
     from worker.config.settings import Settings
     from worker.jobs.documents import SourceDocument
 
@@ -70,11 +70,13 @@ class Admission:
         Raises:
             SettingsError: the stores file is wrong.
         """
-        self._profiles = settings.profiles
-        self._places = {name: _place(store) for name, store in self._profiles.stores.items()}
+        self._live = settings.live_profiles
         self._retry_for_s = settings.retry_for_s
-        self.blind = frozenset(name for name, store in self._profiles.stores.items() if store.dry_run_sees == "own")
+
+    @property
+    def blind(self) -> frozenset[str]:
         """The stores whose dry runs do not tell of other tenants' jobs."""
+        return self._live.profiles.blind
 
     def new_job(self, requested: JobSpec, tenant: str) -> NewJob:
         """Return the job that is to be inserted.
@@ -83,8 +85,9 @@ class Admission:
             Refused: ``unknown_store``, ``unknown_root``, ``bad_key``, ``bad_verify`` or ``bad_slice_size``; or by
                 the source's own rules.
         """
-        store = self._store(requested.store, tenant)
-        self._check_root(requested.source.root, tenant)
+        profiles = self._live.profiles  # taken once: a reload may replace them meanwhile
+        store = _store(profiles, requested.store, tenant)
+        _check_root(profiles, requested.source.root, tenant)
         requested.source.check()
         _check_verify(requested, store)
         key = _key(requested, store, tenant)
@@ -95,7 +98,7 @@ class Admission:
             source=requested.source.document(),
             store=requested.store,
             key=key,
-            target=self._places[requested.store] + key,
+            target=profiles.places[requested.store] + key,
             overwrite=requested.overwrite,
             attributes=requested.attributes,
             labels=requested.labels,
@@ -107,24 +110,26 @@ class Admission:
             traceparent=requested.traceparent,
         )
 
-    def _store(self, name: str, tenant: str) -> StoreProfile:
-        store = self._profiles.stores.get(name)
-        if store is None or not store.allows(tenant):
-            raise Refused(
-                f"there is no store {name!r} that tenant {tenant!r} may write to",
-                code="unknown_store",
-                advice="Name a store whose profile lists the tenant.",
-            )
-        return store
 
-    def _check_root(self, name: str, tenant: str) -> None:
-        root = self._profiles.roots.get(name)
-        if root is None or not root.allows(tenant):
-            raise Refused(
-                f"there is no root {name!r} that tenant {tenant!r} may read from",
-                code="unknown_root",
-                advice="Name a root whose profile lists the tenant.",
-            )
+def _store(profiles: Profiles, name: str, tenant: str) -> StoreProfile:
+    store = profiles.stores.get(name)
+    if store is None or not store.allows(tenant):
+        raise Refused(
+            f"there is no store {name!r} that tenant {tenant!r} may write to",
+            code="unknown_store",
+            advice="Name a store whose profile lists the tenant.",
+        )
+    return store
+
+
+def _check_root(profiles: Profiles, name: str, tenant: str) -> None:
+    root = profiles.roots.get(name)
+    if root is None or not root.allows(tenant):
+        raise Refused(
+            f"there is no root {name!r} that tenant {tenant!r} may read from",
+            code="unknown_root",
+            advice="Name a root whose profile lists the tenant.",
+        )
 
 
 def _key(requested: JobSpec, store: StoreProfile, tenant: str) -> str:
@@ -136,13 +141,6 @@ def _key(requested: JobSpec, store: StoreProfile, tenant: str) -> str:
             advice=f"Begin the key with {prefix!r}.",
         )
     return key
-
-
-def _place(store: StoreProfile) -> str:
-    """Return what the targets in a store begin with; worked out once, since every job needs it."""
-    return canonical_target(
-        protocol=store.protocol, endpoint=store.endpoint, account=store.appid, bucket=store.bucket, key=""
-    )
 
 
 def _check_verify(requested: JobSpec, store: StoreProfile) -> None:

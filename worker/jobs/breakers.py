@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 from worker.jobs.statements import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from worker.db.pool import Connection
     from worker.jobs.retry import ErrorDocument
@@ -24,6 +24,11 @@ def open_breaker(tx: Connection, store: str, error: ErrorDocument, probe_s: floa
 def close_breaker(tx: Connection, store: str) -> bool:
     """Let the store's jobs go on; return whether the breaker was open."""
     return tx.execute(sql("close_breaker"), {"store": store}).fetchone() is not None
+
+
+def probe_at_once(tx: Connection, stores: Collection[str]) -> list[str]:
+    """Let the next probe of these stores go out at once; return those that were waiting for one."""
+    return [row["store"] for row in tx.execute(sql("probe_at_once"), {"stores": sorted(stores)})]
 
 
 def note_probes(tx: Connection, stores: Sequence[str], probe_s: float) -> None:

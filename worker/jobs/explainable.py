@@ -14,13 +14,13 @@ _BY_TYPE = {
     "int": "attempt changed epoch left most most_slices number per_lane priority refused slots total window",
     "int[]": "epochs held listed numbers",
     "bigint": "bytes_done low_speed sent_bytes size_bytes slice_bytes token whole_bytes",
-    "float8": "abort_delay_s dead_after_s delay_s finish_lease_s init_lease_s known_for_s lead_s lease_s overdue_s"
+    "float8": "abort_delay_s dead_after_s delay_s finish_lease_s forget_s init_lease_s known_for_s lead_s lease_s overdue_s"
     " probe_s slack_s window_s",
-    "text": "action actor key_name kind left_open name person reason source store tenant",
-    "text[]": "blocked held_tenants keys known roots states stores targets",
+    "text": "action actor key_name kind left_open name person reason source store tenant version",
+    "text[]": "blocked codes held_tenants keys known roots states stores targets",
     "timestamptz": "claimed_through before",
     "json": "claims leases slices",
-    "jsonb": "cause digests error fingerprint hashing links result sending session what",
+    "jsonb": "cause digests error fingerprint hashing links profiles result sending session what",
 }
 _TYPES = {name: kind for kind, names in _BY_TYPE.items() for name in names.split()}
 _OF_ONE = {("enqueue", "jobs"): "jsonb", ("retry", "fresh"): "bool[]"}

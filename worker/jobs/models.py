@@ -243,6 +243,7 @@ class Worker(Base):
     links: Mapped[list[Any] | None] = mapped_column(JSONB)
     links_at: Mapped[datetime | None]
     sending: Mapped[list[Any] | None] = mapped_column(JSONB)
+    stores: Mapped[JsonObject | None]
     ended_at: Mapped[datetime | None]
     end: Mapped[str | None]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from worker.jobs.leases import json_or_null
 from worker.jobs.rows import EndedWorker
 from worker.jobs.statements import sql
+from worker.jobs.stores_reload import ReloadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from worker.db.pool import Connection
     from worker.jobs.documents import LinkCounters, SendingEntry
+    from worker.jobs.stores_reload import ProfilesDocument
 
 
 def start_worker(tx: Connection, worker: UUID, name: str, *, slots: int, roots: Sequence[str]) -> None:
@@ -31,8 +33,11 @@ def heartbeat(
     claimed_through: datetime | None,
     links: list[LinkCounters] | None = None,
     sending: list[SendingEntry] | None = None,
-) -> bool:
-    """Say that the worker lives; False if it was taken for dead meanwhile and holds nothing any more.
+    profiles: ProfilesDocument | None = None,
+) -> ReloadRequest | None:
+    """Say that the worker lives; None if it was taken for dead meanwhile and holds nothing any more.
+
+    ``profiles``: what it says of its stores file.
 
     ``links``: the counters of its links, where they have changed. ``sending``: what is being sent, as
     `worker.runtime.sending_report` makes it; None for nothing.
@@ -44,8 +49,10 @@ def heartbeat(
         "claimed_through": claimed_through,
         "links": json_or_null(links),
         "sending": json_or_null(sending),
+        "profiles": json_or_null(profiles),
     }
-    return tx.execute(sql("heartbeat"), params).fetchone() is not None
+    row = tx.execute(sql("heartbeat"), params).fetchone()
+    return None if row is None else ReloadRequest(row["generation"] or 0, row["key"])
 
 
 def stop_worker(tx: Connection, worker: UUID) -> None:

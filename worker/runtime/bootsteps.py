@@ -21,6 +21,7 @@ from worker.broker.publisher import Broker, check_safe
 from worker.config.authorities import check_authorities
 from worker.config.celery_parts import STOCK_ADVICE, why_stock
 from worker.config.credentials import warn_of_short_secrets
+from worker.config.live_profiles import LiveCaps
 from worker.config.settings import load_settings
 from worker.db.upgrade import refuse_unexpected_pooler
 from worker.dispatch.notifier import DispatcherNotifier
@@ -132,7 +133,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
     def _start(self, parent: Any) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        run_on_after_hangup()
+        run_on_after_hangup(self._on_hangup)
         state.maybe_shutdown()  # Celery's own handler of these signals only takes note of them
         settings = load_settings()
         if PARENT_VARIABLE not in os.environ:  # else it was the parent's, once: what is wrong later opens the breaker
@@ -144,7 +145,6 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
             log.info("worker.stock_celery", why=stock, advice=STOCK_ADVICE)
         rt = self.runtime = self.runtime_type(settings, revoked=lambda task_id: task_id in state.revoked)
         rt.name = f"{parent.hostname}:{os.getpid()}"  # what Flower and Celery's commands call it, and its process
-        caps = {name: profile.max_in_flight for name, profile in settings.profiles.stores.items()}
         self.wakeup = Wakeup(settings.database_direct_url or settings.database_url)
         self.leader = Leader(
             db=rt.db,
@@ -152,7 +152,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
             wakeup=self.wakeup,
             settings=settings,
             holder=rt.worker,
-            store_caps=caps,
+            store_caps=LiveCaps(settings.live_profiles),
             duties=self.long_duties,
         )
         self.notifier = DispatcherNotifier(
@@ -171,6 +171,11 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         self.leader_thread = threading.Thread(target=self.leader.run, name="leader", daemon=True)
         for thread in (self.liveness, self.notifier, self.leader_thread):
             thread.start()
+
+    def _on_hangup(self) -> None:
+        """Have the stores file read again; what is not ready has just read it."""
+        if self.runtime is not None and self.leader_thread is not None:
+            self.liveness.stores.ask()
 
     def _on_signal(self, *_: Any) -> None:
         """Stop at once: what is being sent stops at its next piece and is given back.

@@ -14,6 +14,7 @@ from worker.jobs.leases import Deferral
 from worker.runtime.concurrency import Slots
 from worker.runtime.overdue import OverdueWatch
 from worker.runtime.sending_report import SendingReport
+from worker.runtime.stores_reload import StoresReload
 from worker.sources.file import usable
 from worker.tasks.guard import boot_clock_s
 from worker.telemetry.log import get_logger
@@ -46,6 +47,7 @@ class Liveness(threading.Thread):
         super().__init__(name="liveness", daemon=True)
         self._rt, self._request_stop, self._resize = rt, request_stop, resize
         self._slots = Slots(threads(rt.settings), ahead=why_stock(rt.settings) is None)
+        self.stores = StoresReload(rt)
         self._report = SendingReport(rt.timers.progress_s)
         self._overdue = OverdueWatch(rt.timers.stuck_after_s)
         self._ended = threading.Event()
@@ -97,7 +99,8 @@ class Liveness(threading.Thread):
     def _watch(self, now_s: float, *, first_answer: bool) -> None:
         """Beat when it is time, or when there is news of what is sent or of a link; hear which claims are void."""
         self._rt.transfers.links.first_answer.clear()
-        if self._resized() or first_answer or now_s >= self._next_beat_s or self._progressed(now_s):
+        news_of_stores = self.stores.look()
+        if self._resized() or first_answer or news_of_stores or now_s >= self._next_beat_s or self._progressed(now_s):
             self._next_beat_s = now_s + self._rt.timers.heartbeat_s
             self._beat()
         if first_answer:
@@ -120,7 +123,7 @@ class Liveness(threading.Thread):
     def _beat(self) -> None:
         sending = self._report.observe(self._rt.guards.current())
         with self._rt.db.connection() as tx:
-            lives = workers.heartbeat(
+            request = workers.heartbeat(
                 tx,
                 self._rt.worker,
                 slots=self._tasks,
@@ -128,9 +131,12 @@ class Liveness(threading.Thread):
                 claimed_through=self._rt.guards.claimed_through,
                 links=self._rt.transfers.links.report(),
                 sending=[entry.document(boot_clock_s()) for entry in sending] or None,
+                profiles=self.stores.say(),
             )
         self._report.written(sending, time.monotonic())
-        if not lives and not self._rt.stopping.is_set():
+        if request is not None:
+            self.stores.note(request)
+        elif not self._rt.stopping.is_set():
             log.error("worker.taken_for_dead", advice="It was silent for too long; the process is restarted.")
             self._stop()
 

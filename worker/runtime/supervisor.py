@@ -13,10 +13,12 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from worker.config.authorities import check_authorities
 from worker.config.cgroup import killed_for_memory
+from worker.config.live_profiles import Reloader
 from worker.restarts import RestartBackoff
 from worker.runtime.heartbeat import PARENT_VARIABLE
-from worker.signals import run_on_after_hangup
+from worker.signals import hangups_wait, run_on_after_hangup
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -62,7 +64,13 @@ class _Child:
     def start(self) -> None:
         self.started_at = time.monotonic()
         environment = os.environ | {PARENT_VARIABLE: str(os.getpid())}
-        self.process = subprocess.Popen(command(self.number), env=environment, start_new_session=True)  # noqa: S603 - ours
+        with hangups_wait():  # one that came before the child's handler would end it
+            self.process = subprocess.Popen(command(self.number), env=environment, start_new_session=True)  # noqa: S603 - ours
+
+    def hang_up(self) -> None:
+        """Have the process read its stores file again."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGHUP)
 
     def reap(self) -> None:
         """Notice a death, and decide when to start again."""
@@ -92,10 +100,15 @@ def run(settings: Settings) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    run_on_after_hangup()
+    reloader = Reloader(settings.live_profiles, check_authorities)
+    run_on_after_hangup(reloader.ask)
     memory_kills = MemoryKills()
     children = [_Child(number, memory_kills) for number in range(1, settings.worker_processes + 1)]
     while not stopping:
+        if reloader.asked:
+            reloader.look()
+            for child in children if reloader.error is None else []:
+                child.hang_up()
         for child in children:
             child.reap()
             if child.process is None and time.monotonic() >= child.start_at:

@@ -89,11 +89,12 @@ def _step(source: JobState, limit: Limit) -> Callable[..., ClaimedJob]:
     """Return the claim of a step, with lease and deadline as the timeouts of the job's store need them."""
 
     def take(rt: Runtime, claim: Claim, guard: ClaimGuard, *, reclaim: bool) -> ClaimedJob:
-        lease, leases = rt.leases.of_step(limit)
+        known = rt.leases  # taken once: a reload of the profiles may replace them
+        lease, leases = known.of_step(limit)
         with rt.db.connection() as tx:
             job = transitions.claim_step(tx, claim, source, lease, leases=leases, reclaim=reclaim)
         # counted from before the claim: the lease outlasts it
-        guard.deadline_s += limit(rt.timers, rt.settings.profiles.stores.get(job.store)) - limit(rt.timers, None)
+        guard.deadline_s += limit(rt.timers, known.stores.get(job.store)) - limit(rt.timers, None)
         return job
 
     return take
@@ -111,6 +112,7 @@ def _perform(
     with bound_contextvars(job_id=str(claim.job_id), number=claim.number, token=claim.token, epoch=claim.epoch):
         try:
             with rt.guards.enter(claim, task.request.id, limit_s, alone=given.alone) as guard:
+                guard.profiles = rt.settings.profiles
                 _run(rt, claim, guard, lambda: _take(rt, claim, guard, take, limit_s), work)
         except StaleClaim as error:
             log.debug("claim.stale", message=error.message)

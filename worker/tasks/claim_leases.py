@@ -27,7 +27,9 @@ class ClaimLeases:
             timers: of the installation.
             stores: by name.
         """
-        self._timers, self._stores = timers, stores
+        self._timers = timers
+        self.stores = stores
+        """The profiles that these leases are long enough for: deadlines are set by the same."""
         self._longer: dict[Limit, dict[str, float]] = {}
         self.low_speed_bytes_per_s = min((store.low_speed_bytes_per_s for store in stores.values()), default=1)
         """The lowest of all stores: a slice's claim tells the store."""
@@ -40,6 +42,6 @@ class ClaimLeases:
         """Return the lease of a step that has this limit, and the longer ones: seconds by store."""
         least_s, slack_s = limit(self._timers, None), self._timers.lease_slack_s
         if limit not in self._longer:
-            limits = {name: limit(self._timers, profile) for name, profile in self._stores.items()}
+            limits = {name: limit(self._timers, profile) for name, profile in self.stores.items()}
             self._longer[limit] = {name: own_s + slack_s for name, own_s in limits.items() if own_s > least_s}
         return timedelta(seconds=least_s + slack_s), self._longer[limit]

@@ -70,7 +70,11 @@ class Runtime:
         self.transfers = Transfers(threads(settings) or MIN_SLOTS, settings.timers.slow_slice_s)
         self.checkpoints = Checkpoints(self.db, self.worker, more=self.transfers.room.busy)
         self.drivers = Drivers()
-        self.leases = ClaimLeases(settings.timers, settings.profiles.stores)
+        self.use_profiles()
+
+    def use_profiles(self) -> None:
+        """Make anew what follows from the profiles: at the start, and after a reload."""
+        self.leases = ClaimLeases(self.settings.timers, self.settings.profiles.stores)
 
     def write(self, statement: Callable[[Connection], T], guard: ClaimGuard) -> T:
         """Run a write, and run it again while the database is away, until the claim's deadline or a stop.
@@ -113,8 +117,9 @@ class Runtime:
         Raises:
             StoreUnusable: `store_changed`, or `tenant_not_allowed`.
         """
-        check_tenant(self.settings.profiles, job.tenant, job.store, job.key, job.source)
-        return self.profile(job)
+        profiles = self.settings.profiles  # taken once: a reload may replace them between the two
+        check_tenant(profiles, job.tenant, job.store, job.key, job.source)
+        return store_of(profiles, job.store, job.key, job.target)
 
     def source(self, job: Claimed) -> Source:
         """Open the job's source, as its fingerprint says if it has one.

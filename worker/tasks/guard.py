@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
 
+    from worker.config.profiles import Profiles
     from worker.jobs.leases import Claim
 
 
@@ -46,6 +47,8 @@ class ClaimGuard:
         self.sent_bytes = 0
         """The most of it that was acknowledged in one request: a job's reported progress never falls."""
         self.sending_since_s = 0.0
+        self.profiles: Profiles | None = None
+        """Those that the process had when work on the claim began."""
         self._stopping, self._revoked = stopping, revoked
 
     def check(self) -> None:

@@ -52,7 +52,7 @@ def settle(rt: Runtime, claim: Claim, job: Claimed | None, error: Exception, gua
 
     def write(tx: Connection) -> None:
         with tx.transaction():
-            if job and decision.error and _blames_store(error) and isinstance(decision, Again):
+            if job and decision.error and isinstance(decision, Again) and _blames_store(rt, guard, job.store, error):
                 _open_breaker(tx, job.store, _redacted(decision.error), rt.timers.probe_s)
             if isinstance(error, Interrupted) and error.stop is Stop.REVOKED:
                 pause_revoked(tx, claim.job_id)
@@ -71,8 +71,15 @@ def pause_revoked(tx: Connection, job_id: UUID) -> list[CommandResult]:
     return results
 
 
-def _blames_store(error: Exception) -> bool:
-    return isinstance(error, StoreUnusable) and error.code not in PROFILE_CODES
+def _blames_store(rt: Runtime, guard: ClaimGuard, store: str, error: Exception) -> bool:
+    """Return whether the error shows that nothing can be sent to the store by its profile.
+
+    An error of a profile that a reload has replaced meanwhile shows nothing of its successor.
+    """
+    in_use = rt.settings.profiles
+    began_with = in_use if guard.profiles is None else guard.profiles
+    is_in_use = began_with.stores.get(store) is in_use.stores.get(store)
+    return is_in_use and isinstance(error, StoreUnusable) and error.code not in PROFILE_CODES
 
 
 def _history(failures: FailureCounts, *, wait_for_s: float) -> History:

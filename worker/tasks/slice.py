@@ -30,10 +30,11 @@ def claim_slice(rt: Runtime, claim: Claim, guard: ClaimGuard, *, reclaim: bool) 
     Raises:
         StaleClaim: another worker has it, or none may have it.
     """
-    low_speed, slack = rt.leases.low_speed_bytes_per_s, timedelta(seconds=rt.leases.slice_slack_s)
+    leases = rt.leases  # taken once: a reload of the profiles may replace them
+    low_speed, slack = leases.low_speed_bytes_per_s, timedelta(seconds=leases.slice_slack_s)
     with rt.db.connection() as tx:
         part = transitions.claim_slice(tx, claim, low_speed=low_speed, slack=slack, reclaim=reclaim)
-    profile = rt.settings.profiles.stores.get(part.store)
+    profile = leases.stores.get(part.store)
     if profile is not None:
         low_speed = profile.low_speed_bytes_per_s
     # counted from before the claim: the lease outlasts it

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from worker.local.process import wait_until
+from worker.signals import hangups_wait
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +33,15 @@ run_on_after_hangup()
 print("ready", flush=True)
 input()
 print("ran on")
+"""
+LATE = """
+import signal, sys
+from worker.signals import run_on_after_hangup
+print("started", flush=True)
+input()
+asked = []
+run_on_after_hangup(lambda: asked.append(True))
+print(asked, flush=True)
 """
 
 
@@ -60,3 +70,20 @@ def test_a_closed_terminal_is_a_line_in_the_log_and_no_more(tmp_path: Path, befo
     said, _ = role.communicate("go on\n", timeout=120)
     assert (role.returncode, said) == (0, "ran on\n")
     assert log.read_text().count("signal.hangup") == (0 if before else 1)
+
+
+def test_a_signal_before_the_handler_of_a_new_process_waits_for_it() -> None:
+    with hangups_wait():
+        role = subprocess.Popen(
+            [sys.executable, "-c", LATE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert role.stdout
+    assert role.stdout.readline() == "started\n"
+    role.send_signal(signal.SIGHUP)
+    said, _ = role.communicate("go on\n", timeout=120)
+    assert (role.returncode, said) == (0, "[True]\n")

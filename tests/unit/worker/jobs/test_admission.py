@@ -109,9 +109,8 @@ def test_a_spec_that_breaks_a_rule_is_refused(admission: Admission, spec: JobSpe
 def test_a_key_outside_the_tenants_prefix_is_refused_by_its_name(settings: Settings) -> None:
     profiles = settings.profiles
     below = profiles.stores["main"].model_copy(update={"prefix": "in/{tenant}/", "tenants": ("*",)})
-    admission = Admission(
-        settings.model_copy(update={"profiles": profiles.model_copy(update={"stores": {"main": below}})})
-    )
+    settings.live_profiles.profiles = profiles.model_copy(update={"stores": {"main": below}})
+    admission = Admission(settings)
     assert admission.new_job(SPEC._replace(key="in/acme/a.mp4"), "acme").key == "in/acme/a.mp4"
     for key in ("a.mp4", "in/acme.mp4", "in/acme2/a.mp4", "IN/acme/a.mp4", "in/umbrella/a.mp4", "x/in/acme/a.mp4"):
         with pytest.raises(Refused, match="'in/acme/'") as refused:

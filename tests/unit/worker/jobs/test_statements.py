@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from worker.jobs import states
-from worker.jobs.models import Base
+from worker.jobs.process_models import Base
 from worker.jobs.statements import FRAGMENTS, expand, names, sql
 from worker.jobs.states import DUE_STEP, JobState
 

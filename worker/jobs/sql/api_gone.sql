@@ -1,0 +1,1 @@
+DELETE FROM api_process WHERE id = %(id)s
