@@ -155,6 +155,31 @@ def store_unusable(harness: CrashHarness) -> None:
     job.succeeds()
 
 
+def reloaded(harness: CrashHarness) -> None:
+    """The store refuses our credentials; then its profile is changed, and all processes read it again."""
+    key = harness.fresh_key()
+    rule = harness.store.control.add_rule("error", op="data", path=key, status=403, code=-97)
+    job = harness.enqueue(SIZE, key)
+    harness.until(lambda: harness.sql("SELECT store FROM breaker") and not _in_flight(job), "all slices waiting")
+    harness.store.control.remove_rule(rule)
+    [reload] = harness.sql("SELECT generation + 1 AS number FROM stores_reload")
+    number = int(reload["number"])
+    changed = {"main": {**harness.stores()["main"], "max_in_flight": 64 + number}}
+    harness.stores_file(stores={**harness.stores(), **changed})
+    harness.sql("UPDATE stores_reload SET generation = generation + 1")
+
+    done = "SELECT min(coalesce((stores->>'generation')::int, 0)) AS number FROM worker WHERE ended_at IS NULL"
+    harness.until(lambda: (harness.sql(done)[0]["number"] or 0) >= number, "all workers to have read it")
+
+    def probed() -> bool:
+        # the successor of a process that has died after its reading finds nothing changed: the minute ends its wait
+        harness.sql("UPDATE breaker SET probe_at = now() WHERE probe_at > now()")
+        return job.state in FINAL
+
+    harness.until(probed, "an end")
+    job.succeeds()
+
+
 def _in_flight(job: Job) -> bool:
     return any(row["state"] in {"dispatched", "sending"} for row in job.slices)
 
@@ -179,6 +204,7 @@ SCENARIOS = (
     Scenario(damaged),
     Scenario(refused_as_incomplete, about=("_without_effect",)),
     Scenario(store_unusable),
+    Scenario(reloaded, about=("probe_at_once",)),
     Scenario(interventions.cancelled_while_it_waits),
     Scenario(interventions.cancelled_on_its_way, about=("cancel",)),
     Scenario(interventions.acted_upon, about=("pause", "prioritise", "start_now", "resume")),
