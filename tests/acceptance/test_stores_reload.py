@@ -181,6 +181,10 @@ def test_a_new_store_is_used_and_a_removed_one_waits_for_its_return(site: Reload
     site.until(lambda: (kept.row["error"] or {}).get("code") == "store_changed", "the job to wait")
     refused = site.api.post("/v1/jobs", json={**_document(site), "store": "new"})
     assert refused.json()["code"] == "unknown_store"
+    # by itself it would look again after the end of this test
+    site.until(lambda: all(row["not_before"] for row in kept.slices), "all slices to wait")
+    later = "UPDATE slice SET not_before = now() + interval '1 day' WHERE job_id = %(id)s AND not_before IS NOT NULL"
+    site.sql(later, id=kept.id)
     site.write(**both)
     site.reload()
     kept.succeeds()

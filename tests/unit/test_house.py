@@ -101,6 +101,7 @@ def test_states_are_written_in_one_place() -> None:
 #: Statements that write a job's or slice's row but no state of it: the columns named are theirs.
 NO_STATE = {
     "close_breaker",  # nulls not_before of jobs that waited for the store
+    "probe_at_once",  # ends the wait of what waited for a profile
     "release_hold",  # adds the time of the hold to failing_since
 }
 

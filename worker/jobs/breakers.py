@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from psycopg.types.json import Jsonb
 
+from worker.jobs.retry import PROFILE_CODES
 from worker.jobs.statements import sql
 
 if TYPE_CHECKING:
@@ -27,8 +28,13 @@ def close_breaker(tx: Connection, store: str) -> bool:
 
 
 def probe_at_once(tx: Connection, stores: Collection[str]) -> list[str]:
-    """Let the next probe of these stores go out at once; return those that were waiting for one."""
-    return [row["store"] for row in tx.execute(sql("probe_at_once"), {"stores": sorted(stores)})]
+    """Let what waits for the profiles of these stores go on: jobs, and each open breaker's next probe.
+
+    Returns:
+        The stores whose breaker is open.
+    """
+    params = {"stores": sorted(stores), "codes": sorted(PROFILE_CODES)}
+    return [row["store"] for row in tx.execute(sql("probe_at_once"), params)]
 
 
 def note_probes(tx: Connection, stores: Sequence[str], probe_s: float) -> None:

@@ -14,8 +14,8 @@ _BY_TYPE = {
     "int": "attempt changed epoch left most most_slices number per_lane priority refused slots total window",
     "int[]": "epochs held listed numbers",
     "bigint": "bytes_done low_speed sent_bytes size_bytes slice_bytes token whole_bytes",
-    "float8": "abort_delay_s dead_after_s delay_s finish_lease_s forget_s init_lease_s known_for_s lead_s lease_s overdue_s"
-    " probe_s slack_s window_s",
+    "float8": "abort_delay_s dead_after_s delay_s finish_lease_s forget_s init_lease_s known_for_s lead_s lease_s"
+    " overdue_s probe_s slack_s window_s",
     "text": "action actor key_name kind left_open name person reason source store tenant version",
     "text[]": "blocked codes held_tenants keys known roots states stores targets",
     "timestamptz": "claimed_through before",

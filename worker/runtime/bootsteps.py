@@ -117,6 +117,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
     """The leader's; the first one adds a connection to what `docs/operating.md` says of PostgreSQL."""
     leader_thread: threading.Thread | None = None
     """The leader's; None as long as the process is not ready."""
+    asked_to_reload = False
     asked_to_stop = False
     """Set before the event `stopping`: a signal that interrupts the setting of an event must not set it too, for
     an event has a lock that its thread cannot take twice."""
@@ -171,10 +172,13 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
         self.leader_thread = threading.Thread(target=self.leader.run, name="leader", daemon=True)
         for thread in (self.liveness, self.notifier, self.leader_thread):
             thread.start()
+        if self.asked_to_reload:
+            self.liveness.stores.ask()
 
     def _on_hangup(self) -> None:
-        """Have the stores file read again; what is not ready has just read it."""
-        if self.runtime is not None and self.leader_thread is not None:
+        """Have the stores file read again, as soon as the process is ready."""
+        self.asked_to_reload = True
+        if self.leader_thread is not None:
             self.liveness.stores.ask()
 
     def _on_signal(self, *_: Any) -> None:

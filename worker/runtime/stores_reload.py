@@ -43,7 +43,7 @@ class StoresReload:
             self._to_probe |= changed
         if self._to_probe:
             self._release_waiting()
-        self._rt.drivers.close_unused(self._live.profiles.stores, self._rt.guards.current())
+        self._rt.drivers.close_unused(self._live.profiles.stores, self._rt.guards.current)
         return self._document() != self._said
 
     def say(self) -> ProfilesDocument | None:

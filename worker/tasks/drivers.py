@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from worker.stores.registry import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from worker.config.profiles import StoreProfile
     from worker.stores.base import StoreDriver
@@ -54,20 +54,23 @@ class Drivers:
         """Make the driver of a store."""
         return open_store(profile)
 
-    def close_unused(self, stores: Mapping[str, StoreProfile], current: Sequence[ClaimGuard]) -> None:
+    def close_unused(self, stores: Mapping[str, StoreProfile], current: Callable[[], Sequence[ClaimGuard]]) -> None:
         """Close the drivers of profiles from before a reload, once no work that began with them goes on.
 
         Args:
             stores: the profiles in use, by name.
-            current: the guards of what is being worked on now.
+            current: returns the guards of what is being worked on now.
         """
         with self._opening:
             for name, opened in list(self._drivers.items()):
                 if stores.get(name) is not opened.profile:
                     self._replaced.append(self._drivers.pop(name).driver)
-            self._retired += (_Retired(driver, current) for driver in self._replaced)
+            if not self._replaced and not self._retired:
+                return
+            working = current()  # within the lock: who has got a driver is among them
+            self._retired += [_Retired(driver, working) for driver in self._replaced]
             self._replaced = []
-            unused = [each for each in self._retired if not any(user in current for user in each.users)]
+            unused = [each for each in self._retired if not any(user in working for user in each.users)]
             self._retired = [each for each in self._retired if each not in unused]
         for each in unused:
             each.driver.close()

@@ -50,7 +50,7 @@ def drivers() -> Made:
 
 def test_an_unchanged_store_keeps_its_driver(drivers: Made, store_profile: StoreProfile) -> None:
     driver = drivers.of(store_profile)
-    drivers.close_unused({"main": store_profile}, [])
+    drivers.close_unused({"main": store_profile}, list)
     assert drivers.of(store_profile) is driver
     assert not closed(driver)
 
@@ -63,17 +63,17 @@ def test_the_driver_of_a_changed_store_is_closed_when_the_work_that_may_use_it_h
     after = drivers.of(new)
     assert after is not before
     working = a_guard()
-    drivers.close_unused({"main": new}, [working, other])
-    drivers.close_unused({"main": new}, [a_guard(), working])
+    drivers.close_unused({"main": new}, lambda: [working, other])
+    drivers.close_unused({"main": new}, lambda: [a_guard(), working])
     assert not closed(before)
-    drivers.close_unused({"main": new}, [a_guard()])
+    drivers.close_unused({"main": new}, lambda: [a_guard()])
     assert closed(before)
     assert not closed(after)
 
 
 def test_the_driver_of_a_removed_store_is_closed(drivers: Made, store_profile: StoreProfile) -> None:
     driver = drivers.of(store_profile)
-    drivers.close_unused({}, [])
+    drivers.close_unused({}, list)
     assert closed(driver)
 
 
@@ -81,7 +81,7 @@ def test_all_are_closed_at_the_end(drivers: Made, store_profile: StoreProfile) -
     before = drivers.of(store_profile)
     new = store_profile.model_copy(update={"max_in_flight": 3})
     after = drivers.of(new)
-    drivers.close_unused({"main": new}, [a_guard()])
+    drivers.close_unused({"main": new}, lambda: [a_guard()])
     drivers.close()
     assert closed(before)
     assert closed(after)
