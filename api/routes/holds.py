@@ -16,7 +16,7 @@ from worker.db.repetition import run_idempotent
 from worker.errors import Forbidden, NotFound
 from worker.jobs import holds
 from worker.jobs.api_keys import ApiKey, Scope
-from worker.jobs.holds import Hold, HoldKind
+from worker.jobs.hold_rows import Hold, HoldKind
 
 router = APIRouter(prefix="/v1", tags=["operation"])
 _REFUSALS = problem_responses(401, 403, 404, 413, 415, 503)

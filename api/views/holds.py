@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.views.base import UtcDateTime
-from worker.jobs.holds import Hold, HoldKind
+from worker.jobs.hold_rows import Hold, HoldKind
 from worker.telemetry.redact import redact_json
 
 

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from worker.config.timeouts import SLOW_SLICE_S
 from worker.doctor.findings import Finding, Level
-from worker.jobs.holds import HoldKind, list_holds
+from worker.jobs.hold_rows import HoldKind
+from worker.jobs.holds import list_holds
 from worker.jobs.links import KNOWN_FOR_S
 from worker.jobs.states import FINAL, JobState
 

@@ -5,49 +5,18 @@ What is in flight ends. A hold is a row, so that it holds while no worker runs. 
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from worker.jobs import audit
+from worker.jobs.hold_rows import Hold, HoldKind
 from worker.jobs.statements import sql
 from worker.jobs.transitions import wake
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from worker.db.pool import Connection
     from worker.jobs.commands import Acting
-
-
-class HoldKind(StrEnum):
-    """What may be held."""
-
-    QUEUE = "queue"
-    STORE = "store"
-    TENANT = "tenant"
-
-
-class Hold(NamedTuple):
-    """A hold.
-
-    Attributes:
-        kind: what is held.
-        name: of the store or tenant; empty for the queue.
-        reason: why; None if none was given.
-        actor: as the audit names it.
-        key_name: of the key.
-        person: whom the key's owner has named.
-        at: since when.
-    """
-
-    kind: HoldKind
-    name: str
-    reason: str | None
-    actor: str
-    key_name: str | None
-    person: str | None
-    at: datetime
 
 
 def pause(tx: Connection, kind: HoldKind, name: str, acting: Acting) -> bool:

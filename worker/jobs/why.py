@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from worker.jobs.holds import Hold
+    from worker.jobs.hold_rows import Hold
     from worker.jobs.room import Lane, Limits, Load
     from worker.jobs.why_reasons import Pause, StoredError, WaitReason
 

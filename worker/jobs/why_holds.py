@@ -9,7 +9,7 @@ from worker.jobs.why_reasons import ReasonCode, WaitReason, moment
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from worker.jobs.holds import Hold
+    from worker.jobs.hold_rows import Hold
     from worker.jobs.why import EngineState, Situation
 
 _CODES = {

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from tests.integration.dispatch.harness import DispatcherHarness
-    from worker.jobs.holds import HoldKind
+    from worker.jobs.hold_rows import HoldKind
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from tests.support.stores_file import write_stores
 from worker.db.pool import Database
 from worker.jobs import breakers, control, holds, leadership, transitions, why_snapshot
 from worker.jobs.api_keys import ApiKey, Scope
-from worker.jobs.holds import HoldKind
+from worker.jobs.hold_rows import HoldKind
 from worker.jobs.leases import Deferral
 from worker.jobs.states import JobState
 from worker.jobs.why_reasons import ReasonCode

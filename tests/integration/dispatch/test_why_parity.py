@@ -13,7 +13,7 @@ from tests.integration.jobs.database import ERROR, cancel_job
 from tests.integration.jobs.test_holds import ACTING
 from worker.dispatch.dispatcher import Dispatcher
 from worker.jobs import breakers, control, leadership
-from worker.jobs.holds import HoldKind
+from worker.jobs.hold_rows import HoldKind
 from worker.jobs.holds import pause as put_hold
 from worker.jobs.why_reasons import ReasonCode
 from worker.maintenance import promoter

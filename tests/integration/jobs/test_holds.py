@@ -14,7 +14,7 @@ from tests.integration.jobs.database import SOON, UNAVAILABLE, cancel_job, every
 from worker.jobs import aborts, breakers, control, due, holds, transitions
 from worker.jobs.api_keys import ApiKey, Scope
 from worker.jobs.commands import Acting
-from worker.jobs.holds import HoldKind
+from worker.jobs.hold_rows import HoldKind
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from worker.jobs import why
-from worker.jobs.holds import Hold, HoldKind
+from worker.jobs.hold_rows import Hold, HoldKind
 from worker.jobs.links import Link
 from worker.jobs.room import Limits, Load
 from worker.jobs.states import FINAL, JobState
