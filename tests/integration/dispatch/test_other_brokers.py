@@ -12,6 +12,7 @@ from tests.support.memory_worker import carried
 
 #: The task itself refuses these, which this worker cannot run; or their fault does not matter.
 QUIET = {"delivery-tag-list", "no-delivery-info", "priority-text", "id-no-uuid", "shadow-list", "timelimit-text"}
+QUIET |= {"traceparent-list", "baggage-long"}
 QUIET |= {
     "compression-list",
     "errbacks",
