@@ -31,7 +31,7 @@ class Acting:
 
     Attributes:
         key: of the request.
-        person: whom the key's owner names; None if nobody is named. It is trusted as far as the key is.
+        person: whom the key's owner names; None if none is named. It is trusted as far as the key is.
         reason: why; None if none was given.
     """
 

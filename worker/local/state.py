@@ -23,7 +23,7 @@ _OLD_SECRET_ID = "local"  # noqa: S105 - its name, and of an emulator
 """In state folders of release 0.1. The redaction blanks such a short secret wherever the word stands."""
 _KEPT = "# kept by `sliceway up`"
 _STORES = """\
-# Where uploads may go, and where files may come from. Add your own stores and roots, then start again.
+# Where uploads may go, and where files may come from. Add your own stores and roots, then run `sliceway stores reload`.
 
 [stores.main]
 protocol = "cos-json"
