@@ -120,7 +120,7 @@ def publish_again(site: Installation, job: Job, row: dict[str, Any]) -> None:
     message = Dispatched.from_row(
         row
         | {"state": "uploading", "slice_size_bytes": row["size_bytes"]}
-        | {name: whole[name] for name in ("epoch", "run", "store", "key", "slices_total")}
+        | {name: whole[name] for name in ("epoch", "run", "store", "key", "slices_total", "traceparent")}
     )
     with Celery("second", broker=site.broker_url, set_as_current=False) as celery:
         broker = Broker(celery)
