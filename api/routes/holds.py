@@ -5,18 +5,19 @@ from starlette.responses import Response
 
 from api.action_request import ActionDep, ActionRequest, body_of
 from api.auth import Reader
+from api.key_scope import check_admin, concerns
 from api.problems import problem_responses
 from api.schemas.actions import ActionBody
 from api.schemas.holds import HoldName
-from api.state import AppState, AppStateDep
+from api.state import AppStateDep
 from api.views.base import json_response
 from api.views.holds import HoldChanged, HoldList, hold_view
 from worker.db.pool import Connection
 from worker.db.repetition import run_idempotent
 from worker.errors import Forbidden, NotFound
 from worker.jobs import holds
-from worker.jobs.api_keys import ApiKey, Scope
-from worker.jobs.hold_rows import Hold, HoldKind
+from worker.jobs.api_keys import ApiKey
+from worker.jobs.hold_rows import HoldKind
 
 router = APIRouter(prefix="/v1", tags=["operation"])
 _REFUSALS = problem_responses(401, 403, 404, 413, 415, 503)
@@ -26,7 +27,7 @@ _BODY = body_of("ActionBody")
 @router.post("/stores/{name}/pause", responses=_REFUSALS, openapi_extra=_BODY)
 def pause_store(name: HoldName, request: ActionDep) -> HoldChanged:
     """Dispatch nothing new to a store; what is in flight ends. Needs the scope `admin`."""
-    _check_admin(request.key)
+    check_admin(request.key)
     if name not in request.app_state.settings.profiles.stores:
         raise NotFound(f"there is no store {name!r}", advice="Check the name; the stores file has them all.")
     return _pause(HoldKind.STORE, name, request)
@@ -35,7 +36,7 @@ def pause_store(name: HoldName, request: ActionDep) -> HoldChanged:
 @router.post("/stores/{name}/resume", responses=_REFUSALS, openapi_extra=_BODY)
 def resume_store(name: HoldName, request: ActionDep) -> HoldChanged:
     """Dispatch to a store again. Needs the scope `admin`."""
-    _check_admin(request.key)
+    check_admin(request.key)
     return _resume(HoldKind.STORE, name, request)
 
 
@@ -58,14 +59,14 @@ def resume_tenant(name: HoldName, request: ActionDep) -> HoldChanged:
 @router.post("/queue/pause", responses=_REFUSALS, openapi_extra=_BODY)
 def pause_queue(request: ActionDep) -> HoldChanged:
     """Dispatch nothing new at all; jobs are accepted, and what is in flight ends. Needs the scope `admin`."""
-    _check_admin(request.key)
+    check_admin(request.key)
     return _pause(HoldKind.QUEUE, "", request)
 
 
 @router.post("/queue/resume", responses=_REFUSALS, openapi_extra=_BODY)
 def resume_queue(request: ActionDep) -> HoldChanged:
     """Dispatch again. Needs the scope `admin`."""
-    _check_admin(request.key)
+    check_admin(request.key)
     return _resume(HoldKind.QUEUE, "", request)
 
 
@@ -73,21 +74,9 @@ def resume_queue(request: ActionDep) -> HoldChanged:
 def list_holds(key: Reader, app_state: AppStateDep) -> Response:
     """List what is held: the queue, stores and tenants, as far as the key's jobs may wait for it. Needs `read`."""
     found = run_idempotent(app_state.database, holds.list_holds)
-    return json_response(HoldList(items=[hold_view(hold) for hold in found if _concerns(hold, key, app_state)]))
-
-
-def _concerns(hold: Hold, key: ApiKey, app_state: AppState) -> bool:
-    if key.may(Scope.ADMIN) or hold.kind is HoldKind.QUEUE:
-        return True
-    if hold.kind is HoldKind.TENANT:
-        return hold.name == key.tenant
-    store = app_state.settings.profiles.stores.get(hold.name)
-    return store is not None and store.allows(key.tenant)
-
-
-def _check_admin(key: ApiKey) -> None:
-    if not key.may(Scope.ADMIN):
-        raise Forbidden("the key lacks the scope admin", advice="Use a key with the scope admin.")
+    return json_response(
+        HoldList(items=[hold_view(hold) for hold in found if concerns(hold.kind, hold.name, key, app_state)])
+    )
 
 
 def _check_tenant(key: ApiKey, name: str) -> None:

@@ -79,6 +79,20 @@ def held(harness: CrashHarness) -> None:
     job.reaches("succeeded")
 
 
+def limited(harness: CrashHarness) -> None:
+    """An operator limits the store and the tenant while a slice is being sent, then removes the limits."""
+    key = harness.fresh_key()
+    release = harness.store.hold("data", key, count=1)
+    job = harness.enqueue(SIZE, key)
+    harness.held("data", key)
+    for most in (1, None):
+        for what in (f"stores/{job.row['store']}", f"tenants/{job.row['tenant']}"):
+            body = {"max_in_flight": most, "reason": "a fault"}
+            harness.api.put(f"/v1/limits/{what}", json=body).raise_for_status()
+    release()
+    job.reaches("succeeded")
+
+
 def abandoned(harness: CrashHarness) -> None:
     """An operator abandons a job while a slice is being sent."""
     key = harness.fresh_key()

@@ -37,7 +37,7 @@ STATEMENTS = tuple(
     f"worker.jobs.{name}"
     for name in (
         *("transitions", "control", "leases", "store_links", "workers", "leadership", "breakers", "due"),
-        *("commands", "holds", "quota", "submit"),
+        *("commands", "caps", "holds", "quota", "submit"),
     )
 )
 STORE, BROKER = "worker.stores.base", "worker.broker.publisher"

@@ -209,6 +209,7 @@ SCENARIOS = (
     Scenario(interventions.cancelled_on_its_way, about=("cancel",)),
     Scenario(interventions.acted_upon, about=("pause", "prioritise", "start_now", "resume")),
     Scenario(interventions.held, about=("holds",)),
+    Scenario(interventions.limited, about=("limits",)),
     Scenario(interventions.abandoned, about=("abandon",)),
     Scenario(interventions.cancelled_without_a_session),
     Scenario(interventions.cancelled_too_late, about=("_was_faster",)),

@@ -20,6 +20,7 @@ from worker.cli.audit import audit
 from worker.cli.drill import drill
 from worker.cli.holds import holds, queue, tenants
 from worker.cli.jobs import jobs, put
+from worker.cli.limits import limits
 from worker.cli.sql import print_sql
 from worker.cli.why import job_why, why
 from worker.config.variables import without_service_links
@@ -96,7 +97,7 @@ def cli() -> None:
 
 
 jobs.add_command(job_why)
-for command in (put, jobs, why, audit, holds, queue, tenants, keys, stores, migrate, doctor, drill, print_sql):
+for command in (put, jobs, why, audit, holds, limits, queue, tenants, keys, stores, migrate, doctor, drill, print_sql):
     cli.add_command(command)
 for action in ACTIONS:
     jobs.add_command(action)

@@ -55,6 +55,8 @@ _HOLD: Mapping[str, Any] = {
     **dict.fromkeys(("reason", "key_name", "person"), (str, Maybe)),
 }
 HOLDS: Mapping[str, Any] = {"items": [_HOLD]}
+LIMIT_CHANGED: Mapping[str, Any] = {"kind": str, "name": str, "max_in_flight": (int, Maybe), "changed": bool}
+LIMITS: Mapping[str, Any] = {"items": [{**_HOLD, "max_in_flight": int}]}
 EVENTS: Mapping[str, Any] = {
     "items": [
         {

@@ -17,6 +17,8 @@ from worker.client.answers import (
     HOLDS,
     JOB,
     JOB_WHY,
+    LIMIT_CHANGED,
+    LIMITS,
     PAGE,
     QUEUE_WHY,
     SLICES,
@@ -167,6 +169,15 @@ class Client:
     def holds(self) -> list[dict[str, Any]]:
         """Return what is held."""
         items: list[dict[str, Any]] = self._send("GET", "/v1/holds", HOLDS)["items"]
+        return items
+
+    def limit(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Set or remove the limit of a store or a tenant; returns what it is now."""
+        return self._send("PUT", path, LIMIT_CHANGED, json=body)
+
+    def limits(self) -> list[dict[str, Any]]:
+        """Return the limits that operators have set."""
+        items: list[dict[str, Any]] = self._send("GET", "/v1/limits", LIMITS)["items"]
         return items
 
     def _send(self, method: str, path: str, shape: Mapping[str, Any], **request: Any) -> dict[str, Any]:

@@ -100,7 +100,8 @@ class Dispatcher:
         self._lanes = max(1, len({(item.store, item.tenant) for item in items}))
         probes = [store for store, is_due in seen.waiting_stores.items() if is_due]
         target_s, slow_s = self._timers.slice_target_s, self._timers.slow_slice_s
-        limits = Limits(free, seen.slots, self._store_caps, links, frozenset(probes), target_s, slow_s)
+        caps, tenant_caps = seen.caps.over(self._store_caps), seen.caps.tenants
+        limits = Limits(free, seen.slots, caps, links, frozenset(probes), target_s, slow_s, tenant_caps)
         chosen = choose(items, limits=limits, in_flight=seen.in_flight)
         if not chosen or self._broker.holds(2 * seen.slots):
             return 0

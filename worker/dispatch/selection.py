@@ -44,7 +44,7 @@ def choose(due: Iterable[DueItem], *, limits: Limits, in_flight: Mapping[Lane, L
             heapq.heappush(heap, now)
             continue
         queues[lane].popleft()
-        if out.reached(item.store, item.carried_bytes, carries=item.carries) is None:
+        if out.reached(item.store, item.tenant, item.carried_bytes, carries=item.carries) is None:
             chosen.append(item)
             out.add(item.store, item.tenant, carries=item.carries)
         if queues[lane]:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from worker.config.timeouts import SLOW_SLICE_S
 from worker.doctor.findings import Finding, Level
+from worker.jobs.caps import list_caps
 from worker.jobs.hold_rows import HoldKind
 from worker.jobs.holds import list_holds
 from worker.jobs.links import KNOWN_FOR_S
@@ -76,6 +77,7 @@ def work(connection: Connection, dead_after_s: float, profiles: Profiles) -> Ite
         yield _leader(None if leader is None else _Leader(**leader), live)
         yield from _roots(live, profiles)
     yield from _holds(connection)
+    yield from _caps(connection)
     yield from _breakers(connection)
     yield from _links(connection)
     yield from _waiting(connection)
@@ -128,6 +130,14 @@ def _holds(connection: Connection) -> Iterator[Finding]:
         group = "queue" if hold.kind is HoldKind.QUEUE else f"{hold.kind}s"
         advice = " ".join(part for part in (f"`sliceway {group} resume", hold.name) if part) + "` lets its jobs go on."
         yield Finding(what, Level.NOTE, text, advice)
+
+
+def _caps(connection: Connection) -> Iterator[Finding]:
+    for cap in list_caps(connection):
+        by, at = cap.person or cap.key_name or cap.actor, f"{cap.at.astimezone(UTC):%Y-%m-%d %H:%MZ}"
+        text = f"limited to {cap.max_in_flight:,} in flight since {at} by {by}: {cap.reason or 'no reason given'}"
+        advice = f"`sliceway limits set {cap.kind}:{cap.name} --in-flight none` removes the limit."
+        yield Finding(f"{cap.kind} {cap.name}", Level.NOTE, text, advice)
 
 
 def _breakers(connection: Connection) -> Iterator[Finding]:

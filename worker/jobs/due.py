@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from worker.jobs.links import KNOWN_FOR_S, Link
-from worker.jobs.room import Load
+from worker.jobs.room import NO_CAPS, Load, OperatorCaps
 from worker.jobs.rows import DueItem
 from worker.jobs.statements import sql
 
@@ -42,6 +42,7 @@ class QueueSnapshot:
         abort_due: whether a cancelled job's last claim has ended and its abort is not dispatched yet.
         waiting_stores: stores with an open breaker -> whether a probe is due.
         held: what is held, of which nothing is dispatched.
+        caps: what operators allow at once.
         links: store -> its link, where it has carried anything lately.
         links_at: when a live worker last reported of its links.
         in_flight: (store, tenant) -> steps and slices dispatched or being worked on.
@@ -55,6 +56,7 @@ class QueueSnapshot:
     abort_due: bool
     waiting_stores: dict[str, bool]
     held: Held
+    caps: OperatorCaps
     links: dict[str, Link]
     links_at: datetime | None
     in_flight: dict[tuple[str, str], Load]
@@ -72,6 +74,7 @@ def snapshot(tx: Connection, *, whole_bytes: int) -> QueueSnapshot:
         abort_due=row["abort_due"],
         waiting_stores={breaker["store"]: breaker["due"] for breaker in row["breakers"]},
         held=_held(row["holds"]) if row["holds"] else NOTHING_HELD,
+        caps=_caps(row["caps"]) if row["caps"] else NO_CAPS,
         links={
             link["store"]: Link(link["goodput_bytes_per_s"], link["answer_bytes"], link["answer_s"])
             for link in row["links"]
@@ -88,6 +91,13 @@ def _held(rows: Sequence[Mapping[str, str]]) -> Held:
     for row in rows:
         names[row["kind"]].append(row["name"])
     return Held(bool(names["queue"]), names["store"], names["tenant"])
+
+
+def _caps(rows: Sequence[Mapping[str, Any]]) -> OperatorCaps:
+    most: dict[str, dict[str, int]] = {"store": {}, "tenant": {}}
+    for row in rows:
+        most[row["kind"]][row["name"]] = row["most"]
+    return OperatorCaps(most["store"], most["tenant"])
 
 
 def due_steps(

@@ -292,6 +292,26 @@ class Hold(Base):
     __table_args__ = (CheckConstraint("kind IN ('queue', 'store', 'tenant')", name="kind"),)
 
 
+class OperatorCap(Base):
+    """How many steps and slices of a store or a tenant an operator allows in flight at once."""
+
+    __tablename__ = "cap"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    max_in_flight: Mapped[int]
+    reason: Mapped[str | None]
+    actor: Mapped[str]
+    key_name: Mapped[str | None]
+    person: Mapped[str | None]
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        CheckConstraint("kind IN ('store', 'tenant')", name="kind"),
+        CheckConstraint("max_in_flight > 0", name="max_in_flight"),
+    )
+
+
 class StoreLink(Base):
     """How fast the link to a store is, by the slices that it answered; the leader keeps it up to date."""
 

@@ -6,7 +6,7 @@ The dispatcher selects by it, and `worker/jobs/why.py` explains by it: one rule,
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,12 +37,14 @@ class Load(NamedTuple):
 
 
 class Cap(StrEnum):
-    """The caps of a store."""
+    """The caps of a store, and that of a tenant."""
 
     PROBE = "probe"
     """Its breaker is open: one request is out, the probe."""
     STORE = "store"
-    """`max_in_flight` of its profile."""
+    """`max_in_flight` of its profile, or what an operator allows it, if that is less."""
+    TENANT = "tenant"
+    """What an operator allows the tenant, over all stores."""
     UNKNOWN_LINK = "unknown_link"
     """How fast its link is, is not known before it has answered once."""
     LINK = "link"
@@ -60,6 +62,23 @@ class Reached(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorCaps:
+    """How many requests operators allow at once, by store and by tenant; a missing one has no such cap."""
+
+    stores: Mapping[str, int] = field(default_factory=dict)
+    tenants: Mapping[str, int] = field(default_factory=dict)
+
+    def over(self, profiles: Mapping[str, int]) -> Mapping[str, int]:
+        """Return the caps of stores: the lower of the profile's and the operator's."""
+        if not self.stores:
+            return profiles
+        return {**profiles, **{store: min(most, profiles.get(store, most)) for store, most in self.stores.items()}}
+
+
+NO_CAPS = OperatorCaps()
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """How much may be out.
 
@@ -71,6 +90,7 @@ class Limits:
         probed: stores of which nothing but one request is to go out.
         slice_target_s: so long a slice should take; see `worker.config.timeouts`.
         slow_slice_s: a store whose slices take longer is slow.
+        tenants: tenant -> requests of any kind that may be out for it at once; a missing one has no such limit.
     """
 
     free: int
@@ -80,6 +100,7 @@ class Limits:
     probed: frozenset[str] = frozenset()
     slice_target_s: float = 5.0
     slow_slice_s: float = 2.0
+    tenants: Mapping[str, int] = field(default_factory=dict)
 
     def is_slow(self, store: str) -> bool:
         """Say whether the store's slices hold a slot for so long that it may not have all of them."""
@@ -113,11 +134,14 @@ class Out:
         self._carrying[store] += carries
         self._slow += carries and self._limits.is_slow(store)
 
-    def reached(self, store: str, carried_bytes: int | None, *, carries: bool, before: int = 0) -> Cap | None:
+    def reached(
+        self, store: str, tenant: str | None, carried_bytes: int | None, *, carries: bool, before: int = 0
+    ) -> Cap | None:
         """Return the cap that leaves no room for one more request to the store; None: there is room.
 
         A tick of the dispatcher asks this for hundreds of items: `figures` has the numbers.
 
+        ``tenant``: None where it is not known, as of many jobs of several tenants that have no cap.
         ``carries``: whether it sends bytes of the file; ``carried_bytes``: how many, None where that is not known yet.
         ``before``: how many requests of the same kind to the store go first.
         """
@@ -125,6 +149,9 @@ class Out:
         most = 1 if store in limits.probed else limits.stores.get(store)
         if most is not None and self.of_store[store] + before >= most:
             return Cap.PROBE if store in limits.probed else Cap.STORE
+        most = None if tenant is None else limits.tenants.get(tenant)
+        if tenant is not None and most is not None and self.of_tenant[tenant] + before >= most:
+            return Cap.TENANT
         if not carries:
             return None
         link = limits.links.get(store)
@@ -135,12 +162,14 @@ class Out:
         most = link.in_flight(carried_bytes, limits.slice_target_s)
         return Cap.LINK if self._carrying[store] + before >= most else None
 
-    def figures(self, cap: Cap, store: str, carried_bytes: int | None) -> Reached:
-        """Return how many requests are out under a cap of a store, and how many may be."""
+    def figures(self, cap: Cap, store: str, tenant: str | None, carried_bytes: int | None) -> Reached:
+        """Return how many requests are out under a cap of a store or tenant, and how many may be."""
         limits = self._limits
         match cap:
             case Cap.STORE:
                 return Reached(cap, self.of_store[store], limits.stores[store])
+            case Cap.TENANT:
+                return Reached(cap, self.of_tenant[str(tenant)], limits.tenants[str(tenant)])
             case Cap.SLOW_SHARE:
                 return Reached(cap, self._slow, limits.slow_share)
             case Cap.LINK:

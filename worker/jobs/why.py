@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from worker.jobs import why_holds
+from worker.jobs import why_caps, why_holds
 from worker.jobs import why_reasons as reason
 from worker.jobs.room import Out
 from worker.jobs.states import FINAL, JobState
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from worker.jobs.cap_rows import SetCap
     from worker.jobs.hold_rows import Hold
     from worker.jobs.room import Lane, Limits, Load
     from worker.jobs.why_reasons import Pause, StoredError, WaitReason
@@ -61,6 +62,7 @@ class EngineState:
         in_flight: (store, tenant) -> what is out.
         waiting: (store, tenant) -> the priority of the first that is due there.
         holds: (kind, name) -> the hold.
+        caps: (kind, name) -> what an operator allows at once.
         only_tenant: whose names may be shown; None: all.
     """
 
@@ -76,6 +78,7 @@ class EngineState:
     in_flight: Mapping[Lane, Load]
     waiting: Mapping[Lane, int]
     holds: Mapping[tuple[str, str], Hold] = field(default_factory=dict)
+    caps: Mapping[tuple[str, str], SetCap] = field(default_factory=dict)
     only_tenant: str | None = None
 
     @property
@@ -256,9 +259,10 @@ def _room(it: Situation, engine: EngineState) -> list[WaitReason]:
     place = it.ahead + 1 if it.place_known else None
     before = min(it.ahead, max(0, limits.free))  # of its line, and let go by the slots
     state = Out(limits, engine.in_flight)
-    reached = state.reached(it.store, it.carried_bytes, carries=it.carries, before=before)
+    reached = state.reached(it.store, it.tenant, it.carried_bytes, carries=it.carries, before=before)
     if reached is not None:
-        return [reason.cap(it.store, state.figures(reached, it.store, it.carried_bytes), place)]
+        figures = state.figures(reached, it.store, it.tenant, it.carried_bytes)
+        return [why_caps.cap(it, engine, figures, place)]
     if it.ahead < limits.free:
         return []
     found = [reason.slot(place, out, limits.slots, most=PLACE_MAX, holders=engine.holders())]

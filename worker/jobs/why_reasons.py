@@ -9,13 +9,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from worker.jobs.room import Cap
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
-
-    from worker.jobs.room import Reached
 
 
 class ReasonCode(StrEnum):
@@ -36,6 +32,7 @@ class ReasonCode(StrEnum):
     RETRY_LATER = "retry_later"
     PAUSED = "paused"
     STORE_CAP = "store_cap"
+    TENANT_CAP = "tenant_cap"
     LINK_CAP = "link_cap"
     LINK_UNKNOWN = "link_unknown"
     SLOW_SHARE = "slow_share"
@@ -210,40 +207,6 @@ def claims_end(sending: int, *, abandoned: bool) -> WaitReason:
     if abandoned:
         words = "It was abandoned, and ends when no request of it can be under way any more."
     return WaitReason(ReasonCode.CLAIMS_END, words, data={"slices_in_flight": sending})
-
-
-_CAPS: Mapping[Cap, tuple[ReasonCode, str, str]] = {
-    Cap.STORE: (
-        ReasonCode.STORE_CAP,
-        "Store {store} has {out} of {most} requests in flight, its max_in_flight.",
-        "Raise `max_in_flight` of the store if it can take more.",
-    ),
-    Cap.LINK: (
-        ReasonCode.LINK_CAP,
-        "The link to store {store}, as measured, takes {most} at once; in flight: {out}.",
-        "",
-    ),
-    Cap.UNKNOWN_LINK: (
-        ReasonCode.LINK_UNKNOWN,
-        "The link to store {store} is not measured yet, and takes {most} until that is answered; in flight: {out}.",
-        "",
-    ),
-    Cap.SLOW_SHARE: (
-        ReasonCode.SLOW_SHARE,
-        "Store {store} is slow: slow stores hold {out} of the {most} slots that they may have together.",
-        "",
-    ),
-}
-
-
-def cap(store: str, reached: Reached, place: int | None) -> WaitReason:
-    """A cap of the store is reached, other than that of its probe, or will be by what goes first in the job's line."""
-    code, words, advice = _CAPS[reached.cap]
-    said = words.format(store=store, out=reached.out, most=reached.most)
-    if place is not None and place > 1:
-        said = f"{said.removesuffix('.')}; place {place:,} in its line."
-    figures = {"store": store, "in_flight": reached.out, "most": reached.most, "place": place}
-    return WaitReason(code, said, advice, data=figures)
 
 
 def _slot_advice(out: int, slots: int) -> str:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import NotFound
-from worker.jobs import due, holds, why
+from worker.jobs import caps, due, holds, why
 from worker.jobs.places import wait_error
 from worker.jobs.queries import PAGE_TIMEOUT_MS, RATE_MOST_SLICES, RATE_OVERDUE_S, RATE_WINDOW_S
 from worker.jobs.room import ENDING_FIRST, Limits
@@ -133,9 +133,9 @@ def _engine(tx: Connection, settings: Settings, only_tenant: str | None, *, lane
         lane = (item.store, item.tenant)
         waiting[lane] = min(item.priority, waiting.get(lane, item.priority))
     free = 2 * seen.slots - sum(load.requests for load in seen.in_flight.values())
-    caps = {name: store.max_in_flight for name, store in settings.profiles.stores.items()}
-    probed = frozenset(seen.waiting_stores)
-    limits = Limits(free, seen.slots, caps, seen.links, probed, timers.slice_target_s, timers.slow_slice_s)
+    most = seen.caps.over({name: store.max_in_flight for name, store in settings.profiles.stores.items()})
+    probed, target_s, slow_s = frozenset(seen.waiting_stores), timers.slice_target_s, timers.slow_slice_s
+    limits = Limits(free, seen.slots, most, seen.links, probed, target_s, slow_s, seen.caps.tenants)
     return why.EngineState(
         now=seen.now,
         workers=row["workers"],
@@ -149,6 +149,7 @@ def _engine(tx: Connection, settings: Settings, only_tenant: str | None, *, lane
         in_flight=seen.in_flight,
         waiting=waiting,
         holds={(hold.kind, hold.name): hold for hold in holds.list_holds(tx)},
+        caps={(each.kind, each.name): each for each in caps.list_caps(tx)},
         only_tenant=only_tenant,
     )
 
@@ -217,7 +218,7 @@ def _of_group(row: Mapping[str, Any]) -> Situation:
     return why.Situation(
         state=JobState(row["state"]),
         store=row["store"],
-        tenant=row["held_tenant"],
+        tenant=row["held_or_capped_tenant"],
         step_running=row["step_running"],
         sending=int(row["sending"]),
         dispatched_at=row["dispatched_at"],
@@ -276,4 +277,5 @@ def _both(one: Situation, other: Situation) -> Situation:
     if one.error and other.error and one.error != other.error:
         error = StoredError(one.error.code, "", one.error.advice)
     times = {name: least(name) for name in ("dispatched_at", "next_at", "failing_since", "carried_bytes")}
-    return replace(one, pause=pause, error=error, ahead=one.ahead + other.ahead + 1, **times)
+    tenant = one.tenant if one.tenant == other.tenant else None
+    return replace(one, tenant=tenant, pause=pause, error=error, ahead=one.ahead + other.ahead + 1, **times)

@@ -19,8 +19,9 @@ from tests.integration.jobs.database import ERROR, LEASE, UNAVAILABLE, cancel_jo
 from tests.integration.jobs.test_holds import ACTING
 from tests.support.stores_file import write_stores
 from worker.db.pool import Database
-from worker.jobs import breakers, control, holds, leadership, transitions, why_snapshot
+from worker.jobs import breakers, caps, control, holds, leadership, transitions, why_snapshot
 from worker.jobs.api_keys import ApiKey, Scope
+from worker.jobs.cap_rows import CapKind
 from worker.jobs.hold_rows import HoldKind
 from worker.jobs.leases import Deferral
 from worker.jobs.states import JobState
@@ -191,6 +192,17 @@ def of_the_store(site: Site) -> Undo:
     return lambda: site.harness.db.run("DELETE FROM job WHERE id = %s", claim.job_id)
 
 
+def by_an_operator(kind: CapKind, name: str) -> Callable[[Site], Undo]:
+    """Limit a store or a tenant to what is out already."""
+
+    def limited(site: Site) -> Undo:
+        site.do(lambda tx: caps.set_cap(tx, kind, name, 1, ACTING))
+        occupy(site)
+        return lambda: site.do(lambda tx: caps.set_cap(tx, kind, name, 2, ACTING))
+
+    return limited
+
+
 def of_an_unknown_link(site: Site) -> Undo:
     site.harness.db.run("DELETE FROM store_link WHERE store = 'main'")
     occupy(site)
@@ -211,6 +223,8 @@ def of_a_slow_store(site: Site) -> Undo:
 
 CAPS = [
     pytest.param(of_the_store, ReasonCode.STORE_CAP, id="of the store"),
+    pytest.param(by_an_operator(CapKind.STORE, "main"), ReasonCode.STORE_CAP, id="of the store by an operator"),
+    pytest.param(by_an_operator(CapKind.TENANT, "t"), ReasonCode.TENANT_CAP, id="of the tenant"),
     pytest.param(of_an_unknown_link, ReasonCode.LINK_UNKNOWN, id="of an unknown link"),
     pytest.param(of_a_narrow_link, ReasonCode.LINK_CAP, id="of a narrow link"),
     pytest.param(of_a_slow_store, ReasonCode.SLOW_SHARE, id="of slow stores"),
@@ -389,3 +403,20 @@ def test_all_jobs_are_counted_under_the_holds_that_they_wait_for(site: Site) -> 
     counted = {(each.reason.code, each.reason.data.get("tenant")): each.jobs for each in found.reasons}
     assert counted == {("tenant_paused", "a"): 2, ("tenant_paused", "b"): 2, ("due", None): 1}
     assert found.reasons[-1].reason.code == "due"
+
+
+def test_all_jobs_are_counted_under_their_tenants_limits(site: Site) -> None:
+    """A tenant below its limit counts with those that have none."""
+    site.start_worker()
+    site.do(lambda tx: leadership.lead(tx, uuid4(), 600))
+    for tenant in ("a", "b"):
+        occupy(site, tenant=tenant)
+    for tenant in ("a", "a", "b", "c", "d"):
+        site.queued(tenant=tenant)
+    for tenant, most in (("a", 1), ("b", 1), ("c", 9)):
+        site.do(lambda tx, name=tenant, most=most: caps.set_cap(tx, CapKind.TENANT, name, most, ACTING))
+    now: datetime = site.harness.db.run("SELECT now() AS now")[0]["now"]
+    with site.harness.db.connection() as tx:
+        found = why_snapshot.queue_why(tx, ApiKey(uuid4(), "k", "any", frozenset({Scope.ADMIN}), now), site.settings())
+    counted = {(each.reason.code, each.reason.data.get("tenant")): each.jobs for each in found.reasons}
+    assert counted == {("tenant_cap", "a"): 2, ("tenant_cap", "b"): 1, ("due", None): 2}

@@ -12,7 +12,8 @@ from tests.integration.dispatch.test_why import SLOTS, Site
 from tests.integration.jobs.database import ERROR, cancel_job
 from tests.integration.jobs.test_holds import ACTING
 from worker.dispatch.dispatcher import Dispatcher
-from worker.jobs import breakers, control, leadership
+from worker.jobs import breakers, caps, control, leadership
+from worker.jobs.cap_rows import CapKind
 from worker.jobs.hold_rows import HoldKind
 from worker.jobs.holds import pause as put_hold
 from worker.jobs.why_reasons import ReasonCode
@@ -82,6 +83,10 @@ def disturb_stores(site: Site, chance: random.Random) -> None:
     site.caps["other"] = chance.choice([1, 2, 64])
     if chance.random() < 0.2:
         site.do(lambda tx: breakers.open_breaker(tx, "other", ERROR, probe_s=600))
+    for capped, name in ((CapKind.STORE, "other"), (CapKind.TENANT, "a"), (CapKind.TENANT, "b")):
+        if chance.random() < 0.3:
+            most = chance.choice([1, 1, 2])
+            site.do(lambda tx, of=capped, name=name, most=most: caps.set_cap(tx, of, name, most, ACTING))
     for kind, name in (("store", "main"), ("store", "other"), ("tenant", "a"), ("queue", "")):
         if chance.random() < 0.08:
             site.do(lambda tx, kind=kind, name=name: put_hold(tx, HoldKind(kind), name, ACTING))

@@ -74,7 +74,7 @@ class JobsDatabase:
         """Delete all rows."""
         self.run(
             "WITH a AS (DELETE FROM job), b AS (DELETE FROM worker), c AS (DELETE FROM breaker), "
-            "e AS (DELETE FROM hold), f AS (DELETE FROM audit), "
+            "e AS (DELETE FROM hold), f AS (DELETE FROM audit), g AS (DELETE FROM cap), "
             "d AS (DELETE FROM store_link) DELETE FROM leadership"
         )
 

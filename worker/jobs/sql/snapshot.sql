@@ -11,6 +11,7 @@ SELECT
      (SELECT min(not_before) FROM slice WHERE state = 'pending' AND not_before IS NOT NULL)) - now())::float8) AS next_due_s,
   (SELECT coalesce(jsonb_agg(jsonb_build_object('store', store, 'due', probe_at <= now())), '[]') FROM breaker) AS breakers,
   (SELECT coalesce(jsonb_agg(jsonb_build_object('kind', kind, 'name', name)), '[]') FROM hold) AS holds,
+  (SELECT coalesce(jsonb_agg(jsonb_build_object('kind', kind, 'name', name, 'most', max_in_flight)), '[]') FROM cap) AS caps,
   (SELECT max(links_at) FROM worker WHERE ended_at IS NULL) AS links_at,
   (SELECT coalesce(jsonb_agg(l), '[]') FROM (
      SELECT store, goodput_bytes_per_s, answer_bytes, answer_s FROM store_link

@@ -32,7 +32,7 @@ WITH flying AS MATERIALIZED (
 SELECT store, state, step_running, sending, dispatched_at IS NOT NULL AS dispatched, paused_at IS NOT NULL AS paused, due,
   carries, ignores_breaker, CASE WHEN next_at > now() THEN error ->> 'code' END AS error_code,
   CASE WHEN next_at > now() AND error ->> 'code' = 'root_unavailable' THEN source ->> 'root' END AS root, next_at > now() AS later,
-  h.name AS held_tenant, abandoned,
+  coalesce(h.name, c.name) AS held_or_capped_tenant, abandoned,
   count(*) AS jobs, min(dispatched_at) AS dispatched_at, min(paused_at) AS paused_at, min(next_at) AS next_at,
   min(failing_since) AS failing_since, min(carried_bytes) AS carried_bytes,
   min(pause_reason) AS pause_reason, min(pause_reason) IS DISTINCT FROM max(pause_reason) AS pause_reasons_differ,
@@ -41,4 +41,5 @@ SELECT store, state, step_running, sending, dispatched_at IS NOT NULL AS dispatc
     IS DISTINCT FROM max(error ->> 'message') FILTER (WHERE next_at > now()) AS messages_differ,
   min(error ->> 'advice') FILTER (WHERE next_at > now()) AS advice
 FROM live LEFT JOIN hold h ON h.kind = 'tenant' AND h.name = live.tenant
+  LEFT JOIN cap c ON c.kind = 'tenant' AND c.name = live.tenant
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14

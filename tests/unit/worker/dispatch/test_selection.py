@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from worker.dispatch.selection import choose
 from worker.jobs.links import Link
-from worker.jobs.room import Limits, Load
+from worker.jobs.room import Limits, Load, OperatorCaps
 from worker.jobs.rows import DueItem
 from worker.jobs.states import JobState
 
@@ -43,10 +43,11 @@ def pick(
     links: Mapping[str, Link] | None = None,
     slots: int = 1_000,
     probed: frozenset[str] = frozenset(),
+    tenant_caps: Mapping[str, int] | None = None,
 ) -> list[DueItem]:
     """Choose, if everything in flight carries content, over fast links unless links are given."""
     known = defaultdict(lambda: FAST) if links is None else links
-    limits = Limits(free, slots, caps or {}, _Known(known), probed)
+    limits = Limits(free, slots, caps or {}, _Known(known), probed, tenants=tenant_caps or {})
     return choose(due, limits=limits, in_flight={lane: Load(n, n) for lane, n in (in_flight or {}).items()})
 
 
@@ -258,3 +259,27 @@ def test_a_slow_store_leaves_slots_for_another_whatever_its_tenant() -> None:
     ]
     chosen = pick(due, free=32, slots=16, links={"s1": SLOW, "s2": FAST})
     assert Counter(item.store for item in chosen) == {"s1": 8, "s2": 9}
+
+
+@given(due_lists, loads, frees, st.dictionaries(st.sampled_from(TENANTS), st.integers(1, 12)))
+def test_a_tenants_cap_is_never_passed_and_leaves_no_room_unused(
+    due: list[DueItem], load: dict[tuple[str, str], int], free: int, tenant_caps: dict[str, int]
+) -> None:
+    chosen = pick(due, free=free, in_flight=load, tenant_caps=tenant_caps)
+    of_tenant = Counter(item.tenant for item in chosen)
+    before = Counter[str]()
+    for (_, tenant), count in load.items():
+        before[tenant] += count
+    for tenant, most in tenant_caps.items():
+        assert not of_tenant[tenant] or before[tenant] + of_tenant[tenant] <= most
+    left = [item for item in due if item not in chosen]
+    if len(chosen) < free:
+        assert all(before[item.tenant] + of_tenant[item.tenant] >= tenant_caps.get(item.tenant, 99) for item in left)
+
+
+@pytest.mark.parametrize(("profile", "operator", "found"), [(4, 2, 2), (2, 4, 2), (None, 3, 3), (5, None, 5)])
+def test_of_the_profiles_cap_and_the_operators_the_lower_one_counts(
+    profile: int | None, operator: int | None, found: int
+) -> None:
+    profiles = {} if profile is None else {"s1": profile}
+    assert OperatorCaps({} if operator is None else {"s1": operator}).over(profiles)["s1"] == found

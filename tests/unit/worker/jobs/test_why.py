@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from worker.jobs import why
+from worker.jobs.cap_rows import CapKind, SetCap
 from worker.jobs.hold_rows import Hold, HoldKind
 from worker.jobs.links import Link
 from worker.jobs.room import Limits, Load
@@ -28,11 +29,19 @@ QUEUED = Situation(
 UPLOADING = replace(QUEUED, state=JobState.UPLOADING, carried_bytes=10)
 
 
-def engine(out: int = 0, *, slots: int = 8, cap: int = 64, link: Link | None = FAST, **fields: Any) -> EngineState:
+def engine(
+    out: int = 0,
+    *,
+    slots: int = 8,
+    cap: int = 64,
+    link: Link | None = FAST,
+    tenants: dict[str, int] | None = None,
+    **fields: Any,
+) -> EngineState:
     """A sound engine with so much out to the store main for the tenant t."""
     links = {} if link is None else {"main": link}
     in_flight = {("main", "t"): Load(out, out)} if out else {}
-    limits = Limits(2 * slots - out, slots, {"main": cap}, links)
+    limits = Limits(2 * slots - out, slots, {"main": cap}, links, tenants=tenants or {})
     values: dict[str, Any] = {
         "now": NOW, "workers": 2, "last_heartbeat_at": NOW, "leads_until": LATER, "untaken_since": None,
         "read_only": False, "breakers": {}, "roots": {"media": 1}, "limits": limits, "in_flight": in_flight,
@@ -56,7 +65,25 @@ DEFERRED = replace(QUEUED, due=False, next_at=LATER, failing_since=EARLIER, erro
 STORE_HELD = Hold(HoldKind.STORE, "main", "a disk is changed.", "key 7", "ops", "ann", EARLIER)
 TENANT_HELD = Hold(HoldKind.TENANT, "t", None, "key 7", "ops", None, EARLIER)
 QUEUE_HELD = Hold(HoldKind.QUEUE, "", "an upgrade", "user root on a", None, None, EARLIER)
+STORE_LIMIT = {("store", "main"): SetCap(CapKind.STORE, "main", 3, "a busy link.", "key 7", "ops", "ann", EARLIER)}
+TENANT_LIMIT = {("tenant", "t"): SetCap(CapKind.TENANT, "t", 3, None, "key 7", "ops", None, EARLIER)}
 SENTENCES = [
+    (
+        QUEUED, engine(3, cap=3, caps=STORE_LIMIT),
+        "Store main has 3 of 3 requests in flight, the limit set by ann at 12:32:00Z: a busy link.",
+    ),
+    (
+        QUEUED, engine(2, cap=2, caps=STORE_LIMIT),  # that of the profile is lower
+        "Store main has 2 of 2 requests in flight, its max_in_flight.",
+    ),
+    (
+        QUEUED, engine(3, tenants={"t": 3}, caps=TENANT_LIMIT),
+        "Tenant t has 3 of 3 requests in flight, the limit set by key ops at 12:32:00Z.",
+    ),
+    (
+        replace(QUEUED, ahead=1), engine(2, tenants={"t": 3}, caps=TENANT_LIMIT),
+        "Tenant t has 2 of 3 requests in flight, the limit set by key ops at 12:32:00Z; place 2 in its line.",
+    ),
     (
         QUEUED, engine(holds={("store", "main"): STORE_HELD}),
         "Store main is paused by ann since 12:32:00Z: a disk is changed.",
@@ -285,3 +312,16 @@ def test_holds_come_from_the_widest_to_the_narrowest_and_say_how_they_end() -> N
         "sliceway queue resume", "sliceway stores resume main", "sliceway tenants resume t",
     ]  # fmt: skip
     assert codes(replace(QUEUED, tenant="u"), engine(holds={("tenant", "t"): TENANT_HELD})) == [ReasonCode.DUE]
+
+
+def test_a_limit_that_an_operator_has_set_says_by_whom_why_and_what_changes_it() -> None:
+    (of_store,) = explain(QUEUED, engine(3, cap=3, caps=STORE_LIMIT))
+    assert (of_store.code, of_store.since, of_store.data) == (
+        "store_cap", EARLIER,
+        {"store": "main", "in_flight": 3, "most": 3, "place": 1, "by": "ann", "reason": "a busy link."},
+    )  # fmt: skip
+    assert "`sliceway limits set store:main --in-flight N`" in of_store.advice
+    (of_tenant,) = explain(QUEUED, engine(3, tenants={"t": 3}, caps=TENANT_LIMIT))
+    assert (of_tenant.code, of_tenant.data["tenant"], of_tenant.data["by"]) == ("tenant_cap", "t", "key ops")
+    other = replace(QUEUED, tenant="u")
+    assert codes(other, engine(3, tenants={"t": 3}, caps=TENANT_LIMIT)) == ["due"]
