@@ -28,7 +28,7 @@ def main() -> None:
     given = options.parse_args()
     report = Report()
     with side(TREE, SLICEWAY_CELERY="stock") as stock, side(TREE) as short:
-        rows = []
+        report.machine, rows = short.machine(), []
         for case, what, units in CASES:
             found = compare(stock, short, case, given.rounds)
             cpu, wall = (

@@ -27,10 +27,10 @@ sys.path[0] = str(TREE / "tests" / "benchmarks")  # not this folder: another tre
 if (TREE / "tests" / "benchmarks" / "bed.py").exists():  # the modules' names until 0.2
     from bed import Bed as BenchEnvironment
     from bed import bed as bench_environment
-    from rig import KIB, MIB, api_of, cpu_by_role
+    from rig import KIB, MIB, api_of, cpu_by_role, machine
 else:
     from bench_environment import BenchEnvironment, bench_environment
-    from measure import KIB, MIB, api_of, cpu_by_role
+    from measure import KIB, MIB, api_of, cpu_by_role, machine
 from report import Report, parser  # noqa: E402
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 MEDIUM, SMALL, REQUESTS = 20, 300, 500
 #: What a side prints before a figure; anything else is none of ours.
 SAYS = "MEASURED "
+MACHINE = "machine"
 CASES = {
     "1g3": "a file of 1 GiB, slices of 3 MiB",
     "1g1": "a file of 1 GiB, slices of 1 MiB",
@@ -101,15 +102,22 @@ class Side:
 
     def measure(self, case: str) -> Cost:
         """Return what a case costs there."""
+        return dict(self._ask(case))
+
+    def machine(self) -> list[str]:
+        """Return what it measures on."""
+        return list(self._ask(MACHINE))
+
+    def _ask(self, what: str) -> Any:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
-        stdin.write(f"{case}\n")
+        stdin.write(f"{what}\n")
         stdin.flush()
         for line in stdout:
             if line.startswith(SAYS):
-                return dict(json.loads(line.removeprefix(SAYS)))
-        sys.exit(f"it has ended over {case}")
+                return json.loads(line.removeprefix(SAYS))
+        sys.exit(f"it has ended over {what}")
 
 
 @contextlib.contextmanager
@@ -134,7 +142,8 @@ def serve() -> None:
         for names, size_bytes in ((medium, 25 * MIB), (small, 64 * KIB), (["tiny"], KIB)):
             for name in names:
                 site.file(name, size_bytes)
-        cases: dict[str, Callable[[], Cost]] = {
+        cases: dict[str, Callable[[], Any]] = {
+            MACHINE: lambda: machine(site.running),
             "1g3": partial(uploads, site, ["large"], 3),
             "1g1": partial(uploads, site, ["large"], 1),
             "medium": partial(uploads, site, medium, 3),
