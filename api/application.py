@@ -14,8 +14,9 @@ from pydantic.json_schema import models_json_schema
 
 from api import auth, exception_handlers, problems
 from api.enqueue_batcher import EnqueueBatcher
-from api.routes import actions, audit, counts, events, health, holds, jobs, limits, not_implemented, slices, why
+from api.routes import actions, audit, bulk, counts, events, health, holds, jobs, limits, not_implemented, slices, why
 from api.schemas.actions import ActionBody, PriorityBody, RetryBody
+from api.schemas.bulk import BulkBody
 from api.schemas.jobs import BatchItem, BatchRequest, JobRequest
 from api.schemas.limits import LimitBody
 from api.server.body_limits import BodyLimits
@@ -48,7 +49,7 @@ class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document, with the bodies that the routes parse themselves and the problem documents."""
         if self.openapi_schema is None:
-            bodies = (JobRequest, BatchRequest, BatchItem, ActionBody, RetryBody, PriorityBody, LimitBody)
+            bodies = (JobRequest, BatchRequest, BatchItem, ActionBody, RetryBody, PriorityBody, LimitBody, BulkBody)
             models = [(model, "validation") for model in (*bodies, problems.Problem)]
             _, ours = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
             schema = super().openapi()
@@ -96,7 +97,7 @@ def application(settings: Settings) -> FastAPI:
         stores=StoresWatch(settings, database),
         large_bodies=anyio.CapacityLimiter(1),
     )
-    for routes in (jobs, counts, actions, holds, limits, audit, slices, events, why, health, not_implemented):
+    for routes in (jobs, counts, bulk, actions, holds, limits, audit, slices, events, why, health, not_implemented):
         app.include_router(routes.router)
     exception_handlers.install(app)
     app.add_middleware(BodyLimits, limits=settings)  # the outermost

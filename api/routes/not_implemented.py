@@ -11,6 +11,5 @@ async def _not_served() -> None:
     raise NotSupported("this is not served yet")
 
 
-router.add_api_route("/v1/jobs/actions", _not_served, methods=["POST"])
 router.add_api_route("/v1/bodies", _not_served, methods=["POST"])
 router.add_api_route("/v1/bodies/{body_id}", _not_served, methods=["PATCH", "HEAD"])

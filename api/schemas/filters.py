@@ -97,10 +97,15 @@ def read_query(query: str, key: ApiKey, options: type[_Options]) -> tuple[Filter
         raise invalid(errors) from None
     except ValidationError as error:
         raise invalid(error.errors()) from None
-    return _of_key(which, key), read
+    return of_key(which, key), read
 
 
-def _of_key(which: Filter, key: ApiKey) -> Filter:
+def of_key(which: Filter, key: ApiKey) -> Filter:
+    """Return the filter, restricted to the jobs that the key sees.
+
+    Raises:
+        Forbidden: the filter names another tenant.
+    """
     if which.tenant is not None and not key.sees(which.tenant):
         raise Forbidden("the key lacks the scope admin for another tenant's jobs")
     return which if key.may(Scope.ADMIN) else replace(which, tenant=key.tenant)

@@ -65,6 +65,25 @@ def acted_upon(harness: CrashHarness) -> None:
     job.reaches("succeeded")
 
 
+def acted_upon_in_bulk(harness: CrashHarness) -> None:
+    """An operator pauses all jobs of a label while one sends, then resumes them, and stops an action that is done."""
+    key = harness.fresh_key()
+    release = harness.store.hold("data", key, count=1)
+    job = harness.enqueue(SIZE, key, labels={"bulk": key})
+    harness.held("data", key)
+    for action in ("pause", "resume"):
+        body = {"action": action, "filter": f"label.bulk={key}", "confirm": 1}
+        made = harness.api.post("/v1/jobs/actions", json=body).raise_for_status().json()["id"]
+        query = "SELECT FROM bulk_action WHERE state = 'running'"  # all: a request that was cut may have made another
+        harness.until(lambda: not harness.sql(query), f"the end of {action}")  # noqa: B023 - at once
+        assert bool(job.row["paused_at"]) == (action == "pause")
+        harness.api.post(f"/v1/jobs/actions/{made}/stop").raise_for_status()
+    causes = [event["cause"]["bulk_action"] for event in job.events if "bulk_action" in (event["cause"] or {})]
+    assert len(causes) == 2, causes
+    release()
+    job.reaches("succeeded")
+
+
 def held(harness: CrashHarness) -> None:
     """An operator holds the store while a slice is being sent, and the queue beside it; then releases both."""
     key = harness.fresh_key()

@@ -37,7 +37,7 @@ STATEMENTS = tuple(
     f"worker.jobs.{name}"
     for name in (
         *("transitions", "control", "leases", "store_links", "workers", "leadership", "breakers", "due"),
-        *("commands", "caps", "holds", "quota", "submit"),
+        *("commands", "caps", "holds", "quota", "submit", "bulk"),
     )
 )
 STORE, BROKER = "worker.stores.base", "worker.broker.publisher"

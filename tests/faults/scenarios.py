@@ -208,6 +208,7 @@ SCENARIOS = (
     Scenario(interventions.cancelled_while_it_waits),
     Scenario(interventions.cancelled_on_its_way, about=("cancel",)),
     Scenario(interventions.acted_upon, about=("pause", "prioritise", "start_now", "resume")),
+    Scenario(interventions.acted_upon_in_bulk, about=("bulk",)),
     Scenario(interventions.held, about=("holds",)),
     Scenario(interventions.limited, about=("limits",)),
     Scenario(interventions.abandoned, about=("abandon",)),

@@ -14,7 +14,7 @@ import pytest
 from tests.faults import points
 from tests.faults.crash_injector import HALF, CrashInjector
 from tests.faults.points import CROSSING, ENDING, SENDING, AmbiguousCall, Calls
-from worker.jobs import breakers, caps, control, due, holds, leadership, leases, store_links, transitions, workers
+from worker.jobs import breakers, bulk, caps, control, due, holds, leadership, leases, store_links, transitions, workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +48,7 @@ def announce(self, rows):
 READERS = {
     *("due.snapshot", "due.due_steps", "due.due_slices"),
     *("holds.list_holds", "holds.is_tenant", "caps.list_caps"),
+    *("bulk.find", "bulk.list_actions", "bulk.running"),
     *("leases.lost_claims", "leases.claim_history", "store_links.reported_links", "leases.adopted_by_size"),
 }
 
@@ -91,7 +92,7 @@ def test_a_statement_that_is_passed_on_is_refused(use: str) -> None:
 def test_every_statement_that_writes_is_an_edge() -> None:
     public = {
         f"{module.__name__}.{name}"
-        for module in (transitions, control, leases, store_links, workers, leadership, breakers, due, holds, caps)
+        for module in (transitions, control, leases, store_links, workers, leadership, breakers, due, holds, caps, bulk)
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and not name.startswith("_")
         if next(iter(inspect.signature(function).parameters), "") == "tx"

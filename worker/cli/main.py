@@ -17,6 +17,7 @@ import click
 from worker.cli.actions import ACTIONS
 from worker.cli.admin import doctor, keys, migrate, stores
 from worker.cli.audit import audit
+from worker.cli.bulk import bulk_actions
 from worker.cli.drill import drill
 from worker.cli.holds import holds, queue, tenants
 from worker.cli.jobs import jobs, put
@@ -97,6 +98,7 @@ def cli() -> None:
 
 
 jobs.add_command(job_why)
+jobs.add_command(bulk_actions)
 for command in (put, jobs, why, audit, holds, limits, queue, tenants, keys, stores, migrate, doctor, drill, print_sql):
     cli.add_command(command)
 for action in ACTIONS:

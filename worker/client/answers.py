@@ -57,6 +57,15 @@ _HOLD: Mapping[str, Any] = {
 HOLDS: Mapping[str, Any] = {"items": [_HOLD]}
 LIMIT_CHANGED: Mapping[str, Any] = {"kind": str, "name": str, "max_in_flight": (int, Maybe), "changed": bool}
 LIMITS: Mapping[str, Any] = {"items": [{**_HOLD, "max_in_flight": int}]}
+_REFUSALS: Mapping[str, Any] = {"code": str, "count": int, "examples": [{"id": str, "message": str}]}
+BULK: Mapping[str, Any] = {
+    **dict.fromkeys(("id", "state", "action", "filter", "created_at", "actor"), str),
+    **dict.fromkeys(("reason", "person", "finished_at"), (str, Maybe)),
+    **dict.fromkeys(("total", "done", "changed", "refused"), int),
+    "refusals": [_REFUSALS],
+}
+BULK_PAGE: Mapping[str, Any] = {"items": [BULK], "next_cursor": (str, Maybe)}
+BULK_COUNT: Mapping[str, Any] = {"count": int, "filter": str, "sample": [JOB]}
 EVENTS: Mapping[str, Any] = {
     "items": [
         {

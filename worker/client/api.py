@@ -10,6 +10,9 @@ import httpx
 from worker.client.answers import (
     ACCEPTED,
     AUDIT_PAGE,
+    BULK,
+    BULK_COUNT,
+    BULK_PAGE,
     CHECKED,
     COUNTS,
     EVENTS,
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 30.0
 _MAX_PAGE = 500
+_BULK = "/v1/jobs/actions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +165,26 @@ class Client:
     def act(self, path: str, query: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
         """Carry out an action on a job; returns its state. An empty body is not sent: an API of 0.1 takes none."""
         return self._send("POST", path, ACCEPTED, params=query, json=body or None)
+
+    def count_for(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return how many jobs an action would be done to, and some of them."""
+        return self._send("POST", _BULK, BULK_COUNT, json={**body, "dry_run": True})
+
+    def act_on_all(self, body: Mapping[str, Any], confirm: int) -> dict[str, Any]:
+        """Have an action done to all jobs of a filter. Not to be repeated where the answer is lost."""
+        return self._send("POST", _BULK, BULK, json={**body, "confirm": confirm})
+
+    def bulk_actions(self, limit: int, cursor: str | None = None) -> Listed:
+        """Return at most ``limit`` actions on all jobs of a filter, newest first."""
+        return self._list(_BULK, BULK_PAGE, [], limit, cursor)
+
+    def bulk_action(self, action_id: str) -> dict[str, Any]:
+        """Return one of them."""
+        return self._send("GET", f"{_BULK}/{action_id}", BULK)
+
+    def stop_bulk_action(self, action_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Have no more jobs taken."""
+        return self._send("POST", f"{_BULK}/{action_id}/stop", BULK, json=body or None)
 
     def hold(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Hold or release a store, a tenant or the queue; returns what is held now."""

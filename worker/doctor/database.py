@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _OLDEST_POSTGRES = 14
 _NEARLY_ALL = 0.9
+_LONG_DUTIES = 1
+"""The connection of the leader's long duties."""
 LONG_S = 600.0
 """A transaction that is open for so long prevents vacuum from removing the dead rows of all checkpoints since."""
 _PROMISES = {
@@ -150,7 +152,7 @@ def _connections(connection: Connection, settings: Settings, status: _Status) ->
     """Compare the server's limit with what the live workers and one API process may open, unless a pooler limits it."""
     name, used, available = "database connections", status.used, status.available
     workers = _one(connection, "SELECT coalesce(sum(2 * (slots + 3) + 1), 0) AS n FROM worker WHERE ended_at IS NULL")
-    needed = int(workers["n"]) + 2 * (settings.api_threads + 1)
+    needed = int(workers["n"]) + _LONG_DUTIES + 2 * (settings.api_threads + 1)
     text = f"{used} of {available} are in use"
     if used > _NEARLY_ALL * available:
         return Finding(name, Level.FAILED, text, "Raise max_connections, or find the clients that hold so many.")

@@ -28,6 +28,7 @@ from worker.dispatch.notifier import DispatcherNotifier
 from worker.dispatch.wakeup import Wakeup
 from worker.errors import SettingsError, SlicewayError
 from worker.jobs.task_names import QUEUE
+from worker.maintenance.bulk import BulkActions
 from worker.runtime.cpu_priority import stop_yielding, yield_to_others
 from worker.runtime.heartbeat import EXIT_STUCK, PARENT_VARIABLE, Liveness
 from worker.runtime.leader import Leader
@@ -40,6 +41,7 @@ from worker.telemetry.redact import redact_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from worker.config.settings import Settings
     from worker.runtime.long_duties import Duty
 
 
@@ -113,8 +115,8 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
 
     requires = ("celery.worker.components:Pool",)
     runtime_type: ClassVar[type[Runtime]] = Runtime
-    long_duties: ClassVar[Sequence[Duty]] = ()
-    """The leader's; the first one adds a connection to what `docs/operating.md` says of PostgreSQL."""
+    long_duties: ClassVar[Sequence[Callable[[Settings], Duty]]] = (BulkActions,)
+    """Make the leader's; their thread's connection is counted in `docs/operating.md` and by the doctor."""
     leader_thread: threading.Thread | None = None
     """The leader's; None as long as the process is not ready."""
     asked_to_reload = False
@@ -154,7 +156,7 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
             settings=settings,
             holder=rt.worker,
             store_caps=LiveCaps(settings.live_profiles),
-            duties=self.long_duties,
+            duties=[make(settings) for make in self.long_duties],
         )
         self.notifier = DispatcherNotifier(
             rt.db, self.wakeup, leads=lambda: self.leader.leads, taken=lambda: rt.guards.taken

@@ -164,7 +164,7 @@ def shared_api(
 @pytest.fixture
 def api(shared_api: Api) -> Iterator[Api]:
     """An API with empty tables, which this test does not break."""
-    shared_api.sql("TRUNCATE job, slice, event, api_key, breaker, audit, hold, cap")
+    shared_api.sql("TRUNCATE job, slice, event, api_key, breaker, audit, hold, cap, bulk_action")
     with ExitStack() as clients:
         yield replace(shared_api, _clients=clients)
 

@@ -98,7 +98,6 @@ def test_whole_file_verification_takes_the_slices_it_forces(acme: httpx.Client, 
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/v1/jobs/actions"),
         ("POST", "/v1/bodies"),
         ("PATCH", "/v1/bodies/b"),
     ],

@@ -133,7 +133,7 @@ def test_too_few_connections(database_url: str, here: psycopg.Connection, monkey
     assert examine(database_url)["database connections"][0] is Level.OK
     here.execute("INSERT INTO worker (id, name, slots, roots) VALUES (gen_random_uuid(), 'a:1', 100, '{}')")
     level, text = examine(database_url)["database connections"]
-    assert (level, "may open 241" in text) == (Level.NOTE, True)
+    assert (level, "may open 242" in text) == (Level.NOTE, True)
     behind_pooler = examine(database_url, SLICEWAY_DATABASE_DIRECT_URL=database_url)
     assert behind_pooler["database connections"][0] is Level.OK
     monkeypatch.setattr(database_check, "_NEARLY_ALL", 0.0)
