@@ -74,7 +74,9 @@ def acted_upon_in_bulk(harness: CrashHarness) -> None:
     for action in ("pause", "resume"):
         body = {"action": action, "filter": f"label.bulk={key}", "confirm": 1}
         made = harness.api.post("/v1/jobs/actions", json=body).raise_for_status().json()["id"]
-        query = "SELECT FROM bulk_action WHERE state = 'running'"  # all: a request that was cut may have made another
+        query = (
+            "SELECT id FROM bulk_action WHERE state = 'running'"  # all: a request that was cut may have made another
+        )
         harness.until(lambda: not harness.sql(query), f"the end of {action}")  # noqa: B023 - at once
         assert bool(job.row["paused_at"]) == (action == "pause")
         harness.api.post(f"/v1/jobs/actions/{made}/stop").raise_for_status()

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.dispatch.harness import eventually
 from worker.db.pool import connect
-from worker.jobs import bulk
+from worker.jobs import bulk, bulk_spans
 from worker.jobs.api_keys import ApiKey, Scope
 from worker.jobs.bulk import Action, Confirmed
 from worker.jobs.commands import Acting
@@ -152,7 +152,7 @@ def test_a_batch_that_fails_leaves_no_trace(harness: DispatcherHarness, jobs: li
 def test_few_that_match_among_many_are_found_in_short_spans(
     harness: DispatcherHarness, jobs: list[UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.jobs.bulk_spans.SPAN_JOBS", 50)
+    monkeypatch.setattr(bulk_spans, "SPAN_JOBS", 50)
     wanted = [jobs[0], jobs[149], jobs[150], jobs[299]]
     harness.db.run("""UPDATE job SET labels = '{"order": "17 %%"}' WHERE id = ANY(%s)""", wanted)
     action = confirm(harness, "label.order=17+%25&since=1h")
