@@ -21,6 +21,7 @@ from worker.db.repetition import run_idempotent
 from worker.errors import Conflict
 from worker.jobs import bulk, filters, queries
 from worker.jobs.bulk import Confirmed
+from worker.jobs.bulk_rows import BulkAction
 from worker.jobs.counts import count_jobs
 from worker.jobs.filters import Filter
 
@@ -69,8 +70,8 @@ def _confirmed(request: ActionRequest, body: BulkBody, count: int, which: Filter
     confirmed = Confirmed(body.action, which, body.options, total)
     # Not sent again if its response is lost: that would be a second action, on the jobs that match then.
     with database.transaction() as tx:
-        row = bulk.begin(tx, confirmed, request.acting(body.reason))
-    return json_response(bulk_view(row), 202)
+        begun = bulk.begin(tx, confirmed, request.acting(body.reason))
+    return json_response(bulk_view(begun), 202)
 
 
 @router.get("", response_model=BulkList, responses=problem_responses(401, 403, 503))
@@ -101,7 +102,7 @@ def stop_bulk_action(action_id: UUID, request: ActionDep) -> Response:
     """Take no more jobs; what is done stays done. Needs the scope `operate`."""
     acting = request.acting(request.parse(ActionBody).reason)
 
-    def stop(connection: Connection) -> bulk.Row:
+    def stop(connection: Connection) -> BulkAction:
         with connection.transaction():
             return bulk.stop(connection, action_id, acting)
 

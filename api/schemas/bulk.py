@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from api.schemas.actions import ActionBody
-from worker.jobs.bulk import Action
+from worker.jobs.bulk_rows import Action
 
 FILTER_MAX_CHARS = 4096
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID
 
@@ -9,11 +10,11 @@ from pydantic import BaseModel, Field
 
 from api.views.base import UtcDateTime
 from api.views.jobs import JobView
-from worker.jobs.bulk import Action
+from worker.jobs.bulk_rows import Action
 from worker.telemetry.redact import redact_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from worker.jobs.bulk_rows import BulkAction
 
 
 class BulkCount(BaseModel):
@@ -68,9 +69,10 @@ class BulkList(BaseModel):
     next_cursor: Annotated[str | None, Field(description="Give it as `cursor` for the next page; null at the end.")]
 
 
-def bulk_view(row: Mapping[str, Any]) -> BulkView:
+def bulk_view(bulk: BulkAction) -> BulkView:
     """Return the view of a bulk action."""
-    refusals = sorted(row["refusals"].items(), key=lambda each: (-each[1]["count"], each[0]))
+    refusals = sorted(bulk.refusals.items(), key=lambda each: (-each[1]["count"], each[0]))
+    row = asdict(bulk)
     texts = redact_json(
         {name: row[name] for name in ("filter", "options", "reason", "actor", "key_name", "person")}
         | {"refusals": [{"code": code, **each} for code, each in refusals]}

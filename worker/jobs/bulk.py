@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from psycopg.types.json import Jsonb
 
@@ -20,6 +19,7 @@ from worker.ids import new_id
 from worker.jobs import audit, control
 from worker.jobs.api_keys import ApiKey
 from worker.jobs.audit import Actor
+from worker.jobs.bulk_rows import Action, BulkAction
 from worker.jobs.filters import Filter
 from worker.jobs.places import retry_refusal
 
@@ -30,24 +30,20 @@ if TYPE_CHECKING:
 
     from worker.config.profiles import Profiles
     from worker.db.pool import Connection
+    from worker.jobs.bulk_rows import Refusals
     from worker.jobs.command_results import CommandResult
     from worker.jobs.commands import Acting
+    from worker.jobs.documents import JsonObject
 
 EXAMPLES_MAX = 3
 """Of so many refused jobs a bulk action keeps id and message, for each code."""
-Row = dict[str, Any]
 
 
-class Action(StrEnum):
-    """What may be done to all jobs of a filter."""
+class Common(TypedDict):
+    """What every command takes."""
 
-    RETRY = "retry"
-    CANCEL = "cancel"
-    ABANDON = "abandon"
-    PAUSE = "pause"
-    RESUME = "resume"
-    PRIORITY = "priority"
-    START = "start"
+    tenant: str | None
+    cause: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +101,7 @@ def fixed(which: Filter, now: datetime) -> Filter:
     )
 
 
-def begin(tx: Connection, confirmed: Confirmed, acting: Acting) -> Row:
+def begin(tx: Connection, confirmed: Confirmed, acting: Acting) -> BulkAction:
     """Write down a bulk action, in a transaction; the leader begins it within about a second."""
     key = acting.key
     params = {
@@ -129,11 +125,12 @@ def begin(tx: Connection, confirmed: Confirmed, acting: Acting) -> Row:
         params,
     ).fetchone()
     assert row is not None
-    audit.record(tx, acting.by, f"jobs.{row['action']}", {**_what(row), "total": row["total"]}, changed=0)
-    return row
+    begun = BulkAction.from_row(row)
+    audit.record(tx, acting.by, f"jobs.{begun.action}", {**_what(begun), "total": begun.total}, changed=0)
+    return begun
 
 
-def find(tx: Connection, action_id: UUID, tenant: str | None) -> Row:
+def find(tx: Connection, action_id: UUID, tenant: str | None) -> BulkAction:
     """Return a bulk action.
 
     Raises:
@@ -146,19 +143,20 @@ def find(tx: Connection, action_id: UUID, tenant: str | None) -> Row:
     if row is None:
         advice = "Check the id; a tenant sees its own bulk actions only."
         raise NotFound(f"there is no bulk action {action_id}", advice=advice)
-    return row
+    return BulkAction.from_row(row)
 
 
-def list_actions(tx: Connection, tenant: str | None, after: UUID | None, limit: int) -> list[Row]:
+def list_actions(tx: Connection, tenant: str | None, after: UUID | None, limit: int) -> list[BulkAction]:
     """Return the bulk actions that a key of this tenant sees (None: all), newest first, those below ``after``."""
-    return tx.execute(
+    rows = tx.execute(
         "SELECT * FROM bulk_action WHERE (%(tenant)s::text IS NULL OR tenant = %(tenant)s)"
         " AND (%(after)s::uuid IS NULL OR id < %(after)s) ORDER BY id DESC LIMIT %(limit)s",
         {"tenant": tenant, "after": after, "limit": limit},
-    ).fetchall()
+    )
+    return [BulkAction.from_row(row) for row in rows]
 
 
-def stop(tx: Connection, action_id: UUID, acting: Acting) -> Row:
+def stop(tx: Connection, action_id: UUID, acting: Acting) -> BulkAction:
     """Take no more batch of a bulk action, in a transaction; what is done stays done. Repeating it changes nothing.
 
     Raises:
@@ -170,7 +168,7 @@ def stop(tx: Connection, action_id: UUID, acting: Acting) -> Row:
         " WHERE id = %(id)s AND state = 'running' RETURNING *",
         {"id": action_id},
     ).fetchone()
-    found = row or find(tx, action_id, acting.key.only_tenant)
+    found = BulkAction.from_row(row) if row else find(tx, action_id, acting.key.only_tenant)
     audit.record(tx, acting.by, "jobs.stop", _what(found) | _figures(found), changed=int(row is not None))
     return found
 
@@ -194,8 +192,9 @@ def run_batch(tx: Connection, action_id: UUID, profiles: Profiles, limit: int) -
     ).fetchone()
     if row is None:
         return None
-    batch = next_batch(tx, row["filter"], row["cursor"], limit)
-    results = _act(tx, row, batch.jobs, profiles) if batch.jobs else []
+    action = BulkAction.from_row(row)
+    batch = next_batch(tx, action.filter, action.cursor, limit)
+    results = _act(tx, action, batch.jobs, profiles) if batch.jobs else []
     params = {
         "id": action_id,
         "state": "done" if batch.last else "running",
@@ -203,7 +202,7 @@ def run_batch(tx: Connection, action_id: UUID, profiles: Profiles, limit: int) -
         "taken": len(results),
         "changed": sum(result.changed for result in results),
         "refused": sum(result.refusal is not None for result in results),
-        "refusals": Jsonb(_refusals(row["refusals"], results)),
+        "refusals": Jsonb(_refusals(action.refusals, results)),
         "last": batch.last,
     }
     row = tx.execute(
@@ -214,20 +213,22 @@ def run_batch(tx: Connection, action_id: UUID, profiles: Profiles, limit: int) -
     ).fetchone()
     assert row is not None
     if batch.last:
-        figures = {"changed": row["changed"], "refused": row["refused"]}
-        audit.record(tx, _actor(row), f"jobs.{row['action']}.done", _what(row) | {"done": row["done"]}, **figures)
+        ended = BulkAction.from_row(row)
+        figures = {"changed": ended.changed, "refused": ended.refused}
+        audit.record(tx, _actor(ended), f"jobs.{ended.action}.done", _what(ended) | {"done": ended.done}, **figures)
     return Progress(len(results), batch.last)
 
 
-def _act(tx: Connection, row: Row, jobs: Sequence[UUID], profiles: Profiles) -> list[CommandResult]:
-    options, actor, reason, action = row["options"], row["actor"], row["reason"], Action(row["action"])
-    said = {"reason": reason, "person": row["person"], "bulk_action": str(row["id"])}
-    common: Row = {"tenant": row["tenant"], "cause": {name: text for name, text in said.items() if text is not None}}
+def _act(tx: Connection, bulk: BulkAction, jobs: Sequence[UUID], profiles: Profiles) -> list[CommandResult]:
+    options, actor, action = bulk.options, bulk.actor, bulk.action
+    said = {"reason": bulk.reason, "person": bulk.person, "bulk_action": str(bulk.id)}
+    cause = {name: text for name, text in said.items() if text is not None}
+    common: Common = {"tenant": bulk.tenant, "cause": cause}
     match action:
         case Action.CANCEL | Action.ABANDON:
             return control.cancel(tx, jobs, actor, abandon=action is Action.ABANDON, **common)
         case Action.PAUSE:
-            return control.pause(tx, jobs, actor, reason, **common)
+            return control.pause(tx, jobs, actor, bulk.reason, **common)
         case Action.RESUME:
             return control.resume(tx, jobs, actor, **common)
         case Action.PRIORITY:
@@ -241,9 +242,11 @@ def _act(tx: Connection, row: Row, jobs: Sequence[UUID], profiles: Profiles) -> 
             )
 
 
-def _refusals(known: Mapping[str, Any], results: Sequence[CommandResult]) -> Row:
+def _refusals(known: Mapping[str, Refusals], results: Sequence[CommandResult]) -> dict[str, Refusals]:
     """Add the refusals of a batch: of each code the count, and the first examples."""
-    found = {code: {"count": each["count"], "examples": list(each["examples"])} for code, each in known.items()}
+    found: dict[str, Refusals] = {
+        code: {"count": each["count"], "examples": list(each["examples"])} for code, each in known.items()
+    }
     for result in results:
         if (refusal := result.refusal) is not None:
             of_code = found.setdefault(refusal.code, {"count": 0, "examples": []})
@@ -253,14 +256,14 @@ def _refusals(known: Mapping[str, Any], results: Sequence[CommandResult]) -> Row
     return found
 
 
-def _actor(row: Row) -> Actor:
-    key = ApiKey(row["key_id"], row["key_name"], row["key_tenant"], frozenset(), row["created_at"])
-    return Actor(row["actor"], key, row["person"], row["reason"])
+def _actor(bulk: BulkAction) -> Actor:
+    key = ApiKey(bulk.key_id, bulk.key_name, bulk.key_tenant, frozenset(), bulk.created_at)
+    return Actor(bulk.actor, key, bulk.person, bulk.reason)
 
 
-def _what(row: Row) -> Row:
-    return {"bulk_action": str(row["id"]), "filter": row["filter"], **row["options"]}
+def _what(bulk: BulkAction) -> JsonObject:
+    return {"bulk_action": str(bulk.id), "filter": bulk.filter, **bulk.options}
 
 
-def _figures(row: Row) -> Row:
-    return {"total": row["total"], "done": row["done"]}
+def _figures(bulk: BulkAction) -> JsonObject:
+    return {"total": bulk.total, "done": bulk.done}

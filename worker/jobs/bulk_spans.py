@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -14,6 +14,7 @@ from worker.jobs.models import Job
 
 if TYPE_CHECKING:
     from worker.db.pool import Connection
+    from worker.jobs.rows import Params
 
 SPAN_JOBS = 2000
 """So many jobs of the table are compared with the filter at once, however few match."""
@@ -57,7 +58,7 @@ def next_batch(tx: Connection, query: str, cursor: UUID | None, limit: int) -> B
     return Batch(jobs, end, last=row is None)
 
 
-def _matching(query: str) -> tuple[str, dict[str, Any]]:
+def _matching(query: str) -> tuple[str, Params]:
     # in the statement, the span stands for the table; the fence has it read through the primary key
     span = text("SELECT * FROM job WHERE id < :before AND id >= :end ORDER BY id DESC OFFSET 0")
     wanted = select(Job.id).where(*matching.conditions(filters.parse(query)))

@@ -13,7 +13,8 @@ from tests.integration.dispatch.harness import eventually
 from worker.db.pool import connect
 from worker.jobs import bulk, bulk_spans
 from worker.jobs.api_keys import ApiKey, Scope
-from worker.jobs.bulk import Action, Confirmed
+from worker.jobs.bulk import Confirmed
+from worker.jobs.bulk_rows import Action
 from worker.jobs.commands import Acting
 from worker.jobs.filters import parse
 from worker.maintenance.bulk import BulkActions
@@ -35,7 +36,7 @@ def confirm(harness: DispatcherHarness, query: str = "store=main", action: Actio
     with harness.db.transaction() as tx:
         [row] = tx.execute("SELECT clock_timestamp() AS now").fetchall()
         which = bulk.fixed(parse(query), row["now"])
-        made: UUID = bulk.begin(tx, Confirmed(action, which, options, JOBS), ACTING)["id"]
+        made: UUID = bulk.begin(tx, Confirmed(action, which, options, JOBS), ACTING).id
     return made
 
 
