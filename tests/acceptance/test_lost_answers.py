@@ -32,7 +32,7 @@ def test_a_slice_whose_answer_was_cut_off_is_looked_up(site: Installation, when:
 def test_a_slice_that_was_not_answered_until_its_deadline_is_looked_up(site: Installation) -> None:
     site.workers(1, **SCALED)
     job, let_go = site.enqueue_held(2 * MIB, offset=SLICE_BYTES, when="after")
-    site.until(lambda: (job.row["error"] or {}).get("code") == "store_silent", "the answer given up")
+    site.until(lambda: "slice_deferred" in job.kinds, "the answer given up")  # the error is gone with the next attempt
     let_go()
     result = job.succeeds()
     assert len(job.asked("data", offset=SLICE_BYTES)) == 1
